@@ -1,0 +1,257 @@
+//! The budget and its reservations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ByteSize;
+
+/// A job does not fit: what was asked, what was left, and the least limit that would have done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "memory budget too small: {what} needs {}, {} of {} are left; the least that would do is {}",
+    ByteSize(*.requested), ByteSize(*.available), ByteSize(*.limit), ByteSize(*.least)
+)]
+pub struct BudgetError {
+    /// What the memory was for.
+    pub what: String,
+    /// Bytes asked for.
+    pub requested: u64,
+    /// Bytes that were left.
+    pub available: u64,
+    /// The budget's limit in bytes.
+    pub limit: u64,
+    /// The smallest limit in bytes under which this request would have been granted.
+    pub least: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limit: u64,
+    /// Bytes spent before the first reservation (a process's own baseline); part of the limit.
+    baseline: u64,
+    used: AtomicU64,
+    peak: AtomicU64,
+}
+
+/// Bytes that a job may hold at one time. Cloning shares the same budget.
+///
+/// ```
+/// use residua_memory::Budget;
+/// let budget = Budget::new(1 << 20);
+/// let held = budget.reserve(1 << 19, "a tile")?;
+/// assert_eq!(budget.available(), 1 << 19);
+/// drop(held);
+/// assert_eq!(budget.available(), 1 << 20);
+/// # Ok::<(), residua_memory::BudgetError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Shared>);
+
+impl Budget {
+    /// A budget of `bytes`.
+    pub fn new(bytes: u64) -> Self {
+        Self::with_baseline(bytes, 0)
+    }
+
+    /// A budget that never refuses; it still counts what is held.
+    pub fn unlimited() -> Self {
+        Self::new(u64::MAX)
+    }
+
+    /// A budget for the **whole process**: `bytes` less what the process holds already and less
+    /// `slack` bytes for what nobody reserves (allocator overhead, thread stacks, file headers).
+    ///
+    /// # Errors
+    /// When baseline and slack alone exceed `bytes`.
+    pub fn for_process(bytes: u64, slack: u64) -> Result<Self, BudgetError> {
+        let baseline = crate::process::current_rss().unwrap_or(0).saturating_add(slack);
+        if baseline > bytes {
+            return Err(BudgetError {
+                what: "the process itself".into(),
+                requested: baseline,
+                available: bytes,
+                limit: bytes,
+                least: baseline,
+            });
+        }
+        Ok(Self::with_baseline(bytes, baseline))
+    }
+
+    fn with_baseline(limit: u64, baseline: u64) -> Self {
+        Self(Arc::new(Shared {
+            limit,
+            baseline,
+            used: AtomicU64::new(baseline),
+            peak: AtomicU64::new(baseline),
+        }))
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
+    /// Bytes reserved now, the process baseline included.
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes left now.
+    pub fn available(&self) -> u64 {
+        self.0.limit - self.used()
+    }
+
+    /// The most bytes that were ever reserved at one time.
+    pub fn peak(&self) -> u64 {
+        self.0.peak.load(Ordering::Relaxed)
+    }
+
+    /// Share of the limit in use, 0 to 1.
+    pub fn usage(&self) -> f64 {
+        self.used() as f64 / self.0.limit.max(1) as f64
+    }
+
+    /// Takes `bytes` for `what` until the reservation is dropped.
+    ///
+    /// # Errors
+    /// When fewer than `bytes` are left. Nothing is taken then.
+    pub fn reserve(&self, bytes: u64, what: &str) -> Result<Reservation, BudgetError> {
+        self.take(bytes, what)?;
+        Ok(Reservation { budget: self.clone(), bytes })
+    }
+
+    /// Fails if `bytes` could not be reserved now, without taking them: for a job to say up front
+    /// what it needs.
+    ///
+    /// # Errors
+    /// When fewer than `bytes` are left.
+    pub fn require(&self, bytes: u64, what: &str) -> Result<(), BudgetError> {
+        self.reserve(bytes, what).map(drop)
+    }
+
+    fn take(&self, bytes: u64, what: &str) -> Result<(), BudgetError> {
+        let shared = &*self.0;
+        let taken = shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|&sum| sum <= shared.limit)
+        });
+        match taken {
+            Ok(before) => {
+                shared.peak.fetch_max(before + bytes, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(used) => Err(BudgetError {
+                what: what.into(),
+                requested: bytes,
+                available: shared.limit - used,
+                limit: shared.limit,
+                least: used.saturating_add(bytes),
+            }),
+        }
+    }
+
+    /// Bytes spent before the first reservation.
+    pub fn baseline(&self) -> u64 {
+        self.0.baseline
+    }
+}
+
+/// Bytes taken from a [`Budget`]; given back when dropped.
+#[derive(Debug)]
+#[must_use = "dropping a reservation gives the bytes back"]
+pub struct Reservation {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes `more` bytes for the same purpose.
+    ///
+    /// # Errors
+    /// When fewer are left; the reservation is unchanged then.
+    pub fn grow(&mut self, more: u64, what: &str) -> Result<(), BudgetError> {
+        self.budget.take(more, what)?;
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Gives `fewer` bytes back, at most all that are held.
+    pub fn shrink(&mut self, fewer: u64) {
+        let fewer = fewer.min(self.bytes);
+        self.bytes -= fewer;
+        self.budget.0.used.fetch_sub(fewer, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refusal_says_what_would_do() {
+        let budget = Budget::new(100);
+        let _held = budget.reserve(70, "first").unwrap();
+        let error = budget.reserve(50, "second").unwrap_err();
+        assert_eq!((error.requested, error.available, error.least), (50, 30, 120));
+        assert!(error.to_string().contains("second"), "{error}");
+        assert_eq!(budget.used(), 70);
+    }
+
+    #[test]
+    fn overflowing_request_is_refused() {
+        let budget = Budget::unlimited();
+        let _one = budget.reserve(1, "one").unwrap();
+        assert!(budget.reserve(u64::MAX, "all").is_err());
+    }
+
+    #[test]
+    fn threads_never_exceed_the_limit() {
+        let budget = Budget::new(1000);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for i in 0..1000 {
+                        if let Ok(held) = budget.reserve(i % 400, "piece") {
+                            assert!(budget.used() <= 1000);
+                            drop(held);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.used(), 0);
+        assert!(budget.peak() <= 1000);
+    }
+
+    proptest! {
+        /// Whatever is reserved, grown, shrunk and dropped, the sum of what is held is what is used.
+        #[test]
+        fn used_is_the_sum_of_reservations(steps in prop::collection::vec((0u8..4, 0u64..200), 0..60)) {
+            let budget = Budget::new(1000);
+            let mut held: Vec<Reservation> = Vec::new();
+            for (action, bytes) in steps {
+                match (action, held.last_mut()) {
+                    (0, _) | (_, None) => held.extend(budget.reserve(bytes, "r").ok()),
+                    (1, Some(last)) => drop(last.grow(bytes, "g")),
+                    (2, Some(last)) => last.shrink(bytes),
+                    _ => drop(held.pop()),
+                }
+                prop_assert_eq!(budget.used(), held.iter().map(Reservation::bytes).sum::<u64>());
+                prop_assert!(budget.peak() <= 1000);
+            }
+            drop(held);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Memory budgets that are kept.
+//!
+//! A job is handed a [`Budget`]; every large buffer takes a [`Reservation`] from it first, and a job
+//! that cannot run in what is left says so with a [`BudgetError`] before it starts. [`AlignedVec`] is the
+//! buffer every plane of a sparse matrix lives in; [`process`] tells what the process really holds.
+
+mod aligned;
+mod budget;
+mod chunk;
+pub mod process;
+mod size;
+
+pub use aligned::{ALIGNMENT, AlignedVec};
+pub use budget::{Budget, BudgetError, Reservation};
+pub use chunk::ChunkPolicy;
+pub use size::{ByteSize, ParseByteSizeError};

@@ -1,0 +1,1 @@
+//! Residua in one dependency.
