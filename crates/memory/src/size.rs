@@ -21,12 +21,14 @@ pub struct ByteSize(pub u64);
 #[error("{0:?} is not a size: write a number and a unit, such as 512MiB, 1.5GiB or 2GB")]
 pub struct ParseByteSizeError(String);
 
-const UNITS: [(&str, u64); 9] = [
+const UNITS: [(&str, u64); 11] = [
     ("b", 1),
     ("k", 1 << 10),
     ("m", 1 << 20),
     ("g", 1 << 30),
     ("t", 1 << 40),
+    ("p", 1 << 50),
+    ("e", 1 << 60),
     ("kb", 1_000),
     ("mb", 1_000_000),
     ("gb", 1_000_000_000),

@@ -1,0 +1,100 @@
+//! What can be wrong with a matrix.
+
+/// Result of this crate.
+pub(crate) type Result<T, E = FormatError> = std::result::Result<T, E>;
+
+/// A matrix that breaks an invariant of its type, or does not fit the type asked for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// Arrays that belong together differ in length.
+    #[error("{what}: {found} elements where {expected} belong")]
+    Length {
+        /// Which array.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length that the other arrays or the shape call for.
+        expected: usize,
+    },
+    /// A row pointer that does not start at 0, falls, or does not end at the number of entries.
+    #[error("row pointer {position}: {found}, but {rule}")]
+    RowPointer {
+        /// Index into the pointer array.
+        position: usize,
+        /// The value there.
+        found: u64,
+        /// What it had to be.
+        rule: &'static str,
+    },
+    /// An index outside the shape.
+    #[error("entry {position}: {axis} {found} is outside a matrix of shape [{rows}, {cols}]")]
+    OutOfRange {
+        /// Which entry.
+        position: usize,
+        /// "row" or "column".
+        axis: &'static str,
+        /// The index found.
+        found: i64,
+        /// Shape of the matrix.
+        rows: usize,
+        /// Shape of the matrix.
+        cols: usize,
+    },
+    /// Columns of a row that do not rise.
+    #[error("row {row}, entry {position}: column {found} does not rise above {previous}")]
+    Unsorted {
+        /// The row.
+        row: usize,
+        /// Which entry of the matrix.
+        position: usize,
+        /// The column found.
+        found: usize,
+        /// The column before it.
+        previous: usize,
+    },
+    /// Two entries at one place where duplicates were refused.
+    #[error("two entries at row {row}, column {col}; ask for them to be summed, or remove one")]
+    Duplicate {
+        /// The row.
+        row: usize,
+        /// The column.
+        col: usize,
+    },
+    /// A count or index that the type asked for cannot hold.
+    #[error("{what} {found} does not fit {width}")]
+    Overflow {
+        /// What was counted.
+        what: &'static str,
+        /// The count.
+        found: u64,
+        /// The type that cannot hold it.
+        width: &'static str,
+    },
+    /// A gap-encoded row whose bytes do not decode.
+    #[error("row {row}: {problem}")]
+    GapRow {
+        /// The row.
+        row: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// NaN or infinity where a finite number is needed.
+    #[error("row {row}, column {col}: {value} is not a finite number")]
+    NotFinite {
+        /// The row.
+        row: usize,
+        /// The column.
+        col: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// A scale that is negative, NaN or infinite.
+    #[error("scale {position}: {value} is not a finite number of at least 0")]
+    Scale {
+        /// Index into the scales.
+        position: usize,
+        /// The value there.
+        value: f32,
+    },
+}

@@ -1,0 +1,1 @@
+//! Files: one module per format. Everything read is validated before it is returned.

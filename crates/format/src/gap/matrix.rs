@@ -1,0 +1,113 @@
+//! Pattern and values together.
+
+use super::{GapPattern, ValuePlane};
+use crate::ValueType;
+use crate::error::{FormatError, Result};
+
+/// A sparse matrix in gap-encoded CSR: about 3 bytes per non-zero with 16-bit values at 5 % density, 2 with
+/// 8-bit ones.
+///
+/// Always checked: the value plane has one value per entry of the pattern; fillers hold zero; an i8 plane
+/// has one scale per row, finite and at least 0. Values themselves may be anything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GapCsr {
+    pattern: GapPattern,
+    values: ValuePlane,
+}
+
+impl GapCsr {
+    /// A matrix from its parts.
+    ///
+    /// # Errors
+    /// When an invariant of the type does not hold.
+    pub fn new(pattern: GapPattern, values: ValuePlane) -> Result<Self> {
+        if values.len() != pattern.entries() {
+            return Err(FormatError::Length {
+                what: "values",
+                found: values.len(),
+                expected: pattern.entries(),
+            });
+        }
+        if let ValuePlane::I8 { scales, .. } = &values {
+            if scales.len() != pattern.rows() {
+                let found = scales.len();
+                return Err(FormatError::Length { what: "row scales", found, expected: pattern.rows() });
+            }
+            if let Some(position) = scales.iter().position(|s| !(s.is_finite() && *s >= 0.0)) {
+                return Err(FormatError::Scale { position, value: scales[position] });
+            }
+        }
+        let size = values.value_type().bytes();
+        let bytes = values.as_bytes();
+        if pattern.entries() != pattern.nnz() {
+            for row in 0..pattern.rows() {
+                let entries = pattern.row_entries(row);
+                // Only a gap row can have more index bytes of 0 than none.
+                if pattern.row_mode(row) != super::RowMode::Gap {
+                    continue;
+                }
+                let filled = pattern.row_index(row).iter().zip(entries).any(|(&gap, entry)| {
+                    gap == 0 && bytes[entry * size..(entry + 1) * size].iter().any(|&byte| byte != 0)
+                });
+                if filled {
+                    return Err(FormatError::GapRow { row, problem: "a filler holds a value other than 0" });
+                }
+            }
+        }
+        Ok(Self { pattern, values })
+    }
+
+    /// Number of rows (output features).
+    pub fn rows(&self) -> usize {
+        self.pattern.rows()
+    }
+
+    /// Number of columns (input features).
+    pub fn cols(&self) -> usize {
+        self.pattern.cols()
+    }
+
+    /// Number of non-zeros.
+    pub fn nnz(&self) -> usize {
+        self.pattern.nnz()
+    }
+
+    /// Non-zeros over all places; 0 for a matrix without places.
+    pub fn density(&self) -> f64 {
+        self.nnz() as f64 / (self.rows() as f64 * self.cols() as f64).max(1.0)
+    }
+
+    /// How values are stored.
+    pub fn value_type(&self) -> ValueType {
+        self.values.value_type()
+    }
+
+    /// Where the entries are.
+    pub fn pattern(&self) -> &GapPattern {
+        &self.pattern
+    }
+
+    /// What the entries are.
+    pub fn values(&self) -> &ValuePlane {
+        &self.values
+    }
+
+    /// Columns and values of one row.
+    ///
+    /// # Panics
+    /// When `row` is not below [`rows`](Self::rows).
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let start = self.pattern.row_entries(row).start;
+        self.pattern.row(row).map(move |(position, column)| (column, self.values.get(start + position, row)))
+    }
+
+    /// Bytes of all planes.
+    pub fn bytes(&self) -> usize {
+        self.pattern.bytes() + self.values.bytes()
+    }
+
+    /// The parts.
+    pub fn into_parts(self) -> (GapPattern, ValuePlane) {
+        (self.pattern, self.values)
+    }
+}

@@ -1,0 +1,37 @@
+//! Each row mode is chosen where it is cheapest, and decodes to what went in.
+
+use residua_format::gap::{GapPattern, GapPatternBuilder, RowMode, RowPlan};
+
+fn encode(rows: &[Vec<u32>], cols: usize, value_bytes: usize) -> GapPattern {
+    let mut builder = GapPatternBuilder::new();
+    let mut index = Vec::new();
+    for columns in rows {
+        let plan = RowPlan::new(columns, cols, value_bytes);
+        builder.push(&plan).unwrap();
+        let before = index.len();
+        let mut entries = 0;
+        plan.encode(columns, cols, &mut index, |_| entries += 1);
+        assert_eq!((entries, index.len() - before), (plan.entries, plan.index_bytes));
+    }
+    let (row_ptr, modes) = builder.finish();
+    GapPattern::new(rows.len(), cols, row_ptr, index.into(), modes).unwrap()
+}
+
+#[test]
+fn the_cheapest_mode_is_taken_and_decodes() {
+    let every = |step: usize, cols: u32| (0..cols).step_by(step).collect::<Vec<_>>();
+    let table = [
+        (every(20, 4096), 4096, RowMode::Gap),
+        (every(2, 4096), 4096, RowMode::Bitmap),
+        (every(3000, 65_536), 65_536, RowMode::Absolute16),
+        (every(70_000, 1_000_000), 1_000_000, RowMode::Absolute32),
+        (vec![], 4096, RowMode::Gap),
+        (vec![254, 509, 764], 4096, RowMode::Gap),
+        (vec![255], 4096, RowMode::Absolute16),
+    ];
+    for (columns, cols, mode) in table {
+        let pattern = encode(&[columns.clone()], cols, 2);
+        let decoded: Vec<u32> = pattern.row(0).map(|(_, column)| column).collect();
+        assert_eq!((pattern.row_mode(0), decoded), (mode, columns));
+    }
+}
