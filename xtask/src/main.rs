@@ -1,2 +1,67 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks, run as `cargo xtask <task>`.
+
+mod floors;
+mod make_checkpoint;
+mod project;
+mod test_all;
+mod venv;
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+/// Any failure of a task; the tasks only print it.
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const HELP: &str = "\
+Developer tasks.
+
+Usage: cargo xtask <task> [options]
+
+  test-all         run the whole test matrix and print one table
+  make-checkpoint  write a random sharded checkpoint with the shapes of a real model
+
+`cargo xtask <task> --help` shows the options.";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let task = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    let outcome = match task.to_str() {
+        Some("test-all") => test_all::main(args),
+        Some("make-checkpoint") => optimised("make-checkpoint", args, make_checkpoint::main),
+        Some("--help" | "-h" | "help") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `task` here when this binary is optimised, else through a release build of it.
+///
+/// `cargo xtask` builds without optimisation so that it starts fast; generating gigabytes that way
+/// would take an hour.
+fn optimised(
+    name: &str,
+    args: Vec<OsString>,
+    task: fn(Vec<OsString>) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    if !cfg!(debug_assertions) {
+        return task(args);
+    }
+    let status = Command::new(project::cargo())
+        .args(["run", "--quiet", "--release", "--package", "xtask", "--", name])
+        .args(args)
+        .status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

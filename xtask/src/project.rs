@@ -1,0 +1,92 @@
+//! The workspace as cargo describes it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::Result;
+
+/// The cargo that started this binary.
+pub(crate) fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// What `cargo metadata` says, without the packages from registries.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Project {
+    pub(crate) packages: Vec<Package>,
+    #[serde(rename = "workspace_root")]
+    pub(crate) root: PathBuf,
+    #[serde(rename = "target_directory")]
+    pub(crate) target: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) features: BTreeMap<String, Vec<String>>,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// `None` is a normal dependency, else `dev` or `build`.
+    pub(crate) kind: Option<String>,
+    /// Only dependencies inside the workspace have one.
+    pub(crate) path: Option<PathBuf>,
+}
+
+impl Project {
+    pub(crate) fn read() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let output = Command::new(cargo())
+            .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
+            .arg(manifest)
+            .output()?;
+        if !output.status.success() {
+            return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The packages under `crates/` with their folder names, in alphabetical order of the folder.
+    pub(crate) fn crates(&self) -> Vec<(&str, &Package)> {
+        let folder = self.root.join("crates");
+        let mut crates: Vec<_> = self
+            .packages
+            .iter()
+            .filter(|package| package.dir().parent() == Some(&folder))
+            .filter_map(|package| Some((package.dir().file_name()?.to_str()?, package)))
+            .collect();
+        crates.sort_by_key(|(folder, _)| *folder);
+        crates
+    }
+}
+
+impl Package {
+    pub(crate) fn dir(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(&self.manifest_path)
+    }
+
+    /// Every Rust source of the package, tests and benches included.
+    pub(crate) fn sources(&self) -> Result<Vec<PathBuf>> {
+        let mut sources = Vec::new();
+        let mut folders = vec![self.dir().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    sources.push(path);
+                }
+            }
+        }
+        Ok(sources)
+    }
+}

@@ -1,0 +1,251 @@
+//! The rows of the matrix, in the order in which they run: cheap and telling ones first.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::log::Log;
+use super::oracle;
+use super::report::Outcome;
+use crate::project::{Package, Project, cargo};
+use crate::{Result, floors};
+
+/// The command line crate. Its tests hold the real binary to its memory budget, which only a release
+/// build can keep, so they run there and nowhere else.
+const CLI: &str = "residua-cli";
+const FACADE: &str = "residua";
+
+pub(crate) type Job = Box<dyn FnOnce(&mut Log) -> Result<Outcome>>;
+
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) what: String,
+    pub(crate) job: Job,
+}
+
+fn row(
+    name: impl Into<String>,
+    what: impl Into<String>,
+    job: impl FnOnce(&mut Log) -> Result<Outcome> + 'static,
+) -> Row {
+    Row { name: name.into(), what: what.into(), job: Box::new(job) }
+}
+
+pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
+    let mut rows = checks(project);
+    rows.extend(unit_tests(project));
+    rows.extend(feature_sets(project));
+    rows.push(row("doctests", "examples in the documentation", |log| {
+        ran(log, Command::new(cargo()).args(["test", "--workspace", "--doc", "--no-fail-fast"]))
+    }));
+    rows.push(row("docs", "cargo doc without warnings", |log| {
+        ran(
+            log,
+            Command::new(cargo())
+                .args(["doc", "--workspace", "--no-deps", "--lib"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    }));
+    rows.push(address_sanitizer(project)?);
+    rows.push(row("release-cli", "the command line, release build: files, memory, interruption", |log| {
+        ran(log, Command::new(cargo()).args(["test", "--release", "-p", CLI, "--tests", "--no-fail-fast"]))
+    }));
+    rows.push(row("demo", "cargo run --release", |log| {
+        ran(log, Command::new(cargo()).args(["run", "--release"]))
+    }));
+    rows.push(oracle::row(project)?);
+    Ok(rows)
+}
+
+fn checks(project: &Project) -> Vec<Row> {
+    let violations = floors::violations(project);
+    vec![
+        row("floors", "each crate imports only from lower floors", move |log| {
+            for line in &violations {
+                log.line(line)?;
+            }
+            Ok(match violations.len() {
+                0 => Outcome::Ran,
+                1 => Outcome::Failed("one dependency out of order".into()),
+                n => Outcome::Failed(format!("{n} dependencies out of order")),
+            })
+        }),
+        row("fmt", "cargo fmt --check", |log| {
+            if !present("fmt") {
+                return Ok(Outcome::missing("rustfmt is missing: rustup component add rustfmt"));
+            }
+            ran(log, Command::new(cargo()).args(["fmt", "--all", "--check"]))
+        }),
+        row("deny", "licences, bans and sources of all dependencies", |log| {
+            if !present("deny") {
+                return Ok(Outcome::missing("cargo-deny is missing: cargo install cargo-deny"));
+            }
+            ran(log, Command::new(cargo()).args(["deny", "check", "bans", "licenses", "sources"]))
+        }),
+        row("clippy", "all targets, warnings are errors", |log| {
+            if !present("clippy") {
+                return Ok(Outcome::missing("clippy is missing: rustup component add clippy"));
+            }
+            let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            ran(log, Command::new(cargo()).args(args))
+        }),
+    ]
+}
+
+/// One row per crate, each built alone, so that a crate which leans on a feature that only another
+/// crate switches on does not build.
+fn unit_tests(project: &Project) -> Vec<Row> {
+    let mut names: Vec<(&str, &str)> =
+        project.crates().iter().map(|&(folder, package)| (folder, package.name.as_str())).collect();
+    names.retain(|&(_, name)| name != CLI);
+    names.push(("xtask", "xtask"));
+    names
+        .into_iter()
+        .map(|(folder, name)| {
+            let name = name.to_owned();
+            row(
+                format!("test-{folder}"),
+                format!("unit and integration tests of {name}, debug"),
+                move |log| ran(log, &mut cargo_test(&[&name])),
+            )
+        })
+        .collect()
+}
+
+/// The facade with no features and with each feature alone.
+fn feature_sets(project: &Project) -> Vec<Row> {
+    let Some(facade) = project.packages.iter().find(|package| package.name == FACADE) else {
+        return Vec::new();
+    };
+    let features = facade.features.keys().filter(|feature| *feature != "default").map(String::as_str);
+    std::iter::once("")
+        .chain(features)
+        .map(|feature| {
+            let label = if feature.is_empty() { "none" } else { feature };
+            let feature = feature.to_owned();
+            row(format!("features-{label}"), format!("{FACADE} with features: {label}"), move |log| {
+                let mut command = cargo_test(&[FACADE]);
+                ran(log, command.args(["--no-default-features", "--features", &feature]))
+            })
+        })
+        .collect()
+}
+
+/// Tests of every crate with `unsafe` under AddressSanitizer, in a target folder of their own.
+fn address_sanitizer(project: &Project) -> Result<Row> {
+    const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+    let mut names = Vec::new();
+    for (_, package) in project.crates() {
+        if package.name != CLI && has_unsafe(package)? {
+            names.push(package.name.clone());
+        }
+    }
+    let target_dir = project.target.join("asan");
+    Ok(row("asan", format!("AddressSanitizer over {}", names.join(", ")), move |log| {
+        let host = host()?;
+        if !TARGETS.contains(&host.as_str()) {
+            return Ok(Outcome::not_here(format!("AddressSanitizer is not run on {host}")));
+        }
+        if names.is_empty() {
+            return Ok(Outcome::not_here("no crate has unsafe code"));
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut command = cargo_test(&names);
+        command
+            .args(["--target", &host, "--target-dir"])
+            .arg(target_dir)
+            // Sanitizers are unstable flags; this lets a stable compiler take them.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUSTFLAGS", "-Zsanitizer=address")
+            // Slow enough as it is: optimise a little, keep only line numbers.
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+            .env("CARGO_INCREMENTAL", "0");
+        ran(log, &mut command)
+    }))
+}
+
+fn has_unsafe(package: &Package) -> Result<bool> {
+    for path in package.sources()? {
+        if mentions_unsafe(&std::fs::read_to_string(path)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn mentions_unsafe(source: &str) -> bool {
+    const WORDS: [&str; 4] = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+    source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .any(|line| WORDS.iter().any(|word| line.contains(word)))
+}
+
+/// `cargo test` of the library, binary and integration tests of `packages`.
+fn cargo_test(packages: &[&str]) -> Command {
+    let mut command = Command::new(cargo());
+    command.args(["test", "--tests", "--no-fail-fast"]);
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    command
+}
+
+fn ran(log: &mut Log, command: &mut Command) -> Result<Outcome> {
+    if super::in_ci() {
+        // A build that runs once gains nothing from it and writes gigabytes.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+    log.succeed(command)?;
+    Ok(Outcome::Ran)
+}
+
+/// Whether cargo knows this subcommand.
+fn present(subcommand: &str) -> bool {
+    Command::new(cargo())
+        .args([subcommand, "--version"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The target triple of the machine.
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output =
+        Command::new(rustc).arg("-vV").current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.ok_or("rustc -vV names no host")?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsafe_is_found_in_code_and_not_in_comments() {
+        assert!(mentions_unsafe("fn f() {\n    unsafe { g() }\n}"));
+        assert!(mentions_unsafe("pub unsafe fn f() {}"));
+        assert!(mentions_unsafe("unsafe impl Send for X {}"));
+        assert!(!mentions_unsafe("// unsafe { }\n/// unsafe fn\nfn f() {}"));
+        assert!(!mentions_unsafe("#![forbid(unsafe_code)]"));
+    }
+
+    #[test]
+    fn every_crate_has_a_row_and_no_row_appears_twice() {
+        let project = Project::read().unwrap();
+        let mut names: Vec<String> = all(&project).unwrap().into_iter().map(|row| row.name).collect();
+        for (folder, package) in project.crates() {
+            let expected =
+                if package.name == CLI { "release-cli".to_owned() } else { format!("test-{folder}") };
+            assert!(names.contains(&expected), "{expected} is not in {names:?}");
+        }
+        let rows = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), rows);
+    }
+}
