@@ -1,0 +1,158 @@
+//! What a job did, tensor by tensor.
+
+use serde::Serialize;
+
+/// One plane of a tensor in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlaneBytes {
+    /// Its suffix: `gaps`, `values`, `base`, …
+    pub plane: String,
+    /// Its bytes, padding left out.
+    pub bytes: u64,
+}
+
+/// A tensor that was split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// `[rows, cols]` = `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// Its dtype in the input, as safetensors spells it.
+    pub dtype: String,
+    /// Non-zeros of the residual.
+    pub nnz: u64,
+    /// `nnz / (rows · cols)`.
+    pub density: f64,
+    /// The lowest score (`residual² · h`) in the residual; 0 where it is empty.
+    pub lowest_score: f32,
+    /// Bytes of each plane in the file.
+    pub planes: Vec<PlaneBytes>,
+    /// Relative Frobenius error of the base alone, `‖W − base‖ / ‖W‖`; 0 where W is all zero.
+    pub base_error: f64,
+    /// Relative Frobenius error of base and residual together at alpha 1, before W's dtype rounds it.
+    pub error: f64,
+}
+
+impl TensorReport {
+    /// Bytes of the base's planes.
+    pub fn base_bytes(&self) -> u64 {
+        self.planes.iter().filter(|p| p.plane.starts_with("base")).map(|p| p.bytes).sum()
+    }
+
+    /// Bytes of the residual's planes.
+    pub fn residual_bytes(&self) -> u64 {
+        self.planes.iter().map(|p| p.bytes).sum::<u64>() - self.base_bytes()
+    }
+}
+
+/// A tensor that passed through untouched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its dtype, as safetensors spells it.
+    pub dtype: String,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// What [`split`](crate::split) did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct SplitReport {
+    /// Tensors that were split, in the order of the file.
+    pub tensors: Vec<TensorReport>,
+    /// Tensors that passed through.
+    pub passed: Vec<PassedTensor>,
+    /// Bytes of the input's tensors.
+    pub input_bytes: u64,
+    /// Bytes of the file written.
+    pub output_bytes: u64,
+}
+
+impl SplitReport {
+    /// Parameters of the tensors that were split.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.iter().map(|t| t.shape[0] as u64 * t.shape[1] as u64).sum()
+    }
+
+    /// Non-zeros of all residuals.
+    pub fn nnz(&self) -> u64 {
+        self.tensors.iter().map(|t| t.nnz).sum()
+    }
+
+    /// Bytes of all bases.
+    pub fn base_bytes(&self) -> u64 {
+        self.tensors.iter().map(TensorReport::base_bytes).sum()
+    }
+
+    /// Bytes of all residuals.
+    pub fn residual_bytes(&self) -> u64 {
+        self.tensors.iter().map(TensorReport::residual_bytes).sum()
+    }
+}
+
+/// A tensor rebuilt from base and residual.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MaterializedTensor {
+    /// Its name.
+    pub name: String,
+    /// `[rows, cols]`.
+    pub shape: [usize; 2],
+    /// Its dtype, as safetensors spells it.
+    pub dtype: String,
+    /// Non-zeros of the residual that was added.
+    pub nnz: u64,
+}
+
+/// What [`materialize`](crate::materialize) did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct MaterializeReport {
+    /// The residual's scale.
+    pub alpha: f32,
+    /// Tensors rebuilt.
+    pub tensors: Vec<MaterializedTensor>,
+    /// Tensors copied.
+    pub passed: Vec<PassedTensor>,
+    /// Bytes of the file written.
+    pub output_bytes: u64,
+}
+
+/// A tensor that was checked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerifiedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its dtype in the original checkpoint, as safetensors spells it.
+    pub dtype: String,
+    /// Whether it is held as base and residual; `false` for one that passed through.
+    pub split: bool,
+    /// Non-zeros of the residual; 0 for one that passed through.
+    pub nnz: u64,
+    /// What is wrong with it; `None` when it is valid.
+    pub problem: Option<String>,
+    /// Relative Frobenius error of the base alone against the checkpoint, `‖W − base‖ / ‖W‖`.
+    pub base_error: Option<f64>,
+    /// Relative Frobenius error of base + residual against the checkpoint, before rounding to its dtype.
+    pub error: Option<f64>,
+    /// Largest absolute difference of base + residual from the checkpoint.
+    pub max_abs_error: Option<f64>,
+}
+
+/// What [`verify`](crate::verify) found.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct VerifyReport {
+    /// Every tensor of the file, and every one of the checkpoint that the file lacks (with its problem).
+    pub tensors: Vec<VerifiedTensor>,
+}
+
+impl VerifyReport {
+    /// Whether no tensor has a problem.
+    pub fn is_valid(&self) -> bool {
+        self.tensors.iter().all(|tensor| tensor.problem.is_none())
+    }
+}
