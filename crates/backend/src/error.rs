@@ -1,0 +1,62 @@
+//! What can go wrong on a backend.
+
+use residua_format::FormatError;
+use residua_memory::BudgetError;
+
+/// Why a backend could not do what was asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The backend cannot run on this machine.
+    #[error("{backend} is not available: {missing} is missing; {install}")]
+    Unavailable {
+        /// Its name.
+        backend: &'static str,
+        /// What is missing: a driver, a library, a device, a processor feature.
+        missing: String,
+        /// What to install or change, as an instruction.
+        install: String,
+    },
+    /// Two operands do not fit together.
+    #[error("{operation}: {left_name} is {left:?}, {right_name} is {right:?}; {rule}")]
+    Shape {
+        /// What was asked for.
+        operation: &'static str,
+        /// The first operand.
+        left_name: &'static str,
+        /// Its shape.
+        left: [usize; 2],
+        /// The second operand.
+        right_name: &'static str,
+        /// Its shape.
+        right: [usize; 2],
+        /// What had to hold.
+        rule: &'static str,
+    },
+    /// A shape with more places than can be addressed, or more than the device holds in one buffer.
+    #[error("{what} of shape {shape:?} is too large; the most is {limit} {unit}")]
+    TooLarge {
+        /// What was asked for.
+        what: &'static str,
+        /// Its shape.
+        shape: [usize; 2],
+        /// The limit.
+        limit: u64,
+        /// What the limit counts.
+        unit: &'static str,
+    },
+    /// It does not fit the memory budget.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// A matrix could not be converted.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The driver or the device reported a failure.
+    #[error("{backend}: {message}")]
+    Device {
+        /// Its name.
+        backend: &'static str,
+        /// What the driver said.
+        message: String,
+    },
+}

@@ -1,0 +1,90 @@
+//! Shapes, and the rules by which they fit together.
+
+use crate::BackendError;
+
+/// Something with a number of rows and columns.
+pub trait Shaped {
+    /// `[rows, cols]` of a matrix or base; `[len, batch]` of a vector.
+    fn shape(&self) -> [usize; 2];
+}
+
+/// Number of values of a vector of `shape`.
+///
+/// # Errors
+/// [`BackendError::TooLarge`] when its bytes cannot be counted.
+pub fn values(shape: [usize; 2]) -> Result<usize, BackendError> {
+    let limit = isize::MAX as usize / size_of::<f32>();
+    shape[0].checked_mul(shape[1]).filter(|&values| values <= limit).ok_or(BackendError::TooLarge {
+        what: "a vector",
+        shape,
+        limit: limit as u64,
+        unit: "values",
+    })
+}
+
+/// That `found` values are what a vector of `shape` holds.
+///
+/// # Errors
+/// [`BackendError::Shape`] when they are not.
+pub fn check_upload(found: usize, shape: [usize; 2]) -> Result<(), BackendError> {
+    let rule = "the slice must hold len × batch values";
+    check("upload", ("slice", [found, 1]), ("vector", shape), rule, values(shape)? == found)
+}
+
+/// That `a·x` has a meaning and `y` is its shape.
+///
+/// # Errors
+/// [`BackendError::Shape`] when not.
+pub fn check_product(
+    operation: &'static str,
+    a: &impl Shaped,
+    x: &impl Shaped,
+    y: &impl Shaped,
+) -> Result<(), BackendError> {
+    let [rows, cols] = a.shape();
+    let ([len_x, batch_x], [len_y, batch_y]) = (x.shape(), y.shape());
+    let pair = |name, vector| (("matrix", [rows, cols]), (name, vector));
+    let (left, right) = pair("x", x.shape());
+    check(operation, left, right, "x must have as many values per batch as columns", len_x == cols)?;
+    let (left, right) = pair("y", y.shape());
+    check(operation, left, right, "y must have as many values per batch as rows", len_y == rows)?;
+    let rule = "x and y must have one batch";
+    check(operation, ("x", x.shape()), ("y", y.shape()), rule, batch_x == batch_y)
+}
+
+/// That `x` and `y` hold one vector each.
+///
+/// # Errors
+/// [`BackendError::Shape`] when not.
+pub fn check_single(operation: &'static str, x: &impl Shaped, y: &impl Shaped) -> Result<(), BackendError> {
+    let single = x.shape()[1] == 1 && y.shape()[1] == 1;
+    check(operation, ("x", x.shape()), ("y", y.shape()), "both must have batch 1", single)
+}
+
+/// That base, residual, `x` and `y` fit together.
+///
+/// # Errors
+/// [`BackendError::Shape`] when not.
+pub fn check_forward(
+    base: &impl Shaped,
+    residual: &impl Shaped,
+    x: &impl Shaped,
+    y: &impl Shaped,
+) -> Result<(), BackendError> {
+    let (left, right) = (base.shape(), residual.shape());
+    check("forward", ("base", left), ("residual", right), "they must have one shape", left == right)?;
+    check_product("forward", base, x, y)
+}
+
+fn check(
+    operation: &'static str,
+    (left_name, left): (&'static str, [usize; 2]),
+    (right_name, right): (&'static str, [usize; 2]),
+    rule: &'static str,
+    holds: bool,
+) -> Result<(), BackendError> {
+    if holds {
+        return Ok(());
+    }
+    Err(BackendError::Shape { operation, left_name, left, right_name, right, rule })
+}
