@@ -1,0 +1,161 @@
+//! What can be wrong with a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use residua_memory::BudgetError;
+
+use crate::FormatError;
+
+/// A file that cannot be read or written. The text names the file, and the tensor and position where there
+/// is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The operating system said no.
+    #[error("{}: cannot {action}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried: "open", "read tensor w".
+        action: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The file is not what its format prescribes.
+    #[error("{}: {problem}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// One tensor of the file is not what its format prescribes.
+    #[error("{}: tensor {tensor}: {problem}", .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// One line of a text file is not what its format prescribes.
+    #[error("{}: line {line}: {problem}", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The file ends too early.
+    #[error("{}: {what} needs {needed} bytes, {found} are there", .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What lies there.
+        what: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// A matrix breaks an invariant of its type.
+    #[error("{}: tensor {tensor}: {source}", .path.display())]
+    Matrix {
+        /// The file.
+        path: PathBuf,
+        /// The matrix.
+        tensor: String,
+        /// The invariant.
+        source: FormatError,
+    },
+    /// An element type that this reader does not take.
+    #[error("{}: tensor {tensor}: element type {dtype}, but {wanted}", .path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its element type.
+        dtype: String,
+        /// What it has to be.
+        wanted: String,
+    },
+    /// A tensor that had to be there is not.
+    #[error("{}: there is no tensor {tensor}", .path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// Content whose hash is not the one that was written down for it.
+    #[error("{}: {what} has hash {found}, expected {expected}", .path.display())]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// What was hashed.
+        what: String,
+        /// The hash that was written down.
+        expected: String,
+        /// The hash of what is there.
+        found: String,
+    },
+    /// The file does not fit the memory that the job may hold.
+    #[error("{}: {source}", .path.display())]
+    Budget {
+        /// The file.
+        path: PathBuf,
+        /// What was asked and what was left.
+        source: BudgetError,
+    },
+}
+
+impl FileError {
+    /// For `map_err` on the operating system's errors.
+    pub fn io(path: &Path, action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let (path, action) = (path.to_owned(), action.into());
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// A file that breaks its format.
+    pub fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), problem: problem.into() }
+    }
+
+    /// A tensor that breaks its format.
+    pub fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> Self {
+        Self::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
+    }
+
+    /// For `map_err` on a matrix's errors.
+    pub fn matrix(path: &Path, tensor: &str) -> impl FnOnce(FormatError) -> Self {
+        let (path, tensor) = (path.to_owned(), tensor.to_owned());
+        move |source| Self::Matrix { path, tensor, source }
+    }
+
+    /// For `map_err` on a refused reservation.
+    pub fn budget(path: &Path) -> impl FnOnce(BudgetError) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Budget { path, source }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::Tensor { path, .. }
+            | Self::Line { path, .. }
+            | Self::Truncated { path, .. }
+            | Self::Matrix { path, .. }
+            | Self::Dtype { path, .. }
+            | Self::MissingTensor { path, .. }
+            | Self::Hash { path, .. }
+            | Self::Budget { path, .. } => path,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A safetensors file written as a stream.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use residua_memory::ALIGNMENT;
+use safetensors::Dtype;
+
+use super::header::{Entry, Header, MAX_BYTES, byte_length};
+use super::positioned::{read_exact_at, write_all_at};
+use super::{AtomicFile, FileError, Result};
+
+const ALIGN: u64 = ALIGNMENT as u64;
+/// Bytes moved at a time when the header outgrows its room.
+const MOVE: u64 = 1 << 20;
+
+/// Writes a safetensors file front to back, whose tensors and their sizes need not be known before.
+///
+/// Room for the header is left at the start; [`finish`](Self::finish) fills it in, pads it with spaces so that
+/// the data starts at a multiple of 128 bytes, and puts the file in the target's place
+/// ([`AtomicFile`]). Dropped before that, it leaves nothing behind.
+///
+/// ```
+/// use residua_format::file::{Checkpoint, Dtype, SafetensorsWriter};
+/// # let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("one.safetensors");
+/// let mut writer = SafetensorsWriter::create(&path, SafetensorsWriter::header_bytes("w", 2))?;
+/// writer.tensor("w", Dtype::F32, &[1, 2], &[0; 8])?;
+/// writer.finish()?;
+/// assert_eq!(Checkpoint::open(&path)?.tensors()[0].shape, [1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SafetensorsWriter {
+    file: AtomicFile,
+    header: Header,
+    names: HashSet<String>,
+    /// Bytes left for the length of the header and the header.
+    room: u64,
+    /// Bytes of data so far.
+    end: u64,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    name: String,
+    dtype: Dtype,
+    /// `None` for a plane, whose shape comes from its length.
+    shape: Option<Vec<usize>>,
+    start: u64,
+}
+
+impl SafetensorsWriter {
+    /// Starts a file that is to replace `path`, with room for `header_capacity` bytes of header. A header
+    /// that outgrows its room costs one more pass over the data, nothing else.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path, header_capacity: u64) -> Result<Self> {
+        let room =
+            header_capacity.min(MAX_BYTES - ALIGN).saturating_add(8).max(ALIGN).next_multiple_of(ALIGN);
+        let mut file = AtomicFile::create(path)?;
+        file.seek(SeekFrom::Start(room)).map_err(FileError::io(path, "write"))?;
+        let (header, names) = Default::default();
+        Ok(Self { file, header, names, room, end: 0, open: None })
+    }
+
+    /// Room that a tensor of `dimensions` dimensions takes in the header, enough for any name without
+    /// characters that JSON escapes.
+    pub fn header_bytes(name: &str, dimensions: usize) -> u64 {
+        const FIXED: usize = r#""":{"dtype":"F8_E4M3FNUZ","shape":[],"data_offsets":[,]},"#.len();
+        // A number has at most 20 digits; one comma a dimension.
+        (FIXED + name.len() + 2 * 20 + 21 * dimensions) as u64
+    }
+
+    /// Room that a metadata entry takes in the header, enough for any text in which every second character
+    /// is escaped.
+    pub fn metadata_bytes(key: &str, value: &str) -> u64 {
+        (r#""":"","#.len() + 2 * (key.len() + value.len())) as u64
+    }
+
+    /// The file that is to be replaced.
+    pub fn path(&self) -> &Path {
+        self.file.target()
+    }
+
+    /// Bytes of tensor data so far.
+    pub fn data_bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// Sets an entry of the file's metadata. May be called any time before [`finish`](Self::finish).
+    pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.header.metadata.insert(key.into(), value.into());
+    }
+
+    /// Starts a tensor of known shape; [`write`](Self::write) its bytes, then [`end`](Self::end) it.
+    ///
+    /// # Errors
+    /// When another tensor is open, the name is taken, or shape and element type make no whole bytes.
+    pub fn begin(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
+        if byte_length(dtype, shape).is_none() {
+            let problem = format!("shape {shape:?} of {dtype} is no whole number of bytes below 2^64");
+            return Err(FileError::tensor(self.path(), name, problem));
+        }
+        self.start(name, dtype, Some(shape.to_vec()))
+    }
+
+    /// Starts a plane: a 1-D tensor whose length is found out while it is written. Its data starts at a
+    /// multiple of 128 bytes if the data before it ends at one, as planes do.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin); also for element types below one byte.
+    pub fn begin_plane(&mut self, name: &str, dtype: Dtype) -> Result<()> {
+        if !dtype.bitsize().is_multiple_of(8) {
+            let problem = format!("{dtype} has no whole number of bytes");
+            return Err(FileError::tensor(self.path(), name, problem));
+        }
+        self.start(name, dtype, None)
+    }
+
+    fn start(&mut self, name: &str, dtype: Dtype, shape: Option<Vec<usize>>) -> Result<()> {
+        if let Some(open) = &self.open {
+            let problem = format!("begun while tensor {} is open", open.name);
+            return Err(FileError::tensor(self.path(), name, problem));
+        }
+        if name == "__metadata__" || !self.names.insert(name.to_owned()) {
+            return Err(FileError::tensor(self.path(), name, "the name is taken"));
+        }
+        self.open = Some(Open { name: name.to_owned(), dtype, shape, start: self.end });
+        Ok(())
+    }
+
+    /// Appends bytes (little-endian elements, row-major) to the open tensor or plane.
+    ///
+    /// # Errors
+    /// When no tensor is open or the disk does not take them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.open.is_none() {
+            return Err(FileError::malformed(self.path(), "bytes written outside of a tensor"));
+        }
+        self.file.write_all(bytes).map_err(FileError::io(self.file.target(), "write"))?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the open tensor.
+    ///
+    /// # Errors
+    /// When none is open, or it got more or fewer bytes than its shape calls for.
+    pub fn end(&mut self) -> Result<()> {
+        let open = self.take_open(|shape| shape.is_some())?;
+        let shape = open.shape.unwrap_or_default();
+        let (expected, found) = (byte_length(open.dtype, &shape).unwrap_or(0), self.end - open.start);
+        if found != expected {
+            let problem = format!("{found} bytes written, shape {shape:?} of {} has {expected}", open.dtype);
+            return Err(FileError::tensor(self.path(), &open.name, problem));
+        }
+        self.push(open.name, open.dtype, shape, open.start);
+        Ok(())
+    }
+
+    /// Ends the open plane, padded with zeros to a multiple of 128 bytes; returns the elements that were
+    /// written, padding left out.
+    ///
+    /// # Errors
+    /// When none is open, or its bytes are no whole number of elements.
+    pub fn end_plane(&mut self) -> Result<u64> {
+        let open = self.take_open(|shape| shape.is_none())?;
+        let (bytes, size) = (self.end - open.start, open.dtype.bitsize() as u64 / 8);
+        if !bytes.is_multiple_of(size) {
+            let problem = format!("{bytes} bytes written, an element of {} has {size}", open.dtype);
+            return Err(FileError::tensor(self.path(), &open.name, problem));
+        }
+        let padding = (bytes.next_multiple_of(ALIGN) - bytes) as usize;
+        self.file
+            .write_all(&[0; ALIGNMENT][..padding])
+            .map_err(FileError::io(self.file.target(), "write"))?;
+        self.end += padding as u64;
+        let elements = (self.end - open.start) / size;
+        self.push(open.name, open.dtype, vec![elements as usize], open.start);
+        Ok(bytes / size)
+    }
+
+    fn take_open(&mut self, right_kind: impl Fn(&Option<Vec<usize>>) -> bool) -> Result<Open> {
+        match self.open.take() {
+            Some(open) if right_kind(&open.shape) => Ok(open),
+            Some(open) => {
+                Err(FileError::tensor(self.path(), &open.name, "a plane ended as tensor, or reverse"))
+            }
+            None => Err(FileError::malformed(self.path(), "a tensor ended that was not begun")),
+        }
+    }
+
+    fn push(&mut self, name: String, dtype: Dtype, shape: Vec<usize>, start: u64) {
+        self.header.tensors.push((name, Entry { dtype, shape, data_offsets: (start, self.end) }));
+    }
+
+    /// Writes one whole tensor.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin) and [`end`](Self::end).
+    pub fn tensor(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<()> {
+        self.begin(name, dtype, shape)?;
+        self.write(bytes)?;
+        self.end()
+    }
+
+    /// Writes one whole plane.
+    ///
+    /// # Errors
+    /// As [`begin_plane`](Self::begin_plane) and [`end_plane`](Self::end_plane).
+    pub fn plane(&mut self, name: &str, dtype: Dtype, bytes: &[u8]) -> Result<()> {
+        self.begin_plane(name, dtype)?;
+        self.write(bytes)?;
+        self.end_plane().map(drop)
+    }
+
+    /// Writes the header and replaces the target; returns the bytes of the file.
+    ///
+    /// # Errors
+    /// When a tensor is still open or the disk does not take the file. The old target stays then.
+    pub fn finish(mut self) -> Result<u64> {
+        if let Some(open) = &self.open {
+            return Err(FileError::tensor(self.path(), &open.name, "not ended"));
+        }
+        let path = self.path().to_owned();
+        // A tensor that failed half-way has left a hole.
+        self.header.check(&path)?;
+        let mut json = serde_json::to_vec(&self.header)
+            .map_err(|error| FileError::malformed(&path, format!("safetensors header: {error}")))?;
+        if json.len() as u64 > MAX_BYTES {
+            let problem = format!("its header would have {} bytes, readers take {MAX_BYTES}", json.len());
+            return Err(FileError::malformed(&path, problem));
+        }
+        let needed = (json.len() as u64 + 8).next_multiple_of(ALIGN);
+        let file = self.file.flushed()?;
+        if needed > self.room {
+            move_up(file, self.room, self.end, needed - self.room).map_err(FileError::io(&path, "write"))?;
+            self.room = needed;
+        }
+        json.resize(self.room as usize - 8, b' ');
+        write_all_at(file, &(json.len() as u64).to_le_bytes(), 0).map_err(FileError::io(&path, "write"))?;
+        write_all_at(file, &json, 8).map_err(FileError::io(&path, "write"))?;
+        // A file without data has not been written to behind its header.
+        file.set_len(self.room + self.end).map_err(FileError::io(&path, "write"))?;
+        self.file.commit()?;
+        Ok(self.room + self.end)
+    }
+}
+
+/// Moves `length` bytes at `start` up by `by`, from the last block to the first.
+fn move_up(file: &File, start: u64, length: u64, by: u64) -> std::io::Result<()> {
+    let mut block = vec![0; MOVE.min(length) as usize];
+    let mut left = length;
+    while left > 0 {
+        let size = MOVE.min(left);
+        left -= size;
+        let block = &mut block[..size as usize];
+        read_exact_at(file, block, start + left)?;
+        write_all_at(file, block, start + left + by)?;
+    }
+    Ok(())
+}
