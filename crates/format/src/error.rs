@@ -89,12 +89,14 @@ pub enum FormatError {
         /// NaN or an infinity.
         value: f64,
     },
-    /// A scale that is negative, NaN or infinite.
-    #[error("scale {position}: {value} is not a finite number of at least 0")]
+    /// A scale that is negative, NaN, or so large that a code times it could be infinite.
+    #[error("scale {position}: {value} is not a number from 0 to {limit:e}")]
     Scale {
         /// Index into the scales.
         position: usize,
         /// The value there.
         value: f32,
+        /// The largest scale allowed.
+        limit: f32,
     },
 }

@@ -20,7 +20,7 @@ pub mod gap;
 mod index;
 mod value;
 
-pub use base::{BaseKind, QuantizedBase};
+pub use base::{BaseKind, QuantizedBase, dequantize_row, quantize_row};
 pub use convert::Duplicates;
 pub use coo::Coo;
 pub use csr::Csr;

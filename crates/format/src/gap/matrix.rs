@@ -2,13 +2,14 @@
 
 use super::{GapPattern, ValuePlane};
 use crate::ValueType;
+use crate::base::check_scales;
 use crate::error::{FormatError, Result};
 
 /// A sparse matrix in gap-encoded CSR: about 3 bytes per non-zero with 16-bit values at 5 % density, 2 with
 /// 8-bit ones.
 ///
 /// Always checked: the value plane has one value per entry of the pattern; fillers hold zero; an i8 plane
-/// has one scale per row, finite and at least 0. Values themselves may be anything.
+/// has one scale per row, from 0 to `f32::MAX / 128`. Values themselves may be anything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GapCsr {
     pattern: GapPattern,
@@ -33,9 +34,7 @@ impl GapCsr {
                 let found = scales.len();
                 return Err(FormatError::Length { what: "row scales", found, expected: pattern.rows() });
             }
-            if let Some(position) = scales.iter().position(|s| !(s.is_finite() && *s >= 0.0)) {
-                return Err(FormatError::Scale { position, value: scales[position] });
-            }
+            check_scales(scales, f32::MAX / 128.0)?;
         }
         let size = values.value_type().bytes();
         let bytes = values.as_bytes();

@@ -1,92 +1,23 @@
 //! The dense low-precision part of a layer.
 
+mod kind;
+mod quantize;
+
+use rayon::prelude::*;
 use residua_memory::AlignedVec;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{FormatError, Result};
 
-/// How a base is quantised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BaseKind {
-    /// 4-bit codes, one scale per row.
-    Int4,
-    /// 4-bit codes, one scale per 32 columns of a row.
-    Int4G32,
-    /// 4-bit codes, one scale per 64 columns of a row.
-    Int4G64,
-    /// 4-bit codes, one scale per 128 columns of a row.
-    Int4G128,
-    /// 8-bit codes, one scale per row.
-    Int8,
-}
-
-impl BaseKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Int4, Self::Int4G32, Self::Int4G64, Self::Int4G128, Self::Int8];
-
-    /// Its name in files and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Int4 => "int4",
-            Self::Int4G32 => "int4-g32",
-            Self::Int4G64 => "int4-g64",
-            Self::Int4G128 => "int4-g128",
-            Self::Int8 => "int8",
-        }
-    }
-
-    /// Columns that share a scale, for rows of `cols` columns (at least 1).
-    pub const fn group(self, cols: usize) -> usize {
-        match self {
-            Self::Int4 | Self::Int8 => {
-                if cols == 0 {
-                    1
-                } else {
-                    cols
-                }
-            }
-            Self::Int4G32 => 32,
-            Self::Int4G64 => 64,
-            Self::Int4G128 => 128,
-        }
-    }
-
-    /// Scales of a row of `cols` columns.
-    pub const fn groups(self, cols: usize) -> usize {
-        cols.div_ceil(self.group(cols))
-    }
-
-    /// Bytes of codes of a row of `cols` columns; every row starts at a whole byte.
-    pub const fn row_bytes(self, cols: usize) -> usize {
-        match self {
-            Self::Int8 => cols,
-            _ => cols.div_ceil(2),
-        }
-    }
-
-    /// The largest code; the smallest is its negative, so that a code's negation is a code.
-    pub const fn max_code(self) -> i8 {
-        match self {
-            Self::Int8 => 127,
-            _ => 7,
-        }
-    }
-}
-
-impl std::fmt::Display for BaseKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
+pub use kind::BaseKind;
+pub use quantize::{dequantize_row, quantize_row};
 
 /// A dense matrix of 4- or 8-bit codes with f32 scales: `w = code · scale`.
 ///
 /// Codes are row-major; two 4-bit codes share a byte, the even column in the low nibble, both two's
 /// complement; an odd row's last high nibble is 0. Scales are `[rows, groups]`, row-major.
 ///
-/// Always checked: both planes have the lengths that shape and kind call for, scales are finite and at
-/// least 0.
+/// Always checked: both planes have the lengths that shape and kind call for, scales lie between 0 and
+/// [`BaseKind::max_scale`]. So every weight is finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedBase {
     rows: usize,
@@ -100,7 +31,7 @@ impl QuantizedBase {
     /// A base from its planes.
     ///
     /// # Errors
-    /// When a plane has the wrong length or a scale is negative or not finite.
+    /// When a plane has the wrong length or a scale is negative, NaN or above [`BaseKind::max_scale`].
     pub fn new(
         rows: usize,
         cols: usize,
@@ -117,10 +48,49 @@ impl QuantizedBase {
                 return Err(FormatError::Length { what, found, expected });
             }
         }
-        if let Some(position) = scales.iter().position(|s| !(s.is_finite() && *s >= 0.0)) {
-            return Err(FormatError::Scale { position, value: scales[position] });
+        check_scales(&scales, kind.max_scale())?;
+        Ok(Self { rows, cols, kind, codes, scales })
+    }
+
+    /// Quantises a dense row-major matrix, rows in parallel; see [`quantize_row`].
+    ///
+    /// # Errors
+    /// When `dense` does not have `rows · cols` elements, or one is NaN or infinite.
+    pub fn quantize(rows: usize, cols: usize, dense: &[f32], kind: BaseKind) -> Result<Self> {
+        let expected = rows.saturating_mul(cols);
+        if dense.len() != expected {
+            return Err(FormatError::Length { what: "dense values", found: dense.len(), expected });
+        }
+        let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
+        let mut codes = AlignedVec::zeroed(rows.saturating_mul(row_bytes));
+        let mut scales = AlignedVec::zeroed(rows.saturating_mul(groups));
+        if cols > 0 {
+            // The first failing row is reported, whatever the number of threads.
+            let bad = (dense.par_chunks(cols))
+                .zip_eq(codes.par_chunks_mut(row_bytes))
+                .zip_eq(scales.par_chunks_mut(groups))
+                .enumerate()
+                .filter_map(|(row, ((weights, codes), scales))| {
+                    quantize_row(weights, kind, codes, scales).err().map(|col| (row, col))
+                })
+                .find_first(|_| true);
+            if let Some((row, col)) = bad {
+                let value = dense[row * cols + col].into();
+                return Err(FormatError::NotFinite { row, col, value });
+            }
         }
         Ok(Self { rows, cols, kind, codes, scales })
+    }
+
+    /// One row's weights.
+    ///
+    /// # Panics
+    /// When `row` is not below [`rows`](Self::rows) or `weights` does not have [`cols`](Self::cols) elements.
+    pub fn dequantize_row(&self, row: usize, weights: &mut [f32]) {
+        let (row_bytes, groups) = (self.kind.row_bytes(self.cols), self.kind.groups(self.cols));
+        assert_eq!(weights.len(), self.cols, "one weight per column");
+        let codes = &self.codes[row * row_bytes..(row + 1) * row_bytes];
+        dequantize_row(self.kind, codes, &self.scales[row * groups..(row + 1) * groups], weights);
     }
 
     /// Number of rows (output features).
@@ -173,6 +143,14 @@ impl QuantizedBase {
     /// Bytes of both planes.
     pub fn bytes(&self) -> usize {
         self.codes.len() + 4 * self.scales.len()
+    }
+}
+
+/// Scales must lie between 0 and `limit`.
+pub(crate) fn check_scales(scales: &[f32], limit: f32) -> Result<()> {
+    match scales.iter().position(|scale| !(0.0..=limit).contains(scale)) {
+        Some(position) => Err(FormatError::Scale { position, value: scales[position], limit }),
+        None => Ok(()),
     }
 }
 

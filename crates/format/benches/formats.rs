@@ -1,0 +1,41 @@
+//! Speed of the conversions: `cargo bench -p residua-format`; add a word to run only what has it in its name.
+//! One thread each unless `RAYON_NUM_THREADS` says otherwise. Prints the best of several runs.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use residua_format::{BaseKind, dequantize_row, quantize_row};
+
+/// Runs `work` for about a second and prints the best rate in millions of `items` per second.
+fn bench<R>(name: &str, items: usize, mut work: impl FnMut() -> R) {
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    if wanted.is_some_and(|word| !name.contains(&word)) {
+        return;
+    }
+    let (start, mut best) = (Instant::now(), Duration::MAX);
+    while start.elapsed() < Duration::from_secs(1) {
+        let run = Instant::now();
+        black_box(work());
+        best = best.min(run.elapsed());
+    }
+    println!("{name:<44} {:>9.1} M/s", items as f64 / best.as_secs_f64() / 1e6);
+}
+
+fn quantising() {
+    let row: Vec<f32> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 - 8e6).collect();
+    for kind in BaseKind::ALL {
+        let mut codes = vec![0; kind.row_bytes(row.len())];
+        let mut scales = vec![0.0; kind.groups(row.len())];
+        let mut back = vec![0.0; row.len()];
+        bench(&format!("quantize_row {kind}"), row.len(), || {
+            quantize_row(black_box(&row), kind, &mut codes, &mut scales)
+        });
+        bench(&format!("dequantize_row {kind}"), row.len(), || {
+            dequantize_row(kind, black_box(&codes), &scales, &mut back);
+        });
+    }
+}
+
+fn main() {
+    quantising();
+}

@@ -1,0 +1,115 @@
+//! Weights to codes and back, row by row.
+
+use super::BaseKind;
+
+/// Codes one row: per group `scale = max |w| / max_code`, `code` the nearest integer to `w / scale`, ties to
+/// even. A group of zeros has scale 0 and codes 0.
+///
+/// `weights` is one row, `codes` its [`BaseKind::row_bytes`], `scales` its [`BaseKind::groups`]; all of both
+/// is written. |w − code·scale| is at most half a scale, and a few units in the last place: scales too small
+/// for f32's normal range are rounded, those above [`BaseKind::max_scale`] cut.
+///
+/// # Errors
+/// With the column of the first weight that is NaN or infinite; what was written then has no meaning.
+///
+/// # Panics
+/// When `codes` or `scales` has the wrong length.
+pub fn quantize_row(
+    weights: &[f32],
+    kind: BaseKind,
+    codes: &mut [u8],
+    scales: &mut [f32],
+) -> Result<(), usize> {
+    check_lengths(weights.len(), kind, codes, scales);
+    let group = kind.group(weights.len());
+    let group_bytes = kind.row_bytes(group);
+    let groups = weights.chunks(group).zip(codes.chunks_mut(group_bytes)).zip(scales);
+    for (number, ((weights, codes), scale)) in groups.enumerate() {
+        let Some(largest) = max_abs(weights) else {
+            let bad = weights.iter().position(|w| !w.is_finite()).unwrap_or(0);
+            return Err(number * group + bad);
+        };
+        *scale = (largest / f32::from(kind.max_code())).min(kind.max_scale());
+        match kind {
+            BaseKind::Int8 => code_int8(weights, *scale, bytemuck::cast_slice_mut(codes)),
+            _ => code_int4(weights, *scale, codes),
+        }
+    }
+    Ok(())
+}
+
+/// The weights of one row: `code · scale`, exactly what [`QuantizedBase::weight`](super::QuantizedBase::weight)
+/// gives.
+///
+/// `codes` is the row's [`BaseKind::row_bytes`], `scales` its [`BaseKind::groups`] for `weights.len()` columns.
+///
+/// # Panics
+/// When `codes` or `scales` has the wrong length.
+pub fn dequantize_row(kind: BaseKind, codes: &[u8], scales: &[f32], weights: &mut [f32]) {
+    check_lengths(weights.len(), kind, codes, scales);
+    let group = kind.group(weights.len());
+    let group_bytes = kind.row_bytes(group);
+    for ((weights, codes), &scale) in weights.chunks_mut(group).zip(codes.chunks(group_bytes)).zip(scales) {
+        if kind == BaseKind::Int8 {
+            for (weight, &code) in weights.iter_mut().zip(codes) {
+                *weight = f32::from(code as i8) * scale;
+            }
+            continue;
+        }
+        let (pairs, odd) = weights.as_chunks_mut::<2>();
+        for (pair, &byte) in pairs.iter_mut().zip(codes) {
+            *pair = [f32::from((byte << 4) as i8 >> 4) * scale, f32::from(byte as i8 >> 4) * scale];
+        }
+        if let ([odd], Some(&byte)) = (odd, codes.last()) {
+            *odd = f32::from((byte << 4) as i8 >> 4) * scale;
+        }
+    }
+}
+
+fn check_lengths(cols: usize, kind: BaseKind, codes: &[u8], scales: &[f32]) {
+    assert_eq!(codes.len(), kind.row_bytes(cols), "bytes of codes for {cols} columns of {kind}");
+    assert_eq!(scales.len(), kind.groups(cols), "scales for {cols} columns of {kind}");
+}
+
+/// The largest magnitude; `None` when some weight is not finite.
+fn max_abs(weights: &[f32]) -> Option<f32> {
+    // The bits of floats without sign order as integers do, infinities and NaN last; unlike a float maximum
+    // the loop may be reordered, so it vectorises.
+    let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
+    Some(f32::from_bits(bits as u32)).filter(|max| max.is_finite())
+}
+
+/// The nearest code of a weight. `scale` must be above 0: dividing by it (not multiplying by its inverse,
+/// which may overflow) is right for subnormal scales too, and as fast as memory.
+#[inline(always)]
+fn code(weight: f32, scale: f32, limit: f32) -> i8 {
+    // 1.5·2²³ leaves no bits for fractions, so the addition rounds, and the low byte is the integer in two's
+    // complement. `f32::round` is a function call on plain x86-64 and keeps the loop scalar.
+    const ROUND: f32 = 12_582_912.0;
+    let steps = (weight / scale).clamp(-limit, limit);
+    (steps + ROUND).to_bits() as i8
+}
+
+/// Codes that need one byte each; also those of an i8 value plane.
+pub(crate) fn code_int8(weights: &[f32], scale: f32, codes: &mut [i8]) {
+    if scale == 0.0 {
+        return codes.fill(0);
+    }
+    for (out, &weight) in codes.iter_mut().zip(weights) {
+        *out = code(weight, scale, 127.0);
+    }
+}
+
+fn code_int4(weights: &[f32], scale: f32, codes: &mut [u8]) {
+    if scale == 0.0 {
+        return codes.fill(0);
+    }
+    let (pairs, odd) = weights.as_chunks::<2>();
+    for (out, &[low, high]) in codes.iter_mut().zip(pairs) {
+        let (low, high) = (code(low, scale, 7.0), code(high, scale, 7.0));
+        *out = (low as u8 & 15) | (high as u8) << 4;
+    }
+    if let ([odd], Some(out)) = (odd, codes.last_mut()) {
+        *out = code(*odd, scale, 7.0) as u8 & 15;
+    }
+}
