@@ -1,5 +1,6 @@
 //! Developer tasks, run as `cargo xtask <task>`.
 
+mod bench;
 mod floors;
 mod make_checkpoint;
 mod project;
@@ -19,6 +20,7 @@ Usage: cargo xtask <task> [options]
 
   test-all         run the whole test matrix and print one table
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
+  bench            time Residua and its peers in turn, write docs/benchmarks.md
 
 `cargo xtask <task> --help` shows the options.";
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match task.to_str() {
         Some("test-all") => test_all::main(args),
         Some("make-checkpoint") => optimised("make-checkpoint", args, make_checkpoint::main),
+        Some("bench") => optimised("bench", args, bench::main),
         Some("--help" | "-h" | "help") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

@@ -1,9 +1,9 @@
 //! `cargo xtask make-checkpoint`: checkpoints of any size, for tests of scale.
 
 mod perturb;
-mod random;
+pub(crate) mod random;
 mod shapes;
-mod write;
+pub(crate) mod write;
 
 use std::ffi::OsString;
 use std::fs;
@@ -36,10 +36,13 @@ Weights are nearly normal with a standard deviation of 0.02 times a factor of 0.
 to the column, so that columns differ as those of trained weights do. A perturbed weight keeps its sign
 and exponent and gets another mantissa.";
 
+const INDEX: &str = "model.safetensors.index.json";
+const DEFAULT_SHARD: u64 = 2_000_000_000;
+
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     use lexopt::prelude::*;
     let (mut params, mut out, mut perturbed) = (None, None, None);
-    let (mut seed, mut dtype, mut shard_size) = (0_u64, Dtype::Bf16, ByteSize(2_000_000_000));
+    let (mut seed, mut dtype, mut shard_size) = (0_u64, Dtype::Bf16, ByteSize(DEFAULT_SHARD));
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
@@ -79,13 +82,32 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// For benchmarks: a checkpoint in `old`, its copy in `same` and one with 1 % changed in `new`; the bytes
+/// of one.
+pub(crate) fn three_copies(folder: &Path, params: &str) -> Result<u64> {
+    let old = folder.join("old");
+    let bytes = make(&params.parse()?, 0, Dtype::Bf16, DEFAULT_SHARD, &old)?;
+    perturb::copy(&old, &folder.join("same"), 0.0, 0)?;
+    perturb::copy(&old, &folder.join("new"), 0.01, 0)?;
+    Ok(bytes)
+}
+
+/// Makes a bf16 checkpoint unless a complete one is there; its number of parameters.
+pub(crate) fn make_if_missing(folder: &Path, params: &str) -> Result<u64> {
+    let model: Model = params.parse()?;
+    if !folder.join(INDEX).exists() {
+        make(&model, 0, Dtype::Bf16, DEFAULT_SHARD, folder)?;
+    }
+    Ok(model.parameters())
+}
+
 /// Writes the checkpoint; the number of bytes of all its tensors.
 fn make(model: &Model, seed: u64, dtype: Dtype, shard_size: u64, out: &Path) -> Result<u64> {
     let tensors = model.tensors();
     let shards = shard(&tensors, dtype, shard_size);
     fs::create_dir_all(out)?;
     // The index comes last: a folder without one is visibly not finished.
-    let index_path = out.join("model.safetensors.index.json");
+    let index_path = out.join(INDEX);
     if index_path.exists() {
         fs::remove_file(&index_path)?;
     }

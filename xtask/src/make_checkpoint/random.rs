@@ -10,14 +10,14 @@ use super::shapes::Tensor;
 const STANDARD_DEVIATION: f32 = 0.02;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dtype {
+pub(crate) enum Dtype {
     Bf16,
     F16,
     F32,
 }
 
 impl Dtype {
-    pub(super) fn size(self) -> u64 {
+    pub(crate) fn size(self) -> u64 {
         match self {
             Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
@@ -25,7 +25,7 @@ impl Dtype {
     }
 
     /// As safetensors writes it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bf16 => "BF16",
             Self::F16 => "F16",
@@ -49,7 +49,7 @@ impl FromStr for Dtype {
 
 /// Affine map from a standard normal number to the weights of one column.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Column {
+pub(crate) struct Column {
     scale: f32,
     offset: f32,
 }
@@ -70,7 +70,7 @@ pub(super) fn columns(seed: u64, tensor: &Tensor) -> Vec<Column> {
 }
 
 /// The key of a tensor's stream (FNV-1a of the name, mixed with the seed).
-pub(super) fn key(seed: u64, name: &str) -> u64 {
+pub(crate) fn key(seed: u64, name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -78,7 +78,7 @@ pub(super) fn key(seed: u64, name: &str) -> u64 {
 }
 
 /// Output `index` of the SplitMix64 stream that starts at `key`.
-pub(super) fn bits(key: u64, index: u64) -> u64 {
+pub(crate) fn bits(key: u64, index: u64) -> u64 {
     mix(key.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
@@ -98,7 +98,7 @@ fn normal(bits: u64) -> f32 {
 }
 
 /// Fills `buffer` with elements `start..` of the tensor.
-pub(super) fn fill(dtype: Dtype, key: u64, columns: &[Column], start: u64, buffer: &mut [u8]) {
+pub(crate) fn fill(dtype: Dtype, key: u64, columns: &[Column], start: u64, buffer: &mut [u8]) {
     match dtype {
         Dtype::Bf16 => fill_as(key, columns, start, buffer, |x| bf16::from_f32(x).to_le_bytes()),
         Dtype::F16 => fill_as(key, columns, start, buffer, |x| f16::from_f32(x).to_le_bytes()),

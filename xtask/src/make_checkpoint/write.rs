@@ -16,18 +16,18 @@ const CHUNK: u64 = 4 << 20;
 
 /// Consecutive bytes of one tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     /// Which tensor.
-    pub(super) tensor: usize,
+    pub(crate) tensor: usize,
     /// First byte, counted from the start of the tensor.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// First byte, counted from the end of the header.
-    pub(super) offset: u64,
-    pub(super) len: usize,
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
 }
 
 /// Cuts a tensor of `bytes` bytes that begins at `offset`.
-pub(super) fn chunks_of(tensor: usize, offset: u64, bytes: u64) -> impl Iterator<Item = Chunk> {
+pub(crate) fn chunks_of(tensor: usize, offset: u64, bytes: u64) -> impl Iterator<Item = Chunk> {
     (0..bytes).step_by(CHUNK as usize).map(move |start| Chunk {
         tensor,
         start,
@@ -38,7 +38,7 @@ pub(super) fn chunks_of(tensor: usize, offset: u64, bytes: u64) -> impl Iterator
 
 /// The head of a safetensors file: length, then JSON, padded so that the tensors begin at a multiple
 /// of eight.
-pub(super) fn header(tensors: &Value) -> Result<Vec<u8>> {
+pub(crate) fn header(tensors: &Value) -> Result<Vec<u8>> {
     let mut json = serde_json::to_vec(tensors)?;
     json.resize(json.len().next_multiple_of(8), b' ');
     let mut header = (json.len() as u64).to_le_bytes().to_vec();
@@ -47,7 +47,7 @@ pub(super) fn header(tensors: &Value) -> Result<Vec<u8>> {
 }
 
 /// Lets `write` make the file under a temporary name, then gives it its own.
-pub(super) fn beside(path: &Path, write: impl FnOnce(&Path) -> Result) -> Result {
+pub(crate) fn beside(path: &Path, write: impl FnOnce(&Path) -> Result) -> Result {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".partial");
@@ -60,7 +60,7 @@ pub(super) fn beside(path: &Path, write: impl FnOnce(&Path) -> Result) -> Result
 
 /// Writes `header` and then `chunks`, one thread per core. Each thread fills its buffer with a closure
 /// of its own from `fillers`, which may keep a file open.
-pub(super) fn in_parallel<F, M>(path: &Path, header: &[u8], chunks: &[Chunk], fillers: M) -> Result
+pub(crate) fn in_parallel<F, M>(path: &Path, header: &[u8], chunks: &[Chunk], fillers: M) -> Result
 where
     F: FnMut(&Chunk, &mut [u8]) -> Result,
     M: Fn() -> Result<F> + Sync,

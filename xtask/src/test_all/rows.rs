@@ -73,7 +73,7 @@ fn checks(project: &Project) -> Vec<Row> {
             if !present("fmt") {
                 return Ok(Outcome::missing("rustfmt is missing: rustup component add rustfmt"));
             }
-            ran(log, Command::new(cargo()).args(["fmt", "--all", "--check"]))
+            ran(log, Command::new(cargo()).args(["fmt", "--all", "--check", "--", "--color", "never"]))
         }),
         row("deny", "licences, bans and sources of all dependencies", |log| {
             if !present("deny") {
@@ -85,7 +85,7 @@ fn checks(project: &Project) -> Vec<Row> {
             if !present("clippy") {
                 return Ok(Outcome::missing("clippy is missing: rustup component add clippy"));
             }
-            let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            let args = ["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"];
             ran(log, Command::new(cargo()).args(args))
         }),
     ]
