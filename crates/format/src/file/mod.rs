@@ -3,6 +3,7 @@
 //! | module's type | format |
 //! |---|---|
 //! | [`Checkpoint`] | dense safetensors: one file, an `index.json` with shards, or a directory of either |
+//! | [`Container`], [`ContainerWriter`] | the native container: sparse matrices, bases and dense tensors |
 //! | [`SafetensorsWriter`] | any safetensors file, written as a stream |
 //!
 //! Files are read with positioned reads, never mapped: a mapping counts as memory of the process. Every writer
@@ -10,18 +11,27 @@
 
 mod atomic;
 mod checkpoint;
+mod container;
 mod error;
+mod hash;
 mod header;
+mod held;
 mod index_json;
 mod positioned;
 mod writer;
 
 pub use atomic::AtomicFile;
 pub use checkpoint::{Checkpoint, TensorInfo};
+pub use container::{Container, ContainerWriter, Kind, MatrixMeta, Op, Plane};
 pub use error::FileError;
+pub use hash::{CheckpointHasher, hash_bytes};
+pub use held::Held;
 /// The element types of safetensors.
 pub use safetensors::Dtype;
 pub use writer::SafetensorsWriter;
+
+#[cfg(target_endian = "big")]
+compile_error!("files are little-endian, and are read into memory as they are");
 
 /// Result of this module.
 pub(crate) type Result<T, E = FileError> = std::result::Result<T, E>;

@@ -1,0 +1,226 @@
+//! Reading a container.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use bytemuck::Pod;
+use residua_memory::{AlignedVec, Budget};
+
+use super::plane::{check, check_meta};
+use super::{FORMAT, Kind, MATRIX, MatrixMeta, Plane, VERSION};
+use crate::file::{Checkpoint, FileError, Held, Result, TensorInfo};
+use crate::{FormatError, GapCsr, GapPattern, QuantizedBase};
+
+/// A container, open for positioned reads.
+///
+/// Always checked when it is opened: the safetensors file itself ([`Checkpoint`]), format and version, every
+/// matrix's metadata, element type and length of every plane. What the planes hold is checked when it is
+/// read: nothing comes out that breaks an invariant of its type.
+#[derive(Debug)]
+pub struct Container {
+    file: Checkpoint,
+    kind: Kind,
+    matrices: Vec<(String, MatrixMeta)>,
+    by_name: HashMap<String, usize>,
+    dense: Vec<TensorInfo>,
+}
+
+impl Container {
+    /// Opens a container.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no container, or breaks a rule of the format.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::from_file(Checkpoint::open(path)?)
+    }
+
+    /// Whether a safetensors file says that it is a container.
+    pub fn is_container(file: &Checkpoint) -> bool {
+        file.metadata().get("format").is_some_and(|format| format == FORMAT)
+    }
+
+    /// Takes an open safetensors file as a container.
+    ///
+    /// # Errors
+    /// When it is none, or breaks a rule of the format.
+    pub fn from_file(file: Checkpoint) -> Result<Self> {
+        let path = file.path();
+        let entry = |key| file.metadata().get(key).map(String::as_str);
+        if !Self::is_container(&file) {
+            let problem = format!("no {FORMAT} container: metadata \"format\" is {:?}", entry("format"));
+            return Err(FileError::malformed(path, problem));
+        }
+        if entry("format_version") != Some(VERSION) {
+            let found = entry("format_version").unwrap_or_default();
+            let problem = format!("format version {found:?}; this program reads version {VERSION:?}");
+            return Err(FileError::malformed(path, problem));
+        }
+        let kind = Kind::ALL.into_iter().find(|kind| entry("kind") == Some(kind.name()));
+        let Some(kind) = kind else {
+            return Err(FileError::malformed(path, format!("unknown kind {:?}", entry("kind"))));
+        };
+        let mut matrices = Vec::new();
+        let mut planes = HashSet::new();
+        for (key, json) in file.metadata() {
+            let Some(name) = key.strip_prefix(MATRIX) else { continue };
+            let meta: MatrixMeta = serde_json::from_str(json)
+                .map_err(|error| FileError::tensor(path, name, format!("metadata: {error}")))?;
+            if let Some(problem) = check_meta(&meta) {
+                return Err(FileError::tensor(path, name, format!("metadata: {problem}")));
+            }
+            for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(&meta)) {
+                let tensor = file.expect_tensor(&plane.tensor(name))?;
+                if let Some(problem) = check(plane, &meta, tensor.dtype, tensor.bytes) {
+                    return Err(FileError::tensor(path, &tensor.name, problem));
+                }
+                planes.insert(tensor.name.clone());
+            }
+            matrices.push((name.to_owned(), meta));
+        }
+        let dense = file.tensors().iter().filter(|t| !planes.contains(&t.name)).cloned().collect();
+        let by_name = matrices.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+        let new = Self { file, kind, matrices, by_name, dense };
+        if let Some(tensor) = new.dense.iter().find(|tensor| new.by_name.contains_key(&tensor.name)) {
+            return Err(FileError::tensor(new.path(), &tensor.name, "both a matrix and a dense tensor"));
+        }
+        Ok(new)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The safetensors file below.
+    pub fn file(&self) -> &Checkpoint {
+        &self.file
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// An entry of the metadata of the whole file.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.file.metadata().get(key).map(String::as_str)
+    }
+
+    /// Every matrix, in the order of names.
+    pub fn matrices(&self) -> &[(String, MatrixMeta)] {
+        &self.matrices
+    }
+
+    /// A matrix by name.
+    pub fn matrix(&self, name: &str) -> Option<&MatrixMeta> {
+        self.by_name.get(name).map(|&i| &self.matrices[i].1)
+    }
+
+    /// The dense tensors, in the order of the file; read them with [`file`](Self::file) and
+    /// [`Checkpoint::read_at`].
+    pub fn dense(&self) -> &[TensorInfo] {
+        &self.dense
+    }
+
+    /// One plane of a matrix, padding included in its length.
+    ///
+    /// # Errors
+    /// When there is no such matrix, or it has no such plane.
+    pub fn plane(&self, name: &str, plane: Plane) -> Result<&TensorInfo> {
+        if !plane.belongs(self.expect_matrix(name)?) {
+            return Err(FileError::MissingTensor { path: self.path().into(), tensor: plane.tensor(name) });
+        }
+        self.file.expect_tensor(&plane.tensor(name))
+    }
+
+    /// Fills `out` with bytes of a plane from byte `offset` on, unchecked content.
+    ///
+    /// # Errors
+    /// When there is no such plane, the range passes its end, or the file cannot be read.
+    pub fn read_plane_at(&self, name: &str, plane: Plane, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.file.read_at(self.plane(name, plane)?, offset, out)
+    }
+
+    /// Bytes that all sparse planes of a matrix take, on disk (padding left out) and in memory.
+    ///
+    /// # Errors
+    /// When there is no such matrix.
+    pub fn gap_bytes(&self, name: &str) -> Result<u64> {
+        self.plane_bytes(name, |plane| !matches!(plane, Plane::Base | Plane::BaseScales))
+    }
+
+    /// Bytes that the base of a matrix takes, on disk (padding left out) and in memory.
+    ///
+    /// # Errors
+    /// When there is no such matrix.
+    pub fn base_bytes(&self, name: &str) -> Result<u64> {
+        self.plane_bytes(name, |plane| matches!(plane, Plane::Base | Plane::BaseScales))
+    }
+
+    fn plane_bytes(&self, name: &str, wanted: impl Fn(Plane) -> bool) -> Result<u64> {
+        let meta = self.expect_matrix(name)?;
+        let mut sum = 0;
+        for plane in Plane::ALL.into_iter().filter(|&plane| plane.belongs(meta) && wanted(plane)) {
+            let size = self.plane(name, plane)?.dtype.bitsize() as u64 / 8;
+            sum += plane.elements(meta).unwrap_or(0) * size;
+        }
+        Ok(sum)
+    }
+
+    /// Reads a sparse matrix.
+    ///
+    /// # Errors
+    /// When there is none of this name, its values are raw bits, a plane breaks an invariant, or the budget
+    /// does not allow its bytes.
+    pub fn read_gap(&self, name: &str, budget: &Budget) -> Result<Held<GapCsr>> {
+        let gap = self.read_gap_rows(name, 0..self.expect_matrix(name)?.shape[0], budget)?;
+        self.check_nnz(name, gap.nnz())?;
+        Ok(gap)
+    }
+
+    /// Reads where the entries of a sparse matrix are.
+    ///
+    /// # Errors
+    /// As [`read_gap`](Self::read_gap), whatever the values are.
+    pub fn read_pattern(&self, name: &str, budget: &Budget) -> Result<Held<GapPattern>> {
+        let (pattern, _) = self.read_pattern_rows(name, 0..self.expect_matrix(name)?.shape[0], budget)?;
+        self.check_nnz(name, pattern.nnz())?;
+        Ok(pattern)
+    }
+
+    fn check_nnz(&self, name: &str, found: usize) -> Result<()> {
+        let expected = self.expect_matrix(name)?.nnz as usize;
+        if found != expected {
+            let error = FormatError::Length { what: "non-zeros", found, expected };
+            return Err(FileError::matrix(self.path(), name)(error));
+        }
+        Ok(())
+    }
+
+    /// Reads the quantised base of a matrix.
+    ///
+    /// # Errors
+    /// When there is none, a plane breaks an invariant, or the budget does not allow its bytes.
+    pub fn read_base(&self, name: &str, budget: &Budget) -> Result<Held<QuantizedBase>> {
+        self.read_base_rows(name, 0..self.expect_matrix(name)?.shape[0], budget)
+    }
+
+    pub(super) fn expect_matrix(&self, name: &str) -> Result<&MatrixMeta> {
+        let missing = || FileError::MissingTensor { path: self.path().into(), tensor: name.to_owned() };
+        self.matrix(name).ok_or_else(missing)
+    }
+
+    /// Reads elements of a plane.
+    pub(super) fn read_vec<T: Pod>(
+        &self,
+        name: &str,
+        plane: Plane,
+        first: usize,
+        count: usize,
+    ) -> Result<AlignedVec<T>> {
+        let mut values = AlignedVec::zeroed(count);
+        let offset = first as u64 * size_of::<T>() as u64;
+        self.read_plane_at(name, plane, offset, values.as_bytes_mut())?;
+        Ok(values)
+    }
+}

@@ -1,0 +1,195 @@
+//! Reading a container by blocks of rows, for matrices larger than memory.
+
+use std::ops::Range;
+
+use residua_memory::{Budget, Reservation};
+
+use super::{Container, MatrixMeta, Plane};
+use crate::file::{FileError, Held, Result};
+use crate::{FormatError, GapCsr, GapPattern, QuantizedBase, ValuePlane, ValueType};
+
+/// What reading some rows takes.
+struct Extent {
+    rows: Range<usize>,
+    entries: Range<usize>,
+    index: Range<usize>,
+}
+
+impl Extent {
+    fn pattern_bytes(&self, meta: &MatrixMeta) -> u64 {
+        let per_row = if meta.row_modes { 4 + 1 + 4 } else { 4 };
+        (per_row * (self.rows.len() + 1) + self.index.len()) as u64
+    }
+
+    fn value_bytes(&self, value_type: ValueType) -> u64 {
+        let scales = if value_type == ValueType::I8 { 4 * self.rows.len() } else { 0 };
+        (value_type.bytes() * self.entries.len() + scales) as u64
+    }
+}
+
+impl Container {
+    /// Reads some rows of a sparse matrix, as a matrix of their own.
+    ///
+    /// # Errors
+    /// When there is no such matrix or row, its values are raw bits, a plane breaks an invariant in these
+    /// rows (row numbers in the error count from the first one read), or the budget does not allow their
+    /// bytes.
+    pub fn read_gap_rows(&self, name: &str, rows: Range<usize>, budget: &Budget) -> Result<Held<GapCsr>> {
+        let Some(value_type) = self.expect_matrix(name)?.values else {
+            let dtype = self.plane(name, Plane::Values)?.dtype.to_string();
+            let (path, tensor) = (self.path().into(), Plane::Values.tensor(name));
+            return Err(FileError::Dtype {
+                path,
+                tensor,
+                dtype,
+                wanted: "numbers are needed, not raw bits".into(),
+            });
+        };
+        let extent = self.extent(name, rows)?;
+        let bytes = extent.pattern_bytes(self.expect_matrix(name)?) + extent.value_bytes(value_type);
+        let held = self.reserve(name, bytes, budget)?;
+        let pattern = self.pattern(name, &extent)?;
+        let (first, count) = (extent.entries.start, extent.entries.len());
+        let plane = Plane::Values;
+        let values = match value_type {
+            ValueType::F32 => ValuePlane::F32(self.read_vec(name, plane, first, count)?),
+            ValueType::F16 => ValuePlane::F16(self.read_vec(name, plane, first, count)?),
+            ValueType::Bf16 => ValuePlane::Bf16(self.read_vec(name, plane, first, count)?),
+            ValueType::I8 => ValuePlane::I8 {
+                codes: self.read_vec(name, plane, first, count)?,
+                scales: self.read_vec(name, Plane::Scales, extent.rows.start, extent.rows.len())?,
+            },
+        };
+        let gap = GapCsr::new(pattern, values).map_err(FileError::matrix(self.path(), name))?;
+        Ok(Held::new(gap, held))
+    }
+
+    /// Reads where the entries of some rows are, and which part of the value plane is theirs, in entries.
+    ///
+    /// # Errors
+    /// As [`read_gap_rows`](Self::read_gap_rows), whatever the values are.
+    pub fn read_pattern_rows(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        budget: &Budget,
+    ) -> Result<(Held<GapPattern>, Range<u64>)> {
+        let extent = self.extent(name, rows)?;
+        let held = self.reserve(name, extent.pattern_bytes(self.expect_matrix(name)?), budget)?;
+        let entries = extent.entries.start as u64..extent.entries.end as u64;
+        Ok((Held::new(self.pattern(name, &extent)?, held), entries))
+    }
+
+    /// Reads some rows of a quantised base, as a base of their own.
+    ///
+    /// # Errors
+    /// When there is no such base or row, a scale is negative or not finite, or the budget does not allow
+    /// their bytes.
+    pub fn read_base_rows(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        budget: &Budget,
+    ) -> Result<Held<QuantizedBase>> {
+        let meta = self.expect_matrix(name)?;
+        self.check_rows(name, meta, &rows)?;
+        let Some(kind) = meta.base else {
+            return Err(FileError::MissingTensor {
+                path: self.path().into(),
+                tensor: Plane::Base.tensor(name),
+            });
+        };
+        let cols = meta.shape[1];
+        let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
+        let held = self.reserve(name, (rows.len() * (row_bytes + 4 * groups)) as u64, budget)?;
+        let codes = self.read_vec(name, Plane::Base, rows.start * row_bytes, rows.len() * row_bytes)?;
+        let scales = self.read_vec(name, Plane::BaseScales, rows.start * groups, rows.len() * groups)?;
+        let base = QuantizedBase::new(rows.len(), cols, kind, codes, scales)
+            .map_err(FileError::matrix(self.path(), name))?;
+        Ok(Held::new(base, held))
+    }
+
+    /// Bytes that [`read_gap_rows`](Self::read_gap_rows) (for raw bits: `read_pattern_rows` and the values)
+    /// takes for some rows.
+    ///
+    /// # Errors
+    /// When there is no such matrix or row, or its pointers fall.
+    pub fn rows_bytes(&self, name: &str, rows: Range<usize>) -> Result<u64> {
+        let meta = self.expect_matrix(name)?;
+        let extent = self.extent(name, rows)?;
+        let values = match meta.values {
+            Some(value_type) => extent.value_bytes(value_type),
+            None => {
+                extent.entries.len() as u64 * (self.plane(name, Plane::Values)?.dtype.bitsize() as u64 / 8)
+            }
+        };
+        Ok(extent.pattern_bytes(meta) + values)
+    }
+
+    fn pattern(&self, name: &str, extent: &Extent) -> Result<GapPattern> {
+        let meta = self.expect_matrix(name)?;
+        let Extent { rows, entries, index } = extent;
+        // Falling pointers are for the pattern to refuse; wrapping keeps them falling or far too large.
+        let rebased = |plane, first: usize| {
+            let mut pointers = self.read_vec::<u32>(name, plane, rows.start, rows.len() + 1)?;
+            pointers.iter_mut().for_each(|pointer| *pointer = pointer.wrapping_sub(first as u32));
+            Ok(pointers)
+        };
+        let row_ptr = rebased(Plane::RowPtr, entries.start)?;
+        let modes = if meta.row_modes {
+            let row_modes = self.read_vec(name, Plane::RowModes, rows.start, rows.len())?;
+            Some((row_modes, rebased(Plane::IndexPtr, index.start)?))
+        } else {
+            None
+        };
+        let bytes = self.read_vec(name, Plane::Gaps, index.start, index.len())?;
+        GapPattern::new(rows.len(), meta.shape[1], row_ptr, bytes, modes)
+            .map_err(FileError::matrix(self.path(), name))
+    }
+
+    /// Where some rows lie in the planes, from the pointers at their ends.
+    fn extent(&self, name: &str, rows: Range<usize>) -> Result<Extent> {
+        let meta = self.expect_matrix(name)?;
+        self.check_rows(name, meta, &rows)?;
+        let entries = self.pointers(name, Plane::RowPtr, &rows, meta.entries)?;
+        let index = if meta.row_modes {
+            self.pointers(name, Plane::IndexPtr, &rows, meta.index_bytes)?
+        } else {
+            entries.clone()
+        };
+        Ok(Extent { rows, entries, index })
+    }
+
+    fn check_rows(&self, name: &str, meta: &MatrixMeta, rows: &Range<usize>) -> Result<()> {
+        if rows.start > rows.end || rows.end > meta.shape[0] {
+            let problem = format!("rows {rows:?} asked for, it has {}", meta.shape[0]);
+            return Err(FileError::tensor(self.path(), name, problem));
+        }
+        Ok(())
+    }
+
+    /// The pointers before and behind some rows. `last` is what the last one of the matrix must be.
+    fn pointers(&self, name: &str, plane: Plane, rows: &Range<usize>, last: u64) -> Result<Range<usize>> {
+        let at = |row| Ok(self.read_vec::<u32>(name, plane, row, 1)?[0]);
+        let (start, end) = (at(rows.start)?, at(rows.end)?);
+        let problem = |position, found: u32, rule| {
+            let error = FormatError::RowPointer { position, found: found.into(), rule };
+            Err(FileError::matrix(self.path(), &plane.tensor(name))(error))
+        };
+        if rows.start == 0 && start != 0 {
+            return problem(0, start, "the first is 0");
+        }
+        if u64::from(end) > last || (u64::from(end) < last && self.expect_matrix(name)?.shape[0] == rows.end)
+        {
+            return problem(rows.end, end, "the last is the length of the plane");
+        }
+        if start > end {
+            return problem(rows.end, end, "they never fall");
+        }
+        Ok(start as usize..end as usize)
+    }
+
+    fn reserve(&self, name: &str, bytes: u64, budget: &Budget) -> Result<Reservation> {
+        budget.reserve(bytes, &format!("matrix {name}")).map_err(FileError::budget(self.path()))
+    }
+}

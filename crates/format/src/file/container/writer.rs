@@ -1,0 +1,233 @@
+//! Writing a container.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use residua_memory::ALIGNMENT;
+use safetensors::Dtype;
+
+use super::plane::{check, check_meta};
+use super::{FORMAT, Kind, MATRIX, MatrixMeta, Plane, VERSION};
+use crate::file::{FileError, Result, SafetensorsWriter};
+use crate::{GapCsr, GapPattern, QuantizedBase, ValuePlane};
+
+/// Writes a container front to back: all planes first, then dense tensors, those with the widest elements
+/// first, so that every plane lies at a multiple of 128 bytes and every dense element at a multiple of its
+/// size.
+///
+/// Planes come in any order, one at a time: either whole matrices ([`write_gap`](Self::write_gap),
+/// [`write_base`](Self::write_base)), or piece by piece ([`begin_plane`](Self::begin_plane),
+/// [`write`](Self::write), [`end_plane`](Self::end_plane)) with the matrix's metadata set by
+/// [`matrix`](Self::matrix) at any time. [`finish`](Self::finish) checks that planes and metadata agree.
+#[derive(Debug)]
+pub struct ContainerWriter {
+    file: SafetensorsWriter,
+    matrices: BTreeMap<String, MatrixMeta>,
+    /// Tensor → its element type and length without padding.
+    planes: BTreeMap<String, (Dtype, u64)>,
+    open: Option<(String, Dtype)>,
+    /// Bits of an element of the dense tensor written last.
+    dense: Option<usize>,
+}
+
+impl ContainerWriter {
+    /// Starts a container that is to replace `path`, with room for `header_capacity` bytes of header (see
+    /// [`matrix_header_bytes`](Self::matrix_header_bytes); too little costs one pass over the file).
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path, kind: Kind, header_capacity: u64) -> Result<Self> {
+        let mut file = SafetensorsWriter::create(path, header_capacity.saturating_add(256))?;
+        file.metadata("format", FORMAT);
+        file.metadata("format_version", VERSION);
+        file.metadata("kind", kind.name());
+        file.metadata("creator", concat!("residua ", env!("CARGO_PKG_VERSION")));
+        let (matrices, planes) = Default::default();
+        Ok(Self { file, matrices, planes, open: None, dense: None })
+    }
+
+    /// Room in the header that a matrix with this metadata takes, all its planes counted.
+    pub fn matrix_header_bytes(name: &str, meta: &MatrixMeta) -> u64 {
+        let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta));
+        let tensors: u64 = planes.map(|plane| SafetensorsWriter::header_bytes(&plane.tensor(name), 1)).sum();
+        // Counts may still be 0: three of at most 10 digits, and a flag.
+        let json = serde_json::to_string(meta).unwrap_or_default();
+        tensors + SafetensorsWriter::metadata_bytes(&format!("{MATRIX}{name}"), &json) + 48
+    }
+
+    /// The file that is to be replaced.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Sets an entry of the metadata of the whole file: `alpha`, `base_hash`, … Keys that belong to the
+    /// container (`format`, `format_version`, `kind`, `matrix:…`) are not to be used.
+    pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.file.metadata(key, value);
+    }
+
+    /// Sets a matrix's metadata; replaces what was set before.
+    pub fn matrix(&mut self, name: &str, meta: MatrixMeta) {
+        self.matrices.insert(name.to_owned(), meta);
+    }
+
+    /// A matrix's metadata, to be changed until the end.
+    pub fn matrix_mut(&mut self, name: &str) -> Option<&mut MatrixMeta> {
+        self.matrices.get_mut(name)
+    }
+
+    /// Writes a sparse matrix's planes. Metadata set before keeps its op, element type and extras; without
+    /// any it is `add` on F32.
+    ///
+    /// # Errors
+    /// When a plane is there already, dense tensors have been written, or the disk does not take it.
+    pub fn write_gap(&mut self, name: &str, gap: &GapCsr) -> Result<()> {
+        self.write_pattern(name, gap.pattern())?;
+        let values = gap.values();
+        let dtype = match values {
+            ValuePlane::F32(_) => Dtype::F32,
+            ValuePlane::F16(_) => Dtype::F16,
+            ValuePlane::Bf16(_) => Dtype::BF16,
+            ValuePlane::I8 { .. } => Dtype::I8,
+        };
+        self.plane(name, Plane::Values, dtype, values.as_bytes())?;
+        if let ValuePlane::I8 { scales, .. } = values {
+            self.plane(name, Plane::Scales, Dtype::F32, scales.as_bytes())?;
+        }
+        self.entry(name).values = Some(gap.value_type());
+        Ok(())
+    }
+
+    /// Writes the planes of a pattern and takes shape and counts over into the metadata; the values are the
+    /// caller's ([`Plane::Values`]).
+    ///
+    /// # Errors
+    /// As [`write_gap`](Self::write_gap).
+    pub fn write_pattern(&mut self, name: &str, pattern: &GapPattern) -> Result<()> {
+        self.plane(name, Plane::RowPtr, Dtype::U32, bytemuck::cast_slice(pattern.row_ptr()))?;
+        if let Some((row_modes, index_ptr)) = pattern.modes() {
+            self.plane(name, Plane::RowModes, Dtype::U8, row_modes)?;
+            self.plane(name, Plane::IndexPtr, Dtype::U32, bytemuck::cast_slice(index_ptr))?;
+        }
+        self.plane(name, Plane::Gaps, Dtype::U8, pattern.index())?;
+        self.entry(name).set_pattern(pattern);
+        Ok(())
+    }
+
+    /// Writes a quantised base's planes.
+    ///
+    /// # Errors
+    /// As [`write_gap`](Self::write_gap).
+    pub fn write_base(&mut self, name: &str, base: &QuantizedBase) -> Result<()> {
+        self.plane(name, Plane::Base, Dtype::U8, base.codes())?;
+        self.plane(name, Plane::BaseScales, Dtype::F32, bytemuck::cast_slice(base.scales()))?;
+        self.entry(name).set_base(base);
+        Ok(())
+    }
+
+    fn entry(&mut self, name: &str) -> &mut MatrixMeta {
+        self.matrices.entry(name.to_owned()).or_insert_with(|| MatrixMeta::new([0, 0], Dtype::F32))
+    }
+
+    /// Starts one plane of a matrix.
+    ///
+    /// # Errors
+    /// When another plane is open, this one is there already, or dense tensors have been written.
+    pub fn begin_plane(&mut self, matrix: &str, plane: Plane, dtype: Dtype) -> Result<()> {
+        let tensor = plane.tensor(matrix);
+        if self.dense.is_some() {
+            return Err(FileError::tensor(self.path(), &tensor, "planes come before dense tensors"));
+        }
+        self.file.begin_plane(&tensor, dtype)?;
+        self.open = Some((tensor, dtype));
+        Ok(())
+    }
+
+    /// Appends bytes, little-endian, to the open plane or dense tensor.
+    ///
+    /// # Errors
+    /// When none is open, or the disk does not take them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write(bytes)
+    }
+
+    /// Ends the open plane; returns its elements.
+    ///
+    /// # Errors
+    /// When none is open, or its bytes are no whole number of elements.
+    pub fn end_plane(&mut self) -> Result<u64> {
+        let elements = self.file.end_plane()?;
+        if let Some((tensor, dtype)) = self.open.take() {
+            self.planes.insert(tensor, (dtype, elements * (dtype.bitsize() as u64 / 8)));
+        }
+        Ok(elements)
+    }
+
+    /// Writes one whole plane of a matrix.
+    ///
+    /// # Errors
+    /// As [`begin_plane`](Self::begin_plane) and [`end_plane`](Self::end_plane).
+    pub fn plane(&mut self, matrix: &str, plane: Plane, dtype: Dtype, bytes: &[u8]) -> Result<()> {
+        self.begin_plane(matrix, plane, dtype)?;
+        self.write(bytes)?;
+        self.end_plane().map(drop)
+    }
+
+    /// Starts a dense tensor that passes through under its own name and shape; [`write`](Self::write) its
+    /// bytes, then [`end_dense`](Self::end_dense) it.
+    ///
+    /// # Errors
+    /// When something is open, the name is taken, or its elements are wider than those of the dense tensor
+    /// before it.
+    pub fn begin_dense(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
+        if self.dense.is_some_and(|before| before < dtype.bitsize()) {
+            let problem = "dense tensors come in falling order of their element's size";
+            return Err(FileError::tensor(self.path(), name, problem));
+        }
+        self.file.begin(name, dtype, shape)?;
+        self.dense = Some(dtype.bitsize());
+        Ok(())
+    }
+
+    /// Ends the open dense tensor.
+    ///
+    /// # Errors
+    /// When none is open, or it got more or fewer bytes than its shape calls for.
+    pub fn end_dense(&mut self) -> Result<()> {
+        self.file.end()
+    }
+
+    /// Writes the header and replaces the target; returns the bytes of the file.
+    ///
+    /// # Errors
+    /// When planes and metadata of a matrix do not agree, something is still open, or the disk does not take
+    /// the file. The old target stays then.
+    pub fn finish(self) -> Result<u64> {
+        let Self { mut file, matrices, mut planes, .. } = self;
+        let path = file.path().to_owned();
+        for (name, meta) in &matrices {
+            if let Some(problem) = check_meta(meta) {
+                return Err(FileError::tensor(&path, name, problem));
+            }
+            for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)) {
+                let tensor = plane.tensor(name);
+                let Some((dtype, bytes)) = planes.remove(&tensor) else {
+                    return Err(FileError::MissingTensor { path, tensor });
+                };
+                let padded = bytes.next_multiple_of(ALIGNMENT as u64);
+                if let Some(problem) = check(plane, meta, dtype, padded) {
+                    return Err(FileError::tensor(&path, &tensor, problem));
+                }
+            }
+            let json = serde_json::to_string(meta)
+                .map_err(|error| FileError::tensor(&path, name, format!("metadata: {error}")))?;
+            file.metadata(format!("{MATRIX}{name}"), json);
+        }
+        match planes.first_key_value() {
+            Some((tensor, _)) => {
+                Err(FileError::tensor(&path, tensor, "a plane of no matrix in the metadata"))
+            }
+            None => file.finish(),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Hashes of tensors and checkpoints.
+
+use super::{Checkpoint, Result, TensorInfo};
+
+impl Checkpoint {
+    /// The BLAKE3 hash of a tensor's bytes, in lower-case hexadecimal. Reads through `buffer`, whose length does
+    /// not change the hash; 1 MiB is a good one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn hash_tensor(&self, tensor: &TensorInfo, buffer: &mut [u8]) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        let mut own = [0; 4096];
+        let buffer = if buffer.is_empty() { &mut own[..] } else { buffer };
+        let mut offset = 0;
+        while offset < tensor.bytes {
+            let size = (tensor.bytes - offset).min(buffer.len() as u64);
+            let block = &mut buffer[..size as usize];
+            self.read_at(tensor, offset, block)?;
+            hasher.update(block);
+            offset += size;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The BLAKE3 hash of names, element types, shapes and contents of all tensors; the same however they
+    /// are spread over files. Reads everything once.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn hash(&self, buffer: &mut [u8]) -> Result<String> {
+        let mut tensors: Vec<&TensorInfo> = self.tensors().iter().collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut hasher = CheckpointHasher::new();
+        for tensor in tensors {
+            hasher.tensor(tensor, &self.hash_tensor(tensor, buffer)?);
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// Builds the hash of a checkpoint from its tensors' hashes, for callers that have those already.
+#[derive(Debug, Default)]
+pub struct CheckpointHasher(blake3::Hasher);
+
+impl CheckpointHasher {
+    /// A hasher that has seen no tensor.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tensor with the hash of its bytes. Tensors come in the order of their names (bytewise).
+    pub fn tensor(&mut self, tensor: &TensorInfo, hash: &str) {
+        // A name may hold any character; its length says where it ends.
+        let line =
+            format!("{} {} {} {:?} {hash}\n", tensor.name.len(), tensor.name, tensor.dtype, tensor.shape);
+        self.0.update(line.as_bytes());
+    }
+
+    /// The hash, in lower-case hexadecimal.
+    pub fn finish(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// The BLAKE3 hash of some bytes, in lower-case hexadecimal.
+pub fn hash_bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
