@@ -1,0 +1,67 @@
+//! The first line.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    Coordinate,
+    Array,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Real,
+    Integer,
+    Pattern,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Symmetry {
+    General,
+    Symmetric,
+    SkewSymmetric,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Banner {
+    pub(super) layout: Layout,
+    pub(super) field: Field,
+    pub(super) symmetry: Symmetry,
+}
+
+impl Banner {
+    /// `%%MatrixMarket matrix coordinate real general`; words after the banner in any case.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
+        let text = String::from_utf8_lossy(line);
+        let words: Vec<String> = text.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ["%%matrixmarket", "matrix", layout, field, symmetry] = *words else {
+            return Err("no Matrix Market banner (%%MatrixMarket matrix <format> <field> <symmetry>)".into());
+        };
+        let layout = match layout {
+            "coordinate" => Layout::Coordinate,
+            "array" => Layout::Array,
+            other => return Err(format!("unknown format {other:?}")),
+        };
+        let field = match field {
+            "real" | "double" => Field::Real,
+            "integer" => Field::Integer,
+            "pattern" => Field::Pattern,
+            "complex" => return Err("complex numbers are not read".into()),
+            other => return Err(format!("unknown field {other:?}")),
+        };
+        let symmetry = match symmetry {
+            "general" => Symmetry::General,
+            "symmetric" => Symmetry::Symmetric,
+            "skew-symmetric" => Symmetry::SkewSymmetric,
+            "hermitian" => return Err("hermitian (complex) matrices are not read".into()),
+            other => return Err(format!("unknown symmetry {other:?}")),
+        };
+        match (layout, field, symmetry) {
+            (Layout::Array, Field::Pattern, _) => Err("an array has values, not a pattern".into()),
+            (Layout::Array, _, Symmetry::Symmetric | Symmetry::SkewSymmetric) => {
+                Err("of arrays only general ones are read".into())
+            }
+            (_, Field::Pattern, Symmetry::SkewSymmetric) => Err("a pattern cannot be skew-symmetric".into()),
+            _ => Ok(Self { layout, field, symmetry }),
+        }
+    }
+}

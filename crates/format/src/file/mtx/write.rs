@@ -1,0 +1,54 @@
+//! Writing Matrix Market files.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::file::{AtomicFile, FileError, Result};
+use crate::{Coo, Csr, FormatError, Value};
+
+/// Writes `coordinate real general`, every value in the fewest digits that read back as the same one.
+///
+/// # Errors
+/// When a value is NaN or infinite, which the format does not have, or the file cannot be written.
+pub fn write_mtx_csr<V: Value>(path: &Path, csr: &Csr<V>) -> Result<()> {
+    let entries = (0..csr.rows()).flat_map(|row| {
+        let (columns, values) = csr.row(row);
+        columns.iter().zip(values).map(move |(&col, &value)| (row, col as usize, value))
+    });
+    write(path, [csr.rows(), csr.cols()], csr.nnz(), entries)
+}
+
+/// Writes `coordinate real general`, entries in their order; otherwise as [`write_mtx_csr`].
+///
+/// # Errors
+/// As [`write_mtx_csr`].
+pub fn write_mtx_coo<V: Value>(path: &Path, coo: &Coo<V>) -> Result<()> {
+    let places = coo.row_indices().iter().zip(coo.col_indices());
+    let entries = places.zip(coo.values()).map(|((&row, &col), &value)| (row as usize, col as usize, value));
+    write(path, [coo.rows(), coo.cols()], coo.nnz(), entries)
+}
+
+fn write<V: Value>(
+    path: &Path,
+    [rows, cols]: [usize; 2],
+    nnz: usize,
+    entries: impl Iterator<Item = (usize, usize, V)>,
+) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    let io = || FileError::io(path, "write");
+    write!(file, "%%MatrixMarket matrix coordinate real general\n{rows} {cols} {nnz}\n").map_err(io())?;
+    for (row, col, value) in entries {
+        let wide = value.to_f64();
+        if !wide.is_finite() {
+            return Err(FileError::matrix(path, "matrix")(FormatError::NotFinite { row, col, value: wide }));
+        }
+        // The fewest digits are those of the narrower type, where there is one.
+        let written = if size_of::<V>() <= 4 {
+            writeln!(file, "{} {} {:e}", row + 1, col + 1, value.to_f32())
+        } else {
+            writeln!(file, "{} {} {wide:e}", row + 1, col + 1)
+        };
+        written.map_err(io())?;
+    }
+    file.commit()
+}

@@ -1,0 +1,129 @@
+//! Reading scipy's sparse matrices.
+
+use std::path::Path;
+
+use residua_memory::{Budget, Reservation};
+
+use super::archive::Archive;
+use crate::file::dense::grow;
+use crate::file::{AnyMatrix, FileError, Held, Result};
+use crate::{Coo, Csr, FormatError, Value};
+
+/// Reads a sparse matrix that `scipy.sparse.save_npz` wrote: CSR, CSC or COO, deflated or stored, indices of
+/// any integer type, values of any type of numbers, rounded to `V`.
+///
+/// CSR with sorted rows and no duplicates comes as [`AnyMatrix::Csr`]; everything else as triplets,
+/// duplicates kept.
+///
+/// # Errors
+/// When the archive is malformed or damaged, an array is missing or breaks a rule of its format, a finite
+/// number is too large for `V`, or the budget does not allow the matrix.
+pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+    let mut archive = Archive::open(path)?;
+    let mut held = budget.reserve(0, "arrays").map_err(FileError::budget(path))?;
+    let matrix = match &*archive.text("format")? {
+        "csr" => csr(compressed(path, &mut archive, &mut held, Axis::Row)?, path, &mut held)?,
+        "csc" => {
+            let columns = compressed(path, &mut archive, &mut held, Axis::Column)?;
+            AnyMatrix::Coo(columns.into_coo(path, &mut held)?)
+        }
+        "coo" => AnyMatrix::Coo(coo(path, &mut archive, &mut held)?),
+        other => {
+            let problem = format!("{other:?} is not read; save the matrix after .tocsr()");
+            return Err(FileError::tensor(path, "format", problem));
+        }
+    };
+    Ok(Held::new(matrix, held))
+}
+
+fn coo<V: Value>(path: &Path, archive: &mut Archive, held: &mut Reservation) -> Result<Coo<V>> {
+    if archive.has("coords") {
+        return Err(FileError::tensor(path, "coords", "arrays of other than two dimensions are not read"));
+    }
+    let [rows, cols] = archive.shape(held)?;
+    let values = archive.values("data", held)?;
+    let row_indices = archive.indices("row", last(rows), held)?;
+    let col_indices = archive.indices("col", last(cols), held)?;
+    Coo::new(rows, cols, row_indices, col_indices, values).map_err(FileError::matrix(path, "coo"))
+}
+
+/// The largest index along an axis. Of an empty axis it is still 0, which the matrix types refuse.
+fn last(size: usize) -> u64 {
+    (size as u64).saturating_sub(1)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Axis {
+    Row,
+    Column,
+}
+
+/// Entries of an axis, one slice of it after the other.
+struct Compressed<V> {
+    shape: [usize; 2],
+    axis: Axis,
+    pointers: Vec<u32>,
+    indices: Vec<u32>,
+    values: Vec<V>,
+}
+
+fn compressed<V: Value>(
+    path: &Path,
+    archive: &mut Archive,
+    held: &mut Reservation,
+    axis: Axis,
+) -> Result<Compressed<V>> {
+    let shape = archive.shape(held)?;
+    let (major, minor) = if axis == Axis::Row { (shape[0], shape[1]) } else { (shape[1], shape[0]) };
+    let values: Vec<V> = archive.values("data", held)?;
+    let indices = archive.indices("indices", last(minor), held)?;
+    let pointers = archive.indices("indptr", values.len() as u64, held)?;
+    let lengths = [("indices", indices.len(), values.len()), ("indptr", pointers.len(), major + 1)];
+    for (what, found, expected) in lengths {
+        if found != expected {
+            return Err(FileError::matrix(path, what)(FormatError::Length { what, found, expected }));
+        }
+    }
+    let pointer = |position: usize, rule| {
+        let error = FormatError::RowPointer { position, found: pointers[position].into(), rule };
+        Err(FileError::matrix(path, "indptr")(error))
+    };
+    if pointers[0] != 0 {
+        return pointer(0, "the first is 0");
+    }
+    if let Some(fall) = pointers.windows(2).position(|pair| pair[1] < pair[0]) {
+        return pointer(fall + 1, "they never fall");
+    }
+    if pointers[major] as usize != values.len() {
+        return pointer(major, "the last is the number of entries");
+    }
+    Ok(Compressed { shape, axis, pointers, indices, values })
+}
+
+/// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
+fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<AnyMatrix<V>> {
+    let sorted = rows.pointers.windows(2).all(|pair| {
+        rows.indices[pair[0] as usize..pair[1] as usize].windows(2).all(|pair| pair[0] < pair[1])
+    });
+    if !sorted {
+        return rows.into_coo(path, held).map(AnyMatrix::Coo);
+    }
+    let Compressed { shape: [height, width], pointers, indices, values, .. } = rows;
+    Csr::new(height, width, pointers, indices, values)
+        .map(AnyMatrix::Csr)
+        .map_err(FileError::matrix(path, "csr"))
+}
+
+impl<V: Value> Compressed<V> {
+    fn into_coo(self, path: &Path, held: &mut Reservation) -> Result<Coo<V>> {
+        grow::<u32>(held, path, "triplets", self.values.len())?;
+        let mut major = Vec::with_capacity(self.values.len());
+        for (i, &end) in self.pointers[1..].iter().enumerate() {
+            major.resize(end as usize, i as u32);
+        }
+        let [rows, cols] = self.shape;
+        let (row_indices, col_indices) =
+            if self.axis == Axis::Row { (major, self.indices) } else { (self.indices, major) };
+        Coo::new(rows, cols, row_indices, col_indices, self.values).map_err(FileError::matrix(path, "coo"))
+    }
+}
