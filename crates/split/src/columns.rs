@@ -55,7 +55,7 @@ impl ColumnSums {
     }
 
     /// Mean squares over `rows` rows.
-    pub(crate) fn means(&self, rows: usize) -> impl Iterator<Item = f64> {
+    pub(crate) fn means(&self, rows: usize) -> impl Iterator<Item = f64> + Clone {
         self.0.iter().map(move |sum| sum / rows as f64)
     }
 }

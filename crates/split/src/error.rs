@@ -1,8 +1,9 @@
 //! What can go wrong.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use residua_format::FormatError;
+use residua_format::file::FileError;
 use residua_memory::BudgetError;
 
 /// A job of this crate that could not be done. Outputs are as they were before it.
@@ -15,18 +16,19 @@ pub enum SplitError {
     /// The budget does not allow the job.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// A tensor that breaks the sparse format's rules.
-    #[error("{file}: tensor {tensor}: {source}")]
+    /// A file that cannot be read or written, or is not what its format prescribes.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A residual that does not fit the sparse format.
+    #[error("tensor {tensor}: {source}")]
     Format {
-        /// The file.
-        file: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What is wrong.
+        /// What does not fit.
         source: FormatError,
     },
     /// NaN or infinity in the input.
-    #[error("{file}: tensor {tensor} at [{row}, {col}]: {value} is not a finite number")]
+    #[error("{}: tensor {tensor} at [{row}, {col}]: {value} is not a finite number", .file.display())]
     NotFinite {
         /// The file.
         file: PathBuf,
@@ -39,7 +41,7 @@ pub enum SplitError {
         /// NaN or an infinity.
         value: f64,
     },
-    /// A result that the tensor's dtype cannot hold.
+    /// A result that its type cannot hold.
     #[error("tensor {tensor} at [{row}, {col}]: {value} overflows {dtype}")]
     Overflow {
         /// The tensor.
@@ -50,11 +52,11 @@ pub enum SplitError {
         col: usize,
         /// The value to be stored.
         value: f64,
-        /// The dtype.
+        /// The type.
         dtype: String,
     },
-    /// A tensor that is missing, or not what the job calls for.
-    #[error("{file}: tensor {tensor}: {problem}")]
+    /// A tensor that is not what the job calls for.
+    #[error("{}: tensor {tensor}: {problem}", .file.display())]
     Tensor {
         /// The file.
         file: PathBuf,
@@ -63,11 +65,11 @@ pub enum SplitError {
         /// What is wrong.
         problem: String,
     },
-    /// A file that could not be read or written.
-    #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: PathBuf,
+    /// A temporary file that could not be written or read back.
+    #[error("{}: temporary file: {source}", .directory.display())]
+    Spool {
+        /// Where it lies.
+        directory: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
@@ -91,9 +93,13 @@ impl SplitError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Usage(_) => ErrorKind::Usage,
-            Self::Budget(_) => ErrorKind::Budget,
-            Self::Io { .. } => ErrorKind::Io,
+            Self::Budget(_) | Self::File(FileError::Budget { .. }) => ErrorKind::Budget,
+            Self::Spool { .. } | Self::File(FileError::Io { .. }) => ErrorKind::Io,
             _ => ErrorKind::Input,
         }
+    }
+
+    pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
+        Self::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
     }
 }

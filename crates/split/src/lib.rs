@@ -9,12 +9,25 @@
 //! the [`Budget`](residua_memory::Budget), so that even one tensor larger than the budget works. The
 //! result is the same, bit for bit, whatever the budget and the number of threads.
 
+mod columns;
+mod emit;
+mod encode;
 mod error;
+mod float;
+mod job;
 mod materialize;
 mod options;
 mod progress;
 mod report;
+mod residual;
+mod room;
+mod rows;
+mod score;
+mod select;
 mod split;
+mod spool;
+mod tensor;
+mod vectorised;
 mod verify;
 
 pub use error::{ErrorKind, SplitError};

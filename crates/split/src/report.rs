@@ -1,5 +1,6 @@
 //! What a job did, tensor by tensor.
 
+use residua_format::file::TensorInfo;
 use serde::Serialize;
 
 /// One plane of a tensor in the file.
@@ -25,7 +26,7 @@ pub struct TensorReport {
     /// `nnz / (rows · cols)`.
     pub density: f64,
     /// The lowest score (`residual² · h`) in the residual; 0 where it is empty.
-    pub lowest_score: f32,
+    pub lowest_score: f64,
     /// Bytes of each plane in the file.
     pub planes: Vec<PlaneBytes>,
     /// Relative Frobenius error of the base alone, `‖W − base‖ / ‖W‖`; 0 where W is all zero.
@@ -57,6 +58,13 @@ pub struct PassedTensor {
     pub dtype: String,
     /// Its bytes.
     pub bytes: u64,
+}
+
+impl PassedTensor {
+    pub(crate) fn of(info: &TensorInfo) -> Self {
+        let dtype = info.dtype.to_string();
+        Self { name: info.name.clone(), shape: info.shape.clone(), dtype, bytes: info.bytes }
+    }
 }
 
 /// What [`split`](crate::split) did.

@@ -1,0 +1,99 @@
+//! The rows of a dense tensor in a file, a block at a time.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use residua_format::file::{Checkpoint, FileError, TensorInfo};
+use residua_memory::AlignedVec;
+
+use crate::SplitError;
+use crate::float::Float;
+
+/// Bytes that one thread reads at a time.
+const READ: usize = 2 << 20;
+
+/// A floating-point matrix `[rows, cols]` in a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) file: &'a Checkpoint,
+    pub(crate) info: &'a TensorInfo,
+    pub(crate) float: Float,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `None` where the tensor is no floating-point matrix with at least one element.
+    pub(crate) fn of(file: &'a Checkpoint, info: &'a TensorInfo) -> Option<Self> {
+        let float = Float::of(info.dtype)?;
+        match *info.shape {
+            [rows, cols] if rows > 0 && cols > 0 => Some(Self { file, info, float, rows, cols }),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.cols * self.float.bytes()
+    }
+
+    /// Reads rows from `first` on until `out` is full.
+    pub(crate) fn read(&self, first: usize, out: &mut [u8]) -> Result<(), FileError> {
+        let start = (first * self.row_bytes()) as u64;
+        out.par_chunks_mut(READ)
+            .enumerate()
+            .try_for_each(|(number, out)| self.file.read_at(self.info, start + (number * READ) as u64, out))
+    }
+
+    /// The ranges of rows, in order, when `block` rows are looked at together.
+    pub(crate) fn blocks(&self, block: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let rows = self.rows;
+        (0..rows).step_by(block).map(move |first| first..rows.min(first + block))
+    }
+
+    /// The error for the first weight of these rows that is NaN or infinite.
+    pub(crate) fn not_finite(&self, first: usize, raw: &[u8]) -> Option<SplitError> {
+        let mut weights = vec![0.0; self.cols];
+        raw.chunks_exact(self.row_bytes()).zip(first..).find_map(|(raw, row)| {
+            self.float.widen(raw, &mut weights);
+            let col = weights.iter().position(|w| !w.is_finite())?;
+            Some(SplitError::NotFinite {
+                file: self.file.file_of(self.info).to_owned(),
+                tensor: self.info.name.clone(),
+                row,
+                col,
+                value: weights[col].into(),
+            })
+        })
+    }
+}
+
+/// A buffer that holds one block of rows of one tensor, and knows which: a tensor that fits is read once,
+/// however often its rows are asked for.
+#[derive(Debug)]
+pub(crate) struct Block {
+    buffer: AlignedVec<u8>,
+    held: Range<usize>,
+}
+
+impl Block {
+    pub(crate) fn with_bytes(bytes: usize) -> Self {
+        Self { buffer: AlignedVec::zeroed(bytes), held: 0..0 }
+    }
+
+    /// Forgets what it holds: the next rows are another tensor's.
+    pub(crate) fn forget(&mut self) {
+        self.held = 0..0;
+    }
+
+    /// The bytes of some rows.
+    pub(crate) fn load(&mut self, from: &Rows<'_>, rows: Range<usize>) -> Result<&[u8], FileError> {
+        let buffer = &mut self.buffer[..rows.len() * from.row_bytes()];
+        if self.held != rows {
+            self.held = 0..0;
+            from.read(rows.start, buffer)?;
+            self.held = rows;
+        }
+        Ok(buffer)
+    }
+}

@@ -1,0 +1,117 @@
+//! The rows of a piece that enter the residual: found in parallel, cut to the exact count in order.
+
+use crate::columns::sum_of_squares;
+use crate::score::{Cut, comparable};
+use crate::vectorised::vectorised;
+
+/// Scores that are looked at together: at usual densities most such chunks hold none that is kept.
+const CHUNK: usize = 8;
+
+/// Kept entries of some neighbouring rows.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) columns: Vec<u32>,
+    pub(crate) residuals: Vec<f32>,
+    /// Where each row's entries end.
+    pub(crate) ends: Vec<usize>,
+    /// Each row's sum of squared residuals, those that are not kept included.
+    pub(crate) squares: Vec<f64>,
+    /// How many have exactly the cut's score.
+    ties: u64,
+}
+
+impl Kept {
+    /// Bytes that a row of `cols` columns takes at most; what there is one of per row grows and moves.
+    pub(crate) fn row_bytes(cols: usize) -> u64 {
+        8 * cols as u64 + 2 * 16
+    }
+
+    /// Empty, with room for `most` entries.
+    pub(crate) fn reset(&mut self, most: usize) {
+        self.columns.clear();
+        self.residuals.clear();
+        self.ends.clear();
+        self.squares.clear();
+        self.ties = 0;
+        // All at once: a vector that grows holds two copies while it moves.
+        self.columns.reserve(most);
+        self.residuals.reserve(most);
+    }
+
+    /// Appends what a row keeps: every score of at least the cut's.
+    pub(crate) fn push_row(&mut self, residuals: &[f32], weights: &[f32], cut: Cut) {
+        select(self, residuals, weights, cut.score);
+        self.ends.push(self.columns.len());
+        self.squares.push(sum_of_squares(residuals));
+    }
+
+    /// The range of a row's entries.
+    pub(crate) fn row(&self, row: usize) -> std::ops::Range<usize> {
+        row.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[row]
+    }
+
+    /// The lowest comparable score that is kept.
+    pub(crate) fn lowest(&self, weights: &[f32]) -> Option<f32> {
+        let scores =
+            self.columns.iter().zip(&self.residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
+        scores.reduce(f32::min)
+    }
+
+    /// Takes what ties this piece may keep from those that are left, and drops the others. Also drops zero
+    /// residuals, which would add nothing: only where the cut is 0 are there any.
+    pub(crate) fn settle(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
+        if cut.score > 0.0 && self.ties <= *ties_left {
+            *ties_left -= self.ties;
+            return;
+        }
+        let (mut read, mut kept) = (0, 0);
+        for end in &mut self.ends {
+            for from in read..*end {
+                let (column, residual) = (self.columns[from], self.residuals[from]);
+                if comparable(residual, weights[column as usize]) == cut.score {
+                    if *ties_left == 0 {
+                        continue;
+                    }
+                    *ties_left -= 1;
+                }
+                if residual != 0.0 {
+                    (self.columns[kept], self.residuals[kept]) = (column, residual);
+                    kept += 1;
+                }
+            }
+            (read, *end) = (*end, kept);
+        }
+        self.columns.truncate(kept);
+        self.residuals.truncate(kept);
+    }
+}
+
+vectorised! {
+    fn select(kept: &mut Kept, residuals: &[f32], weights: &[f32], cut: f32) {
+        let (r, r_rest) = residuals.as_chunks::<CHUNK>();
+        let (w, w_rest) = weights.as_chunks::<CHUNK>();
+        let mut push = |column: usize, residual: f32, score: f32| {
+            kept.columns.push(column as u32);
+            kept.residuals.push(residual);
+            kept.ties += u64::from(score == cut);
+        };
+        for (number, (r, w)) in r.iter().zip(w).enumerate() {
+            let scores: [f32; CHUNK] = std::array::from_fn(|i| comparable(r[i], w[i]));
+            let some = scores.iter().fold(false, |some, &s| some | (s >= cut));
+            if some {
+                for (i, &score) in scores.iter().enumerate() {
+                    if score >= cut {
+                        push(number * CHUNK + i, r[i], score);
+                    }
+                }
+            }
+        }
+        let done = r.len() * CHUNK;
+        for (i, (&r, &w)) in r_rest.iter().zip(w_rest).enumerate() {
+            let score = comparable(r, w);
+            if score >= cut {
+                push(done + i, r, score);
+            }
+        }
+    }
+}
