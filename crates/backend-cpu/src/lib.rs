@@ -1,1 +1,18 @@
-//! CPU backend.
+//! The CPU backend: sparse products and the fused layer on AVX2, with a portable path beside it.
+//!
+//! [`CpuBackend`] implements [`Backend`](residua_backend::Backend). Matrices are laid out at upload in
+//! slices of eight row segments, interleaved so that each vector lane follows its own chain of column gaps;
+//! `layout` describes it. A row's result depends on its own entries alone, so the bits do not change
+//! with the number of threads. The AVX2 and the portable path differ from each other in rounding.
+
+mod backend;
+mod base;
+mod kernel;
+mod layout;
+mod pool;
+mod tile;
+mod vector;
+
+pub use backend::{CpuBackend, CpuMatrix};
+pub use base::CpuBase;
+pub use vector::CpuVector;

@@ -1,0 +1,300 @@
+//! The backend and what it does with its kernels.
+
+use residua_backend::shape::{check_forward, check_product, check_upload};
+use residua_backend::{Backend, BackendError, Shaped};
+use residua_format::{Coo, Csr, Duplicates, GapCsr, QuantizedBase, ValuePlane, convert};
+use residua_memory::Budget;
+
+use half::{bf16, f16};
+
+use crate::base::CpuBase;
+use crate::kernel::{Factor, Loadable, Output, Path, base_product, sparse_product};
+use crate::layout::{Chunk, CsrSource, GapSource, Sparse, build};
+use crate::pool::Pool;
+use crate::tile::{Tile, cut, scratch};
+use crate::vector::CpuVector;
+
+/// Sparse products on this machine's processor. Cloning shares threads and budget.
+///
+/// ```
+/// use residua_backend::Backend;
+/// use residua_backend_cpu::CpuBackend;
+/// use residua_format::Csr;
+///
+/// let cpu = CpuBackend::new(2)?;
+/// // [[2, 0], [0, 3]]
+/// let a = cpu.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
+/// let x = cpu.upload_vector(&[10.0, 20.0], [2, 1])?;
+/// let mut y = cpu.zeros([2, 1])?;
+/// cpu.spmv(1.0, &a, &x, 0.0, &mut y)?;
+/// assert_eq!(cpu.download(&y)?, [20.0, 60.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct CpuBackend {
+    path: Path,
+    pool: Pool,
+    budget: Budget,
+}
+
+impl CpuBackend {
+    /// The fastest path this processor has, on `threads` threads; 0 for as many as the machine offers.
+    ///
+    /// # Errors
+    /// [`BackendError::Device`] when the threads cannot be started.
+    pub fn new(threads: usize) -> Result<Self, BackendError> {
+        match Self::avx2(threads) {
+            Err(BackendError::Unavailable { .. }) => Self::portable(threads),
+            result => result,
+        }
+    }
+
+    /// The path without processor-specific instructions, on `threads` threads.
+    ///
+    /// # Errors
+    /// [`BackendError::Device`] when the threads cannot be started.
+    pub fn portable(threads: usize) -> Result<Self, BackendError> {
+        Ok(Self { path: Path::Portable, pool: Pool::new(threads)?, budget: Budget::unlimited() })
+    }
+
+    /// The AVX2 path, on `threads` threads.
+    ///
+    /// # Errors
+    /// [`BackendError::Unavailable`] when the processor lacks AVX2, FMA or F16C; [`BackendError::Device`] when the
+    /// threads cannot be started.
+    pub fn avx2(threads: usize) -> Result<Self, BackendError> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = crate::kernel::avx2::Avx2::detect() {
+            return Ok(Self { path: Path::Avx2(avx2), ..Self::portable(threads)? });
+        }
+        let _ = threads;
+        Err(BackendError::Unavailable {
+            backend: "cpu avx2",
+            missing: "a processor with AVX2, FMA and F16C".into(),
+            install: "use the portable path".into(),
+        })
+    }
+
+    /// The same, with every upload and all scratch taken from `budget`.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn lay_out<V: Loadable>(
+        &self,
+        matrix: &GapCsr,
+        values: &[V],
+        scales: &[f32],
+    ) -> Result<Sparse<V>, BackendError> {
+        build(&self.pool, &GapSource { matrix, values }, scales, &self.budget)
+    }
+
+    /// `Y = base·X` (or `beta·Y` without a base) plus `alpha·A·X`, a tile of the batch at a time, the chunks of
+    /// `a` dealt out to the threads.
+    fn run<V: Loadable>(
+        &self,
+        start: Start<'_>,
+        alpha: f32,
+        a: &Sparse<V>,
+        x: &CpuVector,
+        y: &mut CpuVector,
+    ) -> Result<(), BackendError> {
+        let ([cols, batch], dense) = (x.shape(), matches!(start, Start::Base(_)));
+        if batch == 0 || (alpha == 0.0 && !dense) {
+            start.scale(y.values_mut());
+            return Ok(());
+        }
+        let scratch = scratch(cols, batch) * size_of::<f32>();
+        let _scratch = self.budget.reserve(scratch as u64, "a tile of a batch")?;
+        for place in cut(batch) {
+            let tile = Tile::new(&self.pool, x.padded(), [cols, batch], place);
+            let mut rest = y.values_mut();
+            let work: Vec<(&Chunk<V>, Output<'_>)> = a
+                .chunks
+                .iter()
+                .map(|chunk| {
+                    let y = rest.split_off_mut(..chunk.rows.len() * batch).unwrap_or_default();
+                    (chunk, Output { y, batch, at: tile.at, used: tile.used })
+                })
+                .collect();
+            let cost = (a.nnz + if dense { a.shape[0] * cols } else { 0 }) * tile.width;
+            self.pool.map(cost, work, |(chunk, mut y)| {
+                match start {
+                    Start::Base(base) => base_product(self.path, base, chunk.rows.start, &tile, &mut y),
+                    Start::Scaled(_) => (0..y.rows()).for_each(|row| start.scale(y.row(row))),
+                }
+                if alpha != 0.0 {
+                    let scales = if a.scales.is_empty() { &[][..] } else { &a.scales[chunk.rows.clone()] };
+                    sparse_product(self.path, chunk, Factor { alpha, scales }, &tile, &mut y);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn run_any(
+        &self,
+        start: Start<'_>,
+        alpha: f32,
+        a: &CpuMatrix,
+        x: &CpuVector,
+        y: &mut CpuVector,
+    ) -> Result<(), BackendError> {
+        match &a.0 {
+            AnySparse::F32(a) => self.run(start, alpha, a, x, y),
+            AnySparse::F16(a) => self.run(start, alpha, a, x, y),
+            AnySparse::Bf16(a) => self.run(start, alpha, a, x, y),
+            AnySparse::I8(a) => self.run(start, alpha, a, x, y),
+        }
+    }
+}
+
+/// What the sparse product is added to.
+#[derive(Clone, Copy)]
+enum Start<'a> {
+    /// `beta·y`.
+    Scaled(f32),
+    /// `base·x`.
+    Base(&'a CpuBase),
+}
+
+impl Start<'_> {
+    /// `beta·y`; zeros, whatever was there, for a beta of 0.
+    fn scale(self, y: &mut [f32]) {
+        match self {
+            Self::Scaled(0.0) | Self::Base(_) => y.fill(0.0),
+            Self::Scaled(1.0) => {}
+            Self::Scaled(beta) => y.iter_mut().for_each(|y| *y *= beta),
+        }
+    }
+}
+
+impl Backend for CpuBackend {
+    type Matrix = CpuMatrix;
+    type Base = CpuBase;
+    type Vector = CpuVector;
+
+    fn device(&self) -> String {
+        let path = match self.path {
+            Path::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2(_) => "avx2",
+        };
+        let threads = self.threads();
+        format!("cpu {path}, {threads} {}", if threads == 1 { "thread" } else { "threads" })
+    }
+
+    fn upload(&self, matrix: &GapCsr) -> Result<CpuMatrix, BackendError> {
+        Ok(CpuMatrix(match matrix.values() {
+            ValuePlane::F32(values) => AnySparse::F32(self.lay_out(matrix, values, &[])?),
+            ValuePlane::F16(values) => AnySparse::F16(self.lay_out(matrix, values, &[])?),
+            ValuePlane::Bf16(values) => AnySparse::Bf16(self.lay_out(matrix, values, &[])?),
+            ValuePlane::I8 { codes, scales } => AnySparse::I8(self.lay_out(matrix, codes, scales)?),
+        }))
+    }
+
+    fn upload_csr(&self, matrix: &Csr<f32, u32>) -> Result<CpuMatrix, BackendError> {
+        Ok(CpuMatrix(AnySparse::F32(build(&self.pool, &CsrSource(matrix), &[], &self.budget)?)))
+    }
+
+    fn upload_coo(&self, matrix: &Coo<f32, u32>) -> Result<CpuMatrix, BackendError> {
+        // Sorting order, pointers, columns and values of the conversion.
+        let bytes = matrix.nnz() * 16 + (matrix.rows() + 1) * 12;
+        let _scratch = self.budget.reserve(bytes as u64, "converting COO to CSR")?;
+        self.upload_csr(&convert::coo_to_csr(matrix, Duplicates::Sum)?)
+    }
+
+    fn upload_base(&self, base: &QuantizedBase) -> Result<CpuBase, BackendError> {
+        CpuBase::new(&self.pool, base, &self.budget)
+    }
+
+    fn upload_vector(&self, values: &[f32], shape: [usize; 2]) -> Result<CpuVector, BackendError> {
+        check_upload(values.len(), shape)?;
+        let mut vector = CpuVector::zeros(&self.budget, shape)?;
+        vector.values_mut().copy_from_slice(values);
+        Ok(vector)
+    }
+
+    fn zeros(&self, shape: [usize; 2]) -> Result<CpuVector, BackendError> {
+        CpuVector::zeros(&self.budget, shape)
+    }
+
+    fn download(&self, vector: &CpuVector) -> Result<Vec<f32>, BackendError> {
+        Ok(vector.values().to_vec())
+    }
+
+    fn spmm(
+        &self,
+        alpha: f32,
+        a: &CpuMatrix,
+        x: &CpuVector,
+        beta: f32,
+        y: &mut CpuVector,
+    ) -> Result<(), BackendError> {
+        check_product("spmm", a, x, y)?;
+        self.run_any(Start::Scaled(beta), alpha, a, x, y)
+    }
+
+    fn forward(
+        &self,
+        base: &CpuBase,
+        residual: &CpuMatrix,
+        alpha: f32,
+        x: &CpuVector,
+        y: &mut CpuVector,
+    ) -> Result<(), BackendError> {
+        check_forward(base, residual, x, y)?;
+        self.run_any(Start::Base(base), alpha, residual, x, y)
+    }
+}
+
+/// A sparse matrix laid out for [`CpuBackend`].
+#[derive(Debug)]
+pub struct CpuMatrix(AnySparse);
+
+#[derive(Debug)]
+enum AnySparse {
+    F32(Sparse<f32>),
+    F16(Sparse<f16>),
+    Bf16(Sparse<bf16>),
+    I8(Sparse<i8>),
+}
+
+impl CpuMatrix {
+    /// Number of non-zeros.
+    pub fn nnz(&self) -> usize {
+        match &self.0 {
+            AnySparse::F32(a) => a.nnz,
+            AnySparse::F16(a) => a.nnz,
+            AnySparse::Bf16(a) => a.nnz,
+            AnySparse::I8(a) => a.nnz,
+        }
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            AnySparse::F32(a) => a.bytes(),
+            AnySparse::F16(a) => a.bytes(),
+            AnySparse::Bf16(a) => a.bytes(),
+            AnySparse::I8(a) => a.bytes(),
+        }
+    }
+}
+
+impl Shaped for CpuMatrix {
+    fn shape(&self) -> [usize; 2] {
+        match &self.0 {
+            AnySparse::F32(a) => a.shape,
+            AnySparse::F16(a) => a.shape,
+            AnySparse::Bf16(a) => a.shape,
+            AnySparse::I8(a) => a.shape,
+        }
+    }
+}

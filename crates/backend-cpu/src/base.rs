@@ -1,0 +1,162 @@
+//! How a quantised base lies in memory.
+
+use residua_backend::{BackendError, Shaped};
+use residua_format::{BaseKind, QuantizedBase};
+use residua_memory::{ALIGNMENT, AlignedVec, Budget, Reservation};
+
+use crate::pool::Pool;
+use crate::vector::BLOCK;
+
+/// A dense matrix of 4- or 8-bit codes, laid out for vector loads.
+///
+/// Rows are padded with code 0 to a multiple of 64 columns. An INT8 row is its codes. An INT4 row has 32 bytes for
+/// each 64 columns: nibble `k` of the little-endian u32 `i` is the code of column `8·k + i`, so that shifting
+/// all eight words by `4·k` bits leaves eight neighbouring columns in the eight lanes.
+#[derive(Debug)]
+pub struct CpuBase {
+    shape: [usize; 2],
+    kind: BaseKind,
+    codes: AlignedVec<u8>,
+    scales: AlignedVec<f32>,
+    _held: Reservation,
+}
+
+impl CpuBase {
+    pub(crate) fn new(pool: &Pool, base: &QuantizedBase, budget: &Budget) -> Result<Self, BackendError> {
+        let (rows, cols, kind) = (base.rows(), base.cols(), base.kind());
+        let row_bytes = row_bytes(kind, cols);
+        let bytes = rows.checked_mul(row_bytes).ok_or(BackendError::TooLarge {
+            what: "a base",
+            shape: [rows, cols],
+            limit: isize::MAX as u64,
+            unit: "bytes",
+        })?;
+        let plane = |bytes: usize| bytes.next_multiple_of(ALIGNMENT) as u64;
+        let held = budget.reserve(plane(bytes) + plane(size_of_val(base.scales())), "a quantised base")?;
+        let mut codes = AlignedVec::zeroed(bytes);
+        if row_bytes > 0 {
+            let from = base.codes().chunks_exact(kind.row_bytes(cols));
+            let row_pairs = codes.chunks_exact_mut(row_bytes).zip(from).collect();
+            pool.map(rows * cols, row_pairs, |(to, from)| match kind {
+                BaseKind::Int8 => to[..cols].copy_from_slice(from),
+                _ => interleave(from, to),
+            });
+        }
+        Ok(Self {
+            shape: [rows, cols],
+            kind,
+            codes,
+            scales: AlignedVec::from_slice(base.scales()),
+            _held: held,
+        })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.shape[1]
+    }
+
+    pub(crate) fn kind(&self) -> BaseKind {
+        self.kind
+    }
+
+    /// Columns of a row with its padding.
+    pub(crate) fn padded_cols(&self) -> usize {
+        self.cols().next_multiple_of(BLOCK)
+    }
+
+    /// Columns that share a scale; a row's padding belongs to its last group.
+    pub(crate) fn group(&self) -> usize {
+        match self.kind {
+            BaseKind::Int4 | BaseKind::Int8 => self.padded_cols().max(1),
+            kind => kind.group(self.cols()),
+        }
+    }
+
+    /// A row's codes.
+    pub(crate) fn row_codes(&self, row: usize) -> &[u8] {
+        let bytes = row_bytes(self.kind, self.cols());
+        &self.codes[row * bytes..(row + 1) * bytes]
+    }
+
+    /// A row's scales.
+    pub(crate) fn row_scales(&self, row: usize) -> &[f32] {
+        let groups = self.kind.groups(self.cols());
+        &self.scales[row * groups..(row + 1) * groups]
+    }
+
+    /// Bytes of both planes.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.as_bytes().len()
+    }
+}
+
+impl Shaped for CpuBase {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+}
+
+fn row_bytes(kind: BaseKind, cols: usize) -> usize {
+    let padded = cols.next_multiple_of(BLOCK);
+    if kind == BaseKind::Int8 { padded } else { padded / 2 }
+}
+
+/// From columns in nibble order to words of eight columns that lie eight apart.
+fn interleave(from: &[u8], to: &mut [u8]) {
+    for (block, to) in from.chunks(BLOCK / 2).zip(to.chunks_exact_mut(BLOCK / 2)) {
+        for (pair, &byte) in block.iter().enumerate() {
+            for (column, code) in [(2 * pair, byte & 0xF), (2 * pair + 1, byte >> 4)] {
+                let (word, nibble) = (column % 8, column / 8);
+                to[4 * word + nibble / 2] |= code << (4 * (nibble % 2));
+            }
+        }
+    }
+}
+
+/// The 64 codes of a block of a row, column by column.
+pub(crate) fn block_codes(kind: BaseKind, codes: &[u8], block: usize) -> [i8; BLOCK] {
+    match kind {
+        BaseKind::Int8 => std::array::from_fn(|column| codes[block * BLOCK + column] as i8),
+        _ => {
+            let bytes = &codes[block * BLOCK / 2..][..BLOCK / 2];
+            std::array::from_fn(|column| {
+                let (word, nibble) = (column % 8, column / 8);
+                // Shift the nibble to the top, then back with its sign.
+                ((bytes[4 * word + nibble / 2] << (4 * (1 - nibble % 2))) as i8) >> 4
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_found_again() {
+        for kind in BaseKind::ALL {
+            for cols in [1, 2, 31, 63, 64, 65, 130] {
+                let bytes = kind.row_bytes(cols);
+                let codes = (0..2 * bytes).map(|i| {
+                    // The last high nibble of an odd row is 0.
+                    let last = kind != BaseKind::Int8 && cols % 2 == 1 && i % bytes == bytes - 1;
+                    (i * 37 + 11) as u8 & if last { 0xF } else { 0xFF }
+                });
+                let scales = AlignedVec::zeroed(2 * kind.groups(cols));
+                let base = QuantizedBase::new(2, cols, kind, codes.collect(), scales).unwrap();
+                let laid_out = CpuBase::new(&Pool::new(1).unwrap(), &base, &Budget::unlimited()).unwrap();
+                for row in 0..2 {
+                    for column in 0..laid_out.padded_cols() {
+                        let block = block_codes(kind, laid_out.row_codes(row), column / BLOCK);
+                        let expected = if column < cols { base.code(row, column) } else { 0 };
+                        assert_eq!(block[column % BLOCK], expected, "{kind} [{row}, {column}] of {cols}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! AVX2, FMA and F16C.
+//!
+//! Every function here that is `unsafe` for its instructions is called through [`Avx2`], whose existence
+//! proves that the processor has them.
+
+// Small arrays are registers here, and indices name them.
+#![allow(clippy::needless_range_loop)]
+
+mod dense;
+mod load;
+mod spmm;
+mod spmv;
+
+use load::LoadGaps;
+pub(crate) use load::LoadValues;
+
+use super::{Factor, Output};
+use crate::base::CpuBase;
+use crate::layout::{Gap, LANES, Planes};
+use crate::tile::Tile;
+
+/// Proof that the processor has AVX2, FMA and F16C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where the processor has them.
+    pub(crate) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+
+    /// Adds `factor · (planes · x)` to `y`, for finite `x`.
+    pub(super) fn product<V: LoadValues, G: Gap + LoadGaps>(
+        self,
+        planes: &Planes<V, G>,
+        factor: Factor<'_>,
+        x: &Tile<'_>,
+        y: &mut Output<'_>,
+    ) {
+        let elements = planes.slices.iter().map(|slice| slice.steps as usize).sum::<usize>() * LANES;
+        assert!(planes.gaps.len() == elements && planes.values.len() == elements);
+        assert!(x.x.len() >= planes.cols * x.width);
+        // SAFETY: `self` proves the instructions. The planes hold `elements` elements and x has `width` values
+        // for each of `cols` columns, as just checked; lanes stay below `cols`, as `Planes` promises.
+        unsafe {
+            match x.width {
+                1 => spmv::spmv(planes, factor, &x.x, y),
+                8 => spmm::spmm::<V, G, 1, 4>(planes, factor, &x.x, y),
+                16 => spmm::spmm::<V, G, 2, 2>(planes, factor, &x.x, y),
+                24 => spmm::spmm::<V, G, 3, 2>(planes, factor, &x.x, y),
+                _ => spmm::spmm::<V, G, 4, 1>(planes, factor, &x.x, y),
+            }
+        }
+    }
+
+    /// Writes `base · x` for the rows from `first` on, as many as `y` has.
+    pub(super) fn base_product(self, base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+        assert!(first + y.rows() <= base.rows());
+        // Of one vector whole blocks are read, the zeros behind it included.
+        let columns = if x.width == 1 { base.padded_cols() } else { base.cols() };
+        assert!(x.x.len() >= columns * x.width);
+        // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as just checked.
+        unsafe {
+            if x.width == 1 { dense::gemv(base, first, &x.x, y) } else { dense::gemm(base, first, x, y) }
+        }
+    }
+}
