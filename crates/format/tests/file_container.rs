@@ -1,5 +1,7 @@
 //! The container: what is written is what is read, whole and by rows, and Python's safetensors agrees.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! What each format's writer writes, its reader reads.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use half::{bf16, f16};

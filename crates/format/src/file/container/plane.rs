@@ -1,6 +1,5 @@
 //! The planes of a matrix, and what its metadata says about each.
 
-use residua_memory::ALIGNMENT;
 use safetensors::Dtype;
 
 use super::MatrixMeta;
@@ -99,17 +98,23 @@ impl Plane {
     }
 }
 
-/// What is wrong with one plane of a matrix that lies in a tensor of this type and length, or nothing.
-pub(super) fn check(plane: Plane, meta: &MatrixMeta, dtype: Dtype, bytes: u64) -> Option<String> {
+/// What is wrong with one plane of a matrix that lies in a tensor of this type and length, or nothing. Of the
+/// length up to `padding` bytes may be padding.
+pub(super) fn check(
+    plane: Plane,
+    meta: &MatrixMeta,
+    dtype: Dtype,
+    bytes: u64,
+    padding: usize,
+) -> Option<String> {
     let dtypes = plane.dtypes(meta);
     if !dtypes.contains(&dtype) {
         return Some(format!("element type {dtype}, but the matrix's metadata calls for {dtypes:?}"));
     }
     let size = dtype.bitsize() as u64 / 8;
     let needed = plane.elements(meta).and_then(|elements| elements.checked_mul(size));
-    // Padding to whole lines is what writers of this format do; readers need not insist on it.
     match needed {
-        Some(needed) if (needed..needed.saturating_add(ALIGNMENT as u64)).contains(&bytes) => None,
+        Some(needed) if (needed..=needed.saturating_add(padding as u64)).contains(&bytes) => None,
         Some(needed) => Some(format!("{bytes} bytes, but the matrix's metadata calls for {needed}")),
         None => Some("the matrix's metadata calls for more than 2^64 bytes".to_owned()),
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use residua_memory::ALIGNMENT;
 use safetensors::Dtype;
 
 use super::plane::{check, check_meta};
@@ -214,8 +213,7 @@ impl ContainerWriter {
                 let Some((dtype, bytes)) = planes.remove(&tensor) else {
                     return Err(FileError::MissingTensor { path, tensor });
                 };
-                let padded = bytes.next_multiple_of(ALIGNMENT as u64);
-                if let Some(problem) = check(plane, meta, dtype, padded) {
+                if let Some(problem) = check(plane, meta, dtype, bytes, 0) {
                     return Err(FileError::tensor(&path, &tensor, problem));
                 }
             }
