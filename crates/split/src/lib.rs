@@ -10,6 +10,7 @@
 //! result is the same, bit for bit, whatever the budget and the number of threads.
 
 mod columns;
+pub mod diff;
 mod emit;
 mod encode;
 mod error;

@@ -1,0 +1,117 @@
+//! Comparing a tensor of two checkpoints.
+
+use residua_format::file::{Checkpoint, TensorInfo};
+use residua_format::gap::{GapPatternBuilder, ModePlanes, RowPlan};
+use residua_memory::AlignedVec;
+
+use super::DeltaOp;
+use super::row::{Layout, changed, encode};
+use super::spool::Spool;
+use super::tree_hash::TreeHash;
+use super::workers::{Workers, advance, read_row};
+use crate::{Progress, SplitError};
+
+/// What comparing a tensor found out.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) old_hash: String,
+    pub(super) new_hash: String,
+    /// Elements that differ.
+    pub(super) changed: u64,
+    /// What is in the spools about it; `None` when that would be no smaller than the tensor.
+    pub(super) sparse: Option<Sparse>,
+}
+
+/// The planes of a sparse matrix, the long ones by their lengths.
+#[derive(Debug)]
+pub(super) struct Sparse {
+    pub(super) row_ptr: AlignedVec<u32>,
+    pub(super) modes: ModePlanes,
+    pub(super) nnz: u64,
+    pub(super) entries: u64,
+    pub(super) index_bytes: u64,
+}
+
+/// The index plane and the value plane of every tensor so far, end to end.
+#[derive(Debug)]
+pub(super) struct Planes {
+    pub(super) index: Spool,
+    pub(super) values: Spool,
+}
+
+impl Planes {
+    /// Compares two tensors of one element type and length, and appends what differs to the planes.
+    pub(super) fn scan(
+        &mut self,
+        workers: &mut Workers,
+        (old_file, old): (&Checkpoint, &TensorInfo),
+        (new_file, new): (&Checkpoint, &TensorInfo),
+        op: DeltaOp,
+        progress: &dyn Progress,
+    ) -> Result<Scanned, SplitError> {
+        let layout = Layout::of(new);
+        let start = (self.index.length(), self.values.length());
+        let mut builder = Some(GapPatternBuilder::new());
+        let (mut old_hash, mut new_hash) = (TreeHash::default(), TreeHash::default());
+        let mut found = 0;
+        workers.for_rows(
+            layout.rows(),
+            |slot, row| {
+                read_row(old_file, old, layout, row, &mut slot.old)?;
+                read_row(new_file, new, layout, row, &mut slot.new)?;
+                let (index, values) = (&mut slot.index, &mut slot.values);
+                (index.clear(), values.clear());
+                slot.old_part = layout.hash_row(&slot.old, row);
+                changed(layout.size, &slot.old, &slot.new, &mut slot.columns);
+                let plan = RowPlan::new(&slot.columns, layout.shape()[1], layout.size);
+                slot.plan = Some(plan);
+                if plan.nnz == 0 {
+                    slot.new_part = slot.old_part;
+                    return Ok(());
+                }
+                slot.new_part = layout.hash_row(&slot.new, row);
+                index.reserve_exact(plan.index_bytes);
+                values.reserve_exact(plan.entries * layout.size);
+                encode(&plan, layout, op, (&slot.old, &slot.new), &slot.columns, (index, values));
+                Ok(())
+            },
+            |slot, _| {
+                old_hash.push(slot.old_part);
+                new_hash.push(slot.new_part);
+                advance(progress, &slot.new);
+                let Some(plan) = slot.plan.take() else { return Ok(()) };
+                found += plan.nnz as u64;
+                if let Some(pattern) = &mut builder {
+                    // More than 2³² entries fit no pattern: the tensor itself is stored then.
+                    let fits = pattern.push(&plan).is_ok();
+                    self.index.append(&slot.index)?;
+                    self.values.append(&slot.values)?;
+                    let spooled = self.index.length() - start.0 + self.values.length() - start.1;
+                    if !fits || spooled >= new.bytes {
+                        builder = None;
+                        self.forget(start)?;
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let sparse = builder.map(|pattern| {
+            let (nnz, entries, index_bytes) = (pattern.nnz(), pattern.entries(), pattern.index_bytes());
+            let (row_ptr, modes) = pattern.finish();
+            let [nnz, entries, index_bytes] = [nnz, entries, index_bytes].map(|count| count as u64);
+            Sparse { row_ptr, modes, nnz, entries, index_bytes }
+        });
+        let (old_hash, new_hash) = (old_hash.finish(), new_hash.finish());
+        Ok(Scanned { old_hash, new_hash, changed: found, sparse })
+    }
+
+    /// Drops what was appended since the planes had these lengths.
+    pub(super) fn forget(&mut self, (index, values): (u64, u64)) -> Result<(), SplitError> {
+        self.index.truncate(index)?;
+        self.values.truncate(values)
+    }
+
+    pub(super) fn lengths(&self) -> (u64, u64) {
+        (self.index.length(), self.values.length())
+    }
+}

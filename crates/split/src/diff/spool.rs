@@ -1,0 +1,86 @@
+//! Bytes that wait for their place in a file.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use residua_format::file::FileError;
+use residua_memory::{Budget, Reservation};
+use tempfile::SpooledTempFile;
+
+use crate::SplitError;
+
+/// The most that a spool keeps in memory.
+const MEMORY: u64 = 16 << 20;
+/// Bytes read back at a time.
+const BLOCK: usize = 64 << 10;
+
+/// A growing run of bytes: in memory while it is short, then in an unnamed file beside the output, which the
+/// system removes whatever happens to the process.
+#[derive(Debug)]
+pub(super) struct Spool {
+    file: SpooledTempFile,
+    directory: PathBuf,
+    length: u64,
+    _held: Reservation,
+}
+
+impl Spool {
+    /// An empty spool for an output at `path`; keeps an eighth of what is left of the budget in memory.
+    pub(super) fn new(path: &Path, budget: &Budget) -> Result<Self, SplitError> {
+        let memory = MEMORY.min(budget.available() / 8);
+        // A vector that grows may hold twice what is in it.
+        let held = budget.reserve(memory, "planes of the delta")?;
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let file = SpooledTempFile::new_in((memory / 2) as usize, &directory);
+        Ok(Self { file, directory, length: 0, _held: held })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), SplitError> {
+        let written = self.file.write_all(bytes);
+        self.check(written)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Drops everything behind the first `length` bytes.
+    pub(super) fn truncate(&mut self, length: u64) -> Result<(), SplitError> {
+        let cut = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
+        self.check(cut)?;
+        self.length = length;
+        Ok(())
+    }
+
+    /// Starts reading at the first byte; nothing may be appended any more.
+    pub(super) fn rewind(&mut self) -> Result<(), SplitError> {
+        let rewound = self.file.rewind();
+        self.check(rewound)
+    }
+
+    /// Hands the next `length` bytes to `write`, piece by piece.
+    pub(super) fn drain(
+        &mut self,
+        length: u64,
+        mut write: impl FnMut(&[u8]) -> Result<(), FileError>,
+    ) -> Result<(), SplitError> {
+        let mut block = vec![0; BLOCK.min(length as usize)];
+        let mut left = length;
+        while left > 0 {
+            let piece = &mut block[..left.min(BLOCK as u64) as usize];
+            let read = self.file.read_exact(piece);
+            self.check(read)?;
+            write(piece)?;
+            left -= piece.len() as u64;
+        }
+        Ok(())
+    }
+    fn check<T>(&self, result: io::Result<T>) -> Result<T, SplitError> {
+        result.map_err(|source| SplitError::Spool { directory: self.directory.clone(), source })
+    }
+}

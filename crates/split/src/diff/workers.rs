@@ -1,0 +1,137 @@
+//! Rows worked on in parallel, results taken in order.
+
+use rayon::prelude::*;
+use residua_format::file::{Checkpoint, TensorInfo};
+use residua_format::gap::RowPlan;
+use residua_memory::{AlignedVec, Budget, Reservation};
+
+use super::row::{Layout, ROW};
+use super::tree_hash::{TreeHash, hash_row};
+use crate::{Progress, SplitError};
+
+/// Rows per thread that are worked on between two times that results are taken.
+const ROWS_PER_THREAD: usize = 8;
+
+/// What one row needs while it is worked on. Buffers keep their memory from row to row.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The old row; when patching, what becomes the new one.
+    pub(super) old: AlignedVec<u8>,
+    pub(super) new: AlignedVec<u8>,
+    pub(super) columns: Vec<u32>,
+    pub(super) index: Vec<u8>,
+    pub(super) values: Vec<u8>,
+    pub(super) plan: Option<RowPlan>,
+    /// The row's parts of the tensors' hashes.
+    pub(super) old_part: [u8; 32],
+    pub(super) new_part: [u8; 32],
+}
+
+/// Slots for as many rows as threads and budget make sensible.
+#[derive(Debug)]
+pub(super) struct Workers {
+    slots: Vec<Slot>,
+    _held: Reservation,
+}
+
+impl Workers {
+    /// Slots for the rows of any of `layouts`, from at most three quarters of what is left of the budget.
+    ///
+    /// # Errors
+    /// When not one row fits.
+    pub(super) fn new(layouts: impl Iterator<Item = Layout>, budget: &Budget) -> Result<Self, SplitError> {
+        let (mut cols, mut bytes) = (0, 0);
+        for layout in layouts {
+            cols = cols.max(layout.shape()[1]);
+            bytes = bytes.max(layout.longest_row());
+        }
+        // Two rows and the values of one; columns; index bytes, an eighth of the columns at most, as a row that
+        // needs more is cheaper as a bitmap; bookkeeping.
+        let slot = (3 * bytes + 4 * cols + cols / 8 + 1024) as u64;
+        let most = (ROWS_PER_THREAD * rayon::current_num_threads()) as u64;
+        let count = (budget.available() / 4 * 3 / slot).clamp(1, most);
+        let held = budget.reserve(count * slot, "rows of the checkpoints")?;
+        Ok(Self { slots: (0..count).map(|_| Slot::default()).collect(), _held: held })
+    }
+
+    /// Calls `work` for every row in parallel, and `take` for every row in order.
+    pub(super) fn for_rows(
+        &mut self,
+        rows: u64,
+        work: impl Fn(&mut Slot, u64) -> Result<(), SplitError> + Sync,
+        mut take: impl FnMut(&mut Slot, u64) -> Result<(), SplitError>,
+    ) -> Result<(), SplitError> {
+        let mut first = 0;
+        while first < rows {
+            let count = (rows - first).min(self.slots.len() as u64);
+            let slots = &mut self.slots[..count as usize];
+            let results: Vec<_> = slots
+                .par_iter_mut()
+                .with_max_len(1)
+                .enumerate()
+                .map(|(i, slot)| work(slot, first + i as u64))
+                .collect();
+            // The first row's error, whichever thread was first.
+            results.into_iter().collect::<Result<(), _>>()?;
+            for (slot, row) in slots.iter_mut().zip(first..) {
+                take(slot, row)?;
+            }
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// The hash of a tensor's bytes; `each` gets the rows in order.
+    pub(super) fn hash(
+        &mut self,
+        file: &Checkpoint,
+        tensor: &TensorInfo,
+        mut each: impl FnMut(&[u8]) -> Result<(), SplitError>,
+    ) -> Result<String, SplitError> {
+        let layout = Layout::of(tensor);
+        let mut hash = TreeHash::default();
+        self.for_rows(
+            layout.rows(),
+            |slot, row| {
+                read_row(file, tensor, layout, row, &mut slot.old)?;
+                slot.old_part = layout.hash_row(&slot.old, row);
+                Ok(())
+            },
+            |slot, _| {
+                hash.push(slot.old_part);
+                each(&slot.old)
+            },
+        )?;
+        Ok(hash.finish())
+    }
+}
+
+/// Reads a row of a tensor.
+pub(super) fn read_row(
+    file: &Checkpoint,
+    tensor: &TensorInfo,
+    layout: Layout,
+    row: u64,
+    out: &mut AlignedVec<u8>,
+) -> Result<(), SplitError> {
+    let (start, bytes) = layout.row(row);
+    out.resize(bytes);
+    Ok(file.read_at(tensor, start, out)?)
+}
+
+impl Layout {
+    /// How a tensor of a checkpoint is cut.
+    pub(super) fn of(tensor: &TensorInfo) -> Self {
+        Self::new(tensor.dtype, tensor.bytes)
+    }
+
+    /// A row's part of its tensor's hash.
+    pub(super) fn hash_row(self, bytes: &[u8], row: u64) -> [u8; 32] {
+        hash_row(bytes, row, self.row_bytes(), self.elements <= ROW as u64)
+    }
+}
+
+/// Reports rows as done.
+pub(super) fn advance(progress: &dyn Progress, bytes: &[u8]) {
+    progress.advance(bytes.len() as u64);
+}
