@@ -179,3 +179,19 @@ mod safetensors_files {
         }
     }
 }
+
+/// A header that outgrows its room moves data of several blocks up, bit for bit.
+#[test]
+fn data_moves_when_the_header_needs_its_room() {
+    let (_dir, path) = target("a.safetensors");
+    let data: Vec<u8> = (0..(5 << 19) + 77u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut writer = SafetensorsWriter::create(&path, 0).unwrap();
+    writer.tensor("w", Dtype::U8, &[data.len()], &data).unwrap();
+    writer.metadata("long", "x".repeat(100_000));
+    writer.finish().unwrap();
+    let file = Checkpoint::open(&path).unwrap();
+    let mut read = vec![0; data.len()];
+    file.read_at(&file.tensors()[0], 0, &mut read).unwrap();
+    assert!(read == data);
+    assert_eq!(file.tensors()[0].offset() % 128, 0);
+}

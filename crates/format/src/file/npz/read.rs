@@ -77,13 +77,9 @@ fn compressed<V: Value>(
     let (major, minor) = if axis == Axis::Row { (shape[0], shape[1]) } else { (shape[1], shape[0]) };
     let values: Vec<V> = archive.values("data", held)?;
     let indices = archive.indices("indices", last(minor), held)?;
+    same_length(path, "indices", indices.len(), values.len())?;
     let pointers = archive.indices("indptr", values.len() as u64, held)?;
-    let lengths = [("indices", indices.len(), values.len()), ("indptr", pointers.len(), major + 1)];
-    for (what, found, expected) in lengths {
-        if found != expected {
-            return Err(FileError::matrix(path, what)(FormatError::Length { what, found, expected }));
-        }
-    }
+    same_length(path, "indptr", pointers.len(), major + 1)?;
     let pointer = |position: usize, rule| {
         let error = FormatError::RowPointer { position, found: pointers[position].into(), rule };
         Err(FileError::matrix(path, "indptr")(error))
@@ -98,6 +94,13 @@ fn compressed<V: Value>(
         return pointer(major, "the last is the number of entries");
     }
     Ok(Compressed { shape, axis, pointers, indices, values })
+}
+
+fn same_length(path: &Path, what: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(FileError::matrix(path, what)(FormatError::Length { what, found, expected }))
 }
 
 /// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
