@@ -4,7 +4,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use residua_format::{BaseKind, dequantize_row, quantize_row};
+use residua_format::convert::coo_to_csr;
+use residua_format::{BaseKind, Coo, Duplicates, FormatError, dequantize_row, quantize_row};
 
 /// Runs `work` for about a second and prints the best rate in millions of `items` per second.
 fn bench<R>(name: &str, items: usize, mut work: impl FnMut() -> R) {
@@ -36,6 +37,32 @@ fn quantising() {
     }
 }
 
-fn main() {
+/// Triplets of a `[4096, 11008]` matrix in random order; duplicates as they fall.
+fn random_triplets(nnz: usize) -> Result<Coo<f32>, FormatError> {
+    let mut state = 1u64;
+    let mut below = |bound: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (((state >> 32) * bound) >> 32) as u32
+    };
+    let rows = (0..nnz).map(|_| below(4096)).collect();
+    let cols = (0..nnz).map(|_| below(11008)).collect();
+    let values = (0..nnz).map(|_| below(1 << 20) as f32 - 5e5).collect();
+    Coo::new(4096, 11008, rows, cols, values)
+}
+
+fn triplets() -> Result<(), FormatError> {
+    for nnz in [2_000_000, 10_000_000] {
+        let coo = random_triplets(nnz)?;
+        bench(&format!("coo_to_csr sum {nnz}"), nnz, || coo_to_csr(black_box(&coo), Duplicates::Sum));
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
+    }
     quantising();
+    triplets()?;
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Triplets.
 
 use crate::error::{FormatError, Result};
+use crate::index::first_outside;
 use crate::{Index, Value};
 
 /// A sparse matrix as (row, column, value) triplets, in any order; several at one place are allowed.
@@ -38,7 +39,7 @@ impl<V: Value, I: Index> Coo<V, I> {
             }
         }
         for (axis, indices, bound) in [("row", &row_indices, rows), ("column", &col_indices, cols)] {
-            if let Some(position) = indices.iter().position(|i| i.get().is_none_or(|i| i >= bound)) {
+            if let Some(position) = first_outside(indices, bound) {
                 let found = indices[position].signed();
                 return Err(FormatError::OutOfRange { position, axis, found, rows, cols });
             }

@@ -1,6 +1,9 @@
 //! Compressed sparse rows.
 
+use rayon::prelude::*;
+
 use crate::error::{FormatError, Result};
+use crate::index::first_outside;
 use crate::{Index, Value};
 
 /// A sparse matrix in compressed sparse rows.
@@ -109,7 +112,7 @@ fn check<I: Index>(rows: usize, cols: usize, row_ptr: &[I], col_indices: &[I], n
         return Err(FormatError::Length { what: "column indices", found: col_indices.len(), expected: nnz });
     }
     let pointer = |position: usize, rule| {
-        let found = row_ptr[position].signed() as u64;
+        let found = row_ptr[position].signed();
         FormatError::RowPointer { position, found, rule }
     };
     if row_ptr[0] != I::zero() {
@@ -118,24 +121,24 @@ fn check<I: Index>(rows: usize, cols: usize, row_ptr: &[I], col_indices: &[I], n
     if row_ptr[rows].get() != Some(nnz) {
         return Err(pointer(rows, "the last is the number of entries"));
     }
+    // With the last pointer in order, none can be negative or too large unless some pair falls.
     if let Some(fall) = row_ptr.windows(2).position(|pair| pair[1] < pair[0]) {
         return Err(pointer(fall + 1, "they never fall"));
     }
-    for row in 0..rows {
+    if let Some(position) = first_outside(col_indices, cols) {
+        let found = col_indices[position].signed();
+        return Err(FormatError::OutOfRange { position, axis: "column", found, rows, cols });
+    }
+    let unsorted = |row: usize| {
         let start = row_ptr[row].index();
         let columns = &col_indices[start..row_ptr[row + 1].index()];
-        if let Some(at) = columns.iter().position(|c| c.get().is_none_or(|c| c >= cols)) {
-            let found = columns[at].signed();
-            return Err(FormatError::OutOfRange { position: start + at, axis: "column", found, rows, cols });
-        }
-        if let Some(at) = columns.windows(2).position(|pair| pair[1] <= pair[0]) {
-            return Err(FormatError::Unsorted {
-                row,
-                position: start + at + 1,
-                found: columns[at + 1].index(),
-                previous: columns[at].index(),
-            });
-        }
+        let at = columns.windows(2).position(|pair| pair[1] <= pair[0])?;
+        let (found, previous) = (columns[at + 1].index(), columns[at].index());
+        Some(FormatError::Unsorted { row, position: start + at + 1, found, previous })
+    };
+    // Few rows, or short ones, are not worth a thread each.
+    match (0..rows).into_par_iter().with_min_len(64).find_map_first(unsorted) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
-    Ok(())
 }

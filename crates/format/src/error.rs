@@ -1,5 +1,7 @@
 //! What can be wrong with a matrix.
 
+use crate::ValueType;
+
 /// Result of this crate.
 pub(crate) type Result<T, E = FormatError> = std::result::Result<T, E>;
 
@@ -23,7 +25,7 @@ pub enum FormatError {
         /// Index into the pointer array.
         position: usize,
         /// The value there.
-        found: u64,
+        found: i64,
         /// What it had to be.
         rule: &'static str,
     },
@@ -88,6 +90,26 @@ pub enum FormatError {
         col: usize,
         /// NaN or an infinity.
         value: f64,
+    },
+    /// A finite value that the value type asked for rounds to infinity.
+    #[error("row {row}, column {col}: {value} is too large for {value_type}")]
+    ValueOverflow {
+        /// The row.
+        row: usize,
+        /// The column.
+        col: usize,
+        /// The value.
+        value: f64,
+        /// The type that cannot hold it.
+        value_type: ValueType,
+    },
+    /// A matrix of another library that breaks that library's own rules, or ours that it cannot take.
+    #[error("{library}: {problem}")]
+    Foreign {
+        /// The library.
+        library: &'static str,
+        /// What it says.
+        problem: String,
     },
     /// A scale that is negative, NaN, or so large that a code times it could be infinite.
     #[error("scale {position}: {value} is not a number from 0 to {limit:e}")]

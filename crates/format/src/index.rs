@@ -1,6 +1,7 @@
 //! The integers that may serve as indices.
 
 use bytemuck::Pod;
+use rayon::prelude::*;
 
 use crate::error::{FormatError, Result};
 
@@ -42,3 +43,18 @@ macro_rules! index {
 }
 
 index!(u32, i32, usize);
+
+/// Where the first index stands that is negative or not below `bound`.
+pub(crate) fn first_outside<I: Index>(indices: &[I], bound: usize) -> Option<usize> {
+    /// Whole chunks are looked at without leaving early, which vectorises.
+    const CHUNK: usize = 1 << 13;
+    if bound == 0 {
+        return (!indices.is_empty()).then_some(0);
+    }
+    // A bound beyond the type admits all of it that is not negative.
+    let last = I::try_from_usize(bound - 1).unwrap_or(I::max_value());
+    let outside = |index: I| (index < I::zero()) | (index > last);
+    let any = |chunk: &[I]| chunk.iter().fold(false, |any, &index| any | outside(index));
+    let first = indices.par_chunks(CHUNK).position_first(any)? * CHUNK;
+    indices[first..].iter().position(|&index| outside(index)).map(|at| first + at)
+}

@@ -18,6 +18,8 @@ mod error;
 pub mod file;
 pub mod gap;
 mod index;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 mod value;
 
 pub use base::{BaseKind, QuantizedBase, dequantize_row, quantize_row};

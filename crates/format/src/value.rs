@@ -17,15 +17,34 @@ pub trait Value: Pod + PartialEq + PartialOrd + AddAssign + Debug + Default + Se
     fn to_f32(self) -> f32;
     /// The nearest value of this type, ties to even.
     fn from_f32(value: f32) -> Self;
+    /// As `f32`, exactly for all but `f64`; that one is rounded so that rounding once more, to a 16-bit type,
+    /// gives the value of that type nearest to the `f64`.
+    fn to_f32_for_rounding(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Rounds to odd: towards zero, the last bit set where anything was cut off. A second rounding to 22 bits or
+/// fewer then cannot mistake a near tie for a tie (Boldo and Melquiond, "When double rounding is odd", 2005).
+fn round_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    let exact = f64::from(nearest);
+    if exact == value || value.is_nan() {
+        return nearest;
+    }
+    // Toward zero, one step back where rounding went away from it; infinity steps back to the largest.
+    let cut = nearest.to_bits() - u32::from(exact.abs() > value.abs());
+    f32::from_bits(cut | 1)
 }
 
 macro_rules! native {
-    ($($type:ty),*) => {$(
+    ($($type:ty { $($more:tt)* })*) => {$(
         impl Value for $type {
             fn to_f64(self) -> f64 { self as f64 }
             fn from_f64(value: f64) -> Self { value as $type }
             fn to_f32(self) -> f32 { self as f32 }
             fn from_f32(value: f32) -> Self { value as $type }
+            $($more)*
         }
     )*};
 }
@@ -34,14 +53,20 @@ macro_rules! sixteen_bit {
     ($($type:ty),*) => {$(
         impl Value for $type {
             fn to_f64(self) -> f64 { <$type>::to_f64(self) }
-            fn from_f64(value: f64) -> Self { <$type>::from_f64(value) }
+            // Not the type's own from_f64, which on some processors rounds twice.
+            fn from_f64(value: f64) -> Self { <$type>::from_f32(round_to_odd(value)) }
             fn to_f32(self) -> f32 { <$type>::to_f32(self) }
             fn from_f32(value: f32) -> Self { <$type>::from_f32(value) }
         }
     )*};
 }
 
-native!(f32, f64);
+native! {
+    f32 {}
+    f64 {
+        fn to_f32_for_rounding(self) -> f32 { round_to_odd(self) }
+    }
+}
 sixteen_bit!(f16, bf16);
 
 /// How a value plane stores its numbers.

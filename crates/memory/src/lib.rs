@@ -7,10 +7,12 @@
 mod aligned;
 mod budget;
 mod chunk;
+mod huge;
 pub mod process;
 mod size;
 
 pub use aligned::{ALIGNMENT, AlignedVec};
 pub use budget::{Budget, BudgetError, Reservation};
 pub use chunk::ChunkPolicy;
+pub use huge::prefer_huge_pages;
 pub use size::{ByteSize, ParseByteSizeError};

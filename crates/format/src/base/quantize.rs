@@ -25,11 +25,10 @@ pub fn quantize_row(
     let group_bytes = kind.row_bytes(group);
     let groups = weights.chunks(group).zip(codes.chunks_mut(group_bytes)).zip(scales);
     for (number, ((weights, codes), scale)) in groups.enumerate() {
-        let Some(largest) = max_abs(weights) else {
+        *scale = scale_of(weights, kind).ok_or_else(|| {
             let bad = weights.iter().position(|w| !w.is_finite()).unwrap_or(0);
-            return Err(number * group + bad);
-        };
-        *scale = (largest / f32::from(kind.max_code())).min(kind.max_scale());
+            number * group + bad
+        })?;
         match kind {
             BaseKind::Int8 => code_int8(weights, *scale, bytemuck::cast_slice_mut(codes)),
             _ => code_int4(weights, *scale, codes),
@@ -69,6 +68,11 @@ pub fn dequantize_row(kind: BaseKind, codes: &[u8], scales: &[f32], weights: &mu
 fn check_lengths(cols: usize, kind: BaseKind, codes: &[u8], scales: &[f32]) {
     assert_eq!(codes.len(), kind.row_bytes(cols), "bytes of codes for {cols} columns of {kind}");
     assert_eq!(scales.len(), kind.groups(cols), "scales for {cols} columns of {kind}");
+}
+
+/// The scale of a group; `None` when some weight is not finite.
+pub(crate) fn scale_of(weights: &[f32], kind: BaseKind) -> Option<f32> {
+    Some((max_abs(weights)? / f32::from(kind.max_code())).min(kind.max_scale()))
 }
 
 /// The largest magnitude; `None` when some weight is not finite.

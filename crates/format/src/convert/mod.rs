@@ -1,10 +1,27 @@
-//! Conversions, one module per pair of types. All take memory in proportion to their output.
+//! Conversions, one module per direction.
+//!
+//! All of them run on the current rayon pool, hold memory in proportion to their output, and give the same
+//! bits whatever the number of threads. Between types of this crate they are functions; to and from the
+//! matrices of sprs and nalgebra-sparse they are `From` and `TryFrom` of [`Csr`](crate::Csr) and
+//! [`Coo`](crate::Coo), which copy nothing where the layout is the same.
 
 mod coo_csr;
-mod csr_gap;
+mod csr_coo;
+mod dense;
+mod from_gap;
+mod nalgebra;
+mod split;
+mod sprs;
+mod stored;
+mod to_gap;
+mod width;
 
-pub use coo_csr::{coo_to_csr, csr_to_coo};
-pub use csr_gap::{csr_to_gap, gap_to_csr};
+pub use coo_csr::coo_to_csr;
+pub use csr_coo::{csr_into_coo, csr_to_coo};
+pub use dense::{coo_to_dense, csr_to_dense, dense_to_coo, dense_to_csr};
+pub use from_gap::{gap_to_coo, gap_to_csr, gap_to_dense};
+pub use to_gap::{coo_to_gap, csr_to_gap, dense_to_gap};
+pub use width::{coo_width, csr_width};
 
 /// What to do with several COO triplets at one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,15 +1,20 @@
 //! Pattern and values together.
 
-use super::{GapPattern, ValuePlane};
+use rayon::prelude::*;
+
+use super::{GapPattern, RowMode, ValuePlane};
 use crate::ValueType;
 use crate::base::check_scales;
 use crate::error::{FormatError, Result};
+
+/// The largest scale of an i8 plane: every code times it is finite.
+const MAX_SCALE: f32 = f32::MAX / 128.0;
 
 /// A sparse matrix in gap-encoded CSR: about 3 bytes per non-zero with 16-bit values at 5 % density, 2 with
 /// 8-bit ones.
 ///
 /// Always checked: the value plane has one value per entry of the pattern; fillers hold zero; an i8 plane
-/// has one scale per row, from 0 to `f32::MAX / 128`. Values themselves may be anything.
+/// has one scale per row, from 0 to `f32::MAX / 128`, and no code −128. Values of a float plane may be anything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GapCsr {
     pattern: GapPattern,
@@ -29,31 +34,42 @@ impl GapCsr {
                 expected: pattern.entries(),
             });
         }
-        if let ValuePlane::I8 { scales, .. } = &values {
+        if let ValuePlane::I8 { codes, scales } = &values {
             if scales.len() != pattern.rows() {
                 let found = scales.len();
                 return Err(FormatError::Length { what: "row scales", found, expected: pattern.rows() });
             }
-            check_scales(scales, f32::MAX / 128.0)?;
+            check_scales(scales, MAX_SCALE)?;
+            if codes.contains(&i8::MIN) {
+                let bad = |row: &usize| codes[pattern.row_entries(*row)].contains(&i8::MIN);
+                let row = (0..pattern.rows()).find(bad).unwrap_or(0);
+                return Err(FormatError::GapRow { row, problem: "the code -128, whose negation is no code" });
+            }
         }
-        let size = values.value_type().bytes();
-        let bytes = values.as_bytes();
+        // Only a gap row can have fillers.
         if pattern.entries() != pattern.nnz() {
-            for row in 0..pattern.rows() {
+            let (size, bytes) = (values.value_type().bytes(), values.as_bytes());
+            let filled = |&row: &usize| {
                 let entries = pattern.row_entries(row);
-                // Only a gap row can have more index bytes of 0 than none.
-                if pattern.row_mode(row) != super::RowMode::Gap {
-                    continue;
-                }
-                let filled = pattern.row_index(row).iter().zip(entries).any(|(&gap, entry)| {
-                    gap == 0 && bytes[entry * size..(entry + 1) * size].iter().any(|&byte| byte != 0)
-                });
-                if filled {
-                    return Err(FormatError::GapRow { row, problem: "a filler holds a value other than 0" });
-                }
+                let row_values = bytes[entries.start * size..entries.end * size].chunks_exact(size);
+                pattern.row_mode(row) == RowMode::Gap
+                    && pattern
+                        .row_index(row)
+                        .iter()
+                        .zip(row_values)
+                        .any(|(&gap, value)| gap == 0 && value.iter().any(|&byte| byte != 0))
+            };
+            if let Some(row) = (0..pattern.rows()).into_par_iter().with_min_len(64).find_first(filled) {
+                return Err(FormatError::GapRow { row, problem: "a filler holds a value other than 0" });
             }
         }
         Ok(Self { pattern, values })
+    }
+
+    /// For conversions inside this crate, which keep the invariants by construction.
+    pub(crate) fn trusted(pattern: GapPattern, values: ValuePlane) -> Self {
+        debug_assert!(Self::new(pattern.clone(), values.clone()).is_ok());
+        Self { pattern, values }
     }
 
     /// Number of rows (output features).

@@ -1,5 +1,6 @@
 //! Where the entries of a gap-encoded matrix are.
 
+use rayon::prelude::*;
 use residua_memory::AlignedVec;
 
 use super::row::{RowIter, RowMode, RowPlan};
@@ -64,11 +65,17 @@ impl GapPattern {
         } else {
             check_pointers("row pointers", &row_ptr, rows, Some(index.len()))?;
         }
-        let mut pattern = Self { rows, cols, nnz: 0, row_ptr, index, modes };
-        for row in 0..rows {
-            pattern.nnz += pattern.check_row(row)?;
-        }
-        Ok(pattern)
+        let pattern = Self { rows, cols, nnz: 0, row_ptr, index, modes };
+        // Blocks in order, so that the first bad row is named whatever the number of threads.
+        let blocks: Vec<Result<usize>> = (0..rows.div_ceil(CHECKED_ROWS))
+            .into_par_iter()
+            .map(|block| {
+                let first = block * CHECKED_ROWS;
+                (first..rows.min(first + CHECKED_ROWS)).map(|row| pattern.check_row(row)).sum()
+            })
+            .collect();
+        let nnz = blocks.into_iter().sum::<Result<usize>>()?;
+        Ok(Self { nnz, ..pattern })
     }
 
     /// Non-zeros of a row whose pointers are in order.
@@ -78,37 +85,43 @@ impl GapPattern {
         let (mode, index) = (self.row_mode(row), self.row_index(row));
         let expected = match mode {
             RowMode::Gap => entries,
-            RowMode::Absolute16 => entries * 2,
-            RowMode::Absolute32 => entries * 4,
+            RowMode::Absolute16 => entries.saturating_mul(2),
+            RowMode::Absolute32 => entries.saturating_mul(4),
             RowMode::Bitmap if entries == 0 => 0,
             RowMode::Bitmap => self.cols.div_ceil(8),
         };
         if index.len() != expected {
             return error("its index bytes do not match its entries");
         }
-        if mode == RowMode::Gap && index.last() == Some(&0) {
-            return error("it ends in a filler");
-        }
-        let (mut nnz, mut previous) = (0, -1i64);
-        // 64-bit sums: a wrapped u32 column could look valid.
-        if mode == RowMode::Gap {
-            for &gap in index {
-                previous += if gap == 0 { 255 } else { i64::from(gap) };
-                nnz += usize::from(gap != 0);
-            }
-        } else {
-            for (_, column) in self.row(row) {
-                if i64::from(column) <= previous {
-                    return error("its columns do not rise");
+        let outside = "a column lies outside the matrix";
+        match mode {
+            RowMode::Gap => {
+                let (nnz, end) = measure_gaps(index);
+                if index.last() == Some(&0) {
+                    return error("it ends in a filler");
                 }
-                previous = i64::from(column);
-                nnz += 1;
+                return if end > self.cols as u64 { error(outside) } else { Ok(nnz) };
             }
-            if nnz != entries {
-                return error("its bitmap does not have as many bits as the row has entries");
+            RowMode::Bitmap => {
+                if index.iter().map(|byte| byte.count_ones() as usize).sum::<usize>() != entries {
+                    return error("its bitmap does not have as many bits as the row has entries");
+                }
+                // Bits of the last byte that stand for columns; 0 of 8 means all.
+                let used = self.cols % 8;
+                return match index.last() {
+                    Some(last) if used > 0 && last >> used != 0 => error(outside),
+                    _ => Ok(entries),
+                };
             }
+            RowMode::Absolute16 | RowMode::Absolute32 => {}
         }
-        if previous >= self.cols as i64 { error("a column lies outside the matrix") } else { Ok(nnz) }
+        let (rises, end) = self.row(row).fold((true, 0), |(rises, end), (_, column)| {
+            (rises & (u64::from(column) >= end), u64::from(column) + 1)
+        });
+        if !rises {
+            return error("its columns do not rise");
+        }
+        if end > self.cols as u64 { error(outside) } else { Ok(entries) }
     }
 
     /// Number of rows.
@@ -180,11 +193,38 @@ impl GapPattern {
         RowIter::new(self.row_mode(row), self.row_index(row))
     }
 
+    /// Number of non-zeros of a row, fillers left out.
+    ///
+    /// # Panics
+    /// When `row` is not below [`rows`](Self::rows).
+    pub fn row_nnz(&self, row: usize) -> usize {
+        match self.row_mode(row) {
+            RowMode::Gap if self.nnz != self.entries() => measure_gaps(self.row_index(row)).0,
+            _ => self.row_entries(row).len(),
+        }
+    }
+
     /// Bytes of all planes.
     pub fn bytes(&self) -> usize {
         let modes = self.modes.as_ref().map_or(0, |m| m.row_modes.len() + 4 * m.index_ptr.len());
         4 * self.row_ptr.len() + self.index.len() + modes
     }
+}
+
+/// Rows that one task checks.
+const CHECKED_ROWS: usize = 64;
+
+/// Non-zeros of a gap row, and the column after its last.
+fn measure_gaps(index: &[u8]) -> (usize, u64) {
+    let (mut nnz, mut steps) = (0, 0);
+    // Every byte less one, a filler's 0 wrapping to its 255: what a non-zero moves on by less one, so that
+    // adding their number gives the column after the last. No branch, so it vectorises; 64-bit sums, since a
+    // wrapped 32-bit column could look valid.
+    for &gap in index {
+        nnz += usize::from(gap != 0);
+        steps += u64::from(gap.wrapping_sub(1));
+    }
+    (nnz, steps + nnz as u64)
 }
 
 /// `last` is what the last pointer must be.
@@ -210,12 +250,18 @@ fn check_pointers(what: &'static str, pointers: &[u32], rows: usize, last: Optio
 
 /// Builds the per-row planes of a [`GapPattern`] row by row; the index bytes go wherever the caller keeps
 /// them, so that a matrix larger than memory can be written while it is built.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GapPatternBuilder {
     row_ptr: Vec<u32>,
     index_ptr: Vec<u32>,
     row_modes: Vec<u8>,
     nnz: usize,
+}
+
+impl Default for GapPatternBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl GapPatternBuilder {
@@ -256,6 +302,16 @@ impl GapPatternBuilder {
     /// Bytes of the index plane so far.
     pub fn index_bytes(&self) -> usize {
         self.index_ptr.last().map_or(0, |&bytes| bytes as usize)
+    }
+
+    /// The pattern of a matrix whose index bytes were written by the plans that were pushed.
+    pub(crate) fn build(self, rows: usize, cols: usize, index: AlignedVec<u8>) -> GapPattern {
+        let nnz = self.nnz;
+        let (row_ptr, modes) = self.finish();
+        let modes = modes.map(|(row_modes, index_ptr)| Modes { row_modes, index_ptr });
+        let pattern = GapPattern { rows, cols, nnz, row_ptr, index, modes };
+        debug_assert_eq!((0..rows).map(|row| pattern.check_row(row)).sum::<Result<usize>>(), Ok(nnz));
+        pattern
     }
 
     /// The planes: `row_ptr`, and `(row_modes, index_ptr)` where some row is not in [`RowMode::Gap`].

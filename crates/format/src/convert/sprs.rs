@@ -1,0 +1,53 @@
+//! sprs ↔ CSR, COO.
+
+use sprs::{CsMatI, TriMatI};
+
+use crate::error::{FormatError, Result};
+use crate::{Coo, Csr, Index, Value};
+
+fn foreign(problem: impl ToString) -> FormatError {
+    FormatError::Foreign { library: "sprs", problem: problem.to_string() }
+}
+
+/// CSR storage is taken as it is, CSC storage transposed by sprs.
+impl<V: Value, I: Index> TryFrom<CsMatI<V, I>> for Csr<V, I> {
+    type Error = FormatError;
+
+    fn try_from(matrix: CsMatI<V, I>) -> Result<Self> {
+        let matrix = if matrix.is_csr() { matrix } else { matrix.to_other_storage() };
+        let (rows, cols) = matrix.shape();
+        let (row_ptr, columns, values) = matrix.into_raw_storage();
+        Self::new(rows, cols, row_ptr, columns, values)
+    }
+}
+
+/// In CSR storage, without a copy. Fails where sprs wants the index type to hold the numbers of rows and
+/// columns themselves.
+impl<V: Value, I: Index> TryFrom<Csr<V, I>> for CsMatI<V, I> {
+    type Error = FormatError;
+
+    fn try_from(csr: Csr<V, I>) -> Result<Self> {
+        let shape = (csr.rows(), csr.cols());
+        let (row_ptr, columns, values) = csr.into_raw();
+        Self::try_new(shape, row_ptr, columns, values).map_err(|(_, _, _, error)| foreign(error))
+    }
+}
+
+/// sprs lends its triplets but does not give them away, so this copies.
+impl<V: Value, I: Index> TryFrom<&TriMatI<V, I>> for Coo<V, I> {
+    type Error = FormatError;
+
+    fn try_from(matrix: &TriMatI<V, I>) -> Result<Self> {
+        let (rows, cols, values) = (matrix.row_inds(), matrix.col_inds(), matrix.data());
+        Self::new(matrix.rows(), matrix.cols(), rows.to_vec(), cols.to_vec(), values.to_vec())
+    }
+}
+
+/// Without a copy.
+impl<V: Value, I: Index> From<Coo<V, I>> for TriMatI<V, I> {
+    fn from(coo: Coo<V, I>) -> Self {
+        let shape = (coo.rows(), coo.cols());
+        let (row_indices, col_indices, values) = coo.into_raw();
+        Self::from_triplets(shape, row_indices, col_indices, values)
+    }
+}
