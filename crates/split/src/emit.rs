@@ -149,7 +149,7 @@ impl Emitter {
         let errors: Vec<_> = work
             .into_par_iter()
             .map_init(
-                || Scratch::new(cols, None),
+                || Scratch::new(cols),
                 |scratch, (range, kept, codes, scales)| {
                     kept.reset(range.len() * cols);
                     for (i, row) in range.enumerate() {

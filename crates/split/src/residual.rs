@@ -20,24 +20,16 @@ pub(crate) struct Scratch {
     /// The residual, and before it the weights.
     residual: Vec<f32>,
     base: Vec<f32>,
-    codes: Vec<u8>,
-    scales: Vec<f32>,
 }
 
 impl Scratch {
     /// Bytes for rows of `cols` columns, at most.
     pub(crate) fn bytes(cols: usize) -> u64 {
-        4 * cols as u64 * 2 + cols as u64 + 4 * BaseKind::Int4G32.groups(cols) as u64
+        8 * cols as u64
     }
 
-    pub(crate) fn new(cols: usize, kind: Option<BaseKind>) -> Self {
-        let (code_bytes, groups) = kind.map_or((0, 0), |kind| (kind.row_bytes(cols), kind.groups(cols)));
-        Self {
-            residual: vec![0.0; cols],
-            base: vec![0.0; cols],
-            codes: vec![0; code_bytes],
-            scales: vec![0.0; groups],
-        }
+    pub(crate) fn new(cols: usize) -> Self {
+        Self { residual: vec![0.0; cols], base: vec![0.0; cols] }
     }
 
     /// Weights less base.
@@ -69,7 +61,7 @@ impl Scratch {
         Ok(residual)
     }
 
-    /// As [`residual`](Self::residual), where nobody wants the codes.
+    /// As [`residual`](Self::residual), where nobody wants the codes: a base kind, or the base's row.
     pub(crate) fn residual_only(
         &mut self,
         float: Float,
@@ -78,11 +70,28 @@ impl Scratch {
         base: &[u8],
     ) -> Result<&[f32], usize> {
         let Some(kind) = kind else { return self.residual(float, weights, RowBase::Dense(base)) };
-        let (mut codes, mut scales) = (std::mem::take(&mut self.codes), std::mem::take(&mut self.scales));
-        let base = RowBase::Quantized { kind, codes: &mut codes, scales: &mut scales };
-        let result = self.residual(float, weights, base).map(drop);
-        (self.codes, self.scales) = (codes, scales);
-        result.map(|()| &*self.residual)
+        float.widen(weights, &mut self.residual);
+        subtract_quantized(&mut self.residual, kind);
+        Ok(&self.residual)
+    }
+}
+
+vectorised! {
+    /// Finite weights less what [`quantize_row`] and [`dequantize_row`] make of them, bit for bit.
+    fn subtract_quantized(weights: &mut [f32], kind: BaseKind) {
+        // As large as makes an addition round to whole numbers.
+        const ROUND: f32 = 12_582_912.0;
+        let limit = f32::from(kind.max_code());
+        for weights in weights.chunks_mut(kind.group(weights.len())) {
+            let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
+            let scale = (f32::from_bits(bits as u32) / limit).min(kind.max_scale());
+            if scale > 0.0 {
+                for weight in weights {
+                    let code = (*weight / scale).clamp(-limit, limit) + ROUND - ROUND;
+                    *weight -= code * scale;
+                }
+            }
+        }
     }
 }
 
@@ -90,6 +99,34 @@ vectorised! {
     fn subtract(weights: &mut [f32], base: &[f32]) {
         for (weight, base) in weights.iter_mut().zip(base) {
             *weight -= base;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// With and without codes, the same residual.
+        #[test]
+        fn both_ways_give_the_same_bits(
+            weights in prop::collection::vec(
+                prop_oneof![-1.0f32..1.0, Just(0.0), prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL], 1..300,
+            ),
+        ) {
+            let raw: &[u8] = bytemuck::cast_slice(&weights);
+            for kind in BaseKind::ALL {
+                let mut scratch = Scratch::new(weights.len());
+                let mut codes = vec![0; kind.row_bytes(weights.len())];
+                let mut scales = vec![0.0; kind.groups(weights.len())];
+                let base = RowBase::Quantized { kind, codes: &mut codes, scales: &mut scales };
+                let one = scratch.residual(Float::F32, raw, base).unwrap().to_vec();
+                let other = scratch.residual_only(Float::F32, raw, Some(kind), &[]).unwrap();
+                let bits = |residual: &[f32]| residual.iter().map(|r| r.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&one), bits(other), "{}", kind);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! and nothing underflows that residual² would have lost. A score is thus a non-negative f32, and such floats
 //! order as their bits do.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::vectorised::vectorised;
 
@@ -13,6 +13,8 @@ use crate::vectorised::vectorised;
 const INFINITE: u32 = 0x7F80_0000;
 /// Scores that are looked at together.
 const CHUNK: usize = 32;
+/// Scores inside the window that are counted together.
+const GATHERED: usize = 512;
 
 /// The weight of every column in a score.
 #[derive(Debug, Default)]
@@ -68,8 +70,8 @@ pub(crate) struct Histogram {
     high: u32,
     /// A bin holds `2^shift` neighbouring floats.
     shift: u32,
-    above: AtomicU64,
-    bins: Vec<AtomicU64>,
+    /// Scores above the window, and in each bin.
+    counts: Mutex<(u64, Vec<u64>)>,
 }
 
 impl Histogram {
@@ -81,72 +83,85 @@ impl Histogram {
     fn reset(&mut self, low: u32, high: u32, most: usize) {
         let width = (high - low) as usize;
         self.shift = width.div_ceil(most).next_power_of_two().ilog2();
-        (self.low, self.high, self.above) = (low, high, AtomicU64::new(0));
-        self.bins.clear();
-        self.bins.resize_with(width.div_ceil(1 << self.shift), AtomicU64::default);
+        (self.low, self.high) = (low, high);
+        let (above, bins) = self.counts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        *above = 0;
+        bins.clear();
+        bins.resize(width.div_ceil(1 << self.shift), 0);
     }
 
     /// Counts one row's scores.
     pub(crate) fn add(&self, residuals: &[f32], weights: &[f32]) {
-        let mut counter = Counter { histogram: self, above: 0, bin: 0, run: 0 };
+        let mut counter = Counter { histogram: self, above: 0, inside: [0; GATHERED], length: 0 };
         count(&mut counter, residuals, weights);
         counter.flush();
-        self.above.fetch_add(counter.above, Relaxed);
     }
 }
 
-/// One row's way into a shared histogram: runs of one bin, such as all zeros, count once.
+/// One row's way into a shared histogram. Bins are far apart in memory; many at a time are added while their
+/// cache lines come in together, which atomic additions would not do.
 struct Counter<'a> {
     histogram: &'a Histogram,
     above: u64,
-    bin: usize,
-    run: u64,
+    inside: [u32; GATHERED],
+    length: usize,
 }
 
 impl Counter<'_> {
-    fn push(&mut self, bits: u32) {
-        let bin = ((bits - self.histogram.low) >> self.histogram.shift) as usize;
-        if bin != self.bin {
+    /// Takes those that lie inside, without a branch: which they are cannot be predicted.
+    #[inline(always)]
+    fn push(&mut self, scores: &[i32], low: i32, high: i32) {
+        if self.length > GATHERED - CHUNK {
             self.flush();
-            self.bin = bin;
         }
-        self.run += 1;
+        let mut length = self.length;
+        for &bits in scores {
+            self.inside[length] = bits as u32;
+            length += usize::from((bits >= low) & (bits < high));
+        }
+        self.length = length;
     }
 
+    #[inline(never)]
     fn flush(&mut self) {
-        if self.run > 0 {
-            self.histogram.bins[self.bin].fetch_add(self.run, Relaxed);
-            self.run = 0;
+        let mut counts = self.histogram.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (above, bins) = &mut *counts;
+        *above += std::mem::take(&mut self.above);
+        for bits in &self.inside[..self.length] {
+            bins[((bits - self.histogram.low) >> self.histogram.shift) as usize] += 1;
         }
+        self.length = 0;
     }
 }
 
 vectorised! {
     fn count(counter: &mut Counter<'_>, residuals: &[f32], weights: &[f32]) {
-        let (low, high) = (counter.histogram.low, counter.histogram.high);
+        // Signed integers, for which there are instructions; the sign is never set.
+        let (low, high) = (counter.histogram.low as i32, counter.histogram.high as i32);
         let (r, r_rest) = residuals.as_chunks::<CHUNK>();
         let (w, w_rest) = weights.as_chunks::<CHUNK>();
+        // One sum per lane.
+        let mut above = [0i32; CHUNK];
         for (r, w) in r.iter().zip(w) {
-            let scores: [i32; CHUNK] = std::array::from_fn(|i| comparable(r[i], w[i]).to_bits() as i32);
-            // Signed, for which there is an instruction; the sign is never set.
-            let above: i32 = scores.iter().map(|&s| i32::from(s >= high as i32)).sum();
-            let not_below: i32 = scores.iter().map(|&s| i32::from(s >= low as i32)).sum();
-            counter.above += above as u64;
-            if above != not_below {
-                for bits in scores.map(|s| s as u32) {
-                    if bits >= low && bits < high {
-                        counter.push(bits);
-                    }
-                }
+            let mut scores = [0i32; CHUNK];
+            let mut inside = 0;
+            for i in 0..CHUNK {
+                let score = comparable(r[i], w[i]).to_bits() as i32;
+                scores[i] = score;
+                above[i] += i32::from(score >= high);
+                inside |= i32::from(score >= low) & i32::from(score < high);
+            }
+            if inside != 0 {
+                counter.push(&scores, low, high);
             }
         }
-        for (&r, &w) in r_rest.iter().zip(w_rest) {
-            let bits = comparable(r, w).to_bits();
-            counter.above += u64::from(bits >= high);
-            if bits >= low && bits < high {
-                counter.push(bits);
-            }
+        counter.above += above.iter().map(|&count| count as u64).sum::<u64>();
+        let mut rest = [0; CHUNK];
+        for (score, (&r, &w)) in rest.iter_mut().zip(r_rest.iter().zip(w_rest)) {
+            *score = comparable(r, w).to_bits() as i32;
+            counter.above += u64::from(*score >= high);
         }
+        counter.push(&rest[..r_rest.len()], low, high);
     }
 }
 
@@ -196,7 +211,7 @@ impl Guess {
         });
         let (rows, count) = (rows as f64, count as f64);
         let variance = (squares / rows - (sum / rows).powi(2)).max(0.0) / rows;
-        let margin = 5.0 * (variance + share * (1.0 - share) / count).sqrt() + 8.0 / count;
+        let margin = 4.0 * (variance + share * (1.0 - share) / count).sqrt() + 8.0 / count;
         let (low, high) = (highest(share + margin).to_bits(), highest(share - margin).to_bits());
         Self { low, high: high.saturating_add(1).clamp(low + 1, INFINITE) }
     }
@@ -216,18 +231,17 @@ pub(crate) fn find_cut<E>(
     loop {
         histogram.reset(low, high, bins);
         scan(histogram)?;
-        let mut above = *histogram.above.get_mut();
-        if above >= kept {
+        let (above, bins) = histogram.counts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if *above >= kept {
             (low, high) = (high, INFINITE);
             continue;
         }
-        let bin = histogram.bins.iter_mut().rposition(|bin| {
-            let count = *bin.get_mut();
-            let found = above + count >= kept;
-            above += if found { 0 } else { count };
+        let bin = bins.iter().rposition(|count| {
+            let found = *above + count >= kept;
+            *above += if found { 0 } else { *count };
             found
         });
-        let Some(bin) = bin else {
+        let (above, Some(bin)) = (*above, bin) else {
             (low, high) = (0, low);
             continue;
         };

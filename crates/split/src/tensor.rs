@@ -145,7 +145,7 @@ impl<'a> Splitter<'a> {
         let Rows { rows, cols, float, .. } = job.rows;
         let count = (self.room.sample / cols).min(rows / 4);
         let (mut raw, mut base) = (vec![0; job.rows.row_bytes()], Vec::new());
-        let mut scratch = Scratch::new(cols, self.kind);
+        let mut scratch = Scratch::new(cols);
         let mut scores = Vec::with_capacity(count * cols);
         for i in 0..count {
             let row = ((i as f64 * STEP).fract() * rows as f64) as usize;
@@ -176,7 +176,7 @@ impl<'a> Splitter<'a> {
                 None => &[],
             };
             raw.par_chunks(piece_rows * row_bytes).enumerate().try_for_each_init(
-                || Scratch::new(cols, kind),
+                || Scratch::new(cols),
                 |scratch, (piece, raw)| {
                     for (i, raw) in raw.chunks_exact(row_bytes).enumerate() {
                         let row = piece * piece_rows + i;
