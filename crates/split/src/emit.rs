@@ -6,10 +6,10 @@ use residua_format::gap::GapPatternBuilder;
 use residua_format::{BaseKind, FormatError, ValueType};
 
 use crate::SplitError;
+use crate::cut::Cut;
 use crate::encode::Encoded;
 use crate::job::Job;
 use crate::residual::{RowBase, Scratch};
-use crate::score::Cut;
 use crate::select::Kept;
 use crate::spool::Spool;
 

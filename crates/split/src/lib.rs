@@ -10,12 +10,15 @@
 //! result is the same, bit for bit, whatever the budget and the number of threads.
 
 mod columns;
+mod cut;
 pub mod diff;
 mod emit;
 mod encode;
 mod error;
 mod float;
+mod histogram;
 mod job;
+mod layer;
 mod materialize;
 mod options;
 mod progress;

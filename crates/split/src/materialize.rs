@@ -1,25 +1,194 @@
 //! Base and residual in, dense checkpoint out.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use residua_memory::Budget;
+use rayon::prelude::*;
+use residua_format::file::{
+    Checkpoint, Container, Dtype, FileError, MatrixMeta, SafetensorsWriter, TensorInfo,
+};
+use residua_memory::{AlignedVec, Budget};
 
-use crate::{MaterializeReport, Progress, SplitError};
+use crate::layer::{Layer, open_split};
+use crate::split::{BASE_PATH, COPY, ORIGINAL_METADATA, copy};
+use crate::{MaterializeReport, MaterializedTensor, PassedTensor, Progress, SplitError};
 
-/// Writes `base + alpha · residual` of every tensor of `file`, rounded to the original dtypes, as a dense
-/// safetensors file; tensors that passed through are copied. `base` is the base checkpoint of a file that
-/// does not hold its base itself; without it the path noted in the file is tried.
+/// Bytes of the output's own buffer, and of the one through which tensors are copied.
+const BUFFERS: u64 = (256 << 10) + COPY as u64;
+
+/// Writes `base + alpha · residual` of every tensor of `file`, rounded to the original dtypes, as one dense
+/// safetensors file with the original metadata; tensors that passed through are copied. At alpha 0 every
+/// tensor is the base, bit for bit.
+///
+/// `base` is the base checkpoint of a file that does not hold its base itself; without it the path noted in
+/// the file is tried.
 ///
 /// # Errors
-/// When a file cannot be read or written, the base checkpoint is not the one the file was made from, a
-/// result overflows its dtype, or the budget is too small.
+/// When alpha is not finite, a file cannot be read or written, the base checkpoint is not the one the file
+/// was made from, a result overflows its dtype, or the budget is too small.
 pub fn materialize(
-    _file: &Path,
-    _base: Option<&Path>,
-    _alpha: f32,
-    _output: &Path,
-    _budget: &Budget,
-    _progress: &dyn Progress,
+    file: &Path,
+    base: Option<&Path>,
+    alpha: f32,
+    output: &Path,
+    budget: &Budget,
+    progress: &dyn Progress,
 ) -> Result<MaterializeReport, SplitError> {
-    Err(SplitError::Usage("not in this build yet".into()))
+    if !alpha.is_finite() {
+        return Err(SplitError::Usage(format!("alpha {alpha} is not a finite number")));
+    }
+    let container = open_split(file)?;
+    let base = base_checkpoint(&container, base)?;
+    let _buffers = budget.reserve(BUFFERS, "output buffers")?;
+    let mut tensors = Vec::new();
+    for matrix in container.matrices() {
+        let layer = Layer::new(&container, matrix, base.as_ref())?;
+        layer.require(other_bytes(&layer) + layer.row_bytes() as u64, budget)?;
+        tensors.push(Tensor::Split(layer));
+    }
+    tensors.extend(container.dense().iter().map(Tensor::Dense));
+    // The order in which safetensors writers put them, so that every element is aligned.
+    tensors.sort_by_key(|tensor| (Reverse(tensor.dtype().bitsize()), tensor.name().to_owned()));
+
+    let header = tensors.iter().map(|tensor| SafetensorsWriter::header_bytes(tensor.name(), 4)).sum::<u64>();
+    let metadata = original_metadata(&container)?;
+    let metadata_bytes: u64 =
+        metadata.iter().map(|(key, value)| SafetensorsWriter::metadata_bytes(key, value)).sum();
+    let mut writer = SafetensorsWriter::create(output, header + metadata_bytes + 1024)?;
+    metadata.into_iter().for_each(|(key, value)| writer.metadata(key, value));
+
+    progress.begin("materializing", tensors.iter().map(Tensor::bytes).sum());
+    let mut report = MaterializeReport { alpha, ..MaterializeReport::default() };
+    for tensor in &tensors {
+        progress.tensor(tensor.name());
+        match tensor {
+            Tensor::Split(layer) => {
+                write_layer(layer, alpha, &mut writer, budget, progress)?;
+                let MatrixMeta { shape, dtype, nnz, .. } = *layer.meta;
+                let (name, dtype) = (layer.name.to_owned(), dtype.to_string());
+                report.tensors.push(MaterializedTensor { name, shape, dtype, nnz });
+            }
+            Tensor::Dense(info) => {
+                writer.begin(&info.name, info.dtype, &info.shape)?;
+                copy(container.file(), info, progress, |bytes| writer.write(bytes))?;
+                writer.end()?;
+                report.passed.push(PassedTensor::of(info));
+            }
+        }
+    }
+    report.output_bytes = writer.finish()?;
+    progress.end();
+    Ok(report)
+}
+
+/// The base checkpoint, where the container does not hold its bases itself.
+pub(crate) fn base_checkpoint(
+    container: &Container,
+    given: Option<&Path>,
+) -> Result<Option<Checkpoint>, SplitError> {
+    if container.matrices().iter().all(|(_, meta)| meta.base.is_some()) {
+        return Ok(None);
+    }
+    let path = given.or_else(|| container.metadata(BASE_PATH).map(Path::new));
+    path.map(|path| Checkpoint::open(path).map_err(SplitError::from)).transpose()
+}
+
+/// The metadata of the checkpoint that was split.
+fn original_metadata(container: &Container) -> Result<BTreeMap<String, String>, SplitError> {
+    let Some(json) = container.metadata(ORIGINAL_METADATA) else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(json).map_err(|error| {
+        FileError::malformed(container.path(), format!("metadata {ORIGINAL_METADATA:?}: {error}")).into()
+    })
+}
+
+/// A tensor of the output.
+enum Tensor<'a> {
+    Split(Layer<'a>),
+    Dense(&'a TensorInfo),
+}
+
+impl Tensor<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Split(layer) => layer.name,
+            Self::Dense(info) => &info.name,
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Split(layer) => layer.meta.dtype,
+            Self::Dense(info) => info.dtype,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Split(layer) => layer.rows() as u64 * layer.row_bytes() as u64,
+            Self::Dense(info) => info.bytes,
+        }
+    }
+}
+
+/// Bytes that a layer takes whatever the rows read: one row of f32 per thread.
+fn other_bytes(layer: &Layer<'_>) -> u64 {
+    4 * layer.cols() as u64 * rayon::current_num_threads() as u64
+}
+
+fn write_layer(
+    layer: &Layer<'_>,
+    alpha: f32,
+    writer: &mut SafetensorsWriter,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<(), SplitError> {
+    let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
+    let _scratch = budget.reserve(other_bytes(layer), "a row for each thread")?;
+    let mut hasher = blake3::Hasher::new();
+    writer.begin(layer.name, layer.meta.dtype, &layer.meta.shape)?;
+    let mut first = 0;
+    while first < layer.rows() {
+        let range = layer.next_rows(first, row_bytes as u64, budget)?;
+        let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the output")?;
+        let rows = layer.read(range.clone(), alpha != 0.0, budget)?;
+        if let Some(raw) = rows.dense_base() {
+            hasher.update_rayon(raw);
+        }
+        let mut out = AlignedVec::<u8>::zeroed(range.len() * row_bytes);
+        let overflow = out
+            .par_chunks_exact_mut(row_bytes)
+            .enumerate()
+            .map_init(
+                || vec![0.0; cols],
+                |weights, (row, out)| {
+                    rows.base(row, weights);
+                    rows.add_residual(row, alpha, weights);
+                    let col = layer.float.narrow(weights, out).err()?;
+                    Some((range.start + row, col, f64::from(weights[col])))
+                },
+            )
+            .find_first(Option::is_some);
+        if let Some((row, col, value)) = overflow.flatten() {
+            let (tensor, dtype) = (layer.name.to_owned(), layer.meta.dtype.to_string());
+            return Err(SplitError::Overflow { tensor, row, col, value, dtype });
+        }
+        writer.write(&out)?;
+        progress.advance(out.len() as u64);
+        first = range.end;
+    }
+    check_hash(layer, &hasher)?;
+    Ok(writer.end()?)
+}
+
+/// Whether the base that was read is the one that the residual was taken from.
+pub(crate) fn check_hash(layer: &Layer<'_>, hasher: &blake3::Hasher) -> Result<(), SplitError> {
+    let (Some(base), Some(expected)) = (&layer.base, &layer.meta.base_hash) else { return Ok(()) };
+    let found = hasher.finalize().to_hex().to_string();
+    if found == *expected {
+        return Ok(());
+    }
+    let (path, what) =
+        (base.file.file_of(base.info).to_owned(), format!("the base of tensor {}", layer.name));
+    Err(FileError::Hash { path, what, expected: expected.clone(), found }.into())
 }

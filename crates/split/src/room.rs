@@ -5,8 +5,8 @@ use residua_memory::{Budget, BudgetError, Reservation};
 
 use crate::columns::ColumnSums;
 use crate::encode::Encoded;
+use crate::histogram::Histogram;
 use crate::residual::Scratch;
-use crate::score::Histogram;
 use crate::select::Kept;
 use crate::spool::Spool;
 

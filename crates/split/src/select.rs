@@ -1,7 +1,8 @@
 //! The rows of a piece that enter the residual: found in parallel, cut to the exact count in order.
 
 use crate::columns::sum_of_squares;
-use crate::score::{Cut, comparable};
+use crate::cut::Cut;
+use crate::score::comparable;
 use crate::vectorised::vectorised;
 
 /// Scores that are looked at together: at usual densities most such chunks hold none that is kept.

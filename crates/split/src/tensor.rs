@@ -6,12 +6,14 @@ use residua_format::file::{ContainerWriter, MatrixMeta, Plane};
 use residua_memory::AlignedVec;
 
 use crate::columns::ColumnSums;
+use crate::cut::{Cut, Guess, find_cut};
 use crate::emit::Emitter;
+use crate::histogram::Histogram;
 use crate::job::Job;
 use crate::residual::Scratch;
 use crate::room::Room;
 use crate::rows::{Block, Rows};
-use crate::score::{ColumnWeights, Cut, Guess, Histogram, comparable, find_cut};
+use crate::score::{ColumnWeights, comparable};
 use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
 
 /// Elements that one thread scores at a time.

@@ -1,22 +1,236 @@
 //! Is a file sound, and how far is it from the checkpoint?
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use residua_memory::Budget;
+use rayon::prelude::*;
+use residua_format::file::{Checkpoint, Container, TensorInfo};
+use residua_memory::{AlignedVec, Budget};
 
-use crate::{Progress, SplitError, VerifyReport};
+use crate::columns::sum_of_squares;
+use crate::layer::{Layer, open_split};
+use crate::materialize::{base_checkpoint, check_hash};
+use crate::rows::Rows;
+use crate::split::COPY;
+use crate::{ErrorKind, Progress, SplitError, VerifiedTensor, VerifyReport};
 
-/// Reads every plane of `file` and checks its structure, counts and hashes; with `against`, also measures
-/// the distance of every tensor from that checkpoint's.
+/// Reads every plane of `file` and checks its structure and counts, and, where the file does not hold its
+/// base itself, the hash of the base checkpoint noted in it. With `against`, also measures the distance of
+/// every tensor from that checkpoint's, and finds tensors that only one of the two has; a tensor that passed
+/// through must be the same there byte for byte.
 ///
 /// # Errors
-/// When a file cannot be read at all, or the budget is too small; what is wrong with a single tensor
-/// stands in the report.
+/// When a file cannot be opened or the disk not read, or the budget is too small; what is wrong with a
+/// single tensor stands in the report.
 pub fn verify(
-    _file: &Path,
-    _against: Option<&Path>,
-    _budget: &Budget,
-    _progress: &dyn Progress,
+    file: &Path,
+    against: Option<&Path>,
+    budget: &Budget,
+    progress: &dyn Progress,
 ) -> Result<VerifyReport, SplitError> {
-    Err(SplitError::Usage("not in this build yet".into()))
+    let container = open_split(file)?;
+    let against = against.map(Checkpoint::open).transpose()?;
+    // A base that is gone is a problem of the tensors that stand on it.
+    let base = base_checkpoint(&container, None).ok().flatten();
+    let mut report = VerifyReport::default();
+    progress.begin("verifying", container.file().bytes());
+    for matrix in container.matrices() {
+        let (name, meta) = matrix;
+        progress.tensor(name);
+        let mut verified = VerifiedTensor {
+            name: name.clone(),
+            shape: meta.shape.to_vec(),
+            dtype: meta.dtype.to_string(),
+            split: true,
+            nnz: meta.nnz,
+            problem: None,
+            base_error: None,
+            error: None,
+            max_abs_error: None,
+        };
+        let result = Layer::new(&container, matrix, base.as_ref())
+            .and_then(|layer| check_layer(&layer, against.as_ref(), budget));
+        if let Some(Errors { weights, base, both, largest }) = note(result, &mut verified)?.flatten() {
+            let relative = |error: f64| (error / weights.max(f64::MIN_POSITIVE)).sqrt();
+            verified.base_error = Some(relative(base));
+            verified.error = Some(relative(both));
+            verified.max_abs_error = Some(largest);
+        }
+        progress.advance(container.base_bytes(name)? + container.gap_bytes(name)?);
+        report.tensors.push(verified);
+    }
+    for info in container.dense() {
+        progress.tensor(&info.name);
+        let mut verified = dense(info);
+        let result = check_dense(&container, info, against.as_ref(), budget);
+        note(result, &mut verified)?;
+        progress.advance(info.bytes);
+        report.tensors.push(verified);
+    }
+    let names: HashSet<String> = report.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+    let missing = against.iter().flat_map(Checkpoint::tensors).filter(|info| !names.contains(&info.name));
+    report.tensors.extend(missing.map(|info| {
+        let problem = Some("is in the checkpoint and not in the file".to_owned());
+        VerifiedTensor { problem, ..dense(info) }
+    }));
+    progress.end();
+    Ok(report)
+}
+
+fn dense(info: &TensorInfo) -> VerifiedTensor {
+    VerifiedTensor {
+        name: info.name.clone(),
+        shape: info.shape.clone(),
+        dtype: info.dtype.to_string(),
+        split: false,
+        nnz: 0,
+        problem: None,
+        base_error: None,
+        error: None,
+        max_abs_error: None,
+    }
+}
+
+/// Puts what is wrong with one tensor into its line, and lets only what ends the job through.
+fn note<T>(result: Result<T, SplitError>, verified: &mut VerifiedTensor) -> Result<Option<T>, SplitError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::Budget | ErrorKind::Io) => Err(error),
+        Err(error) => {
+            verified.problem = Some(error.to_string());
+            Ok(None)
+        }
+    }
+}
+
+/// Sums of squares, and the largest error.
+#[derive(Debug, Clone, Copy, Default)]
+struct Errors {
+    weights: f64,
+    base: f64,
+    both: f64,
+    largest: f64,
+}
+
+impl Errors {
+    fn add(self, other: Self) -> Self {
+        Self {
+            weights: self.weights + other.weights,
+            base: self.base + other.base,
+            both: self.both + other.both,
+            largest: self.largest.max(other.largest),
+        }
+    }
+}
+
+fn check_layer(
+    layer: &Layer<'_>,
+    against: Option<&Checkpoint>,
+    budget: &Budget,
+) -> Result<Option<Errors>, SplitError> {
+    let original = against.map(|file| original(layer, file)).transpose()?;
+    let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
+    let scratch_bytes = 8 * cols as u64 * rayon::current_num_threads() as u64;
+    layer.require(scratch_bytes + row_bytes as u64, budget)?;
+    let _scratch = budget.reserve(scratch_bytes, "two rows for each thread")?;
+    let mut hasher = blake3::Hasher::new();
+    let (mut errors, mut nnz, mut first) = (Errors::default(), 0, 0);
+    while first < layer.rows() {
+        let range = layer.next_rows(first, row_bytes as u64, budget)?;
+        let rows = layer.read(range.clone(), true, budget)?;
+        nnz += rows.nnz();
+        if let Some(raw) = rows.dense_base() {
+            hasher.update_rayon(raw);
+        }
+        if let Some((row, col)) = rows.not_finite() {
+            let row = range.start + row;
+            let problem = format!("the residual at [{row}, {col}] is not a finite number");
+            return Err(SplitError::tensor(layer.container.path(), layer.name, problem));
+        }
+        if let Some(original) = &original {
+            let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the checkpoint")?;
+            let mut raw = AlignedVec::<u8>::zeroed(range.len() * row_bytes);
+            original.read(range.start, &mut raw)?;
+            let per_row: Vec<Errors> = raw
+                .par_chunks_exact(row_bytes)
+                .enumerate()
+                .map_init(
+                    || (vec![0.0; cols], vec![0.0; cols]),
+                    |(weights, rebuilt), (row, raw)| {
+                        original.float.widen(raw, weights);
+                        rows.base(row, rebuilt);
+                        row_errors(weights, rebuilt, |rebuilt| rows.add_residual(row, 1.0, rebuilt))
+                    },
+                )
+                .collect();
+            // In order, so that the sums do not depend on blocks and threads.
+            errors = per_row.into_iter().fold(errors, Errors::add);
+        }
+        first = range.end;
+    }
+    check_hash(layer, &hasher)?;
+    if nnz != layer.meta.nnz {
+        let problem = format!("holds {nnz} non-zeros, its metadata says {}", layer.meta.nnz);
+        return Err(SplitError::tensor(layer.container.path(), layer.name, problem));
+    }
+    Ok(original.map(|_| errors))
+}
+
+/// The errors of one row of the base, and after `add` of base and residual.
+fn row_errors(weights: &[f32], rebuilt: &mut [f32], add: impl Fn(&mut [f32])) -> Errors {
+    let mut errors = Errors { weights: sum_of_squares(weights), ..Errors::default() };
+    let difference = |rebuilt: &[f32]| {
+        let (mut sum, mut largest) = (0.0, 0.0f64);
+        for (w, r) in weights.iter().zip(rebuilt) {
+            let error = f64::from(*w) - f64::from(*r);
+            sum += error * error;
+            largest = largest.max(error.abs());
+        }
+        (sum, largest)
+    };
+    errors.base = difference(rebuilt).0;
+    add(rebuilt);
+    (errors.both, errors.largest) = difference(rebuilt);
+    errors
+}
+
+/// The checkpoint's tensor that a layer stands for.
+fn original<'a>(layer: &Layer<'_>, file: &'a Checkpoint) -> Result<Rows<'a>, SplitError> {
+    let info = file.expect_tensor(layer.name)?;
+    let same = (&*info.shape, info.dtype) == (&layer.meta.shape[..], layer.meta.dtype);
+    Rows::of(file, info).filter(|_| same).ok_or_else(|| {
+        let problem = format!(
+            "is {} {:?} there, {} {:?} here",
+            info.dtype, info.shape, layer.meta.dtype, layer.meta.shape
+        );
+        SplitError::tensor(file.file_of(info), layer.name, problem)
+    })
+}
+
+fn check_dense(
+    container: &Container,
+    info: &TensorInfo,
+    against: Option<&Checkpoint>,
+    budget: &Budget,
+) -> Result<(), SplitError> {
+    let Some(file) = against else { return Ok(()) };
+    let error = |problem: &str| Err(SplitError::tensor(container.path(), &info.name, problem));
+    let original = file.expect_tensor(&info.name)?;
+    if (original.dtype, &original.shape) != (info.dtype, &info.shape) {
+        return error("differs from the checkpoint in element type or shape");
+    }
+    let size = COPY.min(info.bytes as usize);
+    let _held = budget.reserve(2 * size as u64, "buffers to compare tensors")?;
+    let (mut ours, mut theirs) = (vec![0; size], vec![0; size]);
+    let mut done = 0;
+    while done < info.bytes {
+        let length = (info.bytes - done).min(COPY as u64) as usize;
+        container.file().read_at(info, done, &mut ours[..length])?;
+        file.read_at(original, done, &mut theirs[..length])?;
+        if ours[..length] != theirs[..length] {
+            return error("differs from the checkpoint, although it passed through");
+        }
+        done += length as u64;
+    }
+    Ok(())
 }
