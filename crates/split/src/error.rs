@@ -42,7 +42,7 @@ pub enum SplitError {
         value: f64,
     },
     /// A result that its type cannot hold.
-    #[error("tensor {tensor} at [{row}, {col}]: {value} overflows {dtype}")]
+    #[error("tensor {tensor} at [{row}, {col}]: {value:e} overflows {dtype}")]
     Overflow {
         /// The tensor.
         tensor: String,
