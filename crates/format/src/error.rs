@@ -73,7 +73,7 @@ pub enum FormatError {
         /// The type that cannot hold it.
         width: &'static str,
     },
-    /// A gap-encoded row whose bytes do not decode.
+    /// A row of a gap-encoded matrix or a base whose bytes break a rule.
     #[error("row {row}: {problem}")]
     GapRow {
         /// The row.

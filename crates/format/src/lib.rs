@@ -7,7 +7,7 @@
 //! | [`GapCsr`] | rows of one-byte column gaps and a value plane: the compact format | about 3 |
 //! | [`QuantizedBase`] | the dense low-precision part of a layer (INT4, INT8) | |
 //!
-//! [`convert`] has one module per direction; [`file`] has one per file format. A `rows × cols` matrix is
+//! [`convert`] has one module per direction; [`mod@file`] has one per file format. A `rows × cols` matrix is
 //! `[out_features, in_features]` throughout.
 
 mod base;

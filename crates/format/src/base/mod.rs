@@ -17,8 +17,8 @@ pub use quantize::{dequantize_row, quantize_row};
 /// Codes are row-major; two 4-bit codes share a byte, the even column in the low nibble, both two's
 /// complement; an odd row's last high nibble is 0. Scales are `[rows, groups]`, row-major.
 ///
-/// Always checked: both planes have the lengths that shape and kind call for, scales lie between 0 and
-/// [`BaseKind::max_scale`]. So every weight is finite.
+/// Always checked: both planes have the lengths that shape and kind call for, an odd row's last high nibble is
+/// 0, scales lie between 0 and [`BaseKind::max_scale`]. So every weight is finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedBase {
     rows: usize,
@@ -32,7 +32,8 @@ impl QuantizedBase {
     /// A base from its planes.
     ///
     /// # Errors
-    /// When a plane has the wrong length or a scale is negative, NaN or above [`BaseKind::max_scale`].
+    /// When a plane has the wrong length, an odd row's last high nibble is not 0, or a scale is negative, NaN or
+    /// above [`BaseKind::max_scale`].
     pub fn new(
         rows: usize,
         cols: usize,
@@ -50,6 +51,15 @@ impl QuantizedBase {
             }
         }
         check_scales(&scales, kind.max_scale())?;
+        // Two codes in a byte, and an odd number of columns.
+        let row_bytes = kind.row_bytes(cols);
+        if kind.max_code() == 7 && cols % 2 == 1 {
+            let padded = |row: &[u8]| row.last().is_some_and(|byte| byte >> 4 != 0);
+            if let Some(row) = codes.chunks(row_bytes).position(padded) {
+                let problem = "its last high nibble stands for no column and is not 0";
+                return Err(FormatError::GapRow { row, problem });
+            }
+        }
         Ok(Self { rows, cols, kind, codes, scales })
     }
 
