@@ -1,12 +1,16 @@
 //! What a backend is, and what it must compute.
 //!
 //! A [`Backend`] holds matrices and vectors where it computes (this machine's memory, a GPU's) and applies
-//! one to the other. [`reference`](mod@reference) says in f64 what the results are.
+//! one to the other. [`reference`](mod@reference) says in f64 what the results are; `conformance` (feature of
+//! that name) is the suite that every backend passes.
 
 mod contract;
 mod error;
 pub mod reference;
 pub mod shape;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use contract::Backend;
 pub use error::BackendError;

@@ -138,71 +138,59 @@ impl Operand for QuantizedBase {
     }
 }
 
-/// `alpha·A·X + beta·Y` for `x` of shape `[cols, batch]` and `y` of `[rows, batch]`, batch contiguous.
+/// `A·X` for `x` of shape `[cols, batch]`, batch contiguous.
 ///
 /// # Panics
-/// When `x` or `y` does not have that shape.
-pub fn multiply(
-    alpha: f32,
-    a: &impl Operand,
-    x: &[f32],
-    batch: usize,
-    beta: f32,
-    y: &[f32],
-) -> Vec<Expected> {
-    let mut sum = product(alpha, a, x, batch);
-    assert_eq!(y.len(), sum.len(), "y is not [rows, batch]");
-    if beta != 0.0 {
-        for (sum, &y) in sum.iter_mut().zip(y) {
-            sum.add(beta.into(), y);
-            sum.roundings += 1;
-        }
-    }
-    sum
-}
-
-/// `base·X + alpha·(residual·X)` for `x` of shape `[cols, batch]`, batch contiguous.
-///
-/// # Panics
-/// When `x` does not have that shape, or base and residual differ in shape.
-pub fn forward(
-    base: &QuantizedBase,
-    residual: &impl Operand,
-    alpha: f32,
-    x: &[f32],
-    batch: usize,
-) -> Vec<Expected> {
-    assert_eq!(base.shape(), residual.shape(), "base and residual differ in shape");
-    let mut sum = product(1.0, base, x, batch);
-    for (sum, residual) in sum.iter_mut().zip(product(alpha, residual, x, batch)) {
-        sum.value += residual.value;
-        sum.magnitude += residual.magnitude;
-        sum.roundings += residual.roundings + 1;
-    }
-    sum
-}
-
-fn product(alpha: f32, a: &impl Operand, x: &[f32], batch: usize) -> Vec<Expected> {
+/// When `x` does not have that shape.
+pub fn product(a: &impl Operand, x: &[f32], batch: usize) -> Vec<Expected> {
     let [rows, cols] = a.shape();
     assert_eq!(x.len(), cols * batch, "x is not [cols, batch]");
-    let mut sum = vec![Expected::default(); rows * batch];
-    if alpha == 0.0 {
-        return sum;
-    }
+    let mut sums = vec![Expected::default(); rows * batch];
     a.for_each(|row, col, coefficient| {
         let x = &x[col * batch..(col + 1) * batch];
-        for (sum, &x) in sum[row * batch..(row + 1) * batch].iter_mut().zip(x) {
+        for (sum, &x) in sums[row * batch..(row + 1) * batch].iter_mut().zip(x) {
             sum.add(coefficient, x);
         }
     });
-    for sum in &mut sum {
+    // A lane or segment may start from 0 and be added to the others: one more than the products.
+    sums.iter_mut().for_each(|sum| sum.roundings += a.roundings() + 1);
+    sums
+}
+
+/// `alpha·P + beta·Y` for a product `P`; with an alpha or beta of 0 that term is not there.
+///
+/// # Panics
+/// When `product` and `y` differ in length.
+pub fn scaled(alpha: f32, product: &[Expected], beta: f32, y: &[f32]) -> Vec<Expected> {
+    assert_eq!(y.len(), product.len(), "y is not [rows, batch]");
+    let one = |(product, &y): (&Expected, &f32)| {
+        let mut sum = if alpha == 0.0 { Expected::default() } else { *product };
         sum.value *= f64::from(alpha);
         sum.magnitude *= f64::from(alpha).abs();
-        // A lane or segment may start from 0 and be added to the others: one more than the products; the
-        // scaling by alpha is another.
-        sum.roundings += a.roundings() + 2;
-    }
-    sum
+        sum.roundings += 1;
+        if beta != 0.0 {
+            sum.add(beta.into(), y);
+            sum.roundings += 1;
+        }
+        sum
+    };
+    product.iter().zip(y).map(one).collect()
+}
+
+/// `base·X + alpha·(residual·X)`, from the two products.
+///
+/// # Panics
+/// When the products differ in length.
+pub fn layer(base: &[Expected], alpha: f32, residual: &[Expected]) -> Vec<Expected> {
+    assert_eq!(base.len(), residual.len(), "base and residual differ in shape");
+    let none = vec![0.0; residual.len()];
+    let both = base.iter().zip(scaled(alpha, residual, 0.0, &none));
+    both.map(|(base, residual)| Expected {
+        value: base.value + residual.value,
+        magnitude: base.magnitude + residual.magnitude,
+        roundings: base.roundings + residual.roundings + 1,
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -218,9 +206,11 @@ mod tests {
         let x = [1.0, 10.0, f32::NAN, f32::INFINITY, 3.0, 30.0];
         let y = [f32::NAN; 4];
         let values = |sum: Vec<Expected>| sum.iter().map(|e| e.value).collect::<Vec<_>>();
-        assert_eq!(values(multiply(2.0, &matrix(), &x, 2, 0.0, &y)), [-2.0, -20.0, 0.0, 0.0]);
-        assert_eq!(values(multiply(1.0, &matrix(), &x, 2, 0.5, &[4.0; 4])), [1.0, -8.0, 2.0, 2.0]);
-        let magnitudes: Vec<_> = product(2.0, &matrix(), &x, 2).iter().map(|e| e.magnitude).collect();
+        let product = product(&matrix(), &x, 2);
+        assert_eq!(values(scaled(2.0, &product, 0.0, &y)), [-2.0, -20.0, 0.0, 0.0]);
+        assert_eq!(values(scaled(1.0, &product, 0.5, &[4.0; 4])), [1.0, -8.0, 2.0, 2.0]);
+        assert_eq!(values(scaled(0.0, &product, 0.0, &y)), [0.0; 4]);
+        let magnitudes: Vec<_> = scaled(-2.0, &product, 0.0, &y).iter().map(|e| e.magnitude).collect();
         assert_eq!(magnitudes, [10.0, 100.0, 0.0, 0.0]);
     }
 
