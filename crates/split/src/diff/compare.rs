@@ -14,7 +14,7 @@ use super::scan::{Planes, Scanned};
 use super::spool::Spool;
 use super::target::{header_of, tensors_of};
 use super::workers::{Workers, advance};
-use super::write::{Found, Hashes, dense_bytes, sparse_bytes, write};
+use super::write::{Draft, Found, OUTPUT_MEMORY, dense_bytes, sparse_bytes};
 use crate::{Progress, SplitError};
 
 /// Bytes that a row of a sparse matrix keeps in memory until the delta is written: two pointers and a mode.
@@ -43,6 +43,7 @@ pub fn diff(
 
     let rows: u64 = targets.iter().map(|tensor| Layout::of(tensor).rows()).sum();
     let _pointers = budget.reserve(rows * ROW_POINTERS, "row pointers of the delta")?;
+    let _output = budget.reserve(OUTPUT_MEMORY, "buffers of the delta's file")?;
     let planes = Planes { index: Spool::new(delta, budget)?, values: Spool::new(delta, budget)? };
     let workers = Workers::new(old.tensors().iter().chain(new.tensors()).map(Layout::of), budget)?;
     let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes: BTreeMap::new() };
@@ -53,15 +54,16 @@ pub fn diff(
     let removed: Vec<Removed> = gone().map(|tensor| differ.removed(tensor)).collect::<Result<_, _>>()?;
     progress.end();
 
-    let new_hashes =
-        found.iter().map(|found| (found.tensor.name.clone(), found.entry.hash.clone())).collect();
-    let hashes = Hashes { base: whole_hash(old, &differ.old_hashes), target: whole_hash(new, &new_hashes) };
-    write(delta, new, op, header, found, removed, hashes, differ.planes, progress)?;
+    let Differ { planes, old_hashes, .. } = differ;
+    let new_hashes = found.iter().map(|found| (&*found.tensor.name, &*found.entry.hash)).collect();
+    let old_hashes = old_hashes.iter().map(|(name, hash)| (&**name, &**hash)).collect();
+    let (base_hash, target_hash) = (whole_hash(old, old_hashes), whole_hash(new, new_hashes));
+    Draft { op, new, header, base_hash, target_hash, found, removed, planes }.write(delta, progress)?;
     read_delta(delta)
 }
 
 /// [`Checkpoint::hash`] from the hashes of the tensors, by name.
-fn whole_hash(checkpoint: &Checkpoint, hashes: &BTreeMap<String, String>) -> String {
+fn whole_hash(checkpoint: &Checkpoint, hashes: BTreeMap<&str, &str>) -> String {
     let mut whole = CheckpointHasher::new();
     for (name, hash) in hashes {
         if let Some(tensor) = checkpoint.tensor(name) {

@@ -13,6 +13,7 @@ use super::row::{Layout, ROW, apply};
 use super::target::Target;
 use super::tree_hash::TreeHash;
 use super::workers::{Slot, Workers, advance, read_row};
+use super::write::OUTPUT_MEMORY;
 use crate::{Progress, SplitError};
 
 /// Writes to `new` the checkpoint that `delta` was made for, one safetensors file, from the checkpoint `old`
@@ -32,6 +33,7 @@ pub fn patch(
     let (old, delta) = (&Checkpoint::open(old)?, &Delta::open(delta)?);
     check_layout(old, delta)?;
     let targets = delta.tensors.iter().map(|(target, _)| Layout::new(target.dtype, target.bytes));
+    let _output = budget.reserve(OUTPUT_MEMORY, "the output's buffer")?;
     let workers = Workers::new(old.tensors().iter().map(Layout::of).chain(targets), budget)?;
     let output = AtomicFile::create(new)?;
     let mut patcher = Patcher { old, delta, workers, output, progress };
@@ -143,7 +145,7 @@ impl Patcher<'_> {
         let base_hash = self.delta.base_hash(target, entry);
         let found = match entry.stored {
             Stored::Same | Stored::Sparse => {
-                let (base, found) = self.from_old(target, entry)?;
+                let (base, found) = self.restore(target, entry)?;
                 self.check_base(name, base_hash.unwrap_or_default(), base)?;
                 found
             }
@@ -169,7 +171,7 @@ impl Patcher<'_> {
     }
 
     /// Restores and writes a tensor from the old one and its sparse matrix, if it has one; the hashes of both.
-    fn from_old(&mut self, target: &Target, entry: &Entry) -> Result<(String, String), SplitError> {
+    fn restore(&mut self, target: &Target, entry: &Entry) -> Result<(String, String), SplitError> {
         let (old, delta, output, progress) = (self.old, self.delta, &mut self.output, self.progress);
         let tensor = old.expect_tensor(&target.name)?;
         let layout = Layout::of(tensor);

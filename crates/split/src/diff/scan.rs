@@ -60,7 +60,8 @@ impl Planes {
                 read_row(old_file, old, layout, row, &mut slot.old)?;
                 read_row(new_file, new, layout, row, &mut slot.new)?;
                 let (index, values) = (&mut slot.index, &mut slot.values);
-                (index.clear(), values.clear());
+                index.clear();
+                values.clear();
                 slot.old_part = layout.hash_row(&slot.old, row);
                 changed(layout.size, &slot.old, &slot.new, &mut slot.columns);
                 let plan = RowPlan::new(&slot.columns, layout.shape()[1], layout.size);

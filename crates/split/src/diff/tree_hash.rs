@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn joined_rows_hash_as_the_whole() {
         const ROW: usize = 2048;
-        let bytes: Vec<u8> = (0..20 * ROW as u32).map(|i| (i * 2_654_435_761 >> 13) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..20 * ROW as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for length in (0..20 * ROW).step_by(509).chain((1..20).map(|rows| rows * ROW)) {
             let whole = &bytes[..length];
             let mut tree = TreeHash::default();

@@ -9,8 +9,8 @@ use super::row::{Layout, ROW};
 use super::tree_hash::{TreeHash, hash_row};
 use crate::{Progress, SplitError};
 
-/// Rows per thread that are worked on between two times that results are taken.
-const ROWS_PER_THREAD: usize = 8;
+/// Rows per thread: half of them worked on while the results of the other half are taken.
+const ROWS_PER_THREAD: usize = 16;
 
 /// What one row needs while it is worked on. Buffers keep their memory from row to row.
 #[derive(Debug, Default)]
@@ -54,31 +54,48 @@ impl Workers {
         Ok(Self { slots: (0..count).map(|_| Slot::default()).collect(), _held: held })
     }
 
-    /// Calls `work` for every row in parallel, and `take` for every row in order.
+    /// Calls `work` for every row in parallel, and `take` for every row in order, while the next rows are
+    /// worked on.
     pub(super) fn for_rows(
         &mut self,
         rows: u64,
         work: impl Fn(&mut Slot, u64) -> Result<(), SplitError> + Sync,
-        mut take: impl FnMut(&mut Slot, u64) -> Result<(), SplitError>,
+        mut take: impl FnMut(&mut Slot, u64) -> Result<(), SplitError> + Send,
     ) -> Result<(), SplitError> {
-        let mut first = 0;
-        while first < rows {
-            let count = (rows - first).min(self.slots.len() as u64);
-            let slots = &mut self.slots[..count as usize];
-            let results: Vec<_> = slots
-                .par_iter_mut()
-                .with_max_len(1)
-                .enumerate()
-                .map(|(i, slot)| work(slot, first + i as u64))
-                .collect();
+        let work_on = |slots: &mut [Slot], first: u64| {
+            let each = slots.par_iter_mut().with_max_len(1).enumerate();
+            let results: Vec<_> = each.map(|(i, slot)| work(slot, first + i as u64)).collect();
             // The first row's error, whichever thread was first.
-            results.into_iter().collect::<Result<(), _>>()?;
-            for (slot, row) in slots.iter_mut().zip(first..) {
-                take(slot, row)?;
-            }
-            first += count;
+            results.into_iter().collect::<Result<(), _>>()
+        };
+        let mut take_from = |slots: &mut [Slot], first: u64| {
+            slots.iter_mut().zip(first..).try_for_each(|(slot, row)| take(slot, row))
+        };
+        // A single slot has to be taken before it is worked on again.
+        let half = self.slots.len().div_ceil(2);
+        let (mut done, mut free) = self.slots.split_at_mut(half);
+        if free.is_empty() {
+            return (0..rows).try_for_each(|row| {
+                work_on(done, row)?;
+                take_from(done, row)
+            });
         }
-        Ok(())
+        let (mut first, mut count) = (0, 0);
+        loop {
+            let next = first + count as u64;
+            let next_count = free.len().min((rows - next) as usize);
+            let (taken, worked) = rayon::join(
+                || take_from(&mut done[..count], first),
+                || work_on(&mut free[..next_count], next),
+            );
+            taken?;
+            worked?;
+            if next_count == 0 {
+                return Ok(());
+            }
+            (first, count) = (next, next_count);
+            std::mem::swap(&mut done, &mut free);
+        }
     }
 
     /// The hash of a tensor's bytes; `each` gets the rows in order.
@@ -86,7 +103,7 @@ impl Workers {
         &mut self,
         file: &Checkpoint,
         tensor: &TensorInfo,
-        mut each: impl FnMut(&[u8]) -> Result<(), SplitError>,
+        mut each: impl FnMut(&[u8]) -> Result<(), SplitError> + Send,
     ) -> Result<String, SplitError> {
         let layout = Layout::of(tensor);
         let mut hash = TreeHash::default();

@@ -17,6 +17,8 @@ use crate::{Progress, SplitError};
 
 /// Bytes of a whole tensor that are copied at a time.
 const BLOCK: usize = 256 << 10;
+/// Memory that writing takes: a block of the input, and a buffer of the output.
+pub(super) const OUTPUT_MEMORY: u64 = 2 * BLOCK as u64;
 
 /// What was found out about a tensor of the new checkpoint.
 #[derive(Debug)]
@@ -34,10 +36,18 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Hashes of the checkpoints.
-pub(super) struct Hashes {
-    pub(super) base: String,
-    pub(super) target: String,
+/// A delta that is ready to be written.
+pub(super) struct Draft<'a> {
+    pub(super) op: DeltaOp,
+    pub(super) new: &'a Checkpoint,
+    /// The header of the file that a patch writes.
+    pub(super) header: String,
+    pub(super) base_hash: String,
+    pub(super) target_hash: String,
+    /// Every tensor of the header, in its order.
+    pub(super) found: Vec<Found<'a>>,
+    pub(super) removed: Vec<Removed>,
+    pub(super) planes: Planes,
 }
 
 /// Bytes that a matrix takes in the file, header and padding included.
@@ -73,87 +83,114 @@ fn entry_bytes(key: &str, value: &str) -> u64 {
     escaped(key) + escaped(value) + 2
 }
 
-/// Writes the file.
-#[expect(clippy::too_many_arguments, reason = "the pieces of one file, put together here and nowhere else")]
-pub(super) fn write(
-    path: &Path,
-    new: &Checkpoint,
-    op: DeltaOp,
-    header: String,
-    found: Vec<Found<'_>>,
-    removed: Vec<Removed>,
-    hashes: Hashes,
-    mut planes: Planes,
+impl Draft<'_> {
+    /// Writes the file.
+    pub(super) fn write(mut self, path: &Path, progress: &dyn Progress) -> Result<(), SplitError> {
+        let metadata = self.metadata(path)?;
+        let whole = whole(&self.found);
+        let matrices = self.found.iter().filter_map(|Found { tensor, matrix, .. }| {
+            matrix.as_ref().map(|(meta, _)| matrix_header_bytes(&tensor.name, meta))
+        });
+        let header_bytes = matrices.sum::<u64>()
+            + whole.iter().map(|t| SafetensorsWriter::header_bytes(&t.name, t.shape.len())).sum::<u64>()
+            + metadata.iter().map(|(key, value)| entry_bytes(key, value)).sum::<u64>();
+        let (index, values) = self.planes.lengths();
+        progress.begin("writing", index + values + whole.iter().map(|tensor| tensor.bytes).sum::<u64>());
+
+        let mut writer = ContainerWriter::create(path, Kind::Delta, header_bytes)?;
+        for (key, value) in metadata {
+            writer.metadata(key, value);
+        }
+        self.planes.index.rewind()?;
+        self.planes.values.rewind()?;
+        for Found { tensor, matrix, .. } in &self.found {
+            if let Some((meta, sparse)) = matrix {
+                write_matrix(&mut writer, &mut self.planes, &tensor.name, meta, sparse, progress)?;
+            }
+        }
+        for tensor in whole {
+            copy(&mut writer, self.new, tensor, progress)?;
+        }
+        writer.finish()?;
+        progress.end();
+        Ok(())
+    }
+
+    fn metadata(&mut self, path: &Path) -> Result<[(&'static str, String); 5], SplitError> {
+        let header = std::mem::take(&mut self.header);
+        let table = Table {
+            header_hash: hash_bytes(header.as_bytes()),
+            tensors: self.found.iter().map(|found| found.entry.clone()).collect(),
+            removed: std::mem::take(&mut self.removed),
+        };
+        let table = serde_json::to_string(&table)
+            .map_err(|error| FileError::malformed(path, format!("table of tensors: {error}")))?;
+        Ok([
+            (OP, self.op.name().to_owned()),
+            (BASE_HASH, std::mem::take(&mut self.base_hash)),
+            (TARGET_HASH, std::mem::take(&mut self.target_hash)),
+            (TABLE, table),
+            (HEADER, header),
+        ])
+    }
+}
+
+/// The tensors that are stored whole, those with the widest elements first, as the container asks for.
+fn whole<'a>(found: &[Found<'a>]) -> Vec<&'a TensorInfo> {
+    let whole = found.iter().filter(|found| found.entry.stored.is_whole());
+    let mut whole: Vec<_> = whole.map(|found| found.tensor).collect();
+    whole.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
+    whole
+}
+
+/// Writes a sparse matrix, whose long planes are next in the spools.
+fn write_matrix(
+    writer: &mut ContainerWriter,
+    planes: &mut Planes,
+    name: &str,
+    meta: &MatrixMeta,
+    sparse: &Sparse,
     progress: &dyn Progress,
 ) -> Result<(), SplitError> {
-    let mut whole: Vec<&TensorInfo> =
-        found.iter().filter(|found| found.entry.stored.is_whole()).map(|found| found.tensor).collect();
-    // As the container asks for; the sort keeps the order among equals.
-    whole.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bitsize()));
-    let table = Table {
-        header_hash: hash_bytes(header.as_bytes()),
-        tensors: found.iter().map(|found| found.entry.clone()).collect(),
-        removed,
-    };
-    let table = serde_json::to_string(&table).map_err(|e| FileError::malformed(path, e.to_string()))?;
-    let metadata = [
-        (OP, op.name().to_owned()),
-        (BASE_HASH, hashes.base),
-        (TARGET_HASH, hashes.target),
-        (TABLE, table),
-        (HEADER, header),
-    ];
-    let matrices =
-        || found.iter().filter_map(|found| found.matrix.as_ref().map(|m| (&*found.tensor.name, m)));
-    let room = matrices().map(|(name, (meta, _))| matrix_header_bytes(name, meta)).sum::<u64>()
-        + whole.iter().map(|t| SafetensorsWriter::header_bytes(&t.name, t.shape.len())).sum::<u64>()
-        + metadata.iter().map(|(key, value)| entry_bytes(key, value)).sum::<u64>();
-
-    let spooled = planes.index.length() + planes.values.length();
-    progress.begin("writing", spooled + whole.iter().map(|tensor| tensor.bytes).sum::<u64>());
-    let mut writer = ContainerWriter::create(path, Kind::Delta, room)?;
-    for (key, value) in metadata {
-        writer.metadata(key, value);
+    writer.plane(name, Plane::RowPtr, Dtype::U32, sparse.row_ptr.as_bytes())?;
+    if let Some((row_modes, index_ptr)) = &sparse.modes {
+        writer.plane(name, Plane::RowModes, Dtype::U8, row_modes)?;
+        writer.plane(name, Plane::IndexPtr, Dtype::U32, index_ptr.as_bytes())?;
     }
-    planes.index.rewind()?;
-    planes.values.rewind()?;
-    for (name, (meta, sparse)) in matrices() {
-        let dtype = Layout::new(meta.dtype, 0).plane_dtype();
-        writer.plane(name, Plane::RowPtr, Dtype::U32, sparse.row_ptr.as_bytes())?;
-        if let Some((row_modes, index_ptr)) = &sparse.modes {
-            writer.plane(name, Plane::RowModes, Dtype::U8, row_modes)?;
-            writer.plane(name, Plane::IndexPtr, Dtype::U32, index_ptr.as_bytes())?;
-        }
-        let value_bytes = sparse.entries * (dtype.bitsize() as u64 / 8);
-        let long = [
-            (Plane::Gaps, Dtype::U8, &mut planes.index, sparse.index_bytes),
-            (Plane::Values, dtype, &mut planes.values, value_bytes),
-        ];
-        for (plane, dtype, spool, length) in long {
-            writer.begin_plane(name, plane, dtype)?;
-            spool.drain(length, |bytes| {
-                advance(progress, bytes);
-                writer.write(bytes)
-            })?;
-            writer.end_plane()?;
-        }
-        writer.matrix(name, meta.clone());
+    let layout = Layout::new(meta.dtype, 0);
+    let value_bytes = sparse.entries * layout.size as u64;
+    for (plane, dtype, spool, length) in [
+        (Plane::Gaps, Dtype::U8, &mut planes.index, sparse.index_bytes),
+        (Plane::Values, layout.plane_dtype(), &mut planes.values, value_bytes),
+    ] {
+        writer.begin_plane(name, plane, dtype)?;
+        spool.drain(length, |bytes| {
+            advance(progress, bytes);
+            writer.write(bytes)
+        })?;
+        writer.end_plane()?;
     }
-    let mut block = vec![0; BLOCK];
-    for tensor in whole {
-        progress.tensor(&tensor.name);
-        writer.begin_dense(&tensor.name, tensor.dtype, &tensor.shape)?;
-        let mut offset = 0;
-        while offset < tensor.bytes {
-            let piece = &mut block[..(tensor.bytes - offset).min(BLOCK as u64) as usize];
-            new.read_at(tensor, offset, piece)?;
-            writer.write(piece)?;
-            advance(progress, piece);
-            offset += piece.len() as u64;
-        }
-        writer.end_dense()?;
-    }
-    writer.finish()?;
-    progress.end();
+    writer.matrix(name, meta.clone());
     Ok(())
+}
+
+/// Copies a tensor of the new checkpoint.
+fn copy(
+    writer: &mut ContainerWriter,
+    new: &Checkpoint,
+    tensor: &TensorInfo,
+    progress: &dyn Progress,
+) -> Result<(), SplitError> {
+    progress.tensor(&tensor.name);
+    writer.begin_dense(&tensor.name, tensor.dtype, &tensor.shape)?;
+    let mut block = vec![0; BLOCK];
+    let mut offset = 0;
+    while offset < tensor.bytes {
+        let piece = &mut block[..(tensor.bytes - offset).min(BLOCK as u64) as usize];
+        new.read_at(tensor, offset, piece)?;
+        writer.write(piece)?;
+        advance(progress, piece);
+        offset += piece.len() as u64;
+    }
+    Ok(writer.end_dense()?)
 }
