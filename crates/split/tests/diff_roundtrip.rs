@@ -140,7 +140,9 @@ proptest! {
 #[test]
 fn every_dtype_op_and_density_over_several_rows() {
     for (i, dtype) in DTYPES.into_iter().enumerate() {
-        for (shape, share) in [(&[3, 65_536][..], 0.01), (&[150_001, 4], 0.3), (&[70_000, 4], 1.0)] {
+        for (shape, share) in
+            [(&[3, 65_536][..], 0.01), (&[150_001, 4], 0.3), (&[70_000, 4], 1.0), (&[400_000], 0.0002)]
+        {
             let old = Tensor::random("w", dtype, shape, i as u64);
             let (new, changed) = old.changed(share, 99);
             let sizes = DeltaOp::ALL.map(|op| {
