@@ -1,2 +1,32 @@
 //! The residua command line.
-fn main() {}
+
+mod args;
+mod cli;
+mod commands;
+mod dense_rows;
+mod failure;
+mod histogram;
+mod matrix_file;
+mod output;
+mod progress;
+mod report;
+mod sizes;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::failure::Kind;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.kind() != Kind::BrokenPipe {
+                eprintln!("error: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}

@@ -1,1 +1,55 @@
-//! Residua in one dependency.
+//! Memory-bounded model adaptation in one dependency.
+//!
+//! An adapted model is its old self plus a small residual. [`split`] finds that residual in a checkpoint and
+//! streams it to a file, [`format`](mod@format) stores it in 2–3 bytes per non-zero, [`cpu`] applies it, and
+//! every job takes a [`Budget`](memory::Budget) and keeps it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`memory`] | budgets, reservations, aligned buffers, what the process really holds |
+//! | [`format`](mod@format) | `Coo`, `Csr`, gap-encoded `GapCsr`, quantised bases, conversions, files |
+//! | [`split`] | checkpoint → base + residual and back; diff and patch |
+//! | [`backend`] | what a backend computes: the trait, and the reference in f64 |
+//! | [`cpu`] | the backend of this machine's processor (feature `cpu`, on by default) |
+//!
+//! # Example
+//!
+//! Splits a checkpoint within 64 MiB, loads one layer and runs it.
+//!
+//! ```
+//! # use residua::format::file::{Dtype, SafetensorsWriter};
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(&folder)?;
+//! # let weights: Vec<u8> = (0..64 * 256).flat_map(|i| ((i * 7919 % 513) as f32 / 256.0 - 1.0).to_le_bytes()).collect();
+//! # let mut model = SafetensorsWriter::create("model.safetensors".as_ref(), 256)?;
+//! # model.tensor("layer.weight", Dtype::F32, &[64, 256], &weights)?;
+//! # model.finish()?;
+//! use residua::backend::Backend;
+//! use residua::cpu::CpuBackend;
+//! use residua::format::file::Container;
+//! use residua::memory::Budget;
+//! use residua::split::{NoProgress, Selection, SplitOptions, split};
+//!
+//! let budget = Budget::new(64 << 20);
+//! let options = SplitOptions { selection: Selection::Density(0.05), ..Default::default() };
+//! split("model.safetensors".as_ref(), "split.safetensors".as_ref(), &options, &budget, &NoProgress)?;
+//!
+//! let file = Container::open("split.safetensors".as_ref())?;
+//! let cpu = CpuBackend::new(0)?.with_budget(budget.clone());
+//! let base = cpu.upload_base(&*file.read_base("layer.weight", &budget)?)?;
+//! let residual = cpu.upload(&*file.read_gap("layer.weight", &budget)?)?;
+//!
+//! // One input of 256 features; alpha 1 is the whole model, 0 the base alone.
+//! let x = cpu.upload_vector(&[1.0; 256], [256, 1])?;
+//! let mut y = cpu.zeros([64, 1])?;
+//! cpu.forward(&base, &residual, 1.0, &x, &mut y)?;
+//! assert_eq!(cpu.download(&y)?.len(), 64);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub use residua_backend as backend;
+#[cfg(feature = "cpu")]
+pub use residua_backend_cpu as cpu;
+pub use residua_format as format;
+pub use residua_memory as memory;
+pub use residua_split as split;

@@ -1,0 +1,84 @@
+//! Arguments that several commands share.
+
+use std::str::FromStr;
+
+use clap::Args;
+use residua::memory::{Budget, ByteSize};
+
+use crate::failure::{Failure, Result};
+use crate::progress::Bar;
+
+/// What the process holds beyond reservations: allocator, thread stacks, code that is paged in on first use.
+const SLACK: u64 = 6 << 20;
+/// The same, per worker thread.
+const SLACK_PER_THREAD: u64 = 512 << 10;
+
+/// How to run.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RunArgs {
+    /// Print machine-readable JSON on stdout
+    #[arg(long, help_heading = "Running")]
+    pub(crate) json: bool,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Show no progress bar
+    #[arg(long, help_heading = "Running")]
+    quiet: bool,
+}
+
+impl RunArgs {
+    /// Sets the worker threads up. Call it once, before the budget is made, so that their stacks count.
+    pub(crate) fn start(&self) -> Result {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads.map_or(0, usize::from))
+            .build_global()
+            .map_err(|error| Failure::new(crate::failure::Kind::Other, error))
+    }
+
+    /// A progress bar for people at a terminal, nothing otherwise.
+    pub(crate) fn progress(&self) -> Bar {
+        Bar::new(self.quiet)
+    }
+}
+
+/// How much memory to take.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BudgetArgs {
+    /// Memory that the whole process may hold, such as 512MiB or 2GB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", help_heading = "Running")]
+    memory_budget: ByteSize,
+}
+
+impl BudgetArgs {
+    /// The budget, less what the process holds already.
+    pub(crate) fn budget(&self) -> Result<Budget> {
+        let slack = SLACK + SLACK_PER_THREAD * rayon::current_num_threads() as u64;
+        Ok(Budget::for_process(self.memory_budget.0, slack)?)
+    }
+}
+
+/// A share between 0 and 1.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match f64::from_str(text) {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("write a number from 0 to 1, such as 0.05 for 5 %".into()),
+    }
+}
+
+/// A finite number.
+pub(crate) fn finite(text: &str) -> Result<f32, String> {
+    match f32::from_str(text) {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("write a finite number".into()),
+    }
+}
+
+/// A value type by its name.
+pub(crate) fn value_type(text: &str) -> Result<residua::format::ValueType, String> {
+    use residua::format::ValueType;
+    ValueType::ALL
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| format!("known value types: {}", ValueType::ALL.map(ValueType::name).join(", ")))
+}

@@ -1,0 +1,97 @@
+//! The command line's grammar.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    bench, completions, convert, demo, diff, inspect, materialize, patch, report, split, verify,
+};
+use crate::failure::{EXIT_CODES, Result};
+
+/// Splits model weights into a small dense base and a sparse residual, stores the residual in 2–3 bytes per
+/// non-zero, applies it, and ships deltas between checkpoints, all within a memory budget.
+///
+/// Without a command it shows the whole way on bundled real weights.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+#[command(after_long_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLE))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: demo::Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole way on bundled real weights (the default)
+    #[command(after_help = demo::EXAMPLE)]
+    Demo(demo::Args),
+    /// Split a checkpoint into base and sparse residual
+    #[command(after_help = split::EXAMPLE)]
+    Split(split::Args),
+    /// Show what a file holds, tensor by tensor, and what it would cost in other formats
+    #[command(after_help = inspect::EXAMPLE)]
+    Inspect(inspect::Args),
+    /// Check a split file, and measure its distance from a checkpoint
+    #[command(after_help = verify::EXAMPLE)]
+    Verify(verify::Args),
+    /// Turn a split file back into a dense checkpoint, at any alpha
+    #[command(after_help = materialize::EXAMPLE)]
+    Materialize(materialize::Args),
+    /// Store what changed between two checkpoints
+    #[command(after_help = diff::EXAMPLE)]
+    Diff(diff::Args),
+    /// Apply a delta: the old checkpoint becomes the new one, bit for bit
+    #[command(after_help = patch::EXAMPLE)]
+    Patch(patch::Args),
+    /// Convert a matrix between .npz, .mtx, .npy and .safetensors
+    #[command(after_help = convert::EXAMPLE)]
+    Convert(convert::Args),
+    /// Time sparse products on this machine
+    #[command(after_help = bench::EXAMPLE)]
+    Bench(bench::Args),
+    /// Write a self-contained HTML page with plots about a split file
+    #[command(after_help = report::EXAMPLE)]
+    Report(report::Args),
+    /// Print a completion script for a shell
+    #[command(after_help = completions::EXAMPLE)]
+    Completions(completions::Args),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub(crate) fn run(self) -> Result {
+        match self.command.unwrap_or(Command::Demo(self.demo)) {
+            Command::Demo(args) => demo::run(&args),
+            Command::Split(args) => split::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
+            Command::Verify(args) => verify::run(&args),
+            Command::Materialize(args) => materialize::run(&args),
+            Command::Diff(args) => diff::run(&args),
+            Command::Patch(args) => patch::run(&args),
+            Command::Convert(args) => convert::run(&args),
+            Command::Bench(args) => bench::run(&args),
+            Command::Report(args) => report::run(&args),
+            Command::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("\n  residua "), "{}: {help}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `residua completions SHELL`.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::failure::Result;
+use crate::output;
+
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  residua completions bash > residua.bash";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The shell
+    shell: Shell,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    // The generator panics when its writer fails, so it gets one that cannot.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "residua", &mut script);
+    output::print(String::from_utf8_lossy(&script))
+}

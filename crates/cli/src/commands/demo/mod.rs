@@ -1,0 +1,173 @@
+//! `residua demo`: the whole way on bundled real weights.
+
+mod dense;
+mod speed;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use residua::backend::Backend;
+use residua::cpu::CpuBackend;
+use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
+use residua::memory::process;
+use residua::split::{SplitOptions, SplitReport, split, verify};
+use serde::Serialize;
+use speed::Speed;
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::commands::report;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
+use crate::report::curves::by_alpha;
+use crate::sizes::Sizes;
+use crate::summary::MatrixSummary;
+
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  residua demo --output residua-demo";
+
+/// Encoder layers 0 and 5 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
+const WEIGHTS: &[u8] = include_bytes!("../../../../../assets/minilm-layers.safetensors");
+const BATCHES: [usize; 2] = [1, 32];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder for the files and the report
+    #[arg(short, long, value_name = "FOLDER", default_value = "residua-demo")]
+    output: PathBuf,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Serialize)]
+struct Demo {
+    device: String,
+    split: SplitReport,
+    split_seconds: f64,
+    /// Relative error of all layers together: base alone, base and residual.
+    errors: [f64; 2],
+    /// The same layers in other formats.
+    sizes: Sizes,
+    /// All layers in turn, medians.
+    speed: Vec<Speed>,
+    report: PathBuf,
+    peak_memory_bytes: Option<u64>,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let bar = args.run.progress();
+    let folder = &args.output;
+    std::fs::create_dir_all(folder).map_err(FileError::io(folder, "create"))?;
+    let [weights, file, page] =
+        ["model.safetensors", "split.safetensors", "report.html"].map(|n| folder.join(n));
+    write(&weights, WEIGHTS)?;
+
+    let start = Instant::now();
+    let report = split(&weights, &file, &SplitOptions::default(), &budget, &bar)?;
+    let split_seconds = start.elapsed().as_secs_f64();
+    let found = verify(&file, Some(&weights), &budget, &bar)?;
+    if let Some(tensor) = found.tensors.iter().find(|tensor| tensor.problem.is_some()) {
+        let problem = tensor.problem.as_deref().unwrap_or_default();
+        return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
+    }
+    let measured = report::write(&file, (Some(&weights), None), &page, &budget, &bar)?;
+    let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
+
+    let cpu = CpuBackend::new(1)?.with_budget(budget.clone());
+    let speed =
+        speed::measure(&Container::open(&file)?, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
+    let demo = Demo {
+        device: cpu.device(),
+        split: report,
+        split_seconds,
+        errors: [0, 1].map(|alpha| errors.get(alpha).map_or(0.0, |point| point.1)),
+        sizes: measured.matrices.iter().map(|m: &MatrixSummary| m.sizes).sum(),
+        speed,
+        report: page,
+        peak_memory_bytes: process::peak_rss(),
+    };
+    drop(bar);
+    if args.run.json { print_json(&demo) } else { print(text(&demo, &file)) }
+}
+
+fn write(path: &Path, content: &[u8]) -> Result {
+    let mut out = AtomicFile::create(path)?;
+    out.write_all(content).map_err(FileError::io(path, "write"))?;
+    Ok(out.commit()?)
+}
+
+fn text(demo: &Demo, file: &Path) -> String {
+    let split = &demo.split;
+    let rate = split.parameters() as f64 / demo.split_seconds / 1e6;
+    let path = demo.report.canonicalize().unwrap_or_else(|_| demo.report.clone());
+    let head = facts(&[
+        ("weights", format!("two encoder layers of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
+        (
+            "split",
+            format!(
+                "{} matrices, {} weights: int4 base + {} residual, {:.2} s ({rate:.0} M weights/s)",
+                split.tensors.len(),
+                count(split.parameters()),
+                percent(ratio(split.nnz(), split.parameters())),
+                demo.split_seconds
+            ),
+        ),
+        ("file", format!("{}, {}", file.display(), bytes(split.output_bytes))),
+        (
+            "verify",
+            format!("✓ sound; error {} (base alone {})", percent(demo.errors[1]), percent(demo.errors[0])),
+        ),
+    ]);
+    let tail = facts(&[
+        ("report", path.display().to_string()),
+        (
+            "memory",
+            format!("peak {} of the process", demo.peak_memory_bytes.map_or_else(|| "?".into(), bytes)),
+        ),
+        ("next", format!("residua inspect {}; residua --help", file.display())),
+    ]);
+    format!("{head}\n{}\n\n{}\n\n{tail}", memory(demo), speeds(demo))
+}
+
+fn memory(demo: &Demo) -> comfy_table::Table {
+    let (split, sizes) = (&demo.split, &demo.sizes);
+    let (nnz, ours) = (split.nnz(), split.residual_bytes());
+    let mut table = table(["memory of the matrices", "size", "bytes per non-zero", "against ours"]);
+    let residual = [
+        ("residual as torch COO", sizes.torch_coo),
+        ("residual as torch CSR", sizes.torch_csr),
+        ("residual as cuSPARSE CSR", sizes.cusparse_csr),
+        ("residual, gap-encoded CSR", ours),
+    ];
+    table.add_row(["dense bf16".to_owned(), bytes(sizes.dense), String::new(), String::new()]);
+    table.add_row(["base int4".to_owned(), bytes(split.base_bytes()), String::new(), String::new()]);
+    for (name, size) in residual {
+        let (each, times) = (format!("{:.2}", ratio(size, nnz)), format!("{:.2}×", ratio(size, ours)));
+        table.add_row([name.to_owned(), bytes(size), each, times]);
+    }
+    table
+}
+
+fn speeds(demo: &Demo) -> comfy_table::Table {
+    let speed = format!("speed, {}", demo.device);
+    let mut table = table([&speed, "dense f32", "residual alone", "whole layer", "largest difference"]);
+    for speed in &demo.speed {
+        let against = |seconds: f64| format!("{:.3} ms ({:.1}×)", seconds * 1e3, speed.dense / seconds);
+        table.add_row([
+            match speed.batch {
+                1 => "all matrices × 1 vector".to_owned(),
+                n => format!("all matrices × {n} vectors"),
+            },
+            format!("{:.3} ms", speed.dense * 1e3),
+            against(speed.residual),
+            against(speed.layer),
+            format!("{:.0e}", speed.difference),
+        ]);
+    }
+    table
+}

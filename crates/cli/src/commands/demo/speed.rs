@@ -1,0 +1,134 @@
+//! Timing the layers: dense weights against the residual, and against base and residual together.
+
+use std::time::{Duration, Instant};
+
+use residua::backend::{Backend, Shaped};
+use residua::cpu::{CpuBackend, CpuVector};
+use residua::format::file::{Checkpoint, Container};
+use residua::memory::Budget;
+use serde::Serialize;
+
+use super::dense;
+use crate::commands::bench::median;
+use crate::dense_rows::read_rows;
+use crate::failure::Result;
+
+/// How long each batch size is repeated.
+const SPAN: Duration = Duration::from_millis(1200);
+
+/// Seconds for all layers in turn, medians.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Speed {
+    /// Columns of the dense operand.
+    pub(super) batch: usize,
+    /// Dense f32 weights.
+    pub(super) dense: f64,
+    /// The residual alone.
+    pub(super) residual: f64,
+    /// The whole layer from base and residual.
+    pub(super) layer: f64,
+    /// Largest difference of the sparse product from a dense product with the same residual, relative to the
+    /// largest result.
+    pub(super) difference: f64,
+}
+
+struct Layer<'a> {
+    shape: [usize; 2],
+    weights: Vec<f32>,
+    /// The residual, dense.
+    expanded: Vec<f32>,
+    base: <CpuBackend as Backend>::Base,
+    residual: <CpuBackend as Backend>::Matrix,
+    cpu: &'a CpuBackend,
+}
+
+/// One layer's input and result, for the dense product and for the backend's.
+struct Operands {
+    dense_x: Vec<f32>,
+    dense_y: Vec<f32>,
+    x: CpuVector,
+    y: CpuVector,
+}
+
+/// Loads every layer of `container` and times it; `weights` has the dense ones.
+pub(super) fn measure(
+    container: &Container,
+    weights: &Checkpoint,
+    cpu: &CpuBackend,
+    batches: &[usize],
+    budget: &Budget,
+) -> Result<Vec<Speed>> {
+    let mut layers = Vec::new();
+    let places: usize = container.matrices().iter().map(|(_, meta)| meta.shape[0] * meta.shape[1]).sum();
+    // Weights and residual, both f32.
+    let _held = budget.reserve(8 * places as u64, "dense layers")?;
+    for (name, meta) in container.matrices() {
+        let [rows, cols] = meta.shape;
+        let mut dense = Vec::new();
+        read_rows(weights, weights.expect_tensor(name)?, 0, rows, &mut dense)?;
+        let gap = container.read_gap(name, budget)?;
+        let mut expanded = vec![0.0; rows * cols];
+        for row in 0..rows {
+            for (column, value) in gap.row(row) {
+                expanded[row * cols + column as usize] = value;
+            }
+        }
+        let base = cpu.upload_base(&*container.read_base(name, budget)?)?;
+        layers.push(Layer {
+            shape: meta.shape,
+            weights: dense,
+            expanded,
+            base,
+            residual: cpu.upload(&gap)?,
+            cpu,
+        });
+    }
+    batches.iter().map(|&batch| speed(&layers, batch)).collect()
+}
+
+fn speed(layers: &[Layer<'_>], batch: usize) -> Result<Speed> {
+    let mut operands = Vec::new();
+    for layer in layers {
+        let [rows, cols] = layer.shape;
+        // A plain pattern between −1 and 1, of numbers that round.
+        let x: Vec<f32> = (0..cols * batch).map(|i| (i * 29 % 61) as f32 / 30.0 - 1.0).collect();
+        let (held, y) = (layer.cpu.upload_vector(&x, [cols, batch])?, layer.cpu.zeros([rows, batch])?);
+        operands.push(Operands { dense_x: x, dense_y: vec![0.0; rows * batch], x: held, y });
+    }
+    let mut difference = 0.0f64;
+    for (layer, Operands { dense_x, dense_y, x, y }) in layers.iter().zip(&mut operands) {
+        dense::multiply(&layer.expanded, layer.shape, dense_x, batch, dense_y);
+        layer.cpu.spmm(1.0, &layer.residual, x, 0.0, y)?;
+        difference = difference.max(distance(dense_y, &layer.cpu.download(y)?));
+    }
+    // The three take turns, so that a machine which slows down for a while slows all of them.
+    let mut seconds = [const { Vec::new() }; 3];
+    let start = Instant::now();
+    while start.elapsed() < SPAN || seconds[0].len() < 3 {
+        for (work, seconds) in WORK.iter().zip(&mut seconds) {
+            let one = Instant::now();
+            layers.iter().zip(&mut operands).try_for_each(|(layer, operands)| work(layer, operands))?;
+            seconds.push(one.elapsed().as_secs_f64());
+        }
+    }
+    let [dense, residual, layer] = seconds.map(|seconds| median(&seconds));
+    Ok(Speed { batch, dense, residual, layer, difference })
+}
+
+/// Dense product, residual alone, whole layer.
+const WORK: [fn(&Layer<'_>, &mut Operands) -> Result; 3] = [
+    |layer, operands| {
+        let batch = operands.y.shape()[1];
+        dense::multiply(&layer.weights, layer.shape, &operands.dense_x, batch, &mut operands.dense_y);
+        Ok(())
+    },
+    |layer, Operands { x, y, .. }| Ok(layer.cpu.spmm(1.0, &layer.residual, x, 0.0, y)?),
+    |layer, Operands { x, y, .. }| Ok(layer.cpu.forward(&layer.base, &layer.residual, 1.0, x, y)?),
+];
+
+/// Largest difference over the largest magnitude.
+fn distance(expected: &[f32], found: &[f32]) -> f64 {
+    let most = expected.iter().fold(0.0f32, |most, y| most.max(y.abs()));
+    let difference = expected.iter().zip(found).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+    if most > 0.0 { f64::from(difference) / f64::from(most) } else { f64::from(difference) }
+}

@@ -1,0 +1,168 @@
+//! `residua inspect FILE`.
+
+use std::path::{Path, PathBuf};
+
+use comfy_table::CellAlignment;
+use residua::format::file::{Checkpoint, Container, TensorInfo};
+use serde::Serialize;
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::failure::Result;
+use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
+use crate::sizes::Sizes;
+use crate::summary::MatrixSummary;
+
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  residua inspect split.safetensors
+
+Bytes per non-zero count everything but the file's header. \"vs COO\" and \"vs CSR\" say how many times larger
+the residual would be in torch, with 16-bit values: COO takes 18 bytes per non-zero, CSR 10 and 8 per row.
+The bars count rows by their number of non-zeros, on a logarithmic scale; --json has the numbers.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A file written by split, diff or convert, or any dense .safetensors checkpoint
+    file: PathBuf,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Serialize)]
+struct Inspection {
+    file: PathBuf,
+    /// split, matrix, delta, or dense.
+    kind: &'static str,
+    file_bytes: u64,
+    nnz: u64,
+    residual_bytes: u64,
+    base_bytes: u64,
+    bytes_per_nnz: f64,
+    /// Sums over all matrices.
+    sizes: Sizes,
+    matrices: Vec<MatrixSummary>,
+    dense: Vec<Dense>,
+}
+
+#[derive(Serialize)]
+struct Dense {
+    name: String,
+    shape: Vec<usize>,
+    dtype: String,
+    bytes: u64,
+}
+
+impl From<&TensorInfo> for Dense {
+    fn from(tensor: &TensorInfo) -> Self {
+        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+        Self { name, shape, dtype: tensor.dtype.to_string(), bytes: tensor.bytes }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let file = Checkpoint::open(&args.file)?;
+    let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
+    let (kind, matrices, dense) = if Container::is_container(&file) {
+        let container = Container::from_file(file)?;
+        let mut matrices = Vec::new();
+        for (name, meta) in container.matrices() {
+            matrices.push(MatrixSummary::read(&container, name, meta, &budget)?.0);
+        }
+        (container.kind().name(), matrices, container.dense().iter().map(Dense::from).collect())
+    } else {
+        ("dense", Vec::new(), file.tensors().iter().map(Dense::from).collect())
+    };
+    let sum = |of: fn(&MatrixSummary) -> u64| matrices.iter().map(of).sum();
+    let (nnz, residual_bytes, base_bytes) =
+        (sum(|m| m.nnz), sum(|m| m.residual_bytes), sum(|m| m.base_bytes));
+    let inspection = Inspection {
+        file: args.file.clone(),
+        kind,
+        file_bytes,
+        nnz,
+        residual_bytes,
+        base_bytes,
+        bytes_per_nnz: ratio(residual_bytes, nnz),
+        sizes: matrices.iter().map(|m| m.sizes).sum(),
+        matrices,
+        dense,
+    };
+    if args.run.json { print_json(&inspection) } else { print(text(&inspection, &args.file)) }
+}
+
+fn text(all: &Inspection, file: &Path) -> String {
+    let mut text = format!("{}: {}, {}\n\n", file.display(), all.kind, bytes(all.file_bytes));
+    if !all.matrices.is_empty() {
+        text += &format!("{}\n\n{}", matrices(all), facts(&totals(all)));
+    }
+    if all.kind == "dense" {
+        let mut table = table(["tensor", "shape", "dtype", "size"]);
+        for tensor in &all.dense {
+            let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+            let (dtype, size) = (tensor.dtype.clone(), bytes(tensor.bytes));
+            table.add_row([tensor.name.clone(), shape.join("×"), dtype, size]);
+        }
+        text += &table.to_string();
+    } else if !all.dense.is_empty() {
+        let sum = all.dense.iter().map(|tensor| tensor.bytes).sum();
+        text += &format!("\n{} more tensors passed through dense, {}", all.dense.len(), bytes(sum));
+    }
+    text
+}
+
+fn matrices(all: &Inspection) -> comfy_table::Table {
+    let header = [
+        "tensor",
+        "shape",
+        "values",
+        "density",
+        "B/nnz",
+        "size",
+        "vs dense",
+        "vs COO",
+        "vs CSR",
+        "row nnz",
+        "rows by nnz",
+    ];
+    let mut table = table(header);
+    if let Some(bars) = table.column_mut(header.len() - 1) {
+        bars.set_cell_alignment(CellAlignment::Left);
+    }
+    for matrix in &all.matrices {
+        let times = |other: u64| format!("{:.1}×", ratio(other, matrix.residual_bytes));
+        let lengths = &matrix.row_lengths;
+        table.add_row([
+            matrix.name.clone(),
+            matrix.shape_text(),
+            matrix.value_name().to_owned(),
+            percent(matrix.density),
+            format!("{:.2}", matrix.bytes_per_nnz),
+            bytes(matrix.residual_bytes),
+            percent(ratio(matrix.residual_bytes, matrix.sizes.dense)),
+            times(matrix.sizes.torch_coo),
+            times(matrix.sizes.torch_csr),
+            format!("{}–{}", lengths.min, lengths.max),
+            lengths.bars(),
+        ]);
+    }
+    table
+}
+
+fn totals(all: &Inspection) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("residual", format!("{} non-zeros, {}", count(all.nnz), bytes(all.residual_bytes))),
+        ("per non-zero", format!("{:.3} bytes", all.bytes_per_nnz)),
+        ("torch COO", bytes(all.sizes.torch_coo)),
+        ("torch CSR", bytes(all.sizes.torch_csr)),
+        ("cuSPARSE CSR", bytes(all.sizes.cusparse_csr)),
+        ("dense", bytes(all.sizes.dense)),
+    ];
+    if all.base_bytes > 0 {
+        rows.insert(1, ("base", bytes(all.base_bytes)));
+    }
+    rows
+}

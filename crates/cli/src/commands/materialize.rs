@@ -1,0 +1,52 @@
+//! `residua materialize FILE --alpha A -o DENSE`.
+
+use std::path::PathBuf;
+
+use residua::split::materialize;
+
+use crate::args::{BudgetArgs, RunArgs, finite};
+use crate::failure::Result;
+use crate::output::{bytes, print, print_json};
+
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  residua materialize split.safetensors --alpha 1 -o dense.safetensors
+
+alpha 1 is the whole model, alpha 0 the base alone, bit for bit.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A file written by split
+    file: PathBuf,
+    /// The residual's scale
+    #[arg(long, value_name = "A", default_value = "1", value_parser = finite, allow_negative_numbers = true)]
+    alpha: f32,
+    /// Where to write the dense checkpoint; replaced only when the run succeeded
+    #[arg(short, long, value_name = "DENSE")]
+    output: PathBuf,
+    /// The base, where the file was split against a checkpoint [default: the path noted in the file]
+    #[arg(long, value_name = "CHECKPOINT")]
+    base: Option<PathBuf>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let (base, bar) = (args.base.as_deref(), args.run.progress());
+    let report = materialize(&args.file, base, args.alpha, &args.output, &budget, &bar)?;
+    if args.run.json {
+        return print_json(&report);
+    }
+    print(format!(
+        "{} tensors rebuilt at alpha {}, {} passed through; wrote {} to {}",
+        report.tensors.len(),
+        report.alpha,
+        report.passed.len(),
+        bytes(report.output_bytes),
+        args.output.display()
+    ))
+}

@@ -1,0 +1,13 @@
+//! One file per command: its arguments, an example for `--help`, and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod convert;
+pub(crate) mod demo;
+pub(crate) mod diff;
+pub(crate) mod inspect;
+pub(crate) mod materialize;
+pub(crate) mod patch;
+pub(crate) mod report;
+pub(crate) mod split;
+pub(crate) mod verify;

@@ -1,0 +1,56 @@
+//! `residua patch OLD DELTA -o NEW`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use residua::split::diff::{PatchReport, patch};
+use serde::Serialize;
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::failure::Result;
+use crate::output::{bytes, print, print_json};
+
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  residua patch old.safetensors delta.safetensors -o patched.safetensors
+
+The result is the new checkpoint bit for bit; a delta made for another base is refused.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The checkpoint that the delta was made from
+    old: PathBuf,
+    /// A file written by diff
+    delta: PathBuf,
+    /// Where to write the new checkpoint; replaced only when the run succeeded
+    #[arg(short, long, value_name = "NEW")]
+    output: PathBuf,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    report: &'a PatchReport,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let start = Instant::now();
+    let report = patch(&args.old, &args.delta, &args.output, &budget, &args.run.progress())?;
+    let seconds = start.elapsed().as_secs_f64();
+    if args.run.json {
+        return print_json(&Done { report: &report, seconds });
+    }
+    print(format!(
+        "{} tensors restored and checked; wrote {} to {} in {seconds:.1} s",
+        report.tensors.len(),
+        bytes(report.output_bytes),
+        args.output.display()
+    ))
+}

@@ -1,0 +1,155 @@
+//! `residua split IN -o OUT`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use residua::format::ValueType;
+use residua::memory::process;
+use residua::split::{BaseSpec, Importance, Selection, SplitOptions, SplitReport, split};
+use serde::Serialize;
+
+use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
+use crate::failure::{Failure, Result};
+use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
+
+pub(crate) const EXAMPLE: &str = "\
+Example:
+  residua split model.safetensors -o split.safetensors --density 0.05 --memory-budget 512MiB";
+
+/// How the residual's entries are chosen.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ImportanceArg {
+    /// residual² times the mean square of the weight's column
+    Column,
+    /// residual²
+    Uniform,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A .safetensors file, an index of shards (model.safetensors.index.json) or a folder with either
+    input: PathBuf,
+    /// Where to write base and residual; replaced only when the run succeeded
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Share of every tensor's weights that enter the residual [default: 0.05]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "threshold")]
+    density: Option<f64>,
+    /// Instead of a density: every weight whose score is at least T
+    #[arg(long, value_name = "T", value_parser = finite)]
+    threshold: Option<f32>,
+    /// int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint
+    #[arg(long, value_name = "BASE", default_value = "int4")]
+    base: String,
+    /// How the residual's values are stored: f32, f16, bf16 or i8
+    #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = value_type)]
+    values: ValueType,
+    /// Mean squares of every layer's inputs: a .safetensors file with a vector per tensor, under its name
+    #[arg(long, value_name = "FILE", conflicts_with = "importance")]
+    calibration: Option<PathBuf>,
+    /// Which weights matter most where there is no calibration
+    #[arg(long, value_enum, default_value = "column")]
+    importance: ImportanceArg,
+    /// Names of tensors to pass through untouched, with * and ?; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Split only tensors with such names; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl Args {
+    fn options(&self) -> SplitOptions {
+        let Ok(base) = self.base.parse::<BaseSpec>();
+        SplitOptions {
+            base,
+            importance: match (&self.calibration, self.importance) {
+                (Some(file), _) => Importance::Calibration(file.clone()),
+                (None, ImportanceArg::Column) => Importance::ColumnMeanSquare,
+                (None, ImportanceArg::Uniform) => Importance::Uniform,
+            },
+            selection: match self.threshold {
+                Some(threshold) => Selection::Threshold(threshold),
+                None => Selection::Density(self.density.unwrap_or(0.05)),
+            },
+            values: self.values,
+            exclude: self.exclude.clone(),
+            include: self.include.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    report: &'a SplitReport,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    memory_budget_bytes: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    let options = args.options();
+    if let BaseSpec::Checkpoint(path) = &options.base
+        && !path.exists()
+    {
+        return Err(Failure::usage(format!(
+            "--base {}: no such file, and no base kind (int4, int4-g32, int4-g64, int4-g128, int8)",
+            path.display()
+        )));
+    }
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let start = Instant::now();
+    let report = split(&args.input, &args.output, &options, &budget, &args.run.progress())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let peak = process::peak_rss();
+    if args.run.json {
+        let memory_budget_bytes = budget.limit();
+        return print_json(&Done { report: &report, seconds, peak_memory_bytes: peak, memory_budget_bytes });
+    }
+    let mut rows = vec![
+        ("split", what(&report)),
+        ("residual", residual(&report)),
+        ("base", format!("{}, {}", args.base, bytes(report.base_bytes()))),
+        ("error", errors(&report)),
+        ("file", format!("{} → {}", bytes(report.input_bytes), bytes(report.output_bytes))),
+    ];
+    let rate = report.parameters() as f64 / seconds / 1e6;
+    rows.push(("took", format!("{seconds:.1} s, {rate:.1} M parameters/s")));
+    if let Some(peak) = peak {
+        rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(budget.limit()))));
+    }
+    rows.push(("wrote", args.output.display().to_string()));
+    print(facts(&rows))
+}
+
+fn what(report: &SplitReport) -> String {
+    let passed = report.passed.len();
+    let tensors = report.tensors.len();
+    format!("{tensors} tensors, {} parameters; {passed} passed through", count(report.parameters()))
+}
+
+fn residual(report: &SplitReport) -> String {
+    format!(
+        "{} non-zeros ({}), {}, {:.2} bytes per non-zero",
+        count(report.nnz()),
+        percent(ratio(report.nnz(), report.parameters())),
+        bytes(report.residual_bytes()),
+        ratio(report.residual_bytes(), report.nnz())
+    )
+}
+
+/// The worst tensor counts: a mean would hide it.
+pub(crate) fn errors(report: &SplitReport) -> String {
+    let worst = report.tensors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+    worst.map_or_else(
+        || "nothing was split".into(),
+        |t| format!("at most {} (base alone {}), in {}", percent(t.error), percent(t.base_error), t.name),
+    )
+}

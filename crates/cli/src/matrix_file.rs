@@ -1,0 +1,111 @@
+//! One matrix out of any file that can hold one.
+
+use std::path::Path;
+
+use residua::format::Csr;
+use residua::format::convert::gap_to_csr;
+use residua::format::file::{
+    AnyMatrix, Checkpoint, Container, FileError, Held, TensorInfo, read_mtx, read_npy, read_npz,
+};
+use residua::memory::{Budget, Reservation};
+
+use crate::failure::{Failure, Result};
+
+/// The formats, told by suffix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Npz,
+    Mtx,
+    Npy,
+    Safetensors,
+}
+
+impl Format {
+    /// Of a path.
+    ///
+    /// # Errors
+    /// When the suffix is none of the known ones.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        match path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase()).as_deref() {
+            Some("npz") => Ok(Self::Npz),
+            Some("mtx") => Ok(Self::Mtx),
+            Some("npy") => Ok(Self::Npy),
+            Some("safetensors") => Ok(Self::Safetensors),
+            _ => Err(Failure::usage(format!(
+                "{}: known suffixes are .npz, .mtx, .npy and .safetensors",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// A matrix, its name in the file if it has one there, and the memory that it holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) name: Option<String>,
+    pub(crate) matrix: AnyMatrix<f64>,
+    pub(crate) held: Reservation,
+}
+
+/// Reads a matrix; `tensor` says which one where a file holds several.
+pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result<Loaded> {
+    let format = Format::of(path)?;
+    if format != Format::Safetensors && tensor.is_some() {
+        return Err(Failure::usage("--tensor is for .safetensors files; others hold one matrix"));
+    }
+    let (name, (matrix, held)) = match format {
+        Format::Npz => (None, read_npz(path, budget)?.into_parts()),
+        Format::Mtx => (None, read_mtx(path, budget)?.into_parts()),
+        Format::Npy => {
+            let (dense, held) = read_npy(path, budget)?.into_parts();
+            (None, (AnyMatrix::Dense(dense), held))
+        }
+        Format::Safetensors => {
+            let file = Checkpoint::open(path)?;
+            let (name, matrix) = if Container::is_container(&file) {
+                sparse(Container::from_file(file)?, tensor, budget)?
+            } else {
+                dense(&file, tensor, budget)?
+            };
+            (Some(name), matrix)
+        }
+    };
+    Ok(Loaded { name, matrix, held })
+}
+
+type Parts = (String, (AnyMatrix<f64>, Reservation));
+
+/// Out of a container: the sparse part alone.
+fn sparse(container: Container, tensor: Option<&str>, budget: &Budget) -> Result<Parts> {
+    let names = container.matrices().iter().map(|(name, _)| name.as_str());
+    let name = choose(container.path(), names, tensor)?;
+    let gap = container.read_gap(&name, budget)?;
+    let bytes = gap.nnz() as u64 * (4 + 8) + 4 * (gap.rows() as u64 + 1);
+    let held = budget.reserve(bytes, &format!("matrix {name}"))?;
+    let csr: Csr<f64> = gap_to_csr(&gap)?;
+    Ok((name, (AnyMatrix::Csr(csr), held)))
+}
+
+fn dense(file: &Checkpoint, tensor: Option<&str>, budget: &Budget) -> Result<Parts> {
+    let matrices = file.tensors().iter().filter(|tensor: &&TensorInfo| tensor.shape.len() == 2);
+    let name = choose(file.path(), matrices.map(|tensor| tensor.name.as_str()), tensor)?;
+    let dense: Held<_> = file.read_dense(&name, budget)?;
+    let (dense, held) = dense.into_parts();
+    Ok((name, (AnyMatrix::Dense(dense), held)))
+}
+
+fn choose<'a>(path: &Path, mut names: impl Iterator<Item = &'a str>, wanted: Option<&str>) -> Result<String> {
+    if let Some(wanted) = wanted {
+        // Reading it says what is wrong with a name that is not there.
+        return Ok(wanted.to_owned());
+    }
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(name.to_owned()),
+        (None, _) => Err(FileError::malformed(path, "holds no matrix").into()),
+        (Some(first), Some(second)) => Err(Failure::usage(format!(
+            "{} holds {} matrices: name one with --tensor, such as {first} or {second}",
+            path.display(),
+            names.count() + 2
+        ))),
+    }
+}

@@ -1,0 +1,86 @@
+//! What goes to stdout: text and tables for people, JSON for machines.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use residua::memory::ByteSize;
+use serde::Serialize;
+
+use crate::failure::{Failure, Kind, Result};
+
+/// Writes a text and a line break.
+///
+/// # Errors
+/// When stdout is closed; a reader that has gone (`residua … | head`) is no failure to report.
+pub(crate) fn print(text: impl AsRef<str>) -> Result {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.as_ref().trim_end()).and_then(|()| out.flush()).map_err(|error| {
+        let kind = if error.kind() == io::ErrorKind::BrokenPipe { Kind::BrokenPipe } else { Kind::Io };
+        Failure::new(kind, format!("stdout: {error}"))
+    })
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Other, error))?;
+    print(text)
+}
+
+/// A table whose first column is text and whose others are numbers.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    let style = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    for index in 1..N {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Names and what they stand for, aligned, one per line.
+pub(crate) fn facts(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+/// A byte count for people.
+pub(crate) fn bytes(count: u64) -> String {
+    ByteSize(count).to_string()
+}
+
+/// A share as a percentage.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+/// A count with thin groups of three digits.
+pub(crate) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `numerator / denominator`, 0 where there is nothing to divide by.
+pub(crate) fn ratio(numerator: u64, denominator: u64) -> f64 {
+    if denominator == 0 { 0.0 } else { numerator as f64 / denominator as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped() {
+        let texts = [0, 999, 1000, 1_234_567].map(count);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! How the reconstruction error depends on density and on alpha, from sums that one pass over a file yields.
+//!
+//! With `d = w − base` and the residual's entries `r` (0 where there is none), the squared error at a scale
+//! alpha is `Σ(d − alpha·r)² = Σd² − 2·alpha·Σd·r + alpha²·Σr²`: three sums give the whole curve. Keeping only
+//! the largest `|r|` turns `d²` into `(d − r)²` at those places; that gain is summed per bucket of `|r|`, so
+//! that nothing has to be sorted and memory does not depend on the matrix.
+
+/// Buckets of `|r|`: the exponent and three bits of the mantissa of an f32.
+const SHIFT: u32 = 20;
+const BUCKETS: usize = 1 << (31 - SHIFT);
+
+/// The sums of one matrix.
+#[derive(Debug, Clone)]
+pub(crate) struct Sums {
+    /// Σw².
+    target: f64,
+    /// Σd².
+    base: f64,
+    /// Σd·r.
+    cross: f64,
+    /// Σr².
+    square: f64,
+    /// Entries and the gain of keeping them, by `|r|`.
+    buckets: Vec<(u64, f64)>,
+    nnz: u64,
+    elements: u64,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        let buckets = vec![(0, 0.0); BUCKETS];
+        Self { target: 0.0, base: 0.0, cross: 0.0, square: 0.0, buckets, nnz: 0, elements: 0 }
+    }
+}
+
+impl Sums {
+    /// Adds a row: its base, its residual, and the weights that they stand for (`None`: what base and
+    /// residual make together).
+    pub(crate) fn add_row(
+        &mut self,
+        base: &[f32],
+        residual: impl Iterator<Item = (u32, f32)>,
+        weights: Option<&[f32]>,
+    ) {
+        self.elements += base.len() as u64;
+        let weights = weights.unwrap_or(base);
+        let exact = std::ptr::eq(weights, base);
+        for (&base, &weight) in base.iter().zip(weights) {
+            let (base, weight) = (f64::from(base), f64::from(weight));
+            self.target += weight * weight;
+            self.base += (weight - base) * (weight - base);
+        }
+        for (column, r) in residual {
+            let (b, r64) = (f64::from(base[column as usize]), f64::from(r));
+            let d = if exact { r64 } else { f64::from(weights[column as usize]) - b };
+            if exact {
+                // So far this place was counted as if the weight were the base.
+                self.target += (b + d) * (b + d) - b * b;
+                self.base += d * d;
+            }
+            self.cross += d * r64;
+            self.square += r64 * r64;
+            self.nnz += 1;
+            let bucket = &mut self.buckets[(r.abs().to_bits() >> SHIFT) as usize];
+            bucket.0 += 1;
+            bucket.1 += d * d - (d - r64) * (d - r64);
+        }
+    }
+
+    fn squared_error_at(&self, alpha: f64) -> f64 {
+        (self.base - 2.0 * alpha * self.cross + alpha * alpha * self.square).max(0.0)
+    }
+
+    /// Squared errors when `count` entries, the largest first, are kept, for rising counts. Inside a bucket
+    /// the gain is spread evenly.
+    fn squared_errors_keeping(&self, counts: &[f64]) -> Vec<f64> {
+        let mut buckets = self.buckets.iter().rev().filter(|bucket| bucket.0 > 0);
+        let (mut passed, mut error) = (0.0, self.base);
+        let mut bucket = buckets.next();
+        let at = |&count: &f64| {
+            while let Some(&(entries, gain)) = bucket
+                && passed + entries as f64 <= count
+            {
+                passed += entries as f64;
+                error -= gain;
+                bucket = buckets.next();
+            }
+            let rest = bucket.map_or(0.0, |&(entries, gain)| gain * (count - passed) / entries as f64);
+            (error - rest).max(0.0)
+        };
+        counts.iter().map(at).collect()
+    }
+}
+
+/// Relative error of all matrices together, `√(Σ squared errors / Σw²)`, at each alpha.
+pub(crate) fn by_alpha(matrices: &[Sums], alphas: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {
+    let target: f64 = matrices.iter().map(|sums| sums.target).sum();
+    let error = |alpha| matrices.iter().map(|sums| sums.squared_error_at(alpha)).sum();
+    alphas.map(|alpha| (alpha, relative(error(alpha), target))).collect()
+}
+
+/// Relative error of all matrices together when the same share of every matrix's entries is kept, the largest
+/// first: `(density, error)` from 0 to the file's density in `steps` steps.
+pub(crate) fn by_density(matrices: &[Sums], steps: usize) -> Vec<(f64, f64)> {
+    let target: f64 = matrices.iter().map(|sums| sums.target).sum();
+    let (nnz, elements) = matrices.iter().fold((0, 0), |(n, e), sums| (n + sums.nnz, e + sums.elements));
+    let shares: Vec<f64> = (0..=steps).map(|step| step as f64 / steps.max(1) as f64).collect();
+    let mut errors = vec![0.0; shares.len()];
+    for sums in matrices {
+        let counts: Vec<f64> = shares.iter().map(|share| share * sums.nnz as f64).collect();
+        for (sum, error) in errors.iter_mut().zip(sums.squared_errors_keeping(&counts)) {
+            *sum += error;
+        }
+    }
+    let density = nnz as f64 / (elements as f64).max(1.0);
+    shares.iter().zip(errors).map(|(share, error)| (share * density, relative(error, target))).collect()
+}
+
+fn relative(squared: f64, target: f64) -> f64 {
+    if target > 0.0 { (squared / target).sqrt() } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: [f32; 6] = [1.0, -2.0, 0.5, 0.0, 3.0, -1.0];
+    const WEIGHTS: [f32; 6] = [1.5, -2.0, 0.25, 4.0, 3.25, -1.0];
+    const RESIDUAL: [(u32, f32); 3] = [(0, 0.5), (3, 3.75), (4, 0.25)];
+
+    /// The error from its definition, keeping the entries for which `keep` holds.
+    fn direct(weights: &[f32], alpha: f32, keep: impl Fn(u32) -> bool) -> f64 {
+        let mut rebuilt = BASE;
+        for (column, value) in RESIDUAL {
+            if keep(column) {
+                rebuilt[column as usize] += alpha * value;
+            }
+        }
+        let error: f32 = rebuilt.iter().zip(weights).map(|(r, w)| (w - r) * (w - r)).sum();
+        f64::from(error / weights.iter().map(|w| w * w).sum::<f32>()).sqrt()
+    }
+
+    fn check(weights: Option<&[f32]>, target: &[f32]) {
+        let mut sums = Sums::default();
+        sums.add_row(&BASE, RESIDUAL.into_iter(), weights);
+        let sums = [sums];
+        for (alpha, error) in by_alpha(&sums, [0.0, 0.5, 1.0, 1.5].into_iter()) {
+            let expected = direct(target, alpha as f32, |_| true);
+            assert!((error - expected).abs() < 1e-6, "alpha {alpha}: {error}, {expected}");
+        }
+        let kept: [&[u32]; 4] = [&[], &[3], &[0, 3], &[0, 3, 4]];
+        for ((density, error), kept) in by_density(&sums, 3).into_iter().zip(kept) {
+            let expected = direct(target, 1.0, |column| kept.contains(&column));
+            assert!((error - expected).abs() < 1e-6, "density {density}: {error}, {expected}");
+            assert!((density - kept.len() as f64 / 6.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn curves_are_what_their_definition_says() {
+        check(Some(&WEIGHTS), &WEIGHTS);
+        let mut rebuilt = BASE;
+        RESIDUAL.iter().for_each(|&(column, value)| rebuilt[column as usize] += value);
+        check(None, &rebuilt);
+    }
+}

@@ -1,0 +1,148 @@
+//! One pass over a container: sizes, row lengths, and the sums behind the error curves.
+
+use std::ops::Range;
+use std::path::Path;
+
+use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
+use residua::format::{QuantizedBase, dequantize_row};
+use residua::memory::{Budget, ChunkPolicy};
+use residua::split::Progress;
+
+use super::curves::Sums;
+use crate::dense_rows::{read_rows, row_bytes};
+use crate::summary::MatrixSummary;
+
+/// Rows by their density, in steps of a thousandth.
+const DENSITY_STEPS: usize = 1000;
+/// Rows that are read at a time, at most.
+const BLOCK: usize = 256;
+
+/// What the page shows.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) matrices: Vec<MatrixSummary>,
+    /// Rows whose density is `i` thousandths, of all matrices.
+    pub(crate) rows_by_density: Vec<u64>,
+    /// Sums per matrix; empty where the base is not at hand.
+    pub(crate) sums: Vec<Sums>,
+    /// Bytes of all files of the container.
+    pub(crate) file_bytes: u64,
+    /// Bytes of tensors that passed through.
+    pub(crate) dense_bytes: u64,
+}
+
+/// Where weights and bases come from.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// The checkpoint that the file was made from, for the true error.
+    pub(crate) against: Option<Checkpoint>,
+    /// The base, where the file does not hold it.
+    pub(crate) base: Option<Checkpoint>,
+}
+
+/// Reads everything.
+pub(crate) fn measure(
+    container: &Container,
+    sources: &Sources,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<Measured, FileError> {
+    let elements = |meta: &MatrixMeta| meta.shape[0] as u64 * meta.shape[1] as u64;
+    progress.begin("measuring", container.matrices().iter().map(|(_, meta)| elements(meta)).sum());
+    let mut rows_by_density = vec![0; DENSITY_STEPS + 1];
+    let (mut matrices, mut sums) = (Vec::new(), Vec::new());
+    for (name, meta) in container.matrices() {
+        progress.tensor(name);
+        let (summary, lengths) = MatrixSummary::read(container, name, meta, budget)?;
+        for length in lengths {
+            let density = f64::from(length) / (meta.shape[1] as f64).max(1.0);
+            rows_by_density[(density * DENSITY_STEPS as f64) as usize] += 1;
+        }
+        matrices.push(summary);
+        if meta.base.is_some() || sources.base.is_some() {
+            sums.push(sum_up(container, sources, name, meta, budget, progress)?);
+        }
+    }
+    progress.end();
+    let files = container.file().files().filter_map(|path| std::fs::metadata(path).ok());
+    let file_bytes = files.map(|metadata| metadata.len()).sum();
+    let dense_bytes = container.dense().iter().map(|tensor| tensor.bytes).sum();
+    Ok(Measured { matrices, rows_by_density, sums, file_bytes, dense_bytes })
+}
+
+fn sum_up(
+    container: &Container,
+    sources: &Sources,
+    name: &str,
+    meta: &MatrixMeta,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<Sums, FileError> {
+    let [rows, cols] = meta.shape;
+    let tensor = |file: &Option<Checkpoint>| file.as_ref().map(|file| find(file, name, meta)).transpose();
+    let (against, base) = (tensor(&sources.against)?, tensor(&sources.base)?);
+    let dense_bytes = against.iter().chain(&base).map(row_bytes).sum::<u64>() + 4 * cols as u64;
+    let block = ChunkPolicy::Computed.chunk(budget, dense_bytes, BLOCK);
+    let held = budget.reserve(dense_bytes * block as u64, &format!("rows of {name}"));
+    let held = held.map_err(FileError::budget(container.path()))?;
+    let mut sums = Sums::default();
+    let (mut base_rows, mut weights) = (Vec::new(), Vec::new());
+    for start in (0..rows).step_by(block) {
+        let range = start..rows.min(start + block);
+        match (&sources.base, &base) {
+            (Some(file), Some(tensor)) => read_rows(file, tensor, start, range.len(), &mut base_rows)?,
+            _ => dequantize(&*container.read_base_rows(name, range.clone(), budget)?, &mut base_rows),
+        }
+        if let (Some(file), Some(tensor)) = (&sources.against, &against) {
+            read_rows(file, tensor, start, range.len(), &mut weights)?;
+        }
+        add_rows(container, name, range, cols, (&base_rows, &weights), budget, &mut sums)?;
+        progress.advance(block.min(rows - start) as u64 * cols as u64);
+    }
+    drop(held);
+    Ok(sums)
+}
+
+/// Adds a block; `weights` is empty where there is no checkpoint to compare with.
+fn add_rows(
+    container: &Container,
+    name: &str,
+    rows: Range<usize>,
+    cols: usize,
+    (base, weights): (&[f32], &[f32]),
+    budget: &Budget,
+    sums: &mut Sums,
+) -> Result<(), FileError> {
+    let residual = container.read_gap_rows(name, rows, budget)?;
+    for row in 0..residual.rows() {
+        let range = row * cols..(row + 1) * cols;
+        sums.add_row(&base[range.clone()], residual.row(row), weights.get(range));
+    }
+    Ok(())
+}
+
+fn dequantize(base: &QuantizedBase, out: &mut Vec<f32>) {
+    let (cols, kind) = (base.cols(), base.kind());
+    let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
+    out.resize(base.rows() * cols, 0.0);
+    for row in 0..base.rows() {
+        let codes = &base.codes()[row * row_bytes..(row + 1) * row_bytes];
+        let scales = &base.scales()[row * groups..(row + 1) * groups];
+        dequantize_row(kind, codes, scales, &mut out[row * cols..(row + 1) * cols]);
+    }
+}
+
+/// The tensor of this name, with the same number of rows and columns.
+fn find(file: &Checkpoint, name: &str, meta: &MatrixMeta) -> Result<TensorInfo, FileError> {
+    let tensor = file.expect_tensor(name)?;
+    if tensor.shape != meta.shape {
+        let problem = format!("shape {:?}, but the split file has {:?}", tensor.shape, meta.shape);
+        return Err(FileError::tensor(file.file_of(tensor), name, problem));
+    }
+    Ok(tensor.clone())
+}
+
+/// Opens a checkpoint that a command names.
+pub(crate) fn open(path: Option<&Path>) -> Result<Option<Checkpoint>, FileError> {
+    path.map(Checkpoint::open).transpose()
+}
