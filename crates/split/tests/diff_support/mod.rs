@@ -1,5 +1,5 @@
 //! Checkpoints for the tests of diff and patch, written by hand so that the code under test has no part in it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
