@@ -1,5 +1,8 @@
 //! What a patch refuses: wrong bases and damaged deltas. Nothing is written then.
 
+// Helpers outside of test functions too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod diff_support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,8 @@
 //! `patch(old, diff(old, new))` is `new`, byte by byte.
 
+// Helpers outside of test functions too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod diff_support;
 
 use diff_support::{DTYPES, Tensor, file, listing, write, write_shards};
