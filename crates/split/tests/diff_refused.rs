@@ -161,7 +161,7 @@ fn a_budget_below_one_row_says_what_would_do() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name| dir.path().join(name);
     let tensor = Tensor::random("w", Dtype::F64, &[70_000], 1);
-    let (old, new) = (write(&at("old"), &[tensor.clone()], ""), write(&at("new"), &[tensor], ""));
+    let (old, new) = (write(&at("old"), std::slice::from_ref(&tensor), ""), write(&at("new"), &[tensor], ""));
     let run = |bytes| diff(&old, &new, &at("delta"), DeltaOp::Xor, &Budget::new(bytes), &NoProgress);
     let error = run(1 << 20).unwrap_err();
     let SplitError::Budget(budget) = &error else { panic!("{error}") };

@@ -5,6 +5,8 @@
 
 mod diff_support;
 
+use std::slice::from_ref;
+
 use diff_support::{DTYPES, Tensor, file, listing, write, write_shards};
 use proptest::prelude::*;
 use residua_format::file::{Checkpoint, Dtype};
@@ -149,7 +151,7 @@ fn every_dtype_op_and_density_over_several_rows() {
             let old = Tensor::random("w", dtype, shape, i as u64);
             let (new, changed) = old.changed(share, 99);
             let sizes = DeltaOp::ALL.map(|op| {
-                let (report, delta) = round_trip(&[old.clone()], &[new.clone()], op, u64::MAX);
+                let (report, delta) = round_trip(from_ref(&old), from_ref(&new), op, u64::MAX);
                 assert_eq!(report.changed(), changed);
                 delta.len()
             });
