@@ -110,6 +110,43 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Whatever bytes of the planes change: an error, or a matrix whose rows are those read singly.
+    #[test]
+    fn changed_bytes_never_come_out_invalid(
+        rows in rows(700),
+        value_type in prop::sample::select(&ValueType::ALL[..]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.safetensors");
+        write(&path, &gap(&rows, 700, value_type), &base(rows.len(), 700, BaseKind::Int4G32)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let data = &mut bytes[start..];
+        for (at, value) in changes {
+            let at = at.index(data.len());
+            data[at] = value;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let container = Container::open(&path).unwrap();
+        let budget = Budget::unlimited();
+        let _ = container.read_base("layer.w", &budget);
+        if let Ok(gap) = container.read_gap("layer.w", &budget) {
+            for row in 0..rows.len() {
+                let single = container.read_gap_rows("layer.w", row..row + 1, &budget).unwrap();
+                let bits = |(column, value): (u32, f32)| (column, value.to_bits());
+                prop_assert!(single.row(0).map(bits).eq(gap.row(row).map(bits)));
+                prop_assert!(gap.row(row).all(|(column, _)| column < 700));
+            }
+        }
+        for row in 0..rows.len() {
+            let _ = container.read_gap_rows("layer.w", row..row + 1, &budget);
+        }
+        prop_assert_eq!(budget.used(), 0);
+    }
+}
+
 #[test]
 fn budget_is_asked_before_a_plane_is_read() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,22 @@
+//! Whatever the bytes: no panic, and what is read is written and read again as the same matrix.
+
+#![no_main]
+
+mod file;
+
+use libfuzzer_sys::fuzz_target;
+use residua_format::file::{AnyMatrix, read_mtx, write_mtx_coo};
+use residua_memory::Budget;
+
+fuzz_target!(|bytes: &[u8]| {
+    let budget = Budget::new(1 << 26);
+    file::with_file(".mtx", bytes, |path| {
+        let Ok(read) = read_mtx::<f32>(path, &budget) else { return };
+        let AnyMatrix::Coo(coo) = &*read else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("copy.mtx");
+        write_mtx_coo(&copy, coo).unwrap();
+        assert_eq!(*read_mtx::<f32>(&copy, &Budget::unlimited()).unwrap(), *read);
+    });
+    assert_eq!(budget.used(), 0);
+});
