@@ -1,7 +1,7 @@
 //! A matrix in whatever form its file has it.
 
 use super::Dense;
-use crate::convert::{Duplicates, coo_to_csr};
+use crate::convert::{Duplicates, coo_to_csr, dense_to_csr};
 use crate::error::FormatError;
 use crate::{Coo, Csr, Value};
 
@@ -44,24 +44,9 @@ impl<V: Value> AnyMatrix<V> {
         match self {
             Self::Coo(coo) => coo_to_csr(&coo, duplicates),
             Self::Csr(csr) => Ok(csr),
-            Self::Dense(dense) => dense_to_csr(&dense),
-        }
-    }
-}
-
-fn dense_to_csr<V: Value>(dense: &Dense<V>) -> Result<Csr<V>, FormatError> {
-    let (rows, cols) = (dense.rows(), dense.cols());
-    let overflow = |what, found: usize| FormatError::Overflow { what, found: found as u64, width: "u32" };
-    u32::try_from(cols).map_err(|_| overflow("columns", cols))?;
-    let (mut row_ptr, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
-    for row in 0..rows {
-        for (column, &value) in dense.values()[row * cols..(row + 1) * cols].iter().enumerate() {
-            if value != V::default() {
-                columns.push(column as u32);
-                values.push(value);
+            Self::Dense(dense) => {
+                dense_to_csr(dense.rows(), dense.cols(), dense.values(), |value| value != V::default())
             }
         }
-        row_ptr.push(u32::try_from(values.len()).map_err(|_| overflow("non-zeros", values.len()))?);
     }
-    Csr::new(rows, cols, row_ptr, columns, values)
 }
