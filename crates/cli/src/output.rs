@@ -69,6 +69,12 @@ pub(crate) fn count(value: u64) -> String {
     text
 }
 
+/// A shape as people write it.
+pub(crate) fn shape_text(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    if sizes.is_empty() { "scalar".into() } else { sizes.join("×") }
+}
+
 /// `numerator / denominator`, 0 where there is nothing to divide by.
 pub(crate) fn ratio(numerator: u64, denominator: u64) -> f64 {
     if denominator == 0 { 0.0 } else { numerator as f64 / denominator as f64 }

@@ -9,7 +9,7 @@ use residua::memory::Budget;
 use serde::Serialize;
 
 use crate::histogram::Histogram;
-use crate::output::ratio;
+use crate::output::{ratio, shape_text};
 use crate::sizes::Sizes;
 
 /// Index bytes that are read at a time.
@@ -92,9 +92,7 @@ impl MatrixSummary {
 
     /// The tensor's shape, as people write it.
     pub(crate) fn shape_text(&self) -> String {
-        let shape = self.tensor_shape.as_deref().unwrap_or(&self.shape);
-        let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-        sizes.join("×")
+        shape_text(self.tensor_shape.as_deref().unwrap_or(&self.shape))
     }
 
     /// How values are stored.

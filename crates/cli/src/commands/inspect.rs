@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::CellAlignment;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
+use residua::split::diff::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::failure::Result;
-use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
+use crate::output::{bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
 use crate::sizes::Sizes;
 use crate::summary::MatrixSummary;
 
@@ -44,6 +45,23 @@ struct Inspection {
     sizes: Sizes,
     matrices: Vec<MatrixSummary>,
     dense: Vec<Dense>,
+    /// What a delta changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Delta>,
+}
+
+#[derive(Serialize)]
+struct Delta {
+    #[serde(flatten)]
+    report: DiffReport,
+    changed: u64,
+    bytes_per_change: f64,
+}
+
+impl From<DiffReport> for Delta {
+    fn from(report: DiffReport) -> Self {
+        Self { changed: report.changed(), bytes_per_change: report.bytes_per_change(), report }
+    }
 }
 
 #[derive(Serialize)]
@@ -90,21 +108,24 @@ pub(crate) fn run(args: &Args) -> Result {
         sizes: matrices.iter().map(|m| m.sizes).sum(),
         matrices,
         dense,
+        delta: if kind == "delta" { Some(read_delta(&args.file)?.into()) } else { None },
     };
     if args.run.json { print_json(&inspection) } else { print(text(&inspection, &args.file)) }
 }
 
 fn text(all: &Inspection, file: &Path) -> String {
     let mut text = format!("{}: {}, {}\n\n", file.display(), all.kind, bytes(all.file_bytes));
+    if let Some(delta) = &all.delta {
+        return text + &changes(delta);
+    }
     if !all.matrices.is_empty() {
         text += &format!("{}\n\n{}", matrices(all), facts(&totals(all)));
     }
     if all.kind == "dense" {
         let mut table = table(["tensor", "shape", "dtype", "size"]);
         for tensor in &all.dense {
-            let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
             let (dtype, size) = (tensor.dtype.clone(), bytes(tensor.bytes));
-            table.add_row([tensor.name.clone(), shape.join("×"), dtype, size]);
+            table.add_row([tensor.name.clone(), shape_text(&tensor.shape), dtype, size]);
         }
         text += &table.to_string();
     } else if !all.dense.is_empty() {
@@ -150,6 +171,38 @@ fn matrices(all: &Inspection) -> comfy_table::Table {
         ]);
     }
     table
+}
+
+/// What a delta changes, tensor by tensor; those that are the same are only counted.
+fn changes(delta: &Delta) -> String {
+    let mut table = table(["tensor", "shape", "dtype", "stored", "changed", "share", "size", "B/change"]);
+    let mut same = 0;
+    for tensor in &delta.report.tensors {
+        if tensor.stored == Stored::Same {
+            same += 1;
+            continue;
+        }
+        table.add_row([
+            tensor.name.clone(),
+            shape_text(&tensor.shape),
+            tensor.dtype.clone(),
+            format!("{:?}", tensor.stored).to_lowercase(),
+            count(tensor.changed),
+            percent(ratio(tensor.changed, tensor.elements)),
+            bytes(tensor.bytes),
+            format!("{:.2}", ratio(tensor.bytes, tensor.changed)),
+        ]);
+    }
+    let DiffReport { op, removed, base_hash, target_hash, target_bytes, .. } = &delta.report;
+    let totals = facts(&[
+        ("op", op.to_string()),
+        ("changed", format!("{} elements, {:.2} bytes each", count(delta.changed), delta.bytes_per_change)),
+        ("tensors", format!("{} changed, {same} the same, {} removed", table.row_count(), removed.len())),
+        ("checkpoint", format!("{} of tensors", bytes(*target_bytes))),
+        ("from", base_hash.clone()),
+        ("to", target_hash.clone()),
+    ]);
+    if table.is_empty() { totals } else { format!("{table}\n\n{totals}") }
 }
 
 fn totals(all: &Inspection) -> Vec<(&'static str, String)> {

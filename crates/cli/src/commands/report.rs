@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
-use crate::report::measure::{Measured, Sources, measure, open};
+use crate::report::measure::{Measured, Sources, measure};
 use crate::report::page::{Heading, page};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// The checkpoint that was split, to measure the true error
     #[arg(long, value_name = "CHECKPOINT")]
     against: Option<PathBuf>,
-    /// The base, where the file was split against a checkpoint
+    /// The base, where the file was split against a checkpoint [default: the path noted in the file]
     #[arg(long, value_name = "CHECKPOINT")]
     base: Option<PathBuf>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(crate) fn write(
             format!("is a container of kind {}; report needs one of kind split", container.kind().name());
         return Err(Failure::input(file, problem));
     }
-    let sources = Sources { against: open(against)?, base: open(base)? };
+    let sources = Sources::open(&container, against, base)?;
     let measured = measure(&container, &sources, budget, progress)?;
     let html =
         page(&Heading { file, against }, &measured).map_err(|error| Failure::new(Kind::Other, error))?;

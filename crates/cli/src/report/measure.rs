@@ -16,6 +16,10 @@ use crate::summary::MatrixSummary;
 const DENSITY_STEPS: usize = 1000;
 /// Rows that are read at a time, at most.
 const BLOCK: usize = 256;
+/// Bytes that are hashed at a time.
+const HASHED: usize = 1 << 20;
+/// Key of a split file's metadata: where its base checkpoint was.
+const BASE_PATH: &str = "base_path";
 
 /// What the page shows.
 #[derive(Debug)]
@@ -81,6 +85,9 @@ fn sum_up(
     let [rows, cols] = meta.shape;
     let tensor = |file: &Option<Checkpoint>| file.as_ref().map(|file| find(file, name, meta)).transpose();
     let (against, base) = (tensor(&sources.against)?, tensor(&sources.base)?);
+    if let (Some(file), Some(tensor)) = (&sources.base, &base) {
+        check_hash(file, tensor, meta, budget)?;
+    }
     let dense_bytes = against.iter().chain(&base).map(row_bytes).sum::<u64>() + 4 * cols as u64;
     let block = ChunkPolicy::Computed.chunk(budget, dense_bytes, BLOCK);
     let held = budget.reserve(dense_bytes * block as u64, &format!("rows of {name}"));
@@ -142,7 +149,40 @@ fn find(file: &Checkpoint, name: &str, meta: &MatrixMeta) -> Result<TensorInfo, 
     Ok(tensor.clone())
 }
 
-/// Opens a checkpoint that a command names.
-pub(crate) fn open(path: Option<&Path>) -> Result<Option<Checkpoint>, FileError> {
-    path.map(Checkpoint::open).transpose()
+impl Sources {
+    /// Opens the checkpoints that a command names. A base that is needed and not named is looked for where the
+    /// split file notes it; when it is gone, there is none.
+    pub(crate) fn open(
+        container: &Container,
+        against: Option<&Path>,
+        base: Option<&Path>,
+    ) -> Result<Self, FileError> {
+        let against = against.map(Checkpoint::open).transpose()?;
+        let needed = container.matrices().iter().any(|(_, meta)| meta.base.is_none());
+        let base = match base.filter(|_| needed) {
+            Some(path) => Some(Checkpoint::open(path)?),
+            None => {
+                let noted = container.metadata(BASE_PATH).filter(|_| needed);
+                noted.and_then(|path| Checkpoint::open(Path::new(path)).ok())
+            }
+        };
+        Ok(Self { against, base })
+    }
+}
+
+/// That a base is the one that the file was split against.
+fn check_hash(
+    base: &Checkpoint,
+    tensor: &TensorInfo,
+    meta: &MatrixMeta,
+    budget: &Budget,
+) -> Result<(), FileError> {
+    let Some(expected) = meta.base_hash.clone() else { return Ok(()) };
+    let _held = budget.reserve(HASHED as u64, "hashing a base").map_err(FileError::budget(base.path()))?;
+    let found = base.hash_tensor(tensor, &mut vec![0; HASHED])?;
+    if found != expected {
+        let (path, what) = (base.file_of(tensor).to_owned(), format!("tensor {}", tensor.name));
+        return Err(FileError::Hash { path, what, expected, found });
+    }
+    Ok(())
 }

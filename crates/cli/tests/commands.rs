@@ -1,0 +1,257 @@
+//! Every command on small files, by its output and by what it writes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use common::{Bench, CHANGED, RESIDUA, SHAPE, text};
+use residua::format::file::Checkpoint;
+
+/// Non-zeros at a density of 5 %.
+const NNZ: u64 = (SHAPE[0] * SHAPE[1]) as u64 / 20;
+
+fn split() -> Bench {
+    let bench = Bench::new();
+    bench.ok(&["split", "model.safetensors", "-o", "split.safetensors", "--density", "0.05"]);
+    bench
+}
+
+#[test]
+fn split_says_what_it_did() {
+    let bench = Bench::new();
+    let arguments = ["split", "model.safetensors", "-o", "s.safetensors", "--memory-budget", "128MiB"];
+    let report = bench.json(&arguments);
+    assert_eq!(report["tensors"][0]["nnz"], NNZ);
+    assert_eq!(report["tensors"][0]["shape"][1], SHAPE[1]);
+    assert_eq!(report["passed"][0]["name"], "layer.bias");
+    assert_eq!(report["memory_budget_bytes"], 128 << 20);
+    assert_eq!(report["output_bytes"], fs::metadata(bench.path("s.safetensors")).unwrap().len());
+    assert!(bench.ok(&arguments).contains("819 non-zeros (5.00 %)"));
+}
+
+#[test]
+fn split_takes_every_option() {
+    let bench = Bench::new();
+    let options: [&[&str]; 11] = [
+        &["--base", "int4"],
+        &["--base", "int4-g32"],
+        &["--base", "int4-g64"],
+        &["--base", "int4-g128"],
+        &["--base", "int8", "--values", "f32"],
+        &["--base", "new.safetensors", "--values", "f16"],
+        &["--values", "i8", "--importance", "uniform"],
+        &["--importance", "column", "--density", "0.2"],
+        &["--threshold", "0.001"],
+        &["--calibration", "calibration.safetensors"],
+        &["--exclude", "layer.*", "--exclude", "other", "--threads", "1", "--quiet"],
+    ];
+    let mut file =
+        residua::format::file::SafetensorsWriter::create(&bench.path("calibration.safetensors"), 256)
+            .unwrap();
+    let squares = common::bytes(&[1.5; SHAPE[1]]);
+    file.tensor("layer.weight", residua::format::file::Dtype::F32, &[SHAPE[1]], &squares).unwrap();
+    file.finish().unwrap();
+    for options in options {
+        let arguments = [&["split", "model.safetensors", "-o", "s.safetensors"], options].concat();
+        let report = bench.json(&arguments);
+        let excluded = options.contains(&"--exclude");
+        assert_eq!(report["tensors"].as_array().unwrap().len(), usize::from(!excluded), "{options:?}");
+        if !excluded {
+            assert!(report["tensors"][0]["nnz"].as_u64().unwrap() > 0, "{options:?}");
+        }
+        assert_eq!(bench.json(&["verify", "s.safetensors"])["valid"], true, "{options:?}");
+    }
+}
+
+#[test]
+fn inspect_counts_bytes_and_rows() {
+    let bench = split();
+    let found = bench.json(&["inspect", "split.safetensors"]);
+    assert_eq!((found["kind"].as_str(), found["nnz"].as_u64()), (Some("split"), Some(NNZ)));
+    let matrix = &found["matrices"][0];
+    assert_eq!(matrix["sizes"]["torch_coo"], NNZ * 18);
+    assert_eq!(matrix["sizes"]["dense"], (SHAPE[0] * SHAPE[1] * 4) as u64);
+    let rows: u64 =
+        matrix["row_lengths"]["rows"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(rows, SHAPE[0] as u64);
+    // A gap and a bf16 per non-zero, and a pointer per row.
+    let least = NNZ * 3 + 4 * (SHAPE[0] as u64 + 1);
+    assert!((least..least + 64).contains(&matrix["residual_bytes"].as_u64().unwrap()), "{matrix}");
+    assert!(bench.ok(&["inspect", "split.safetensors"]).contains("layer.weight"));
+    // A dense checkpoint has no sparse part, but can be looked at.
+    assert_eq!(bench.json(&["inspect", "model.safetensors"])["dense"][1]["name"], "layer.bias");
+    assert!(bench.ok(&["inspect", "model.safetensors"]).contains("64×256"));
+}
+
+#[test]
+fn verify_measures_and_finds_damage() {
+    let bench = split();
+    let found = bench.json(&["verify", "split.safetensors", "--against", "model.safetensors"]);
+    assert_eq!(found["valid"], true);
+    let tensor = &found["tensors"].as_array().unwrap().iter().find(|t| t["split"] == true).unwrap();
+    let (base, error) = (tensor["base_error"].as_f64().unwrap(), tensor["error"].as_f64().unwrap());
+    assert!(0.0 < error && error < base && base < 0.2, "{tensor}");
+    assert!(bench.ok(&["verify", "split.safetensors"]).contains("✓ sound"));
+
+    // A gap of 255 too many at the end of a row leads out of the matrix.
+    let file = Checkpoint::open(&bench.path("split.safetensors")).unwrap();
+    let offset = file.expect_tensor("layer.weight.gaps").unwrap().offset() as usize;
+    let mut damaged = fs::read(bench.path("split.safetensors")).unwrap();
+    damaged[offset..offset + 8].fill(255);
+    fs::write(bench.path("damaged.safetensors"), damaged).unwrap();
+    let output = bench.run(&["verify", "damaged.safetensors"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("✗ layer.weight"), "{}", text(&output.stdout));
+    let json = bench.run(&["verify", "damaged.safetensors", "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((found["valid"].as_bool(), json.status.code()), (Some(false), Some(1)));
+}
+
+#[test]
+fn materialize_scales_the_residual() {
+    let bench = split();
+    let rebuild = |alpha: &str, base: &str| {
+        bench.json(&["materialize", base, "--alpha", alpha, "-o", "dense.safetensors"]);
+        let file = Checkpoint::open(&bench.path("dense.safetensors")).unwrap();
+        let mut raw = vec![0; SHAPE[0] * SHAPE[1] * 4];
+        file.read_at(file.expect_tensor("layer.weight").unwrap(), 0, &mut raw).unwrap();
+        raw
+    };
+    let [zero, one, minus] = ["0", "1", "-1"].map(|alpha| rebuild(alpha, "split.safetensors"));
+    assert_ne!(zero, one);
+    assert_ne!(zero, minus);
+    // Against the checkpoint itself there is no residual: alpha 1 gives it back bit for bit.
+    bench.ok(&["split", "model.safetensors", "-o", "none.safetensors", "--base", "old.safetensors"]);
+    assert_eq!(rebuild("1", "none.safetensors"), {
+        let file = Checkpoint::open(&bench.path("model.safetensors")).unwrap();
+        let mut raw = vec![0; SHAPE[0] * SHAPE[1] * 4];
+        file.read_at(file.expect_tensor("layer.weight").unwrap(), 0, &mut raw).unwrap();
+        raw
+    });
+    assert!(bench.ok(&["materialize", "split.safetensors", "-o", "d.safetensors"]).contains("alpha 1"));
+}
+
+#[test]
+fn diff_and_patch_restore_bit_for_bit() {
+    let bench = Bench::new();
+    for op in ["overwrite", "xor"] {
+        let arguments = ["diff", "old.safetensors", "new.safetensors", "-o", "delta.safetensors", "--op", op];
+        let report = bench.json(&arguments);
+        assert_eq!((report["changed"].as_u64(), report["op"].as_str()), (Some(CHANGED), Some(op)));
+        assert!(bench.ok(&arguments).contains("100 of 16,448 elements"));
+        let found = bench.json(&["inspect", "delta.safetensors"]);
+        assert_eq!((found["kind"].as_str(), found["nnz"].as_u64()), (Some("delta"), Some(CHANGED)));
+        assert_eq!(found["delta"]["changed"], CHANGED);
+        let patch = ["patch", "old.safetensors", "delta.safetensors", "-o", "patched.safetensors"];
+        bench.json(&patch);
+        let [new, patched] =
+            ["new.safetensors", "patched.safetensors"].map(|n| fs::read(bench.path(n)).unwrap());
+        assert!(new == patched, "{op}");
+        assert!(bench.ok(&patch).contains("2 tensors restored"));
+    }
+}
+
+#[test]
+fn convert_keeps_every_value_through_every_format() {
+    let bench = Bench::new();
+    let mtx = "%%MatrixMarket matrix coordinate real general\n3 4 4\n1 2 0.5\n3 4 -2\n3 1 1.25\n1 2 0.25\n";
+    fs::write(bench.path("a.mtx"), mtx).unwrap();
+    // The last one twice: read again what was written.
+    let chain = ["a.mtx", "b.npz", "c.safetensors", "d.npy", "e.mtx", "f.safetensors", "g.npy"];
+    for pair in chain.windows(2) {
+        let done = bench.json(&["convert", pair[0], pair[1]]);
+        assert_eq!((done["nnz"].as_u64(), done["values"].as_str()), (Some(3), Some("f32")), "{pair:?}");
+    }
+    for name in ["d.npy", "g.npy"] {
+        let file = fs::read(bench.path(name)).unwrap();
+        assert!(text(&file[10..80]).contains("'<f4'"), "{name}");
+        // Two entries of the same place were added up.
+        let dense = [0.0, 0.75, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.25, 0.0, 0.0, -2.0];
+        assert!(file.ends_with(&common::bytes(&dense)), "{name}");
+    }
+    for (values, kept) in [("f16", "f16"), ("bf16", "bf16"), ("f32", "f32"), ("i8", "i8")] {
+        let done = bench.json(&["convert", "a.mtx", "v.safetensors", "--values", values]);
+        assert_eq!(done["values"], kept);
+    }
+    // 0.1 is no f32: it stays an f64.
+    fs::write(bench.path("h.mtx"), mtx.replace("1.25", "0.1")).unwrap();
+    assert_eq!(bench.json(&["convert", "h.mtx", "h.npz"])["values"], "f64");
+    assert!(bench.ok(&["convert", "model.safetensors", "m.npz"]).contains("64×256"));
+}
+
+#[test]
+fn bench_times_every_repetition() {
+    let bench = split();
+    let common = ["--batch", "1,3", "--threads", "1,2", "--repetitions", "2"];
+    let random = ["bench", "--shape", "32x100", "--matrices", "2", "--values", "i8"];
+    for arguments in [&random[..], &["bench", "split.safetensors"]] {
+        let done = bench.json(&[arguments, &common].concat());
+        let timings = done["timings"].as_array().unwrap();
+        let configurations: Vec<_> =
+            timings.iter().map(|t| (t["threads"].as_u64(), t["batch"].as_u64())).collect();
+        let expected = [(1, 1), (1, 3), (2, 1), (2, 3)].map(|(t, b)| (Some(t), Some(b)));
+        assert_eq!(configurations, expected);
+        assert!(timings.iter().all(|t| t["seconds"].as_array().unwrap().len() == 2));
+        assert!(bench.ok(&[arguments, &common].concat()).contains("Gnnz·col/s"));
+    }
+}
+
+#[test]
+fn report_is_one_page_without_scripts() {
+    let bench = split();
+    for against in [&[][..], &["--against", "model.safetensors"]] {
+        bench.ok(&[&["report", "split.safetensors", "-o", "r.html"], against].concat());
+        let html = fs::read_to_string(bench.path("r.html")).unwrap();
+        assert_eq!(html.matches("<svg").count(), 4);
+        assert!(html.contains("layer.weight") && html.ends_with("</html>\n"));
+        let foreign = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!foreign.contains("http") && !foreign.contains("<script") && !foreign.contains("url("));
+    }
+    // With the base in another file, that file is found by the path noted in the split file.
+    bench.ok(&["split", "new.safetensors", "-o", "fine.safetensors", "--base", "old.safetensors"]);
+    let report = bench.json(&["report", "fine.safetensors", "-o", "r.html"]);
+    assert_eq!(report["report"], "r.html");
+    assert_eq!(fs::read_to_string(bench.path("r.html")).unwrap().matches("<svg").count(), 4);
+}
+
+#[test]
+fn demo_goes_the_whole_way() {
+    let bench = Bench::new();
+    let found = bench.json(&[]);
+    assert_eq!(found["split"]["tensors"].as_array().unwrap().len(), 12);
+    for speed in found["speed"].as_array().unwrap() {
+        assert!(speed["difference"].as_f64().unwrap() < 1e-5, "{speed}");
+    }
+    assert!(bench.path("residua-demo/report.html").exists());
+    let shown = bench.ok(&["demo", "--output", "elsewhere"]);
+    assert!(shown.contains("✓ sound") && shown.contains("elsewhere/report.html"), "{shown}");
+}
+
+#[test]
+fn completions_are_there_for_every_shell() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(bench.ok(&["completions", shell]).contains("residua"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let bench = split();
+    for arguments in [&["completions", "bash"][..], &["inspect", "split.safetensors"]] {
+        let mut child = Command::new(RESIDUA)
+            .args(arguments)
+            .current_dir(&bench.folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {:?}", output.status);
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    }
+}

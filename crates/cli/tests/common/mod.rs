@@ -1,0 +1,114 @@
+//! Small checkpoints, and the real binary run on them.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests, each of which uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use residua::format::file::{Dtype, SafetensorsWriter};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary under test.
+pub(crate) const RESIDUA: &str = env!("CARGO_BIN_EXE_residua");
+
+/// Elements of `layer.weight`.
+pub(crate) const SHAPE: [usize; 2] = [64, 256];
+/// How many elements `new.safetensors` has changed.
+pub(crate) const CHANGED: u64 = 100;
+
+/// A folder with `model.safetensors`, and `old.safetensors` and `new.safetensors` that differ a little.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        let weights: Vec<f32> = (0..SHAPE[0] * SHAPE[1]).map(|i| noise(i as u64)).collect();
+        write(&bench.path("model.safetensors"), &weights);
+        write(&bench.path("old.safetensors"), &weights);
+        let mut new = weights;
+        (0..CHANGED as usize).for_each(|i| new[i * 97] += 1.0);
+        write(&bench.path("new.safetensors"), &new);
+        bench
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the binary in the folder.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(RESIDUA).args(arguments).current_dir(&self.folder).output().unwrap()
+    }
+
+    /// Runs a command line in the folder with a shell that finds the binary.
+    pub(crate) fn shell(&self, line: &str) -> Output {
+        let folder = Path::new(RESIDUA).parent().unwrap();
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        Command::new("sh").args(["-c", line]).current_dir(&self.folder).env("PATH", path).output().unwrap()
+    }
+
+    /// Runs the binary, which must succeed; its stdout.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs the binary with `--json`, which must succeed.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let stdout = self.ok(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
+    }
+
+    /// Runs the binary, which must fail with this exit code and one line on stderr; that line.
+    pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("error: "), "{arguments:?}: {stderr}");
+        if code != 2 {
+            assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+        }
+        stderr
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Between −1 and 1, no pattern.
+pub(crate) fn noise(i: u64) -> f32 {
+    let hash = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40;
+    hash as f32 / (1 << 23) as f32 - 1.0
+}
+
+pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// A checkpoint with a matrix and a vector.
+pub(crate) fn write(path: &Path, weights: &[f32]) {
+    let mut file = SafetensorsWriter::create(path, 256).unwrap();
+    file.tensor("layer.weight", Dtype::F32, &SHAPE, &bytes(weights)).unwrap();
+    file.tensor("layer.bias", Dtype::F32, &[SHAPE[0]], &bytes(&[0.5; SHAPE[0]])).unwrap();
+    file.finish().unwrap();
+}
+
+/// A checkpoint with one f32 matrix of `mebibytes`, written row by row.
+pub(crate) fn write_large(path: &Path, mebibytes: usize) {
+    const COLS: usize = 8192;
+    let rows = (mebibytes << 20) / (4 * COLS);
+    let mut file = SafetensorsWriter::create(path, 256).unwrap();
+    file.begin("layer.weight", Dtype::F32, &[rows, COLS]).unwrap();
+    for row in 0..rows {
+        let values: Vec<f32> = (0..COLS).map(|col| noise((row * COLS + col) as u64)).collect();
+        file.write(&bytes(&values)).unwrap();
+    }
+    file.end().unwrap();
+    file.finish().unwrap();
+}

@@ -1,0 +1,111 @@
+//! Exit codes and messages.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::fs;
+
+use common::{Bench, SHAPE};
+
+#[test]
+fn bad_usage_is_2() {
+    let bench = Bench::new();
+    let split = ["split", "model.safetensors", "-o", "s.safetensors"];
+    let table: [(&[&str], &str); 13] = [
+        (&["splat"], "splat"),
+        (&["split", "model.safetensors"], "--output"),
+        (&[&split[..], &["--density", "1.5"]].concat(), "from 0 to 1"),
+        (&[&split[..], &["--density", "0.1", "--threshold", "1"]].concat(), "cannot be used with"),
+        (&[&split[..], &["--values", "f8"]].concat(), "f32, f16, bf16, i8"),
+        (&[&split[..], &["--base", "int5"]].concat(), "int4-g64"),
+        (&[&split[..], &["--memory-budget", "5 parsecs"]].concat(), "512MiB"),
+        (&[&split[..], &["--threads", "0"]].concat(), "0"),
+        (&["convert", "model.safetensors", "a.txt"], "known suffixes"),
+        (&["convert", "a.mtx", "b.npz", "--values", "i8"], "--values i8"),
+        (&["convert", "a.mtx", "b.npz", "--tensor", "w"], "--tensor"),
+        (&["bench", "--shape", "12"], "4096x11008"),
+        (&["bench", "--shape", "8x8", "--batch", "0"], "--batch 0"),
+    ];
+    for (arguments, message) in table {
+        let error = bench.fails(2, arguments);
+        assert!(error.contains(message), "{arguments:?}: {error}");
+    }
+    assert!(!bench.path("s.safetensors").exists());
+}
+
+#[test]
+fn bad_input_is_3() {
+    let bench = Bench::new();
+    fs::write(bench.path("garbage.safetensors"), "this is no safetensors file").unwrap();
+    fs::write(bench.path("garbage.mtx"), "%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 1.0\n")
+        .unwrap();
+    let mut nan = vec![0.5; SHAPE[0] * SHAPE[1]];
+    nan[3 * SHAPE[1] + 7] = f32::NAN;
+    common::write(&bench.path("nan.safetensors"), &nan);
+    bench.ok(&["diff", "old.safetensors", "new.safetensors", "-o", "delta.safetensors"]);
+    let out = ["-o", "out.safetensors"];
+    let table: [(&[&str], &[&str]); 8] = [
+        (&["inspect", "garbage.safetensors"], &["garbage.safetensors"]),
+        (&["convert", "garbage.mtx", "out.npz"], &["garbage.mtx", "line 3"]),
+        (&[&["split", "nan.safetensors"], &out[..]].concat(), &["layer.weight", "3", "7", "NaN"]),
+        (&["verify", "model.safetensors"], &["model.safetensors", "container"]),
+        (&["report", "delta.safetensors", "-o", "r.html"], &["delta", "split"]),
+        (&[&["patch", "new.safetensors", "delta.safetensors"], &out[..]].concat(), &["layer.weight"]),
+        (&[&["patch", "old.safetensors", "model.safetensors"], &out[..]].concat(), &["model.safetensors"]),
+        (&["convert", "model.safetensors", "a.npz", "--tensor", "absent"], &["absent"]),
+    ];
+    for (arguments, messages) in table {
+        let error = bench.fails(3, arguments);
+        for message in messages {
+            assert!(error.contains(message), "{arguments:?}: {error}");
+        }
+    }
+    assert!(!bench.path("out.safetensors").exists());
+}
+
+#[test]
+fn too_small_a_budget_is_4_and_says_what_would_do() {
+    let bench = Bench::new();
+    bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
+    let out = ["-o", "out.safetensors"];
+    let table: [&[&str]; 9] = [
+        &[&["split", "model.safetensors"], &out[..]].concat(),
+        &["inspect", "split.safetensors"],
+        &["verify", "split.safetensors"],
+        &[&["materialize", "split.safetensors"], &out[..]].concat(),
+        &[&["diff", "old.safetensors", "new.safetensors"], &out[..]].concat(),
+        &["convert", "model.safetensors", "out.npz"],
+        &["bench", "--shape", "64x64"],
+        &["report", "split.safetensors", "-o", "r.html"],
+        &["demo"],
+    ];
+    for arguments in table {
+        let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
+        assert!(error.contains("the least that would do is"), "{arguments:?}: {error}");
+    }
+    // A dense matrix of 1.6 GB does not fit the default, and the file says so before anything is written.
+    let mtx = "%%MatrixMarket matrix coordinate real general\n20000 20000 1\n1 1 1.0\n";
+    fs::write(bench.path("wide.mtx"), mtx).unwrap();
+    let error = bench.fails(4, &["convert", "wide.mtx", "wide.npy"]);
+    assert!(error.contains("the dense matrix needs 1.49 GiB"), "{error}");
+    assert!(!bench.path("wide.npy").exists());
+}
+
+#[test]
+fn files_that_cannot_be_read_or_written_are_5() {
+    let bench = Bench::new();
+    bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
+    let table: [&[&str]; 6] = [
+        &["split", "absent.safetensors", "-o", "s.safetensors"],
+        &["inspect", "absent.safetensors"],
+        &["convert", "absent.npz", "a.mtx"],
+        &["split", "model.safetensors", "-o", "absent/s.safetensors"],
+        &["report", "split.safetensors", "-o", "absent/r.html"],
+        &["convert", "model.safetensors", "absent/a.npz"],
+    ];
+    for arguments in table {
+        let error = bench.fails(5, arguments);
+        assert!(error.contains("absent"), "{arguments:?}: {error}");
+    }
+}

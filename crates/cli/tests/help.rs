@@ -1,0 +1,62 @@
+//! What `--help` and the README tell people to type works.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::{Bench, text};
+
+/// In an order in which each finds what the ones before it wrote.
+const COMMANDS: [&str; 11] = [
+    "demo",
+    "split",
+    "inspect",
+    "verify",
+    "materialize",
+    "diff",
+    "patch",
+    "convert",
+    "bench",
+    "report",
+    "completions",
+];
+
+fn run(bench: &Bench, line: &str) {
+    let output = bench.shell(line);
+    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+}
+
+#[test]
+fn every_example_runs() {
+    let bench = Bench::new();
+    let all = bench.ok(&["--help"]);
+    for command in COMMANDS {
+        assert!(all.contains(&format!("\n  {command} ")), "{command}: {all}");
+        let help = bench.ok(&[command, "--help"]);
+        let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  residua ")).collect();
+        assert!(!examples.is_empty(), "{help}");
+        examples.iter().for_each(|line| run(&bench, line));
+    }
+}
+
+#[test]
+fn every_line_of_the_readme_runs() {
+    let bench = Bench::new();
+    let readme = include_str!("../../../README.md");
+    let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("residua ")).collect();
+    assert!(lines.len() > 8, "{lines:?}");
+    run(&bench, "residua convert model.safetensors layer.npz");
+    // Minutes in a debug build, and nothing that a smaller shape would not show.
+    let small = |line: &str| line.replace("4096x11008", "64x100");
+    lines.iter().for_each(|line| run(&bench, &small(line)));
+}
+
+#[test]
+fn exit_codes_are_documented_alike() {
+    let help = Bench::new().ok(&["--help"]);
+    let readme = include_str!("../../../README.md");
+    for code in 0..=5 {
+        assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+        assert!(readme.contains(&format!("\n| {code} | ")));
+    }
+}
