@@ -8,14 +8,16 @@ use residua_format::convert::{Duplicates, coo_to_csr, csr_to_gap, gap_to_csr};
 use residua_format::gap::{GapPattern, RowPlan};
 use residua_format::{BaseKind, Coo, Csr, FormatError, GapCsr, ValueType, dequantize_row, quantize_row};
 
-/// Runs `work` for about a second and prints the best rate in millions of `items` per second.
+/// Runs `work` for a second and at least five times, and prints the best rate in millions of `items` per second.
 fn bench<R>(name: &str, items: usize, mut work: impl FnMut() -> R) {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     if wanted.is_some_and(|word| !name.contains(&word)) {
         return;
     }
     let (start, mut best) = (Instant::now(), Duration::MAX);
-    while start.elapsed() < Duration::from_secs(1) {
+    let mut runs = 0;
+    while start.elapsed() < Duration::from_secs(1) || runs < 5 {
+        runs += 1;
         let run = Instant::now();
         black_box(work());
         best = best.min(run.elapsed());

@@ -63,7 +63,7 @@ pub enum FormatError {
         /// The column.
         col: usize,
     },
-    /// A count or index that the type asked for cannot hold.
+    /// A count or index that the type asked for, or memory, cannot hold.
     #[error("{what} {found} does not fit {width}")]
     Overflow {
         /// What was counted.

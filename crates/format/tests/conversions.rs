@@ -215,6 +215,37 @@ fn widths_that_do_not_fit_are_errors() {
     assert_eq!(coo_width::<_, _, i32>(coo), Err(row));
 }
 
+/// Row and column share a key when triplets are sorted; here they need 31 to 74 bits of it.
+#[test]
+fn triplets_of_any_shape() {
+    for cols in [1 << 31, u32::MAX as usize, 1 << 32, (1 << 63) - 1, usize::MAX] {
+        for rows in [1, 2, 3, 1000] {
+            let coo = Coo::<f32, usize>::new(
+                rows,
+                cols,
+                vec![rows - 1, 0, rows - 1, 0, rows - 1],
+                vec![cols - 1, 1, 0, cols - 1, cols - 1],
+                vec![1.0, 2.0, 4.0, 8.0, 16.0],
+            )
+            .unwrap();
+            let csr = coo_to_csr(&coo, Duplicates::Sum).unwrap();
+            assert_eq!(map_of(&csr), map_of_coo(&coo), "{rows} {cols}");
+        }
+    }
+    let coo = Coo::<f32>::new(1, u32::MAX as usize, vec![0], vec![u32::MAX - 1], vec![1.0]).unwrap();
+    assert_eq!(coo_to_csr(&coo, Duplicates::Sum).unwrap().col_indices(), [u32::MAX - 1]);
+}
+
+#[test]
+fn rows_beyond_memory_are_an_error() {
+    let error = |rows: usize| FormatError::Overflow { what: "rows", found: rows as u64, width: "memory" };
+    for rows in [usize::MAX, 1 << 60] {
+        assert_eq!(coo_to_csr(&Coo::<f32>::empty(rows, 5), Duplicates::Sum), Err(error(rows)));
+        assert_eq!(dense_to_csr::<f32, u32>(rows, 0, &[], |_| true), Err(error(rows)));
+        assert_eq!(dense_to_gap::<f32>(rows, 0, &[], |_| true, ValueType::F32), Err(error(rows)));
+    }
+}
+
 #[test]
 fn the_last_column_that_u32_has() {
     let cols = u32::MAX as usize;

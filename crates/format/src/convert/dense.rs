@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::split::{fresh, pieces, pointers, row_blocks};
+use super::split::{check_rows, fresh, pieces, pointers, row_blocks};
 use super::{Duplicates, coo_to_csr, csr_into_coo};
 use crate::error::{FormatError, Result};
 use crate::{Coo, Csr, Index, Value};
@@ -96,9 +96,8 @@ pub fn coo_to_dense<V: Value, I: Index>(
 
 pub(super) fn check_dense(rows: usize, cols: usize, found: usize) -> Result<()> {
     let expected = rows.saturating_mul(cols);
-    if found == expected {
-        Ok(())
-    } else {
-        Err(FormatError::Length { what: "dense values", found, expected })
+    if found != expected {
+        return Err(FormatError::Length { what: "dense values", found, expected });
     }
+    check_rows(rows)
 }

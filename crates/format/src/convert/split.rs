@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use residua_memory::prefer_huge_pages;
 
 use crate::Index;
-use crate::error::Result;
+use crate::error::{FormatError, Result};
 
 /// Entries that are worth a task of their own.
 pub(super) const TASK: usize = 1 << 14;
@@ -24,6 +24,12 @@ pub(super) fn row_blocks(rows: usize, entries: impl Fn(usize) -> usize) -> Vec<R
         }
     }
     blocks
+}
+
+/// Fails for numbers of rows (they may come from a file without entries) that no pointer array can have.
+pub(super) fn check_rows(rows: usize) -> Result<()> {
+    let reserved = Vec::<usize>::new().try_reserve_exact(rows.saturating_add(1));
+    reserved.map_err(|_| FormatError::Overflow { what: "rows", found: rows as u64, width: "memory" })
 }
 
 /// A row of a pointer array.

@@ -9,7 +9,8 @@ pub(super) struct Layout {
     pub(super) col_bits: u32,
 }
 
-/// `u32` where row and column fit, which halves what is moved; `u64` otherwise.
+/// `u32` where row and column fit, which halves what is moved; `u64` or `u128` otherwise. One bit more than
+/// those of row and column is needed, so that no shift is as wide as the type.
 pub(super) trait Key: Zeroable + Copy + Default + Ord + Send + Sync {
     fn new(row: usize, col: usize, layout: Layout) -> Self;
     fn row(self, layout: Layout) -> usize;
@@ -35,7 +36,7 @@ macro_rules! key {
     )*};
 }
 
-key!(u32, u64);
+key!(u32, u64, u128);
 
 /// A triplet on its way to its row.
 #[derive(Clone, Copy, Default, Zeroable)]
@@ -51,7 +52,7 @@ impl Layout {
     }
 }
 
-/// The bits that hold every number below `bound`, at most 63.
+/// The bits that hold every number below `bound`.
 pub(super) fn bits_below(bound: usize) -> u32 {
-    (usize::BITS - bound.saturating_sub(1).leading_zeros()).min(63)
+    usize::BITS - bound.saturating_sub(1).leading_zeros()
 }

@@ -7,7 +7,7 @@ mod row;
 use rayon::prelude::*;
 
 use super::Duplicates;
-use super::split::{fresh, pieces, pointers};
+use super::split::{check_rows, fresh, pieces, pointers};
 use crate::error::{FormatError, Result};
 use crate::{Coo, Csr, Index, Value};
 use buckets::{Buckets, row_bits};
@@ -22,13 +22,15 @@ use row::RowSorter;
 ///
 /// # Errors
 /// When two triplets stand at one place and `duplicates` refuses them (the error names the first such place
-/// by row and column), or the index type cannot hold the number of entries.
+/// by row and column), the index type cannot hold the number of entries,
+/// or memory no pointer array for so many rows.
 pub fn coo_to_csr<V: Value, I: Index>(coo: &Coo<V, I>, duplicates: Duplicates) -> Result<Csr<V, I>> {
+    check_rows(coo.rows())?;
     let layout = Layout { row_bits: row_bits(coo.rows(), coo.nnz()), col_bits: bits_below(coo.cols()) };
     match layout.bits() {
-        0..=32 => sort::<u32, V, I>(coo, duplicates, layout),
-        // Rows of a pointer array that exists and columns of any index leave no more than 64 bits.
-        _ => sort::<u64, V, I>(coo, duplicates, layout),
+        0..32 => sort::<u32, V, I>(coo, duplicates, layout),
+        32..64 => sort::<u64, V, I>(coo, duplicates, layout),
+        _ => sort::<u128, V, I>(coo, duplicates, layout),
     }
 }
 
