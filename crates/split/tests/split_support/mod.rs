@@ -1,5 +1,6 @@
 //! What the tests of split, materialize and verify share: small checkpoints, and the split done the plain way.
 #![allow(dead_code, reason = "every test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::path::{Path, PathBuf};
 
