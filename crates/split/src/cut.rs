@@ -7,6 +7,8 @@ use crate::histogram::{Histogram, Place};
 
 /// Bits of infinity: above those of every score.
 const INFINITE: u32 = 0x7F80_0000;
+/// One wrong guess, and a bit of the score at a time.
+const MOST_SCANS: usize = 2 + 32;
 
 /// Which weights are kept: every one with a comparable score above `score`, and the first `ties` of those
 /// that have exactly it.
@@ -61,28 +63,29 @@ impl Guess {
 }
 
 /// Finds the cut that keeps exactly the `kept` highest scores, at least 1 and at most all there are. `scan`
-/// adds all scores to the histogram it is given, which has at most `bins` bins (a power of two); usually one
-/// scan does.
+/// adds all scores to the histogram it is given, which has at most `bins` bins (a power of two, at least 2);
+/// usually one scan does. `None` if no two scans agree: the scores change under our hands.
 pub(crate) fn find_cut<E>(
     kept: u64,
     guess: Guess,
     bins: usize,
     histogram: &mut Histogram,
     mut scan: impl FnMut(&Histogram) -> Result<(), E>,
-) -> Result<Cut, E> {
+) -> Result<Option<Cut>, E> {
     let Guess { mut low, mut high } = guess;
-    loop {
+    for _ in 0..MOST_SCANS {
         histogram.reset(low, high, bins);
         scan(histogram)?;
         (low, high) = match histogram.place(kept) {
             Place::Above => (high, INFINITE),
             Place::Below => (0, low),
             Place::Bin { low, high, above } if high - low == 1 => {
-                return Ok(Cut { score: f32::from_bits(low), ties: kept - above });
+                return Ok(Some(Cut { score: f32::from_bits(low), ties: kept - above }));
             }
             Place::Bin { low, high, .. } => (low, high),
         };
     }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -106,7 +109,7 @@ mod tests {
             scores.chunks(cols).for_each(|row| histogram.add(row, &ones[..row.len()]));
             Ok::<_, ()>(())
         });
-        (cut.unwrap(), scans)
+        (cut.unwrap().unwrap(), scans)
     }
 
     fn score() -> impl Strategy<Value = f32> {
@@ -145,6 +148,17 @@ mod tests {
             prop_assert!(guess.low < guess.high && guess.high <= INFINITE);
             prop_assert_eq!(counted(&scores, 8, kept, guess, 1 << 10).0, sorted(&scores, kept));
         }
+    }
+
+    #[test]
+    fn scores_that_change_between_scans_end_the_search() {
+        let mut scans = 0;
+        let cut = find_cut(5, Guess::NONE, 2, &mut Histogram::default(), |histogram| {
+            scans += 1;
+            histogram.add(&[1.0; 6][..6 - 2 * (scans % 2)], &[1.0; 6][..6 - 2 * (scans % 2)]);
+            Ok::<_, ()>(())
+        });
+        assert_eq!((cut, scans), (Ok(None), MOST_SCANS));
     }
 
     /// What the sample is for.

@@ -135,9 +135,12 @@ impl<'a> Splitter<'a> {
         let guess = self.guess(job, kept as f64 / elements as f64)?;
         let mut histogram = std::mem::take(&mut self.histogram);
         let cut =
-            find_cut(kept, guess, self.room.bins, &mut histogram, |histogram| self.scan(job, histogram));
+            find_cut(kept, guess, self.room.bins, &mut histogram, |histogram| self.scan(job, histogram))?;
         self.histogram = histogram;
-        cut
+        cut.ok_or_else(|| {
+            let Rows { file, info, .. } = job.rows;
+            SplitError::tensor(file.file_of(info), &info.name, "changed while it was read")
+        })
     }
 
     /// Where the cut lies, from some rows.

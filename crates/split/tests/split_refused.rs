@@ -1,4 +1,5 @@
 //! What is refused, in which words, and that a refused job changes nothing on the disk.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod split_support;
 

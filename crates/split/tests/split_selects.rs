@@ -1,4 +1,5 @@
 //! What enters the residual, against the rule done the plain way.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod split_support;
 
