@@ -15,6 +15,7 @@ use common::{RESIDUA, write_large};
 ///
 /// The kernel counts what the process held before it became the binary too, so this test must stay small
 /// itself: one test a process, files written in pieces.
+#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn peak(folder: &std::path::Path, arguments: &[&str]) -> u64 {
     let child =
         Command::new(RESIDUA).args(arguments).current_dir(folder).stdout(Stdio::null()).spawn().unwrap();

@@ -16,7 +16,8 @@
 //!
 //! Splits a checkpoint within 64 MiB, loads one layer and runs it.
 //!
-//! ```
+#![cfg_attr(feature = "cpu", doc = "```")]
+#![cfg_attr(not(feature = "cpu"), doc = "```ignore")]
 //! # use residua::format::file::{Dtype, SafetensorsWriter};
 //! # let folder = tempfile::tempdir()?;
 //! # std::env::set_current_dir(&folder)?;

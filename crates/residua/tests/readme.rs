@@ -12,6 +12,8 @@ fn readme_and_crate_show_the_same_example() {
     let readme = example(include_str!("../../../README.md").split_once("## Library").unwrap().1);
     let docs: String = include_str!("../src/lib.rs")
         .lines()
+        // Without a backend there is nothing to run the example on: its fence depends on the feature.
+        .map(|line| if line.contains("feature = \"cpu\", doc = \"```\"") { "//! ```" } else { line })
         .filter_map(|line| line.strip_prefix("//!"))
         .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
         .collect();
