@@ -110,10 +110,10 @@ impl CpuBackend {
             start.scale(y.values_mut());
             return Ok(());
         }
-        let scratch = scratch(cols, batch) * size_of::<f32>();
+        let scratch = scratch([cols, batch], dense) * size_of::<f32>();
         let _scratch = self.budget.reserve(scratch as u64, "a tile of a batch")?;
         for place in cut(batch) {
-            let tile = Tile::new(&self.pool, x.padded(), [cols, batch], place);
+            let tile = Tile::new(&self.pool, x.padded(), [cols, batch], place, dense);
             let mut rest = y.values_mut();
             let work: Vec<(&Chunk<V>, Output<'_>)> = a
                 .chunks

@@ -71,7 +71,7 @@ impl CpuBase {
     /// Columns that share a scale; a row's padding belongs to its last group.
     pub(crate) fn group(&self) -> usize {
         match self.kind {
-            BaseKind::Int4 | BaseKind::Int8 => self.padded_cols().max(1),
+            BaseKind::Int4 | BaseKind::Int8 => self.padded_cols().max(BLOCK),
             kind => kind.group(self.cols()),
         }
     }
@@ -117,17 +117,18 @@ fn interleave(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// The 64 codes of a block of a row, column by column.
-pub(crate) fn block_codes(kind: BaseKind, codes: &[u8], block: usize) -> [i8; BLOCK] {
+/// The codes of columns `8·part..8·part + 8` of a block of 64.
+#[inline(always)]
+pub(crate) fn eight_codes(kind: BaseKind, codes: &[u8], block: usize, part: usize) -> [f32; 8] {
     match kind {
-        BaseKind::Int8 => std::array::from_fn(|column| codes[block * BLOCK + column] as i8),
+        BaseKind::Int8 => {
+            let bytes = &codes[block * BLOCK + 8 * part..][..8];
+            std::array::from_fn(|i| f32::from(bytes[i] as i8))
+        }
         _ => {
-            let bytes = &codes[block * BLOCK / 2..][..BLOCK / 2];
-            std::array::from_fn(|column| {
-                let (word, nibble) = (column % 8, column / 8);
-                // Shift the nibble to the top, then back with its sign.
-                ((bytes[4 * word + nibble / 2] << (4 * (1 - nibble % 2))) as i8) >> 4
-            })
+            let (words, _) = codes[block * BLOCK / 2..][..BLOCK / 2].as_chunks::<4>();
+            // Shift the nibble to the top, then back with its sign.
+            std::array::from_fn(|i| ((u32::from_le_bytes(words[i]) << (28 - 4 * part)) as i32 >> 28) as f32)
         }
     }
 }
@@ -151,9 +152,10 @@ mod tests {
                 let laid_out = CpuBase::new(&Pool::new(1).unwrap(), &base, &Budget::unlimited()).unwrap();
                 for row in 0..2 {
                     for column in 0..laid_out.padded_cols() {
-                        let block = block_codes(kind, laid_out.row_codes(row), column / BLOCK);
+                        let (block, part) = (column / BLOCK, column % BLOCK / 8);
+                        let found = eight_codes(kind, laid_out.row_codes(row), block, part)[column % 8];
                         let expected = if column < cols { base.code(row, column) } else { 0 };
-                        assert_eq!(block[column % BLOCK], expected, "{kind} [{row}, {column}] of {cols}");
+                        assert_eq!(found, f32::from(expected), "{kind} [{row}, {column}] of {cols}");
                     }
                 }
             }

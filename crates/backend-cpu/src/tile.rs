@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::pool::Pool;
+use crate::vector::BLOCK;
 
 /// Values of a vector register.
 pub(crate) const LANE_WIDTH: usize = 8;
@@ -20,8 +21,11 @@ pub(crate) struct Tile<'a> {
     pub(crate) used: usize,
     /// `used` rounded up: 1, 8, 16, 24 or 32. Columns past `used` are zero.
     pub(crate) width: usize,
-    /// `cols · width` values; for width 1, padded with zeros to a multiple of [`crate::vector::BLOCK`].
+    /// `cols · width` values; for width 1, padded with zeros to a multiple of [`BLOCK`].
     pub(crate) x: Cow<'a, [f32]>,
+    /// For a dense base and a width of at most 8: the same values vector after vector, each padded with zeros to
+    /// a multiple of [`BLOCK`], [`Tile::vectors`] of them. Empty otherwise.
+    pub(crate) by_vector: Cow<'a, [f32]>,
     /// Whether every value is finite, so that 0 times it is 0.
     pub(crate) finite: bool,
 }
@@ -35,32 +39,65 @@ pub(crate) fn cut(batch: usize) -> impl Iterator<Item = (usize, usize, usize)> {
 }
 
 /// Values of scratch that the tiles of a batch need, one at a time.
-pub(crate) fn scratch(cols: usize, batch: usize) -> usize {
-    let needed = cut(batch).filter(|&(.., width)| width != batch).map(|(.., width)| padded(cols, width));
-    needed.max().unwrap_or(0)
+pub(crate) fn scratch([cols, batch]: [usize; 2], dense: bool) -> usize {
+    let one = |(_, used, width)| {
+        let packed = if width == batch { 0 } else { padded(cols, width) };
+        let by_vector = dense && (2..=LANE_WIDTH).contains(&width);
+        packed + if by_vector { vectors(used) * padded(cols, 1) } else { 0 }
+    };
+    cut(batch).map(one).max().unwrap_or(0)
+}
+
+/// Vectors in the transposed copy of a tile with `used` of them.
+fn vectors(used: usize) -> usize {
+    used.next_power_of_two()
 }
 
 impl<'a> Tile<'a> {
     /// The columns `at..at + used` of `x`, copied unless they are all of it. `x` is `[cols, batch]` followed by
-    /// the zeros of a [`CpuVector`](crate::CpuVector).
+    /// the zeros of a [`CpuVector`](crate::CpuVector). `dense` when it will be multiplied with a base.
     pub(crate) fn new(
         pool: &Pool,
         x: &'a [f32],
         [cols, batch]: [usize; 2],
         (at, used, width): (usize, usize, usize),
+        dense: bool,
     ) -> Self {
-        let x = if width == batch {
-            Cow::Borrowed(x)
-        } else {
-            Cow::Owned(pack(pool, &x[..cols * batch], [cols, batch], (at, used, width)))
+        let whole = &x[..cols * batch];
+        let by_vector = match width {
+            1 if batch == 1 => Cow::Borrowed(x),
+            1..=LANE_WIDTH if dense => Cow::Owned(transpose(pool, whole, [cols, batch], at, used)),
+            _ => Cow::Borrowed(&[][..]),
+        };
+        let x = match width {
+            _ if width == batch => Cow::Borrowed(x),
+            _ => Cow::Owned(pack(pool, whole, [cols, batch], (at, used, width))),
         };
         let finite = all_finite(pool, &x);
-        Self { at, used, width, x, finite }
+        Self { at, used, width, x, by_vector, finite }
+    }
+
+    /// Vectors in [`by_vector`](Self::by_vector): `used` rounded up to 1, 2, 4 or 8.
+    pub(crate) fn vectors(&self) -> usize {
+        vectors(self.used)
     }
 }
 
+fn transpose(pool: &Pool, x: &[f32], [cols, batch]: [usize; 2], at: usize, used: usize) -> Vec<f32> {
+    let padded = padded(cols, 1);
+    let mut transposed = vec![0.0; vectors(used) * padded];
+    // No columns, nothing to copy; chunks of 0 are not allowed.
+    let parts = transposed.chunks_exact_mut(padded.max(1)).take(used).enumerate().collect();
+    pool.map(cols * used, parts, |(vector, to): (usize, &mut [f32])| {
+        for (to, from) in to.iter_mut().zip(x.chunks_exact(batch)) {
+            *to = from[at + vector];
+        }
+    });
+    transposed
+}
+
 fn padded(cols: usize, width: usize) -> usize {
-    (cols * width).next_multiple_of(crate::vector::BLOCK)
+    (cols * width).next_multiple_of(BLOCK)
 }
 
 fn pack(

@@ -6,38 +6,64 @@ use residua_format::BaseKind;
 
 use crate::base::CpuBase;
 use crate::kernel::Output;
-use crate::tile::{LANE_WIDTH, MOST, Tile};
+use crate::tile::{LANE_WIDTH, Tile};
 use crate::vector::BLOCK;
 
 /// Columns decoded at a time by [`gemm`]: their `x` fits the second-level cache with room to spare.
 const PANEL: usize = 4 * BLOCK;
+/// Rows decoded at a time by [`gemm`].
+const ROWS: usize = 6;
 
-/// Writes `base · x` for one vector, four rows at a time so that `x` is loaded once for them.
+/// Writes `base · x` for up to eight vectors: codes are decoded in registers and multiplied with each vector, a few
+/// rows at a time so that `x` is loaded once for them.
 ///
 /// # Safety
-/// AVX2 and FMA are present; the rows exist; `x` has a value for every column, padding included.
+/// AVX2 and FMA are present; the rows exist; `x` is vector after vector, each with a value for every column,
+/// padding included; there are as many vectors as `y` has columns, rounded up to 1, 2, 4 or 8.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn gemv(base: &CpuBase, first: usize, x: &[f32], y: &mut Output<'_>) {
-    let rows = y.rows();
-    let mut row = 0;
-    while row < rows {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match base.kind() {
-                BaseKind::Int8 if row + 4 <= rows => gemv_rows::<4, false>(base, first, row, x, y),
-                BaseKind::Int8 => gemv_rows::<1, false>(base, first, row, x, y),
-                _ if row + 4 <= rows => gemv_rows::<4, true>(base, first, row, x, y),
-                _ => gemv_rows::<1, true>(base, first, row, x, y),
-            }
+    // SAFETY: the caller's promise. The base's kind is checked here.
+    unsafe {
+        match (y.used, base.kind()) {
+            (1, BaseKind::Int8) => gemv_all::<4, 1, false>(base, first, x, y),
+            (1, _) => gemv_all::<4, 1, true>(base, first, x, y),
+            (2, BaseKind::Int8) => gemv_all::<4, 2, false>(base, first, x, y),
+            (2, _) => gemv_all::<4, 2, true>(base, first, x, y),
+            (3..=4, BaseKind::Int8) => gemv_all::<2, 4, false>(base, first, x, y),
+            (3..=4, _) => gemv_all::<2, 4, true>(base, first, x, y),
+            (_, BaseKind::Int8) => gemv_all::<1, 8, false>(base, first, x, y),
+            (_, _) => gemv_all::<1, 8, true>(base, first, x, y),
         }
-        row += if row + 4 <= rows { 4 } else { 1 };
     }
 }
 
 /// # Safety
-/// As [`gemv`]; the base is INT4 if `INT4`, else INT8; `row + R` rows of `y` exist.
+/// As [`gemv`], for `B` vectors; the base is INT4 if `INT4`, else INT8.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn gemv_rows<const R: usize, const INT4: bool>(
+unsafe fn gemv_all<const R: usize, const B: usize, const INT4: bool>(
+    base: &CpuBase,
+    first: usize,
+    x: &[f32],
+    y: &mut Output<'_>,
+) {
+    let (rows, mut row) = (y.rows(), 0);
+    while row < rows {
+        let here = if row + R <= rows { R } else { 1 };
+        // SAFETY: the caller's promise; `here` rows of y are left.
+        unsafe {
+            match here {
+                1 => gemv_rows::<1, B, INT4>(base, first, row, x, y),
+                _ => gemv_rows::<R, B, INT4>(base, first, row, x, y),
+            }
+        }
+        row += here;
+    }
+}
+
+/// # Safety
+/// As [`gemv_all`]; `row + R` rows of `y` exist.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gemv_rows<const R: usize, const B: usize, const INT4: bool>(
     base: &CpuBase,
     first: usize,
     row: usize,
@@ -46,31 +72,38 @@ unsafe fn gemv_rows<const R: usize, const INT4: bool>(
 ) {
     let codes: [&[u8]; R] = std::array::from_fn(|r| base.row_codes(first + row + r));
     let scales: [&[f32]; R] = std::array::from_fn(|r| base.row_scales(first + row + r));
-    let mut totals = [_mm256_setzero_ps(); R];
-    let mut sums = [_mm256_setzero_ps(); R];
+    let stride = base.padded_cols();
+    let mut totals = [[_mm256_setzero_ps(); B]; R];
+    let mut sums = [[_mm256_setzero_ps(); B]; R];
     // Groups are 32 columns or a multiple of them.
     let halves_per_group = base.group() / (BLOCK / 2);
     let (mut group, mut halves) = (0, 0);
-    for block in 0..base.padded_cols() / BLOCK {
+    for block in 0..stride / BLOCK {
         // SAFETY: the block is one of the row's, whose codes `CpuBase` holds.
         let packed: [_; R] = std::array::from_fn(|r| unsafe { load_block::<INT4>(codes[r], block) });
         for half in 0..2 {
             for part in 4 * half..4 * half + 4 {
-                // SAFETY: x has a value for every column, padding included.
-                let x = unsafe { _mm256_loadu_ps(x.as_ptr().add(block * BLOCK + part * LANE_WIDTH)) };
+                // SAFETY: every vector has a value for every column, padding included.
+                let x: [_; B] = std::array::from_fn(|b| unsafe {
+                    _mm256_loadu_ps(x.as_ptr().add(b * stride + block * BLOCK + part * LANE_WIDTH))
+                });
                 for r in 0..R {
                     // SAFETY: the block is one of the row's.
                     let code = unsafe { eight_codes::<INT4>(codes[r], packed[r], block, part) };
-                    sums[r] = _mm256_fmadd_ps(code, x, sums[r]);
+                    for b in 0..B {
+                        sums[r][b] = _mm256_fmadd_ps(code, x[b], sums[r][b]);
+                    }
                 }
             }
             halves += 1;
             if halves == halves_per_group {
                 for r in 0..R {
                     // A row's padding may start a group that it has no scale for; its codes are 0.
-                    let scale = scales[r].get(group).copied().unwrap_or(0.0);
-                    totals[r] = _mm256_fmadd_ps(_mm256_set1_ps(scale), sums[r], totals[r]);
-                    sums[r] = _mm256_setzero_ps();
+                    let scale = _mm256_set1_ps(scales[r].get(group).copied().unwrap_or(0.0));
+                    for b in 0..B {
+                        totals[r][b] = _mm256_fmadd_ps(scale, sums[r][b], totals[r][b]);
+                        sums[r][b] = _mm256_setzero_ps();
+                    }
                 }
                 (group, halves) = (group + 1, 0);
             }
@@ -78,14 +111,15 @@ unsafe fn gemv_rows<const R: usize, const INT4: bool>(
     }
     for r in 0..R {
         // A group that the row's end cuts short.
-        let scale = scales[r].get(group).copied().unwrap_or(0.0);
-        let total = _mm256_fmadd_ps(_mm256_set1_ps(scale), sums[r], totals[r]);
-        y.row(row + r)[0] = sum_lanes(total);
+        let scale = _mm256_set1_ps(scales[r].get(group).copied().unwrap_or(0.0));
+        for (b, y) in y.row(row + r).iter_mut().enumerate() {
+            *y = sum_lanes(_mm256_fmadd_ps(scale, sums[r][b], totals[r][b]));
+        }
     }
 }
 
-/// Writes `base · x` for a tile of `8·W` vectors: a panel of a few rows is decoded to f32, then multiplied with as
-/// many sums in registers as there are.
+/// Writes `base · x` for a tile of 16 to 32 vectors: a panel of six rows is decoded to f32, then multiplied with two
+/// registers of vectors at a time, twelve sums in all.
 ///
 /// # Safety
 /// AVX2 and FMA are present; the rows exist; `x` has a value for every column and vector of the tile.
@@ -94,64 +128,75 @@ pub(super) unsafe fn gemm(base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Ou
     for row in 0..y.rows() {
         y.row(row).fill(0.0);
     }
-    // SAFETY: the caller's promise. The base's kind is checked here.
-    unsafe {
-        match (x.width, base.kind()) {
-            (8, BaseKind::Int8) => gemm_panels::<1, 8, false>(base, first, &x.x, y),
-            (8, _) => gemm_panels::<1, 8, true>(base, first, &x.x, y),
-            (16, BaseKind::Int8) => gemm_panels::<2, 6, false>(base, first, &x.x, y),
-            (16, _) => gemm_panels::<2, 6, true>(base, first, &x.x, y),
-            (24, BaseKind::Int8) => gemm_panels::<3, 4, false>(base, first, &x.x, y),
-            (24, _) => gemm_panels::<3, 4, true>(base, first, &x.x, y),
-            (_, BaseKind::Int8) => gemm_panels::<4, 3, false>(base, first, &x.x, y),
-            _ => gemm_panels::<4, 3, true>(base, first, &x.x, y),
+    let mut weights = [[0.0f32; PANEL]; ROWS];
+    let rows = y.rows();
+    for start in (0..base.cols()).step_by(PANEL) {
+        let columns = PANEL.min(base.cols() - start);
+        for row in (0..rows).step_by(ROWS) {
+            // Rows past the end repeat old weights; their sums are dropped.
+            let here = ROWS.min(rows - row);
+            for (r, weights) in weights[..here].iter_mut().enumerate() {
+                // SAFETY: the row exists, the panel starts inside it; the kind is checked here.
+                unsafe {
+                    match base.kind() {
+                        BaseKind::Int8 => {
+                            decode_panel::<false>(base, first + row + r, start, columns, weights)
+                        }
+                        _ => decode_panel::<true>(base, first + row + r, start, columns, weights),
+                    }
+                }
+            }
+            let x_panel = &x.x[start * x.width..(start + columns) * x.width];
+            for at in (0..x.width).step_by(2 * LANE_WIDTH) {
+                // SAFETY: the panel has `width` values of x for each of its columns, 16 of them from `at` on, or 8.
+                unsafe {
+                    if x.width - at >= 2 * LANE_WIDTH {
+                        gemm_rows::<2>(&weights, columns, x_panel, x.width, at, row..row + here, y);
+                    } else {
+                        gemm_rows::<1>(&weights, columns, x_panel, x.width, at, row..row + here, y);
+                    }
+                }
+            }
         }
     }
 }
 
+/// Adds decoded weights times `x` to some rows of `y`, for the `8·W` vectors from `at` on.
+///
 /// # Safety
-/// As [`gemm`]; the tile's width is `8·W`; the base is INT4 if `INT4`, else INT8.
+/// AVX2 and FMA are present; `x` has `columns · width` values, and `at + 8·W` is at most `width`.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn gemm_panels<const W: usize, const R: usize, const INT4: bool>(
-    base: &CpuBase,
-    first: usize,
+unsafe fn gemm_rows<const W: usize>(
+    weights: &[[f32; PANEL]; ROWS],
+    columns: usize,
     x: &[f32],
+    width: usize,
+    at: usize,
+    rows: std::ops::Range<usize>,
     y: &mut Output<'_>,
 ) {
-    let mut weights = [[0.0f32; PANEL]; R];
-    let rows = y.rows();
-    for start in (0..base.cols()).step_by(PANEL) {
-        let columns = PANEL.min(base.cols() - start);
-        for row in (0..rows).step_by(R) {
-            let here = R.min(rows - row);
-            for (r, weights) in weights[..here].iter_mut().enumerate() {
-                // SAFETY: the row exists, the panel starts inside it.
-                unsafe { decode_panel::<INT4>(base, first + row + r, start, columns, weights) };
-            }
-            // Rows past the end repeat old weights; their sums are dropped.
-            let mut sums = [[_mm256_setzero_ps(); W]; R];
-            for column in 0..columns {
-                // SAFETY: x has 8·W values for every column.
-                unsafe {
-                    let from = x.as_ptr().add((start + column) * W * LANE_WIDTH);
-                    let x: [_; W] = std::array::from_fn(|w| _mm256_loadu_ps(from.add(w * LANE_WIDTH)));
-                    for r in 0..R {
-                        let weight = _mm256_set1_ps(*weights.get_unchecked(r).get_unchecked(column));
-                        for w in 0..W {
-                            sums[r][w] = _mm256_fmadd_ps(weight, x[w], sums[r][w]);
-                        }
-                    }
-                }
-            }
-            for (r, sums) in sums[..here].iter().enumerate() {
-                let mut row_sums = [0.0; MOST];
-                for (w, &sum) in sums.iter().enumerate() {
-                    // SAFETY: W is at most 4, so that `row_sums` has eight places from 8·w on.
-                    unsafe { _mm256_storeu_ps(row_sums.as_mut_ptr().add(w * LANE_WIDTH), sum) };
-                }
-                y.add(row + r, 1.0, &row_sums[..W * LANE_WIDTH]);
+    let mut sums = [[_mm256_setzero_ps(); W]; ROWS];
+    for column in 0..columns.min(PANEL) {
+        // SAFETY: the caller's promise.
+        let x: [_; W] = std::array::from_fn(|w| unsafe {
+            _mm256_loadu_ps(x.as_ptr().add(column * width + at + w * LANE_WIDTH))
+        });
+        for r in 0..ROWS {
+            let weight = _mm256_set1_ps(weights[r][column]);
+            for w in 0..W {
+                sums[r][w] = _mm256_fmadd_ps(weight, x[w], sums[r][w]);
             }
         }
+    }
+    for (row, sums) in rows.zip(sums) {
+        let mut row_sums = [0.0; 2 * LANE_WIDTH];
+        for w in 0..W {
+            // SAFETY: W is at most 2, so that `row_sums` has eight places from 8·w on.
+            unsafe { _mm256_storeu_ps(row_sums.as_mut_ptr().add(w * LANE_WIDTH), sums[w]) };
+        }
+        // The last vectors of a tile may be padding, or all of this register.
+        let y = y.row(row).iter_mut().skip(at);
+        y.zip(&row_sums[..W * LANE_WIDTH]).for_each(|(y, sum)| *y += sum);
     }
 }
 

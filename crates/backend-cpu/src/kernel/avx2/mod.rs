@@ -17,7 +17,7 @@ pub(crate) use load::LoadValues;
 use super::{Factor, Output};
 use crate::base::CpuBase;
 use crate::layout::{Gap, LANES, Planes};
-use crate::tile::Tile;
+use crate::tile::{LANE_WIDTH, Tile};
 
 /// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +58,16 @@ impl Avx2 {
 
     /// Writes `base · x` for the rows from `first` on, as many as `y` has.
     pub(super) fn base_product(self, base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
-        assert!(first + y.rows() <= base.rows());
-        // Of one vector whole blocks are read, the zeros behind it included.
-        let columns = if x.width == 1 { base.padded_cols() } else { base.cols() };
-        assert!(x.x.len() >= columns * x.width);
-        // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as just checked.
+        assert!(first + y.rows() <= base.rows() && (1..=x.width).contains(&y.used));
+        // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
         unsafe {
-            if x.width == 1 { dense::gemv(base, first, &x.x, y) } else { dense::gemm(base, first, x, y) }
+            if x.width <= LANE_WIDTH {
+                assert!(x.by_vector.len() >= x.vectors() * base.padded_cols());
+                dense::gemv(base, first, &x.by_vector, y);
+            } else {
+                assert!(x.x.len() >= base.cols() * x.width);
+                dense::gemm(base, first, x, y);
+            }
         }
     }
 }

@@ -1,0 +1,166 @@
+//! Throughput of SpMV, SpMM and the fused layer, in billions of non-zeros (times vectors) a second.
+//!
+//!     cargo bench -p residua-backend-cpu -- [--rows 4096] [--cols 11008] [--density 0.05] [--matrices 20]
+//!         [--repeat 9] [--batch 32] [--only spmv]
+//!
+//! As many matrices as do not fit the caches are worked on in turn. Each is timed by itself; the sum of every
+//! matrix's best time counts, so that other load on the machine matters little. Contestants take turns.
+
+mod random;
+
+use std::time::Instant;
+
+use nalgebra_sparse::CsrMatrix;
+use nalgebra_sparse::na::DMatrix;
+use nalgebra_sparse::ops::{Op, serial::spmm_csr_dense};
+use random::{Arguments, random_base, random_csr};
+use residua_backend::Backend;
+use residua_backend_cpu::{CpuBackend, CpuMatrix};
+use residua_format::{BaseKind, Csr, ValueType, convert};
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// A contestant: its name, what it counts for one matrix, and how to work on the i-th.
+struct Contestant<'a> {
+    name: String,
+    work: Box<dyn FnMut(usize) -> Result<()> + 'a>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::from_args()?;
+    let Arguments { rows, cols, density, matrices, batch, .. } = arguments;
+    println!(
+        "{rows} x {cols} at density {density}, {matrices} matrices in turn, {}",
+        CpuBackend::new(0)?.device()
+    );
+    let csr: Vec<Csr<f32, u32>> =
+        (0..matrices).map(|seed| random_csr(seed as u64, rows, cols, density)).collect::<Result<_>>()?;
+    let nnz: usize = csr.iter().map(Csr::nnz).sum();
+
+    let mut bytes = Vec::new();
+    let mut laid_out = Vec::new();
+    let uploader = CpuBackend::new(0)?;
+    for value_type in ValueType::ALL {
+        let uploaded: Vec<CpuMatrix> = csr
+            .iter()
+            .map(|csr| Ok(uploader.upload(&convert::csr_to_gap(csr, value_type)?)?))
+            .collect::<Result<_>>()?;
+        let size: usize = uploaded.iter().map(CpuMatrix::bytes).sum();
+        bytes.push(format!("{value_type} {:.3}", size as f64 / nnz as f64));
+        laid_out.push((value_type, uploaded));
+    }
+    println!("bytes per non-zero in memory: {}", bytes.join(", "));
+
+    let paths = [("avx2", CpuBackend::avx2 as fn(usize) -> _), ("portable", CpuBackend::portable)];
+    let threads: &[usize] = if std::thread::available_parallelism()?.get() > 1 { &[1, 2] } else { &[1] };
+    let backends = || {
+        let all =
+            threads.iter().flat_map(|&threads| paths.map(|(name, open)| (name, threads, open(threads))));
+        all.filter_map(|(name, threads, backend)| Some((name, threads, backend.ok()?)))
+    };
+
+    for (case, vectors) in [("spmv", 1), ("spmm", batch)] {
+        if !arguments.wants(case) {
+            continue;
+        }
+        let x: Vec<f32> = (0..cols * vectors).map(|i| (i % 17) as f32 / 16.0).collect();
+        let mut contestants = Vec::new();
+        for (value_type, uploaded) in &laid_out {
+            for (path, threads, backend) in backends() {
+                let name = format!("{path}, {value_type}, {threads} threads");
+                let (x, mut y) =
+                    (backend.upload_vector(&x, [cols, vectors])?, backend.zeros([rows, vectors])?);
+                let work = move |i: usize| Ok(backend.spmm(1.0, &uploaded[i], &x, 0.0, &mut y)?);
+                contestants.push(Contestant { name, work: Box::new(work) });
+            }
+        }
+        contestants.extend(peers(&csr, &x, vectors)?);
+        race(case, &arguments, (nnz * vectors) as f64, contestants)?;
+    }
+
+    for vectors in [1, batch] {
+        let case = format!("forward, batch {vectors}");
+        if !arguments.wants(&case) {
+            continue;
+        }
+        let x: Vec<f32> = (0..cols * vectors).map(|i| (i % 17) as f32 / 16.0).collect();
+        for kind in [BaseKind::Int4, BaseKind::Int4G64, BaseKind::Int8] {
+            let bases = 6.min(matrices);
+            let bases: Vec<_> = (0..bases)
+                .map(|seed| Ok(uploader.upload_base(&random_base(seed as u64, rows, cols, kind)?)?))
+                .collect::<Result<_>>()?;
+            let (_, residuals) = &laid_out[2];
+            let mut contestants = Vec::new();
+            for alpha in [0.0, 1.0] {
+                for (path, threads, backend) in backends() {
+                    let name = format!("{path}, {kind} + {alpha} bf16, {threads} threads");
+                    let (x, mut y) =
+                        (backend.upload_vector(&x, [cols, vectors])?, backend.zeros([rows, vectors])?);
+                    let bases = &bases;
+                    let work = move |i: usize| {
+                        let i = i % bases.len();
+                        Ok(backend.forward(&bases[i], &residuals[i], alpha, &x, &mut y)?)
+                    };
+                    contestants.push(Contestant { name, work: Box::new(work) });
+                }
+            }
+            // Counted in weights of the base.
+            race(&case, &arguments, (rows * cols * vectors * matrices) as f64, contestants)?;
+        }
+    }
+    Ok(())
+}
+
+/// sprs (its product with one vector) and nalgebra-sparse on one thread, f32 values. More libraries, and
+/// those of other languages: `cargo xtask bench`.
+fn peers<'a>(csr: &'a [Csr<f32, u32>], x: &'a [f32], vectors: usize) -> Result<Vec<Contestant<'a>>> {
+    let [rows, cols] = [csr[0].rows(), csr[0].cols()];
+    let mut contestants = Vec::new();
+    if vectors == 1 {
+        let matrices: Vec<sprs::CsMatI<f32, u32>> =
+            csr.iter().map(|a| Ok(a.clone().try_into()?)).collect::<Result<_>>()?;
+        let mut y = vec![0.0; rows];
+        let work = move |i: usize| {
+            y.fill(0.0);
+            sprs::prod::mul_acc_mat_vec_csr(matrices[i].view(), x, &mut y[..]);
+            Ok(())
+        };
+        contestants.push(Contestant { name: "sprs, f32, 1 thread".into(), work: Box::new(work) });
+    }
+    let wide = |indices: &[u32]| indices.iter().map(|&index| index as usize).collect::<Vec<_>>();
+    let nalgebra = |a: &Csr<f32, u32>| {
+        let (pointers, columns) = (wide(a.row_ptr()), wide(a.col_indices()));
+        CsrMatrix::try_from_csr_data(rows, cols, pointers, columns, a.values().to_vec())
+    };
+    let matrices = csr.iter().map(nalgebra).collect::<Result<Vec<_>, _>>()?;
+    let x = DMatrix::from_row_slice(cols, vectors, x);
+    let mut y = DMatrix::zeros(rows, vectors);
+    let work = move |i: usize| {
+        spmm_csr_dense(0.0, &mut y, 1.0, Op::NoOp(&matrices[i]), Op::NoOp(&x));
+        Ok(())
+    };
+    contestants.push(Contestant { name: "nalgebra-sparse, f32, 1 thread".into(), work: Box::new(work) });
+    Ok(contestants)
+}
+
+/// Lets contestants take turns and prints who did how much.
+fn race(case: &str, arguments: &Arguments, amount: f64, mut contestants: Vec<Contestant<'_>>) -> Result<()> {
+    let matrices = arguments.matrices;
+    let mut best = vec![vec![f64::INFINITY; matrices]; contestants.len()];
+    for _ in 0..arguments.repeat {
+        for (contestant, best) in contestants.iter_mut().zip(&mut best) {
+            for (i, best) in best.iter_mut().enumerate() {
+                let start = Instant::now();
+                (contestant.work)(i)?;
+                *best = best.min(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    println!("\n{case:<44} {:>10} {:>12}", "G/s", "us/matrix");
+    for (contestant, best) in contestants.iter().zip(&best) {
+        let seconds: f64 = best.iter().sum();
+        let micros = seconds * 1e6 / matrices as f64;
+        println!("  {:<42} {:>10.3} {:>12.1}", contestant.name, amount / seconds / 1e9, micros);
+    }
+    Ok(())
+}
