@@ -79,19 +79,30 @@ unsafe fn gemv_rows<const R: usize, const B: usize, const INT4: bool>(
     let halves_per_group = base.group() / (BLOCK / 2);
     let (mut group, mut halves) = (0, 0);
     for block in 0..stride / BLOCK {
-        // SAFETY: the block is one of the row's, whose codes `CpuBase` holds.
-        let packed: [_; R] = std::array::from_fn(|r| unsafe { load_block::<INT4>(codes[r], block) });
+        let mut packed = [_mm256_setzero_si256(); R];
+        for r in 0..R {
+            // SAFETY: the block is one of the row's, whose codes `CpuBase` holds.
+            packed[r] = unsafe { load_block::<INT4>(codes[r], block) };
+            if B == 1 && (!INT4 || block % 2 == 0) {
+                // The same place of the next rows: they start anew at another page, where the processor's own
+                // prefetch does not follow. A prefetch of any address is allowed.
+                let ahead = R * codes[r].len() + block * if INT4 { BLOCK / 2 } else { BLOCK };
+                _mm_prefetch::<_MM_HINT_T1>(codes[r].as_ptr().wrapping_add(ahead).cast());
+            }
+        }
         for half in 0..2 {
             for part in 4 * half..4 * half + 4 {
-                // SAFETY: every vector has a value for every column, padding included.
-                let x: [_; B] = std::array::from_fn(|b| unsafe {
-                    _mm256_loadu_ps(x.as_ptr().add(b * stride + block * BLOCK + part * LANE_WIDTH))
-                });
+                let from = block * BLOCK + part * LANE_WIDTH;
+                let mut x_part = [_mm256_setzero_ps(); B];
+                for b in 0..B {
+                    // SAFETY: every vector has a value for every column, padding included.
+                    x_part[b] = unsafe { _mm256_loadu_ps(x.as_ptr().add(b * stride + from)) };
+                }
                 for r in 0..R {
                     // SAFETY: the block is one of the row's.
                     let code = unsafe { eight_codes::<INT4>(codes[r], packed[r], block, part) };
                     for b in 0..B {
-                        sums[r][b] = _mm256_fmadd_ps(code, x[b], sums[r][b]);
+                        sums[r][b] = _mm256_fmadd_ps(code, x_part[b], sums[r][b]);
                     }
                 }
             }
@@ -177,14 +188,15 @@ unsafe fn gemm_rows<const W: usize>(
 ) {
     let mut sums = [[_mm256_setzero_ps(); W]; ROWS];
     for column in 0..columns.min(PANEL) {
-        // SAFETY: the caller's promise.
-        let x: [_; W] = std::array::from_fn(|w| unsafe {
-            _mm256_loadu_ps(x.as_ptr().add(column * width + at + w * LANE_WIDTH))
-        });
+        let mut x_part = [_mm256_setzero_ps(); W];
+        for w in 0..W {
+            // SAFETY: the caller's promise.
+            x_part[w] = unsafe { _mm256_loadu_ps(x.as_ptr().add(column * width + at + w * LANE_WIDTH)) };
+        }
         for r in 0..ROWS {
             let weight = _mm256_set1_ps(weights[r][column]);
             for w in 0..W {
-                sums[r][w] = _mm256_fmadd_ps(weight, x[w], sums[r][w]);
+                sums[r][w] = _mm256_fmadd_ps(weight, x_part[w], sums[r][w]);
             }
         }
     }

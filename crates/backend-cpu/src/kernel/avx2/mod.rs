@@ -3,7 +3,8 @@
 //! Every function here that is `unsafe` for its instructions is called through [`Avx2`], whose existence
 //! proves that the processor has them.
 
-// Small arrays are registers here, and indices name them.
+// Small arrays are registers here, and indices name them. They are filled by loops: a closure given to a function
+// of the standard library has other target features than that function, and would not be inlined into it.
 #![allow(clippy::needless_range_loop)]
 
 mod dense;
