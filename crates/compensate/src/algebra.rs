@@ -1,0 +1,193 @@
+//! Dense products and decompositions: nalgebra's column-major storage, faer's kernels.
+//!
+//! Parallel work is cut into pieces of a fixed size, each computed by one thread, so that the number of
+//! threads never changes a bit of a result.
+
+use faer::linalg::matmul::matmul;
+use faer::prelude::*;
+use faer::{Accum, MatMut, MatRef, Par, Side};
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+
+use crate::{CompensateError, Result};
+
+/// Columns of a product that one thread computes at a time.
+const PANEL: usize = 128;
+
+fn view_mut<T: nalgebra::Scalar>(m: &mut DMatrix<T>) -> MatMut<'_, T> {
+    let (rows, cols) = m.shape();
+    MatMut::from_column_major_slice_mut(m.as_mut_slice(), rows, cols)
+}
+
+/// Element types of a product.
+pub(crate) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {}
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// A matrix as it stands in a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Op<'a, T> {
+    /// As it is.
+    N(MatRef<'a, T>),
+    /// Transposed.
+    T(MatRef<'a, T>),
+}
+
+impl<'a, T> Op<'a, T> {
+    fn get(self) -> MatRef<'a, T> {
+        match self {
+            Self::N(m) => m,
+            Self::T(m) => m.transpose(),
+        }
+    }
+}
+
+pub(crate) fn n<T: nalgebra::Scalar>(m: &DMatrix<T>) -> Op<'_, T> {
+    Op::N(MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols()))
+}
+
+pub(crate) fn t<T: nalgebra::Scalar>(m: &DMatrix<T>) -> Op<'_, T> {
+    Op::T(MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols()))
+}
+
+/// `out += alpha·a·b`.
+pub(crate) fn add_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
+    let (a, b) = (a.get(), b.get());
+    let rows = out.nrows();
+    if rows == 0 || out.ncols() == 0 || a.ncols() == 0 {
+        return;
+    }
+    out.as_mut_slice().par_chunks_mut(rows * PANEL).enumerate().for_each(|(panel, out)| {
+        let cols = out.len() / rows;
+        let out = MatMut::from_column_major_slice_mut(out, rows, cols);
+        matmul(out, Accum::Add, a, b.subcols(panel * PANEL, cols), alpha, Par::Seq);
+    });
+}
+
+/// `a·b`.
+pub(crate) fn product<T: Real>(a: Op<'_, T>, b: Op<'_, T>) -> DMatrix<T> {
+    let mut out = DMatrix::zeros(a.get().nrows(), b.get().ncols());
+    add_product(&mut out, T::one(), a, b);
+    out
+}
+
+/// Adds `alpha·a·aᵀ` to the lower triangle of `out`; what it leaves above is not meant to be read.
+pub(crate) fn add_gram<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>) {
+    let a = a.get();
+    let rows = out.nrows();
+    if rows == 0 || a.ncols() == 0 {
+        return;
+    }
+    out.as_mut_slice().par_chunks_mut(rows * PANEL).enumerate().for_each(|(panel, out)| {
+        let (first, cols) = (panel * PANEL, out.len() / rows);
+        let out = MatMut::from_column_major_slice_mut(out, rows, cols).subrows_mut(first, rows - first);
+        let (left, right) = (a.subrows(first, rows - first), a.subrows(first, cols));
+        matmul(out, Accum::Add, left, right.transpose(), alpha, Par::Seq);
+    });
+}
+
+/// Copies the lower triangle over the upper one.
+pub(crate) fn mirror<T: Real>(m: &mut DMatrix<T>) {
+    for col in 1..m.ncols() {
+        for row in 0..col {
+            m[(row, col)] = m[(col, row)];
+        }
+    }
+}
+
+/// A lower Cholesky factor `L`, `A = L·Lᵀ`.
+pub(crate) struct Cholesky(faer::linalg::solvers::Llt<f64>);
+
+impl Cholesky {
+    /// Factors the matrix in the lower triangle of `a`.
+    pub(crate) fn new(a: &DMatrix<f64>, what: &str, remedy: &'static str) -> Result<Self> {
+        let singular = || CompensateError::Singular { what: what.into(), remedy };
+        // A pivot that is tiny or NaN passes the decomposition; the answer is worthless all the same.
+        let new = Self(n(a).get().llt(Side::Lower).map_err(|_| singular())?);
+        if new.log_determinant().is_finite() { Ok(new) } else { Err(singular()) }
+    }
+
+    /// `b ← A⁻¹·b`.
+    pub(crate) fn solve(&self, b: &mut DMatrix<f64>) {
+        self.0.solve_in_place(view_mut(b));
+    }
+
+    /// `b ← L⁻¹·b`.
+    pub(crate) fn whiten(&self, b: &mut DMatrix<f64>) {
+        let rows = b.nrows();
+        if rows == 0 {
+            return;
+        }
+        b.as_mut_slice().par_chunks_mut(rows * PANEL).for_each(|b| {
+            let cols = b.len() / rows;
+            let b = MatMut::from_column_major_slice_mut(b, rows, cols);
+            self.0.L().solve_lower_triangular_in_place(b);
+        });
+    }
+
+    /// `ln det A`.
+    pub(crate) fn log_determinant(&self) -> f64 {
+        let l = self.0.L();
+        2.0 * (0..l.nrows()).map(|i| l[(i, i)].ln()).sum::<f64>()
+    }
+}
+
+/// Eigenvalues, rising, and eigenvectors (columns) of the symmetric matrix in the lower triangle of `a`.
+pub(crate) fn eigen(a: &DMatrix<f64>, what: &str) -> Result<(DVector<f64>, DMatrix<f64>)> {
+    let remedy = "check the features for overflow";
+    let failed = |_| CompensateError::Singular { what: what.into(), remedy };
+    let eigen = n(a).get().self_adjoint_eigen(Side::Lower).map_err(failed)?;
+    let (values, vectors) = (eigen.S(), eigen.U());
+    let values = DVector::from_fn(a.nrows(), |i, _| values[i]);
+    Ok((values, DMatrix::from_fn(a.nrows(), a.nrows(), |r, c| vectors[(r, c)])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(rows: usize, cols: usize, seed: u64) -> DMatrix<f64> {
+        let mut state = seed;
+        DMatrix::from_fn(rows, cols, |_, _| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+        })
+    }
+
+    #[test]
+    fn products_equal_nalgebra() {
+        let (a, b) = (random(150, 70, 1), random(70, 300, 2));
+        assert!((product(n(&a), n(&b)) - &a * &b).amax() < 1e-12);
+        let c = random(150, 20, 3);
+        assert!((product(t(&a), n(&c)) - a.transpose() * &c).amax() < 1e-12);
+        let mut gram = DMatrix::zeros(150, 150);
+        add_gram(&mut gram, 2.0, n(&a));
+        mirror(&mut gram);
+        assert!((gram - 2.0 * &a * a.transpose()).amax() < 1e-12);
+    }
+
+    #[test]
+    fn decompositions_rebuild_the_matrix() {
+        let a = random(140, 200, 4);
+        let spd = &a * a.transpose();
+        let cholesky = Cholesky::new(&spd, "a", "").unwrap();
+        let l = spd.clone().cholesky().unwrap().l();
+        assert!((cholesky.log_determinant() - spd.determinant().ln()).abs() < 1e-8);
+        let mut x = DMatrix::identity(140, 140);
+        cholesky.solve(&mut x);
+        assert!((&spd * x - DMatrix::identity(140, 140)).amax() < 1e-8);
+        let mut x = spd.clone();
+        cholesky.whiten(&mut x);
+        assert!((x - l.transpose()).amax() < 1e-9);
+        let (values, vectors) = eigen(&spd, "a").unwrap();
+        assert!((&vectors * DMatrix::from_diagonal(&values) * vectors.transpose() - &spd).amax() < 1e-10);
+    }
+
+    #[test]
+    fn indefinite_matrices_are_refused() {
+        for bad in [-1.0, 0.0, f64::NAN] {
+            let a = DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, bad]));
+            assert!(Cholesky::new(&a, "a", "").is_err(), "{bad}");
+        }
+    }
+}

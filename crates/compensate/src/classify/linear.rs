@@ -1,0 +1,167 @@
+//! Classifiers with flat borders: nearest class mean and linear discriminant analysis.
+
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use residua_memory::{Budget, Reservation};
+
+use super::{Classifier, Prior, Ridge};
+use crate::Result;
+use crate::algebra::{self, Cholesky};
+use crate::error::same_dimension;
+use crate::statistics::{ClassStatistics, Covariance};
+
+/// `scores = weightsᵀ·x + bias`.
+#[derive(Debug)]
+struct Scores {
+    labels: Vec<u32>,
+    /// `[d, C]`.
+    weights: DMatrix<f64>,
+    bias: DVector<f64>,
+    _held: Reservation,
+}
+
+/// Class means as columns `[d, C]`.
+fn means(statistics: &ClassStatistics) -> DMatrix<f64> {
+    let numbers = statistics.iter().flat_map(|(_, class)| class.mean().iter().copied());
+    DMatrix::from_iterator(statistics.dim(), statistics.len(), numbers)
+}
+
+/// The average covariance, classes weighted by n − 1 (alike, if all have a single sample): lower triangle.
+pub(super) fn pooled(statistics: &ClassStatistics) -> DMatrix<f64> {
+    let (dim, freedom) = (statistics.dim(), statistics.samples() - statistics.len() as u64);
+    let mut sum = DMatrix::zeros(dim, dim);
+    for (_, class) in statistics.iter() {
+        let weight = match freedom {
+            0 => 1.0 / statistics.len() as f64,
+            _ => (class.count() - 1) as f64 / freedom as f64,
+        };
+        class.covariance().add_lower_to(weight, &mut sum);
+    }
+    sum
+}
+
+impl Scores {
+    fn new(
+        statistics: &ClassStatistics,
+        weights: DMatrix<f64>,
+        bias: DVector<f64>,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let held = budget.reserve(8 * (weights.len() + bias.len()) as u64, "a classifier")?;
+        Ok(Self { labels: statistics.iter().map(|(label, _)| label).collect(), weights, bias, _held: held })
+    }
+
+    fn scores(&self, x: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut scores = algebra::product(algebra::t(&self.weights), algebra::n(x));
+        scores.column_iter_mut().for_each(|mut column| column += &self.bias);
+        scores
+    }
+}
+
+/// How near a feature is to a class mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Metric {
+    /// The cosine of the angle between them, as in the reference.
+    #[default]
+    Cosine,
+    /// The Euclidean distance.
+    Euclidean,
+}
+
+/// Nearest class mean.
+#[derive(Debug)]
+pub struct Ncm {
+    scores: Scores,
+    metric: Metric,
+}
+
+impl Ncm {
+    /// From class means.
+    ///
+    /// # Errors
+    /// When there is no class or the budget has no room.
+    pub fn new(statistics: &ClassStatistics, metric: Metric, prior: Prior, budget: &Budget) -> Result<Self> {
+        statistics.expect(statistics.dim(), "the statistics")?;
+        let mut weights = means(statistics);
+        let mut bias = DVector::from_vec(prior.logarithms(statistics));
+        for (mut mean, bias) in weights.column_iter_mut().zip(bias.iter_mut()) {
+            match metric {
+                Metric::Cosine => mean /= mean.norm().max(1e-12),
+                // |x − μ|² without |x|², which is the same for all classes.
+                Metric::Euclidean => *bias -= 0.5 * mean.norm_squared(),
+            }
+        }
+        Ok(Self { scores: Scores::new(statistics, weights, bias, budget)?, metric })
+    }
+}
+
+impl Classifier for Ncm {
+    fn dim(&self) -> usize {
+        self.scores.weights.nrows()
+    }
+
+    fn labels(&self) -> &[u32] {
+        &self.scores.labels
+    }
+
+    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>> {
+        same_dimension("the features", features.nrows(), self.dim())?;
+        let _held = budget.reserve(8 * features.len() as u64, "features to classify")?;
+        let mut x = features.map(f64::from);
+        if self.metric == Metric::Cosine {
+            x.column_iter_mut().for_each(|mut column| column /= column.norm().max(1e-12));
+        }
+        Ok(self.scores.scores(&x))
+    }
+}
+
+/// Linear discriminant analysis: one covariance for all classes.
+#[derive(Debug)]
+pub struct Lda(Scores);
+
+impl Lda {
+    /// The ridge of the reference: `0.9·Σ̄ + 0.1·I`.
+    pub const REFERENCE: Ridge = Ridge::identity(0.1);
+
+    /// From class means and the average covariance, regularised by `ridge`.
+    ///
+    /// # Errors
+    /// When there is no class, the regularised covariance is singular, or the budget has no room.
+    pub fn new(statistics: &ClassStatistics, ridge: Ridge, prior: Prior, budget: &Budget) -> Result<Self> {
+        statistics.expect(statistics.dim(), "the statistics")?;
+        ridge.check()?;
+        let dim = statistics.dim();
+        let scratch = 3 * Covariance::dense_bytes(dim) + 8 * (2 * dim * statistics.len()) as u64;
+        let _scratch = budget.reserve(scratch, "building the linear discriminant")?;
+        let mut covariance = pooled(statistics);
+        let diagonal = ridge.diagonal(covariance.trace(), dim);
+        covariance *= ridge.covariance;
+        for i in 0..dim {
+            covariance[(i, i)] += diagonal;
+        }
+        let cholesky = Cholesky::new(&covariance, "the average class covariance", "use a larger ridge")?;
+        let means = means(statistics);
+        let mut weights = means.clone();
+        cholesky.solve(&mut weights);
+        let mut bias = DVector::from_vec(prior.logarithms(statistics));
+        for (class, bias) in bias.iter_mut().enumerate() {
+            *bias -= 0.5 * means.column(class).dot(&weights.column(class));
+        }
+        Ok(Self(Scores::new(statistics, weights, bias, budget)?))
+    }
+}
+
+impl Classifier for Lda {
+    fn dim(&self) -> usize {
+        self.0.weights.nrows()
+    }
+
+    fn labels(&self) -> &[u32] {
+        &self.0.labels
+    }
+
+    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>> {
+        same_dimension("the features", features.nrows(), self.dim())?;
+        let _held = budget.reserve(8 * features.len() as u64, "features to classify")?;
+        Ok(self.0.scores(&features.map(f64::from)))
+    }
+}

@@ -1,0 +1,239 @@
+//! Quadratic discriminant analysis: a covariance for each class.
+
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use rayon::prelude::*;
+use residua_memory::{Budget, Reservation};
+
+use super::linear::pooled;
+use super::{Classifier, Prior, Ridge};
+use crate::Result;
+use crate::algebra::{self, Cholesky};
+use crate::error::{check, same_dimension};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Form, workers};
+
+/// Quadratic (regularised Gaussian) discriminant analysis, with
+/// `Σ_c ← ridge.covariance·Σ_c + pooled·Σ̄ + (ridge.identity + ridge.trace·tr(Σ_c)/d)·I`.
+///
+/// No inverse is kept: every call of [`scores`](Classifier::scores) decomposes each class's matrix anew,
+/// which costs little beside the products with a thousand features, and holds a few at a time. A class stored
+/// as a factor of r columns is never made dense where the Woodbury identity serves: with `pooled` 0 or
+/// `ridge.trace` 0 it takes an r × r decomposition and r·d operations for a feature instead of d².
+#[derive(Debug)]
+pub struct Qda {
+    statistics: ClassStatistics,
+    labels: Vec<u32>,
+    ridge: Ridge,
+    prior: Vec<f64>,
+    base: Base,
+    _held: Option<Reservation>,
+}
+
+/// What all classes' matrices have in common.
+#[derive(Debug)]
+enum Base {
+    /// Nothing.
+    None,
+    /// `pooled·Σ̄`, lower triangle, not yet with a diagonal.
+    Pooled(DMatrix<f64>),
+    /// `pooled·Σ̄ + identity·I`: everything but `Σ_c` itself.
+    Whole(DMatrix<f64>),
+}
+
+/// The rest of a class's matrix is the identity in these coordinates: `Σ_c ← F·Fᵀ + I`.
+struct Whitened {
+    /// `F [d, r]`.
+    factor: DMatrix<f64>,
+    /// Features minus the class mean `[d, n]`.
+    features: DMatrix<f64>,
+    /// Of the change of coordinates, squared.
+    log_determinant: f64,
+}
+
+/// The common matrix of [`Base::Whole`] decomposed, and the features in coordinates in which it is `I`.
+struct Common {
+    cholesky: Cholesky,
+    features: DMatrix<f64>,
+}
+
+const REMEDY: &str = "use a larger ridge";
+
+impl Qda {
+    /// The weights of the reference: `0.2·Σ_c + 2·Σ̄ + 0.5·I`; the 2 is for `pooled`.
+    pub const REFERENCE: Ridge = Ridge { covariance: 0.2, identity: 0.5, trace: 0.0 };
+
+    /// From class means and covariances, which it shares.
+    ///
+    /// # Errors
+    /// When there is no class, a weight is negative, or the budget has no room.
+    pub fn new(
+        statistics: &ClassStatistics,
+        ridge: Ridge,
+        pooled_weight: f64,
+        prior: Prior,
+        budget: &Budget,
+    ) -> Result<Self> {
+        statistics.expect(statistics.dim(), "the statistics")?;
+        ridge.check()?;
+        check(pooled_weight >= 0.0 && pooled_weight.is_finite(), "pooled", pooled_weight, "0 or more")?;
+        let (base, held) = if pooled_weight == 0.0 {
+            (Base::None, None)
+        } else {
+            let held = budget.reserve(Covariance::dense_bytes(statistics.dim()), "the average covariance")?;
+            let mut average = pooled(statistics) * pooled_weight;
+            if ridge.trace == 0.0 {
+                (0..average.nrows()).for_each(|i| average[(i, i)] += ridge.identity);
+                (Base::Whole(average), Some(held))
+            } else {
+                (Base::Pooled(average), Some(held))
+            }
+        };
+        let labels = statistics.iter().map(|(label, _)| label).collect();
+        let prior = prior.logarithms(statistics);
+        Ok(Self { statistics: statistics.clone(), labels, ridge, prior, base, _held: held })
+    }
+
+    /// As [`new`](Self::new), with the `rank` directions of largest variance of each class; `Σ̄` stays whole.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn low_rank(
+        statistics: &ClassStatistics,
+        rank: usize,
+        ridge: Ridge,
+        pooled_weight: f64,
+        prior: Prior,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let mut new = Self::new(statistics, ridge, pooled_weight, prior, budget)?;
+        let scratch = 4 * Covariance::dense_bytes(statistics.dim());
+        new.statistics = statistics.map(scratch, budget, |_, class| {
+            let covariance = class.covariance().truncate(rank, class.covariance().precision())?;
+            ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)
+        })?;
+        Ok(new)
+    }
+
+    /// Scores of one class.
+    fn score(
+        &self,
+        label: u32,
+        class: &ClassGaussian,
+        x: &DMatrix<f64>,
+        common: Option<&Common>,
+    ) -> Result<DVector<f64>> {
+        let what = || format!("the covariance of class {label}");
+        if let Some(Whitened { factor, features, log_determinant }) = self.whiten(class, x, common) {
+            // Woodbury: zᵀ(I + F·Fᵀ)⁻¹z = |z|² − |L⁻¹·Fᵀz|² with L·Lᵀ = I + Fᵀ·F, whose determinant is that of I + F·Fᵀ.
+            let mut small = algebra::product(algebra::t(&factor), algebra::n(&factor));
+            (0..small.nrows()).for_each(|i| small[(i, i)] += 1.0);
+            let cholesky = Cholesky::new(&small, &what(), REMEDY)?;
+            let mut inside = algebra::product(algebra::t(&factor), algebra::n(&features));
+            cholesky.whiten(&mut inside);
+            let log_determinant = log_determinant + cholesky.log_determinant();
+            let squares = features.column_iter().zip(inside.column_iter());
+            let squares = squares.map(|(z, inside)| z.norm_squared() - inside.norm_squared());
+            return Ok(DVector::from_iterator(x.ncols(), squares.map(|q| -0.5 * (q + log_determinant))));
+        }
+        let cholesky = Cholesky::new(&self.dense(class), &what(), REMEDY)?;
+        let mut z = centred(x, class.mean());
+        cholesky.whiten(&mut z);
+        let log_determinant = cholesky.log_determinant();
+        let squares = z.column_iter().map(|z| z.norm_squared());
+        Ok(DVector::from_iterator(x.ncols(), squares.map(|q| -0.5 * (q + log_determinant))))
+    }
+
+    /// The class in whitened coordinates, where Woodbury's identity saves work and keeps its precision.
+    fn whiten(&self, class: &ClassGaussian, x: &DMatrix<f64>, common: Option<&Common>) -> Option<Whitened> {
+        let covariance = class.covariance();
+        let dim = covariance.dim();
+        let mut factor = covariance.factor_matrix().filter(|f| f.ncols() < dim)?;
+        factor *= self.ridge.covariance.sqrt();
+        if let Some(Common { cholesky, features }) = common {
+            if !covariance.is_pure_factor() {
+                return None;
+            }
+            cholesky.whiten(&mut factor);
+            let mut mean = DMatrix::from_column_slice(dim, 1, class.mean().as_slice());
+            cholesky.whiten(&mut mean);
+            let features = centred(features, &mean.column(0).into_owned());
+            return Some(Whitened { factor, features, log_determinant: cholesky.log_determinant() });
+        }
+        let (Base::None, Form::Factor { diagonal, .. }) = (&self.base, &covariance.form) else { return None };
+        let trace = covariance.trace();
+        let ridge = self.ridge.diagonal(trace, dim);
+        let variances = DVector::from_fn(dim, |i, _| self.ridge.covariance * diagonal.get(i) + ridge);
+        // The difference of two squares loses what the least variance is below the largest.
+        if variances.min() < 1e-6 * self.ridge.covariance * trace {
+            return None;
+        }
+        let deviations = variances.map(f64::sqrt);
+        let mut features = centred(x, class.mean());
+        features.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
+        factor.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
+        Some(Whitened { factor, features, log_determinant: variances.map(f64::ln).sum() })
+    }
+
+    /// The class's matrix, whole: lower triangle.
+    fn dense(&self, class: &ClassGaussian) -> DMatrix<f64> {
+        let dim = class.dim();
+        let (mut matrix, diagonal) = match &self.base {
+            Base::Whole(base) => (base.clone(), 0.0),
+            Base::Pooled(base) => (base.clone(), self.ridge.diagonal(class.covariance().trace(), dim)),
+            Base::None => (DMatrix::zeros(dim, dim), self.ridge.diagonal(class.covariance().trace(), dim)),
+        };
+        class.covariance().add_lower_to(self.ridge.covariance, &mut matrix);
+        (0..dim).for_each(|i| matrix[(i, i)] += diagonal);
+        matrix
+    }
+}
+
+/// `x − mean`, column by column.
+fn centred(x: &DMatrix<f64>, mean: &DVector<f64>) -> DMatrix<f64> {
+    let mut x = x.clone();
+    x.column_iter_mut().for_each(|mut column| column -= mean);
+    x
+}
+
+impl Classifier for Qda {
+    fn dim(&self) -> usize {
+        self.statistics.dim()
+    }
+
+    fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>> {
+        let (dim, count) = (self.dim(), features.ncols());
+        same_dimension("the features", features.nrows(), dim)?;
+        let size = 8 * features.len() as u64;
+        let _held = budget.reserve(2 * size + Covariance::dense_bytes(dim), "features to classify")?;
+        let x = features.map(f64::from);
+        let common = match &self.base {
+            Base::Whole(base) => {
+                let cholesky = Cholesky::new(base, "the average class covariance", REMEDY)?;
+                let mut features = x.clone();
+                cholesky.whiten(&mut features);
+                Some(Common { cholesky, features })
+            }
+            _ => None,
+        };
+        // A class's features, its matrix and the decomposition of that.
+        let scratch = 2 * size + 3 * Covariance::dense_bytes(dim);
+        let classes: Vec<_> = self.statistics.iter().collect();
+        let mut scores = DMatrix::zeros(classes.len(), count);
+        let mut next = 0;
+        for group in classes.chunks(workers(scratch, budget)) {
+            let _scratch = budget.reserve(scratch * group.len() as u64, "scoring classes")?;
+            let rows: Vec<_> = group
+                .par_iter()
+                .map(|(label, class)| self.score(*label, class, &x, common.as_ref()))
+                .collect();
+            for row in rows {
+                scores.set_row(next, &row?.add_scalar(self.prior[next]).transpose());
+                next += 1;
+            }
+        }
+        Ok(scores)
+    }
+}

@@ -1,0 +1,85 @@
+//! Maps `x ↦ M·x + b` of features, and what they do to Gaussians.
+
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use residua_memory::{Budget, Reservation};
+
+use super::Compensator;
+use crate::error::same_dimension;
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Diagonal};
+use crate::{Result, algebra};
+
+/// `x ↦ M·x + b`, with `M [d, d]` and `b [d]`. A Gaussian's image is the Gaussian of mean `M·μ + b` and
+/// covariance `M·Σ·Mᵀ`, exactly; a covariance stored as a factor stays one.
+#[derive(Debug)]
+pub struct AffineMap {
+    matrix: DMatrix<f64>,
+    shift: DVector<f64>,
+    /// Added to every variance.
+    floor: f64,
+    _held: Reservation,
+}
+
+impl AffineMap {
+    /// The map of `matrix [d, d]` and `shift [d]`.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the budget has no room.
+    pub fn new(matrix: DMatrix<f64>, shift: DVector<f64>, budget: &Budget) -> Result<Self> {
+        same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
+        same_dimension("the map's shift", shift.len(), matrix.nrows())?;
+        let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
+        Ok(Self { matrix, shift, floor: 0.0, _held: held })
+    }
+
+    /// Adds `floor` to every variance of what is mapped.
+    pub(crate) fn with_floor(self, floor: f64) -> Self {
+        Self { floor, ..self }
+    }
+
+    /// `M [d, d]`.
+    pub fn matrix(&self) -> &DMatrix<f64> {
+        &self.matrix
+    }
+
+    /// `b [d]`.
+    pub fn shift(&self) -> &DVector<f64> {
+        &self.shift
+    }
+
+    fn map_covariance(&self, covariance: &Covariance) -> Result<Covariance> {
+        let precision = covariance.precision();
+        let matrix = algebra::n(&self.matrix);
+        if let Some(factor) = covariance.pure_factor() {
+            let mapped = algebra::product(matrix, algebra::n(&factor));
+            return Ok(Covariance::with_factor(mapped, Diagonal::Scalar(self.floor), precision));
+        }
+        let mapped = algebra::product(matrix, algebra::n(&covariance.to_dense()));
+        let mut mapped = algebra::product(algebra::n(&mapped), algebra::t(&self.matrix));
+        for i in 0..mapped.nrows() {
+            mapped[(i, i)] += self.floor;
+        }
+        Covariance::packed(&mapped, precision)
+    }
+}
+
+impl Compensator for AffineMap {
+    fn dim(&self) -> usize {
+        self.shift.len()
+    }
+
+    fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
+        same_dimension("the statistics", statistics.dim(), self.dim())?;
+        statistics.map(3 * Covariance::dense_bytes(self.dim()), budget, |_, class| {
+            let mean = &self.matrix * class.mean() + &self.shift;
+            ClassGaussian::new(class.count(), mean, self.map_covariance(class.covariance())?, budget)
+        })
+    }
+
+    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>> {
+        same_dimension("the features", features.nrows(), self.dim())?;
+        let _held = budget.reserve(20 * features.len() as u64, "mapping features")?;
+        let mut mapped = algebra::product(algebra::n(&self.matrix), algebra::n(&features.map(f64::from)));
+        mapped.column_iter_mut().for_each(|mut column| column += &self.shift);
+        Ok(mapped.map(|v| v as f32))
+    }
+}

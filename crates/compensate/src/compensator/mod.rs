@@ -1,0 +1,60 @@
+//! Methods that learn how features move, and move class statistics along.
+
+mod affine;
+mod linear;
+
+use nalgebra::{DMatrix, DMatrixView};
+use residua_memory::Budget;
+
+pub use affine::AffineMap;
+pub use linear::Linear;
+
+use crate::source::FeatureSource;
+use crate::statistics::ClassStatistics;
+use crate::{CompensateError, Result};
+
+/// Whether to reproduce the published definition or to do what is measurably better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The definition of the reference implementation, for those who must reproduce its numbers.
+    Compat,
+    /// No stale blends, no draws where integrals are meant.
+    #[default]
+    Exact,
+}
+
+/// A method and its settings.
+pub trait Method {
+    /// The method's name, as in tables and on command lines.
+    fn name(&self) -> &'static str;
+
+    /// Learns from features of the same samples before and after a task, read in passes over `source`.
+    ///
+    /// # Errors
+    /// When the source fails, is empty or lacks the features after the task, a setting is out of its
+    /// range, or the budget has no room.
+    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>>;
+}
+
+/// What a [`Method`] learned.
+pub trait Compensator: Send + Sync {
+    /// The feature dimension d.
+    fn dim(&self) -> usize;
+
+    /// Statistics as they would be, had they been collected after the task.
+    ///
+    /// # Errors
+    /// When the dimension is another, or the budget has no room.
+    fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics>;
+
+    /// Features `[d, n]` as they would be after the task.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>>;
+}
+
+/// An error unless something was read.
+pub(crate) fn not_empty(rows: u64) -> Result<()> {
+    if rows == 0 { Err(CompensateError::Empty("the feature source")) } else { Ok(()) }
+}

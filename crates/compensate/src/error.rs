@@ -1,0 +1,97 @@
+//! What can be wrong with features, statistics and what is made of them.
+
+use residua_format::file::FileError;
+use residua_memory::BudgetError;
+
+/// Result of this crate.
+pub type Result<T, E = CompensateError> = std::result::Result<T, E>;
+
+/// A job that cannot be done with what it was given. The text says what to change.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompensateError {
+    /// Vectors or matrices of different feature dimension meet.
+    #[error("{what} has dimension {found}, expected {expected}")]
+    Dimension {
+        /// Which object.
+        what: String,
+        /// Its dimension.
+        found: usize,
+        /// The dimension of what it meets.
+        expected: usize,
+    },
+    /// Arrays that belong together differ in their number of rows.
+    #[error("{what}: {found} rows where {expected} belong")]
+    Rows {
+        /// Which array.
+        what: String,
+        /// Its rows.
+        found: u64,
+        /// The rows of the arrays beside it.
+        expected: u64,
+    },
+    /// NaN or infinity.
+    #[error("{what}: row {row}, column {column}: {value} is not a finite number")]
+    NotFinite {
+        /// Which array.
+        what: &'static str,
+        /// The row, from 0.
+        row: u64,
+        /// The column, from 0.
+        column: usize,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// Nothing to work on.
+    #[error("{0} is empty")]
+    Empty(&'static str),
+    /// The source lacks an array that the job needs.
+    #[error("the source has no {0}, which this job needs")]
+    Missing(&'static str),
+    /// A setting outside of its range.
+    #[error("{name} is {value}, but has to be {rule}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// Its range.
+        rule: &'static str,
+    },
+    /// A matrix that has to be positive definite is not.
+    #[error("{what} is not positive definite; {remedy}")]
+    Singular {
+        /// Which matrix.
+        what: String,
+        /// What would make it so.
+        remedy: &'static str,
+    },
+    /// A class that is not there.
+    #[error("there is no class {0}")]
+    NoClass(u32),
+    /// Statistics that break an invariant.
+    #[error("{problem}")]
+    Statistics {
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The job does not fit its memory budget.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+}
+
+/// An error unless a setting keeps its rule.
+pub(crate) fn check(ok: bool, name: &'static str, value: f64, rule: &'static str) -> Result<()> {
+    if ok { Ok(()) } else { Err(CompensateError::Setting { name, value, rule }) }
+}
+
+/// An error unless dimensions agree.
+pub(crate) fn same_dimension(what: &str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(CompensateError::Dimension { what: what.into(), found, expected })
+}

@@ -1,0 +1,157 @@
+//! Arrays in files, read a few rows at a time.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use npyz::{Endianness, NpyHeader, Order, TypeChar};
+use residua_format::file::{Checkpoint, Dtype, FileError, TensorInfo};
+
+use crate::Result;
+
+/// An array `[rows, width]` in a file (`width` 1: also `[rows]`).
+#[derive(Debug)]
+pub(super) struct Array {
+    place: Place,
+    /// What to call it in errors.
+    name: String,
+    dtype: Dtype,
+    pub(super) rows: u64,
+    pub(super) width: usize,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Npy { path: PathBuf, file: File, start: u64 },
+    Tensor { file: Arc<Checkpoint>, tensor: TensorInfo },
+}
+
+impl Array {
+    pub(super) fn npy(path: &Path) -> Result<Self> {
+        let wrong = |problem: String| FileError::malformed(path, problem);
+        let mut reader = BufReader::new(File::open(path).map_err(FileError::io(path, "open"))?);
+        let header =
+            NpyHeader::from_reader(&mut reader).map_err(|error| wrong(format!("npy header: {error}")))?;
+        let start = reader.stream_position().map_err(FileError::io(path, "read"))?;
+        if header.order() != Order::C && header.shape().len() > 1 {
+            return Err(wrong("is in Fortran order; save np.ascontiguousarray of it".into()).into());
+        }
+        let npyz::DType::Plain(type_str) = header.dtype() else {
+            return Err(wrong("holds records, expected plain numbers".into()).into());
+        };
+        let dtype = match (type_str.type_char(), type_str.size_field()) {
+            _ if type_str.endianness() == Endianness::Big => None,
+            (TypeChar::Float, 2) => Some(Dtype::F16),
+            (TypeChar::Float, 4) => Some(Dtype::F32),
+            (TypeChar::Float, 8) => Some(Dtype::F64),
+            (TypeChar::Uint, 1) => Some(Dtype::U8),
+            (TypeChar::Uint, 2) => Some(Dtype::U16),
+            (TypeChar::Uint, 4) => Some(Dtype::U32),
+            (TypeChar::Uint, 8) => Some(Dtype::U64),
+            (TypeChar::Int, 4) => Some(Dtype::I32),
+            (TypeChar::Int, 8) => Some(Dtype::I64),
+            _ => None,
+        };
+        let Some(dtype) = dtype else {
+            return Err(wrong(format!("element type {type_str}, expected little-endian numbers")).into());
+        };
+        let (rows, width) = shape(header.shape())
+            .ok_or_else(|| wrong(format!("shape {:?}, expected one or two dimensions", header.shape())))?;
+        let file = reader.into_inner();
+        let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
+        let needed = u128::from(rows) * width as u128 * (dtype.bitsize() / 8) as u128;
+        if needed > u128::from(length.saturating_sub(start)) {
+            let (needed, found) = (needed.try_into().unwrap_or(u64::MAX), length.saturating_sub(start));
+            let what = "the array".into();
+            return Err(FileError::Truncated { path: path.to_owned(), what, needed, found }.into());
+        }
+        let place = Place::Npy { path: path.to_owned(), file, start };
+        Ok(Self { place, name: "the array".into(), dtype, rows, width, bytes: Vec::new() })
+    }
+
+    pub(super) fn tensor(file: &Arc<Checkpoint>, name: &str) -> Result<Self> {
+        let tensor = file.expect_tensor(name)?.clone();
+        let sizes: Vec<u64> = tensor.shape.iter().map(|&size| size as u64).collect();
+        let Some((rows, width)) = shape(&sizes) else {
+            let problem = format!("shape {:?}, expected one or two dimensions", tensor.shape);
+            return Err(FileError::tensor(file.file_of(&tensor), name, problem).into());
+        };
+        let dtype = tensor.dtype;
+        let place = Place::Tensor { file: file.clone(), tensor };
+        Ok(Self { place, name: name.into(), dtype, rows, width, bytes: Vec::new() })
+    }
+
+    /// Reads `count` rows from `first` on into `bytes`.
+    fn fetch(&mut self, first: u64, count: usize) -> Result<()> {
+        let row = (self.width * self.dtype.bitsize() / 8) as u64;
+        self.bytes.resize(count * row as usize, 0);
+        match &mut self.place {
+            Place::Npy { path, file, start } => {
+                let read = file
+                    .seek(SeekFrom::Start(*start + first * row))
+                    .and_then(|_| file.read_exact(&mut self.bytes));
+                read.map_err(FileError::io(path, "read"))?;
+            }
+            Place::Tensor { file, tensor } => file.read_at(tensor, first * row, &mut self.bytes)?,
+        }
+        Ok(())
+    }
+
+    fn wrong_type(&self, wanted: &str) -> FileError {
+        let path = match &self.place {
+            Place::Npy { path, .. } => path,
+            Place::Tensor { file, tensor } => file.file_of(tensor),
+        };
+        let (path, tensor, dtype) = (path.to_owned(), self.name.clone(), self.dtype.to_string());
+        FileError::Dtype { path, tensor, dtype, wanted: format!("{wanted} are wanted") }
+    }
+
+    /// Appends `count` rows from `first` on, as f32.
+    pub(super) fn read_features(&mut self, first: u64, count: usize, out: &mut Vec<f32>) -> Result<()> {
+        self.fetch(first, count)?;
+        let bytes = &self.bytes;
+        match self.dtype {
+            Dtype::F32 => out.extend(numbers(bytes).map(f32::from_le_bytes)),
+            Dtype::F64 => out.extend(numbers(bytes).map(|b| f64::from_le_bytes(b) as f32)),
+            Dtype::F16 => out.extend(numbers(bytes).map(|b| f16::from_le_bytes(b).to_f32())),
+            Dtype::BF16 => out.extend(numbers(bytes).map(|b| bf16::from_le_bytes(b).to_f32())),
+            _ => return Err(self.wrong_type("features in f16, bf16, f32 or f64").into()),
+        }
+        Ok(())
+    }
+
+    /// Appends `count` labels from `first` on.
+    pub(super) fn read_labels(&mut self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
+        self.fetch(first, count)?;
+        let bytes = &self.bytes;
+        let wide: Vec<Option<u32>> = match self.dtype {
+            Dtype::U8 => bytes.iter().map(|&b| Some(b.into())).collect(),
+            Dtype::U16 => numbers(bytes).map(|b| Some(u16::from_le_bytes(b).into())).collect(),
+            Dtype::U32 => numbers(bytes).map(|b| Some(u32::from_le_bytes(b))).collect(),
+            Dtype::I32 => numbers(bytes).map(|b| i32::from_le_bytes(b).try_into().ok()).collect(),
+            Dtype::U64 => numbers(bytes).map(|b| u64::from_le_bytes(b).try_into().ok()).collect(),
+            Dtype::I64 => numbers(bytes).map(|b| i64::from_le_bytes(b).try_into().ok()).collect(),
+            _ => return Err(self.wrong_type("labels in an integer type").into()),
+        };
+        for label in wide {
+            out.push(label.ok_or_else(|| self.wrong_type("labels from 0 to 2^32 - 1"))?);
+        }
+        Ok(())
+    }
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+/// Rows and width of a one- or two-dimensional array.
+fn shape(sizes: &[u64]) -> Option<(u64, usize)> {
+    match *sizes {
+        [rows] => Some((rows, 1)),
+        [rows, width] => Some((rows, usize::try_from(width).ok()?)),
+        _ => None,
+    }
+}

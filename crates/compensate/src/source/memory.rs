@@ -1,0 +1,65 @@
+//! Features that are in memory already.
+
+use super::{FeatureBlock, FeatureSource};
+use crate::Result;
+
+/// A source over borrowed arrays.
+#[derive(Debug, Clone)]
+pub struct MemorySource<'a> {
+    dim: usize,
+    before: &'a [f32],
+    after: Option<&'a [f32]>,
+    labels: Option<&'a [u32]>,
+    next: usize,
+}
+
+impl<'a> MemorySource<'a> {
+    /// Features `[n, dim]` row-major (as a nalgebra matrix: `[dim, n]`), before and maybe after the task,
+    /// and maybe a label for each sample.
+    ///
+    /// # Errors
+    /// When the lengths do not fit each other.
+    pub fn new(
+        dim: usize,
+        before: &'a [f32],
+        after: Option<&'a [f32]>,
+        labels: Option<&'a [u32]>,
+    ) -> Result<Self> {
+        let rows = before.len() / dim.max(1);
+        let check = |what: &str, len: usize, width: usize| {
+            if len == rows * width {
+                return Ok(());
+            }
+            let (what, found, expected) = (what.into(), (len / width.max(1)) as u64, rows as u64);
+            Err(crate::CompensateError::Rows { what, found, expected })
+        };
+        crate::error::same_dimension("the last sample", before.len() - rows * dim, 0)?;
+        after.map_or(Ok(()), |after| check("features after the task", after.len(), dim))?;
+        labels.map_or(Ok(()), |labels| check("labels", labels.len(), 1))?;
+        Ok(Self { dim, before, after, labels, next: 0 })
+    }
+}
+
+impl FeatureSource for MemorySource<'_> {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn rows(&self) -> Option<u64> {
+        Some((self.before.len() / self.dim.max(1)) as u64)
+    }
+
+    fn read(&mut self, most: usize, block: &mut FeatureBlock) -> Result<usize> {
+        let end = (self.next + most).min(self.before.len() / self.dim.max(1));
+        let (rows, features) = (self.next..end, self.next * self.dim..end * self.dim);
+        let after = self.after.map(|after| &after[features.clone()]);
+        block.push(&self.before[features], after, self.labels.map(|labels| &labels[rows.clone()]))?;
+        self.next = end;
+        Ok(rows.len())
+    }
+
+    fn rewind(&mut self) -> Result<()> {
+        self.next = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+//! Statistics of features that come batch by batch.
+
+use std::collections::BTreeMap;
+
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use residua_memory::{Budget, Reservation};
+
+use super::merge::{Weights, add_outer};
+use super::{ClassGaussian, ClassStatistics, Covariance, Precision, SINGLE_SAMPLE_VARIANCE, Storage};
+use crate::error::same_dimension;
+use crate::source::{BLOCK, FeatureSource, Side, check_finite, for_each_block};
+use crate::{CompensateError, Result, algebra};
+
+/// Collects class statistics in one pass.
+///
+/// A class of up to d samples keeps the samples themselves (in f32, as they come: smaller than its scatter
+/// matrix, and nothing is lost); a larger one keeps its scatter in f64 and folds samples in by the
+/// hundreds. Where the folds fall depends on the samples' order alone, so batches of any size give the same
+/// bits.
+#[derive(Debug)]
+pub struct StatisticsBuilder {
+    dim: usize,
+    classes: BTreeMap<u32, Class>,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+struct Class {
+    /// Samples in `mean` and `scatter`.
+    folded: u64,
+    mean: DVector<f64>,
+    /// Packed lower triangle, column after column; empty before the first fold.
+    scatter: Vec<f64>,
+    /// Samples not folded yet, one after the other.
+    rows: Vec<f32>,
+    held: Reservation,
+}
+
+impl StatisticsBuilder {
+    /// Nothing collected yet, of features of dimension `dim`.
+    pub fn new(dim: usize, budget: &Budget) -> Self {
+        Self { dim, classes: BTreeMap::new(), budget: budget.clone() }
+    }
+
+    /// Reads a whole source: statistics of one side of its features by its labels.
+    ///
+    /// # Errors
+    /// When the source fails, lacks labels or that side, holds a number that is not finite, or the budget
+    /// has no room.
+    pub fn add_source(&mut self, source: &mut dyn FeatureSource, side: Side) -> Result<()> {
+        same_dimension("the source", source.dim(), self.dim)?;
+        let budget = self.budget.clone();
+        for_each_block(source, &budget, |block| self.add(block.side(side)?, block.labels()?))
+    }
+
+    /// Adds samples: `features [d, n]`, a column for each of the n `labels`.
+    ///
+    /// # Errors
+    /// When shapes do not fit, a feature is not finite, or the budget has no room.
+    pub fn add(&mut self, features: DMatrixView<'_, f32>, labels: &[u32]) -> Result<()> {
+        same_dimension("a batch of features", features.nrows(), self.dim)?;
+        if labels.len() != features.ncols() {
+            let (found, expected) = (labels.len() as u64, features.ncols() as u64);
+            return Err(CompensateError::Rows { what: "labels".into(), found, expected });
+        }
+        check_finite("features", features, 0)?;
+        for (sample, &label) in features.column_iter().zip(labels) {
+            self.push(label, sample.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, label: u32, sample: &[f32]) -> Result<()> {
+        let dim = self.dim;
+        let class = match self.classes.entry(label) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let held = self.budget.reserve(8 * dim as u64, "a class's mean")?;
+                let (scatter, rows) = Default::default();
+                entry.insert(Class { folded: 0, mean: DVector::zeros(dim), scatter, rows, held })
+            }
+        };
+        class.push(sample, &self.budget)
+    }
+
+    /// Adds all that `other` collected, as if its samples had followed.
+    ///
+    /// # Errors
+    /// When dimensions differ or the budget has no room.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        same_dimension("the statistics to merge", other.dim, self.dim)?;
+        for (label, theirs) in other.classes {
+            match self.classes.get_mut(&label) {
+                Some(ours) => ours.merge(theirs, &self.budget)?,
+                None => drop(self.classes.insert(label, theirs)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The statistics of everything added; frees each class's samples as it goes.
+    ///
+    /// # Errors
+    /// When the budget has no room.
+    pub fn finish(mut self, storage: Storage, precision: Precision) -> Result<ClassStatistics> {
+        let mut statistics = ClassStatistics::new(self.dim);
+        while let Some((label, class)) = self.classes.pop_first() {
+            statistics.insert(label, class.finish(storage, precision, &self.budget)?)?;
+        }
+        Ok(statistics)
+    }
+}
+
+impl Class {
+    /// Samples that wait at most: up to the size of the scatter at first, few once the scatter is there.
+    fn most_rows(&self) -> usize {
+        let dim = self.mean.len();
+        if self.folded == 0 { dim } else { dim.min(BLOCK) }
+    }
+
+    fn push(&mut self, sample: &[f32], budget: &Budget) -> Result<()> {
+        let dim = self.mean.len();
+        if self.rows.len() == self.most_rows() * dim {
+            self.fold(budget)?;
+        }
+        if self.rows.len() == self.rows.capacity() {
+            // Half again as much each time: few moves, and no large part of the buffer unused.
+            let more = (self.rows.len() / dim.max(1) / 2).clamp(8, self.most_rows().max(8)) * dim;
+            self.held.grow(4 * more as u64, "a class's samples")?;
+            self.rows.reserve_exact(more);
+        }
+        self.rows.extend_from_slice(sample);
+        Ok(())
+    }
+
+    /// The waiting samples' number, mean, and centred values (a column each).
+    fn centred(&self) -> (u64, DVector<f64>, DMatrix<f64>) {
+        let dim = self.mean.len();
+        let count = self.rows.len() / dim.max(1);
+        let rows = self.rows.iter().map(|&v| f64::from(v));
+        let mut centred = DMatrix::from_iterator(dim, count, rows);
+        let mean = centred.column_mean();
+        centred.column_iter_mut().for_each(|mut column| column -= &mean);
+        (count as u64, mean, centred)
+    }
+
+    /// Moves the waiting samples into the scatter.
+    fn fold(&mut self, budget: &Budget) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let dim = self.mean.len();
+        let scratch = Covariance::dense_bytes(dim) + 2 * self.rows.len() as u64 * 8;
+        let _scratch = budget.reserve(scratch, "adding samples to a class")?;
+        let (count, mean, centred) = self.centred();
+        let mut sum = DMatrix::zeros(dim, dim);
+        algebra::add_gram(&mut sum, 1.0, algebra::n(&centred));
+        self.add_scatter(count, &mean, sum)?;
+        self.held.shrink(4 * self.rows.capacity() as u64);
+        self.rows = Vec::new();
+        Ok(())
+    }
+
+    /// Adds `count` samples with `mean` and the scatter in the lower triangle of `sum`.
+    fn add_scatter(&mut self, count: u64, mean: &DVector<f64>, mut sum: DMatrix<f64>) -> Result<()> {
+        let dim = self.mean.len();
+        if self.scatter.is_empty() {
+            self.held.grow(4 * (dim * (dim + 1)) as u64, "a class's covariance")?;
+            self.scatter = vec![0.0; dim * (dim + 1) / 2];
+        }
+        let weights = Weights::new(self.folded, count);
+        let difference = mean - &self.mean;
+        add_outer(&mut sum, weights.between, &difference);
+        let lower = (0..dim).flat_map(|col| (col..dim).map(move |row| (row, col)));
+        for (scatter, at) in self.scatter.iter_mut().zip(lower) {
+            *scatter += sum[at];
+        }
+        self.mean += difference * weights.mean;
+        self.folded += count;
+        Ok(())
+    }
+
+    fn scatter_matrix(&self) -> DMatrix<f64> {
+        let dim = self.mean.len();
+        let mut matrix = DMatrix::zeros(dim, dim);
+        let lower = (0..dim).flat_map(|col| (col..dim).map(move |row| (row, col)));
+        for (&scatter, at) in self.scatter.iter().zip(lower) {
+            matrix[at] = scatter;
+        }
+        matrix
+    }
+
+    fn merge(&mut self, other: Self, budget: &Budget) -> Result<()> {
+        let dim = self.mean.len();
+        if other.folded > 0 {
+            self.fold(budget)?;
+            let _scratch = budget.reserve(Covariance::dense_bytes(dim), "merging a class")?;
+            self.add_scatter(other.folded, &other.mean, other.scatter_matrix())?;
+        }
+        other.rows.chunks_exact(dim.max(1)).try_for_each(|sample| self.push(sample, budget))
+    }
+
+    fn finish(mut self, storage: Storage, precision: Precision, budget: &Budget) -> Result<ClassGaussian> {
+        let dim = self.mean.len();
+        let dense = if self.folded == 0 && matches!(storage, Storage::Smallest) { 0 } else { 2 };
+        let scratch = dense * Covariance::dense_bytes(dim) + 8 * self.rows.len() as u64;
+        let _scratch = budget.reserve(scratch, "finishing a class's statistics")?;
+        let (count, mean, covariance) = if self.folded == 0 {
+            let (count, mean, mut factor) = self.centred();
+            if count == 1 {
+                (count, mean, Covariance::isotropic(dim, SINGLE_SAMPLE_VARIANCE))
+            } else {
+                factor /= ((count - 1) as f64).sqrt();
+                (count, mean, Covariance::factor(factor, Precision::F64))
+            }
+        } else {
+            self.fold(budget)?;
+            let covariance = self.scatter_matrix() / (self.folded - 1) as f64;
+            (self.folded, self.mean.clone(), Covariance::packed(&covariance, Precision::F64)?)
+        };
+        // What was collected goes before what is made of it needs its room.
+        drop(self);
+        let keep = covariance.form() == "isotropic";
+        let covariance = if keep { covariance } else { covariance.store(storage, precision)? };
+        ClassGaussian::new(count, mean, covariance, budget)
+    }
+}

@@ -1,0 +1,300 @@
+//! The ways a covariance is stored.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::values::{Precision, Values};
+use crate::Result;
+use crate::algebra;
+use crate::error::same_dimension;
+
+/// A covariance matrix `[d, d]` in one of its storage forms.
+///
+/// | form | numbers stored | loses |
+/// |---|---|---|
+/// | packed | d(d+1)/2 | rounding to the precision |
+/// | factor | r·d for `Σ = F·Fᵀ`, `F [d, r]`; a class of n samples has r = n | rounding of F |
+/// | low-rank + diagonal | r·d + d for `Σ = F·Fᵀ + diag(v)` | what the r directions do not hold, off the diagonal |
+/// | isotropic | 1 | nothing: `Σ = v·I`, the covariance of a single sample |
+///
+/// The last three are one representation with a different diagonal. They are positive semi-definite by
+/// construction; the packed form is so up to the rounding of its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Covariance {
+    pub(crate) dim: usize,
+    pub(crate) form: Form,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Form {
+    /// The lower triangle, column after column.
+    Packed(Values),
+    /// `F·Fᵀ + diag`: F column-major, its columns one after the other.
+    Factor { columns: Values, rank: usize, diagonal: Diagonal },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Diagonal {
+    Scalar(f64),
+    Vector(DVector<f64>),
+}
+
+impl Diagonal {
+    pub(crate) fn get(&self, index: usize) -> f64 {
+        match self {
+            Self::Scalar(value) => *value,
+            Self::Vector(values) => values[index],
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        match self {
+            Self::Scalar(value) => *value == 0.0,
+            Self::Vector(values) => values.iter().all(|&value| value == 0.0),
+        }
+    }
+}
+
+/// What to store a covariance as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Storage {
+    /// Factor or packed, whichever is smaller; loses only rounding.
+    #[default]
+    Smallest,
+    /// The packed lower triangle.
+    Packed,
+    /// This many directions and a diagonal.
+    LowRank(usize),
+}
+
+impl Covariance {
+    /// `value·I`.
+    pub fn isotropic(dim: usize, value: f64) -> Self {
+        Self::with_factor(DMatrix::zeros(dim, 0), Diagonal::Scalar(value), Precision::F64)
+    }
+
+    /// The packed form of the symmetric matrix in the lower triangle of `matrix`.
+    ///
+    /// # Errors
+    /// When `matrix` is not square.
+    pub fn packed(matrix: &DMatrix<f64>, precision: Precision) -> Result<Self> {
+        let dim = matrix.nrows();
+        same_dimension("a covariance's second axis", matrix.ncols(), dim)?;
+        let lower = (0..dim).flat_map(|col| (col..dim).map(move |row| matrix[(row, col)]));
+        Ok(Self { dim, form: Form::Packed(Values::round(lower, precision)) })
+    }
+
+    /// `F·Fᵀ` from `F [d, r]`.
+    pub fn factor(factor: DMatrix<f64>, precision: Precision) -> Self {
+        Self::with_factor(factor, Diagonal::Scalar(0.0), precision)
+    }
+
+    pub(crate) fn with_factor(factor: DMatrix<f64>, diagonal: Diagonal, precision: Precision) -> Self {
+        let (dim, rank) = factor.shape();
+        let columns = match precision {
+            Precision::F64 => Values::F64(factor.data.into()),
+            _ => Values::round(factor.iter().copied(), precision),
+        };
+        Self { dim, form: Form::Factor { columns, rank, diagonal } }
+    }
+
+    /// The feature dimension d.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Precision of the stored numbers.
+    pub fn precision(&self) -> Precision {
+        match &self.form {
+            Form::Packed(values) | Form::Factor { columns: values, .. } => values.precision(),
+        }
+    }
+
+    /// Columns of the factor; `None` for the packed form.
+    pub fn rank(&self) -> Option<usize> {
+        match &self.form {
+            Form::Packed(_) => None,
+            Form::Factor { rank, .. } => Some(*rank),
+        }
+    }
+
+    /// The name of the storage form: `packed`, `factor`, `low-rank` or `isotropic`.
+    pub fn form(&self) -> &'static str {
+        match &self.form {
+            Form::Packed(_) => "packed",
+            Form::Factor { rank: 0, diagonal: Diagonal::Scalar(_), .. } => "isotropic",
+            Form::Factor { diagonal, .. } if diagonal.is_zero() => "factor",
+            Form::Factor { .. } => "low-rank",
+        }
+    }
+
+    /// Bytes of memory that the numbers take.
+    pub fn bytes(&self) -> u64 {
+        match &self.form {
+            Form::Packed(values) => values.bytes().len() as u64,
+            Form::Factor { columns, diagonal, .. } => {
+                let diagonal = if matches!(diagonal, Diagonal::Vector(_)) { 8 * self.dim } else { 0 };
+                (columns.bytes().len() + diagonal) as u64
+            }
+        }
+    }
+
+    /// Bytes that a dense f64 matrix of this dimension takes.
+    pub fn dense_bytes(dim: usize) -> u64 {
+        8 * (dim as u64).saturating_mul(dim as u64)
+    }
+
+    /// The whole matrix.
+    pub fn to_dense(&self) -> DMatrix<f64> {
+        let mut dense = DMatrix::zeros(self.dim, self.dim);
+        self.add_lower_to(1.0, &mut dense);
+        algebra::mirror(&mut dense);
+        dense
+    }
+
+    /// Adds `weight·Σ` to the lower triangle of `out`; what is above is not meant to be read.
+    pub(crate) fn add_lower_to(&self, weight: f64, out: &mut DMatrix<f64>) {
+        match &self.form {
+            Form::Packed(values) => {
+                let mut next = 0;
+                for col in 0..self.dim {
+                    for row in col..self.dim {
+                        out[(row, col)] += weight * values.get(next);
+                        next += 1;
+                    }
+                }
+            }
+            Form::Factor { diagonal, .. } => {
+                if let Some(factor) = self.factor_matrix() {
+                    algebra::add_gram(out, weight, algebra::n(&factor));
+                }
+                for i in 0..self.dim {
+                    out[(i, i)] += weight * diagonal.get(i);
+                }
+            }
+        }
+    }
+
+    /// `F [d, r]` of a factor or low-rank form.
+    pub(crate) fn factor_matrix(&self) -> Option<DMatrix<f64>> {
+        match &self.form {
+            Form::Packed(_) => None,
+            Form::Factor { columns, rank, .. } => {
+                Some(DMatrix::from_iterator(self.dim, *rank, columns.iter()))
+            }
+        }
+    }
+
+    /// Whether a factor is the whole covariance, that is, there is no diagonal.
+    pub(crate) fn is_pure_factor(&self) -> bool {
+        matches!(&self.form, Form::Factor { diagonal, .. } if diagonal.is_zero())
+    }
+
+    /// The factor if it is the whole covariance.
+    pub(crate) fn pure_factor(&self) -> Option<DMatrix<f64>> {
+        self.is_pure_factor().then(|| self.factor_matrix())?
+    }
+
+    /// `tr Σ`.
+    pub fn trace(&self) -> f64 {
+        match &self.form {
+            Form::Packed(values) => (0..self.dim).map(|i| values.get(packed_index(self.dim, i))).sum(),
+            Form::Factor { columns, diagonal, .. } => {
+                columns.iter().map(|v| v * v).sum::<f64>()
+                    + (0..self.dim).map(|i| diagonal.get(i)).sum::<f64>()
+            }
+        }
+    }
+
+    /// The same covariance stored another way.
+    ///
+    /// # Errors
+    /// When the eigenvalues that a low rank needs cannot be found.
+    pub fn store(&self, storage: Storage, precision: Precision) -> Result<Self> {
+        match (storage, &self.form) {
+            (Storage::LowRank(rank), _) => self.low_rank(rank, precision),
+            (Storage::Packed, Form::Packed(values)) => {
+                Ok(Self { dim: self.dim, form: Form::Packed(Values::round(values.iter(), precision)) })
+            }
+            (Storage::Smallest, Form::Factor { columns, rank, diagonal })
+                if 2 * columns.len() <= self.dim * (self.dim + 1) =>
+            {
+                let columns = Values::round(columns.iter(), precision);
+                let form = Form::Factor { columns, rank: *rank, diagonal: diagonal.clone() };
+                Ok(Self { dim: self.dim, form })
+            }
+            _ => Self::packed(&self.to_dense(), precision),
+        }
+    }
+
+    /// The `rank` directions of largest variance, as a factor; the rest is lost.
+    ///
+    /// # Errors
+    /// When the eigenvalues cannot be found.
+    pub fn truncate(&self, rank: usize, precision: Precision) -> Result<Self> {
+        let what = "a class covariance";
+        let factor = match self.pure_factor() {
+            // F·V has orthogonal columns if V diagonalises Fᵀ·F, which is the smaller matrix.
+            Some(f) if f.ncols() < self.dim => {
+                let gram = algebra::product(algebra::t(&f), algebra::n(&f));
+                let (_, vectors) = algebra::eigen(&gram, what)?;
+                let keep = vectors.columns(f.ncols() - rank.min(f.ncols()), rank.min(f.ncols())).into_owned();
+                algebra::product(algebra::n(&f), algebra::n(&keep))
+            }
+            _ => {
+                let (values, vectors) = algebra::eigen(&self.to_dense(), what)?;
+                let rank = rank.min(self.dim);
+                let first = self.dim - rank;
+                DMatrix::from_fn(self.dim, rank, |row, col| {
+                    vectors[(row, first + col)] * values[first + col].max(0.0).sqrt()
+                })
+            }
+        };
+        Ok(Self::factor(factor, precision))
+    }
+
+    /// The `rank` directions of largest variance; what is left over goes to the diagonal.
+    fn low_rank(&self, rank: usize, precision: Precision) -> Result<Self> {
+        let dense = self.to_dense();
+        // Measured on the rounded factor, so that the diagonal comes out right.
+        let mut new = self.truncate(rank, precision)?;
+        let rounded = new.factor_matrix().unwrap_or_default();
+        let rest =
+            DVector::from_fn(self.dim, |i, _| (dense[(i, i)] - rounded.row(i).norm_squared()).max(0.0));
+        if let Form::Factor { diagonal, .. } = &mut new.form {
+            *diagonal = if self.dim == 1 { Diagonal::Scalar(rest[0]) } else { Diagonal::Vector(rest) };
+        }
+        Ok(new)
+    }
+
+    /// Checks lengths, and that the numbers are finite and no variance is negative.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let (values, expected) = match &self.form {
+            Form::Packed(values) => (values, self.dim * (self.dim + 1) / 2),
+            Form::Factor { columns, rank, .. } => (columns, self.dim * rank),
+        };
+        if values.len() != expected {
+            return Err(format!("{} numbers of a covariance, expected {expected}", values.len()));
+        }
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(format!("number {at} of a class's covariance is {}", values.get(at)));
+        }
+        let variance = |i: usize| match &self.form {
+            Form::Packed(values) => values.get(packed_index(self.dim, i)),
+            Form::Factor { diagonal, .. } => diagonal.get(i),
+        };
+        if let Form::Factor { diagonal: Diagonal::Vector(vector), .. } = &self.form
+            && vector.len() != self.dim
+        {
+            return Err(format!("{} numbers on a diagonal, expected {}", vector.len(), self.dim));
+        }
+        match (0..self.dim).find(|&i| !(variance(i) >= 0.0 && variance(i).is_finite())) {
+            Some(i) => Err(format!("variance {i} is {}", variance(i))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where diagonal element `i` lies in the packed lower triangle.
+fn packed_index(dim: usize, i: usize) -> usize {
+    i * dim - i * i.saturating_sub(1) / 2
+}

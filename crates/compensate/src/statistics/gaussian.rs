@@ -1,0 +1,68 @@
+//! One class.
+
+use nalgebra::DVector;
+use residua_memory::{Budget, Reservation};
+
+use super::Covariance;
+use crate::error::same_dimension;
+use crate::{CompensateError, Result};
+
+/// The variance in every direction that a class of one sample is given.
+pub const SINGLE_SAMPLE_VARIANCE: f64 = 1e-4;
+
+/// A class: how many samples it was seen with, their mean `[d]` and covariance `[d, d]` (normalised by n − 1).
+///
+/// It holds a reservation for its bytes as long as it lives.
+#[derive(Debug)]
+pub struct ClassGaussian {
+    count: u64,
+    mean: DVector<f64>,
+    covariance: Covariance,
+    _held: Reservation,
+}
+
+impl ClassGaussian {
+    /// A class of `count` samples.
+    ///
+    /// # Errors
+    /// When dimensions differ, a number is not finite, a variance is negative, `count` is 0, or the budget
+    /// has no room.
+    pub fn new(count: u64, mean: DVector<f64>, covariance: Covariance, budget: &Budget) -> Result<Self> {
+        same_dimension("a class's covariance", covariance.dim(), mean.len())?;
+        let held = budget.reserve(8 * mean.len() as u64 + covariance.bytes(), "class statistics")?;
+        if count == 0 {
+            return Err(CompensateError::Empty("a class"));
+        }
+        let problem = |problem: String| CompensateError::Statistics { problem };
+        if let Some(at) = mean.iter().position(|v| !v.is_finite()) {
+            return Err(problem(format!("number {at} of a class's mean is {}", mean[at])));
+        }
+        covariance.validate().map_err(problem)?;
+        Ok(Self { count, mean, covariance, _held: held })
+    }
+
+    /// The feature dimension d.
+    pub fn dim(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Number of samples.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The mean `[d]`.
+    pub fn mean(&self) -> &DVector<f64> {
+        &self.mean
+    }
+
+    /// The covariance `[d, d]`.
+    pub fn covariance(&self) -> &Covariance {
+        &self.covariance
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        8 * self.mean.len() as u64 + self.covariance.bytes()
+    }
+}

@@ -1,0 +1,144 @@
+//! Class statistics: a count, a mean and a covariance for each class.
+
+mod builder;
+mod covariance;
+mod file;
+mod gaussian;
+mod merge;
+mod shrink;
+mod values;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use residua_memory::Budget;
+
+pub use builder::StatisticsBuilder;
+pub use covariance::{Covariance, Storage};
+pub(crate) use covariance::{Diagonal, Form};
+pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
+pub use values::Precision;
+
+use crate::error::same_dimension;
+use crate::{CompensateError, Result};
+
+/// The Gaussians of a set of classes, all of one feature dimension d, by label.
+///
+/// Cloning shares the classes: variants of a model that have a class in common hold it once.
+#[derive(Debug, Clone)]
+pub struct ClassStatistics {
+    dim: usize,
+    classes: BTreeMap<u32, Arc<ClassGaussian>>,
+}
+
+impl ClassStatistics {
+    /// No classes yet, of features of dimension `dim`.
+    pub fn new(dim: usize) -> Self {
+        Self { dim, classes: BTreeMap::new() }
+    }
+
+    /// The feature dimension d.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number of classes.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether there is no class.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// Labels and classes, labels rising.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Arc<ClassGaussian>)> {
+        self.classes.iter().map(|(&label, class)| (label, class))
+    }
+
+    /// One class.
+    pub fn get(&self, label: u32) -> Option<&Arc<ClassGaussian>> {
+        self.classes.get(&label)
+    }
+
+    /// Adds a class or replaces one; returns the one replaced.
+    ///
+    /// # Errors
+    /// When its dimension is another.
+    pub fn insert(
+        &mut self,
+        label: u32,
+        class: impl Into<Arc<ClassGaussian>>,
+    ) -> Result<Option<Arc<ClassGaussian>>> {
+        let class = class.into();
+        same_dimension("a class", class.dim(), self.dim)?;
+        Ok(self.classes.insert(label, class))
+    }
+
+    /// The classes with these labels, shared with `self`.
+    pub fn select(&self, keep: impl Fn(u32) -> bool) -> Self {
+        let kept = self.classes.iter().filter(|(label, _)| keep(**label));
+        Self { dim: self.dim, classes: kept.map(|(&label, class)| (label, Arc::clone(class))).collect() }
+    }
+
+    /// Bytes of all classes; classes shared with other statistics count in full.
+    pub fn bytes(&self) -> u64 {
+        self.classes.values().map(|class| class.bytes()).sum()
+    }
+
+    /// Samples of all classes.
+    pub fn samples(&self) -> u64 {
+        self.classes.values().map(|class| class.count()).sum()
+    }
+
+    /// The same statistics stored another way.
+    ///
+    /// # Errors
+    /// When they do not fit the budget.
+    pub fn store(&self, storage: Storage, precision: Precision, budget: &Budget) -> Result<Self> {
+        self.map(2 * Covariance::dense_bytes(self.dim), budget, |_, class| {
+            let covariance = class.covariance().store(storage, precision)?;
+            ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)
+        })
+    }
+
+    /// New statistics of `f(label, class)`: several classes at a time, as many as there are threads and as
+    /// `scratch` bytes for each fit the budget.
+    ///
+    /// # Errors
+    /// The first error of `f` by label, or when not even one `scratch` fits.
+    pub fn map(
+        &self,
+        scratch: u64,
+        budget: &Budget,
+        f: impl Fn(u32, &ClassGaussian) -> Result<ClassGaussian> + Sync,
+    ) -> Result<Self> {
+        let classes: Vec<_> = self.iter().collect();
+        let mut new = Self::new(self.dim);
+        for group in classes.chunks(workers(scratch, budget)) {
+            let held = budget.reserve(scratch * group.len() as u64, "working on class statistics")?;
+            let done: Vec<_> = group.par_iter().map(|(label, class)| f(*label, class)).collect();
+            drop(held);
+            for ((label, _), class) in group.iter().zip(done) {
+                new.insert(*label, class?)?;
+            }
+        }
+        Ok(new)
+    }
+
+    /// An error unless there is a class and features of dimension `dim` fit.
+    pub(crate) fn expect(&self, dim: usize, what: &str) -> Result<()> {
+        if self.is_empty() {
+            return Err(CompensateError::Empty("the set of class statistics"));
+        }
+        same_dimension(what, dim, self.dim)
+    }
+}
+
+/// How many jobs with `scratch` bytes each run at a time: at most one a thread, in half of what is left.
+pub(crate) fn workers(scratch: u64, budget: &Budget) -> usize {
+    let fit = budget.available() / 2 / scratch.max(1);
+    rayon::current_num_threads().min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
+}

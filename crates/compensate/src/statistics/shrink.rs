@@ -1,0 +1,58 @@
+//! Shrinkage: how far to pull a covariance estimated from few samples towards a multiple of the identity.
+
+use nalgebra::DMatrix;
+
+use super::ClassGaussian;
+use crate::{CompensateError, Result, algebra};
+
+impl ClassGaussian {
+    /// The Ledoit–Wolf shrinkage towards `tr(Σ)/d·I`, 0 to 1 ("A well-conditioned estimator for
+    /// large-dimensional covariance matrices", 2004), as scikit-learn's `ledoit_wolf_shrinkage`.
+    ///
+    /// # Errors
+    /// It needs the samples: when the covariance is not stored as the factor of this class's own samples
+    /// (as [`StatisticsBuilder`](super::StatisticsBuilder) leaves it for classes of up to about d/2 samples).
+    pub fn ledoit_wolf(&self) -> Result<f64> {
+        let samples = self.covariance().pure_factor().filter(|f| f.ncols() as u64 == self.count());
+        let Some(mut samples) = samples else {
+            return Err(CompensateError::Missing("factor of the class's own samples (use OAS instead)"));
+        };
+        samples *= ((self.count() - 1) as f64).sqrt();
+        Ok(ledoit_wolf(&samples))
+    }
+
+    /// The oracle-approximating shrinkage towards `tr(Σ)/d·I`, 0 to 1 (Chen, Wiesel, Eldar, Hero,
+    /// "Shrinkage algorithms for MMSE covariance estimation", 2010), as scikit-learn's `oas`. Needs no
+    /// samples, so it works on every storage form, also after compensation.
+    pub fn oas(&self) -> f64 {
+        let (n, d) = (self.count() as f64, self.dim() as f64);
+        // scikit-learn's estimate divides by n.
+        let biased = (n - 1.0) / n;
+        let mean_square = squared_norm(self) * biased * biased / (d * d);
+        let mu_squared = (self.covariance().trace() * biased / d).powi(2);
+        let numerator = mean_square + mu_squared;
+        let denominator = (n + 1.0) * (mean_square - mu_squared / d);
+        if denominator <= 0.0 { 1.0 } else { (numerator / denominator).min(1.0) }
+    }
+}
+
+/// Squared Frobenius norm of a class's covariance.
+fn squared_norm(class: &ClassGaussian) -> f64 {
+    // ‖F·Fᵀ‖ = ‖Fᵀ·F‖, which is smaller for few samples.
+    match class.covariance().pure_factor() {
+        Some(f) if f.ncols() < f.nrows() => algebra::product(algebra::t(&f), algebra::n(&f)).norm_squared(),
+        _ => class.covariance().to_dense().norm_squared(),
+    }
+}
+
+/// From centred samples `[d, n]`.
+fn ledoit_wolf(samples: &DMatrix<f64>) -> f64 {
+    let (d, n) = (samples.nrows() as f64, samples.ncols() as f64);
+    let gram = algebra::product(algebra::t(samples), algebra::n(samples));
+    let norm = gram.norm_squared() / (n * n);
+    let mu = gram.trace() / (n * d);
+    let fourth: f64 = gram.diagonal().iter().map(|v| v * v).sum();
+    let delta = (norm - d * mu * mu) / d;
+    let beta = (fourth / n - norm) / (n * d);
+    if delta <= 0.0 || beta <= 0.0 { 0.0 } else { beta.min(delta) / delta }
+}

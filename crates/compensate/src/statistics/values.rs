@@ -1,0 +1,114 @@
+//! Numbers of a chosen precision.
+
+use half::bf16;
+use residua_format::file::Dtype;
+use serde::{Deserialize, Serialize};
+
+/// Precision of stored covariances. Means are always f64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 8 bytes a number: statistics of shards merge to those of the whole within 1e-10.
+    F64,
+    /// 4 bytes a number.
+    #[default]
+    F32,
+    /// 2 bytes a number, 8 bits of mantissa.
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes of one number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// The element type in a file.
+    pub(crate) fn dtype(self) -> Dtype {
+        match self {
+            Self::F64 => Dtype::F64,
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+
+    pub(crate) fn of(dtype: Dtype) -> Option<Self> {
+        [Self::F64, Self::F32, Self::Bf16].into_iter().find(|precision| precision.dtype() == dtype)
+    }
+}
+
+/// An array of numbers of one precision.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Values {
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
+impl Values {
+    /// Rounds `values` to `precision`.
+    pub(crate) fn round(values: impl Iterator<Item = f64>, precision: Precision) -> Self {
+        match precision {
+            Precision::F64 => Self::F64(values.collect()),
+            Precision::F32 => Self::F32(values.map(|v| v as f32).collect()),
+            Precision::Bf16 => Self::Bf16(values.map(bf16::from_f64).collect()),
+        }
+    }
+
+    /// Little-endian bytes of a file as values.
+    pub(crate) fn zeroed(len: usize, precision: Precision) -> Self {
+        match precision {
+            Precision::F64 => Self::F64(vec![0.0; len]),
+            Precision::F32 => Self::F32(vec![0.0; len]),
+            Precision::Bf16 => Self::Bf16(vec![bf16::ZERO; len]),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F64(v) => v.len(),
+            Self::F32(v) => v.len(),
+            Self::Bf16(v) => v.len(),
+        }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        match self {
+            Self::F64(_) => Precision::F64,
+            Self::F32(_) => Precision::F32,
+            Self::Bf16(_) => Precision::Bf16,
+        }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> f64 {
+        match self {
+            Self::F64(v) => v[index],
+            Self::F32(v) => v[index].into(),
+            Self::Bf16(v) => v[index].to_f64(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = f64> + '_ {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::F64(v) => bytemuck::cast_slice(v),
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::Bf16(v) => bytemuck::cast_slice(v),
+        }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::F64(v) => bytemuck::cast_slice_mut(v),
+            Self::F32(v) => bytemuck::cast_slice_mut(v),
+            Self::Bf16(v) => bytemuck::cast_slice_mut(v),
+        }
+    }
+}

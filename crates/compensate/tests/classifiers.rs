@@ -1,0 +1,146 @@
+//! Classifiers rebuilt from statistics, against scikit-learn and direct inverses.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Fixture, collect, difference, normal};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use residua_compensate::classify::{Metric, Prior, Ridge};
+use residua_compensate::*;
+use residua_memory::Budget;
+
+fn scores(classifier: &dyn Classifier, fixture: &Fixture) -> DMatrix<f64> {
+    let (dim, queries) = (classifier.dim(), fixture.floats("/queries"));
+    let queries = DMatrixView::from_slice(&queries, dim, queries.len() / dim);
+    classifier.scores(queries, &Budget::unlimited()).unwrap()
+}
+
+/// Scores `[C, n]` of the fixture.
+fn expected(fixture: &Fixture, name: &str) -> DMatrix<f64> {
+    let numbers = fixture.numbers(name);
+    DMatrix::from_vec(3, numbers.len() / 3, numbers)
+}
+
+const FORMS: [Storage; 2] = [Storage::Smallest, Storage::Packed];
+
+#[test]
+fn nearest_class_mean() {
+    let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
+    let statistics = fixture.statistics(Storage::Smallest);
+    let ncm = Ncm::new(&statistics, Metric::Cosine, Prior::Counts, &budget).unwrap();
+    assert!(difference(&scores(&ncm, &fixture), &expected(&fixture, "/ncm")) < 1e-12);
+}
+
+#[test]
+fn linear_discriminant_is_that_of_the_correct_inverse() {
+    let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
+    for form in FORMS {
+        let lda = Lda::new(&fixture.statistics(form), Ridge::shrink(0.1), Prior::Uniform, &budget).unwrap();
+        // scikit-learn divides the scatter by n, we by n − C.
+        let ours = scores(&lda, &fixture) * fixture.number("/lda_scale");
+        assert!(difference(&ours, &expected(&fixture, "/lda")) < 1e-10);
+    }
+}
+
+#[test]
+fn quadratic_discriminants() {
+    let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
+    for form in FORMS {
+        let statistics = fixture.statistics(form);
+        let qda = Qda::new(&statistics, Ridge::identity(0.1), 0.0, Prior::Uniform, &budget).unwrap();
+        assert!(difference(&scores(&qda, &fixture), &expected(&fixture, "/qda")) < 1e-10);
+        let rgda = Qda::new(&statistics, Qda::REFERENCE, 2.0, Prior::Uniform, &budget).unwrap();
+        assert!(difference(&scores(&rgda, &fixture), &expected(&fixture, "/rgda")) < 1e-10);
+        let low = Qda::low_rank(&statistics, 2, Qda::REFERENCE, 2.0, Prior::Uniform, &budget).unwrap();
+        assert!(difference(&scores(&low, &fixture), &expected(&fixture, "/rgda_rank_2")) < 1e-10);
+    }
+}
+
+/// Woodbury's identity gives what the dense inverse gives, for every form and weight.
+#[test]
+fn storage_forms_score_alike() {
+    let (dim, budget) = (30, Budget::unlimited());
+    let labels: Vec<u32> = (0..60).map(|i| [0, 1, 1, 2, 5, 5][i % 6]).collect();
+    let rows = normal(dim * labels.len(), 3);
+    let queries = normal(dim * 300, 4);
+    let queries = DMatrixView::from_slice(&queries, dim, 300);
+    let factors = collect(dim, &rows, &labels, Storage::Smallest);
+    assert!(factors.iter().any(|(_, class)| class.covariance().form() == "factor"));
+    let packed = factors.store(Storage::Packed, Precision::F64, &budget).unwrap();
+    let low = factors.store(Storage::LowRank(4), Precision::F64, &budget).unwrap();
+    let low_packed = low.store(Storage::Packed, Precision::F64, &budget).unwrap();
+    let mixed = Ridge { covariance: 0.7, identity: 0.2, trace: 0.1 };
+    for (ridge, pooled) in
+        [(Ridge::shrink(0.1), 0.0), (Qda::REFERENCE, 2.0), (mixed, 0.3), (Ridge::relative(1e-9), 0.0)]
+    {
+        for (a, b) in [(&factors, &packed), (&low, &low_packed)] {
+            let score = |statistics| {
+                let qda = Qda::new(statistics, ridge, pooled, Prior::Counts, &budget).unwrap();
+                qda.scores(queries, &budget).unwrap()
+            };
+            let apart = difference(&score(a), &score(b));
+            assert!(apart < 1e-7, "{ridge:?}: {apart:e}");
+        }
+    }
+}
+
+/// The budget decides how many classes are worked on at a time, not what comes out; threads neither.
+#[test]
+fn the_same_bits_whatever_budget_and_threads() {
+    let dim = 40;
+    let labels: Vec<u32> = (0..400).map(|i| i % 8).collect();
+    let rows = normal(dim * labels.len(), 5);
+    let queries = normal(dim * 1500, 6);
+    let queries = DMatrixView::from_slice(&queries, dim, 1500);
+    let statistics = collect(dim, &rows, &labels, Storage::Smallest);
+    let qda = Qda::new(&statistics, Ridge::shrink(0.1), 0.0, Prior::Uniform, &Budget::unlimited()).unwrap();
+    let run = |threads, limit| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let budget = Budget::new(limit);
+        let predicted = pool.install(|| qda.predict(queries, &budget)).unwrap();
+        assert_eq!(budget.used(), 0);
+        let scores = pool.install(|| qda.scores(queries.columns(0, 200), &Budget::unlimited())).unwrap();
+        (predicted, scores)
+    };
+    let once = run(1, u64::MAX);
+    assert_eq!(once, run(4, u64::MAX));
+    assert_eq!(once, run(3, 3 << 20));
+    let error = qda.predict(queries, &Budget::new(1 << 16)).unwrap_err();
+    assert!(matches!(error, CompensateError::Budget(_)), "{error}");
+}
+
+#[test]
+fn singular_and_empty_are_refused() {
+    let budget = Budget::unlimited();
+    let statistics = collect(4, &normal(12, 1), &[0, 0, 0], Storage::Smallest);
+    let none = Ridge { covariance: 1.0, identity: 0.0, trace: 0.0 };
+    let error = Lda::new(&statistics, none, Prior::Uniform, &budget).unwrap_err();
+    assert!(error.to_string().contains("larger ridge"), "{error}");
+    let qda = Qda::new(&statistics, none, 0.0, Prior::Uniform, &budget).unwrap();
+    let point = [0.0; 4];
+    assert!(qda.scores(DMatrixView::from_slice(&point, 4, 1), &budget).is_err());
+    assert!(Lda::new(&statistics, Ridge::relative(-1.0), Prior::Uniform, &budget).is_err());
+    let empty = ClassStatistics::new(4);
+    assert!(Ncm::new(&empty, Metric::Cosine, Prior::Uniform, &budget).is_err());
+    let ncm = Ncm::new(&statistics, Metric::Euclidean, Prior::Uniform, &budget).unwrap();
+    assert!(matches!(
+        ncm.predict(DMatrixView::from_slice(&point, 2, 2), &budget).unwrap_err(),
+        CompensateError::Dimension { .. }
+    ));
+    let nan = [f32::NAN; 4];
+    assert!(ncm.predict(DMatrixView::from_slice(&nan, 4, 1), &budget).is_err());
+}
+
+#[test]
+fn labels_are_those_of_the_classes() {
+    let budget = Budget::unlimited();
+    let mut statistics = ClassStatistics::new(1);
+    for (label, mean) in [(7, -1.0), (900_000, 1.0)] {
+        let covariance = Covariance::isotropic(1, 1.0);
+        let class = ClassGaussian::new(5, DVector::from_element(1, mean), covariance, &budget).unwrap();
+        statistics.insert(label, class).unwrap();
+    }
+    let qda = Qda::new(&statistics, Ridge::identity(0.0), 0.0, Prior::Uniform, &budget).unwrap();
+    let points = [-3.0, 0.5, 2.0];
+    assert_eq!(qda.predict(DMatrixView::from_slice(&points, 1, 3), &budget).unwrap(), [7, 900_000, 900_000]);
+}

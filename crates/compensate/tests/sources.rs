@@ -1,0 +1,138 @@
+//! Feature sources: arrays written by NumPy and Python's safetensors, and what is refused.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use residua_compensate::source::{IterSource, NpySource, SafetensorsSource, TensorNames};
+use residua_compensate::*;
+use residua_memory::Budget;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn expected(dtype: &str) -> Vec<f32> {
+    let all: serde_json::Value = serde_json::from_str(include_str!("fixtures/features.json")).unwrap();
+    all[dtype].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+}
+
+fn read_all(source: &mut dyn FeatureSource, most: usize) -> FeatureBlock {
+    let mut block = FeatureBlock::new(source.dim());
+    while source.read(most, &mut block).unwrap() > 0 {}
+    block
+}
+
+#[test]
+fn npy_arrays() {
+    for dtype in ["f16", "f32", "f64"] {
+        let path = fixture(&format!("features_{dtype}.npy"));
+        let mut source = NpySource::open(&path, Some(&path), Some(&fixture("labels.npy"))).unwrap();
+        assert_eq!((source.dim(), source.rows()), (3, Some(7)));
+        for most in [1, 3, 100] {
+            source.rewind().unwrap();
+            let block = read_all(&mut source, most);
+            assert_eq!(block.before().iter().copied().collect::<Vec<_>>(), expected(dtype));
+            assert_eq!(block.before(), block.after().unwrap());
+            assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 70000]);
+        }
+    }
+}
+
+#[test]
+fn safetensors_tensors() {
+    for dtype in ["f16", "bf16", "f32", "f64"] {
+        let names = TensorNames { before: dtype.into(), after: None, labels: Some("labels".into()) };
+        let mut source = SafetensorsSource::open(&fixture("features.safetensors"), &names).unwrap();
+        let block = read_all(&mut source, 2);
+        assert_eq!(block.before().iter().copied().collect::<Vec<_>>(), expected(dtype));
+        assert!(matches!(block.after(), Err(CompensateError::Missing(_))));
+        assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 2]);
+    }
+}
+
+#[test]
+fn wrong_files_are_named() {
+    let open = |name: &str| NpySource::open(&fixture(name), None, None).map(drop).unwrap_err().to_string();
+    assert!(open("features_fortran.npy").contains("Fortran"));
+    assert!(open("features_big.npy").contains("little-endian"));
+    assert!(open("features.json").contains("npy header"));
+    assert!(open("missing.npy").contains("cannot open"));
+    let x = fixture("features_f32.npy");
+    let read = |labels: &str| {
+        let mut source = NpySource::open(&x, None, Some(&fixture(labels))).map_err(|e| e.to_string())?;
+        source.read(10, &mut FeatureBlock::new(3)).map_err(|e| e.to_string())
+    };
+    assert!(read("labels_negative.npy").unwrap_err().contains("labels from 0"));
+    assert!(read("features_f16.npy").unwrap_err().contains("dimension 3, expected 1"));
+    let names = |before: &str, labels: &str| TensorNames {
+        before: before.into(),
+        after: None,
+        labels: Some(labels.into()),
+    };
+    let open = |names| SafetensorsSource::open(&fixture("features.safetensors"), &names).map(drop);
+    assert!(open(names("f16", "none")).unwrap_err().to_string().contains("no tensor none"));
+    let mut labels_as_features =
+        SafetensorsSource::open(&fixture("features.safetensors"), &names("labels", "labels")).unwrap();
+    assert!(labels_as_features.read(1, &mut FeatureBlock::new(1)).unwrap_err().to_string().contains("U8"));
+}
+
+#[test]
+fn truncated_npy_is_refused_on_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.npy");
+    let mut bytes = std::fs::read(fixture("features_f32.npy")).unwrap();
+    bytes.pop();
+    std::fs::write(&path, bytes).unwrap();
+    let error = NpySource::open(&path, None, None).map(drop).unwrap_err();
+    assert!(error.to_string().contains("needs 84 bytes, 83 are there"), "{error}");
+}
+
+#[test]
+fn mismatched_rows_are_refused() {
+    let rows = [1.0; 6];
+    assert!(MemorySource::new(3, &rows, Some(&rows[..3]), None).is_err());
+    assert!(MemorySource::new(3, &rows, None, Some(&[1])).is_err());
+    assert!(MemorySource::new(4, &rows, None, None).is_err());
+    let mut block = FeatureBlock::new(3);
+    block.push(&rows, None, Some(&[1, 2])).unwrap();
+    assert!(block.push(&rows, Some(&rows), Some(&[1, 2])).is_err());
+    assert!(block.push(&rows, None, None).is_err());
+}
+
+#[test]
+fn an_iterator_is_read_once() {
+    let mut source = IterSource::new(2, std::iter::empty());
+    source.rewind().unwrap();
+    assert_eq!(source.read(5, &mut FeatureBlock::new(2)).unwrap(), 0);
+    assert!(source.rewind().unwrap_err().to_string().contains("read once"));
+}
+
+proptest! {
+    /// However a source cuts its batches, statistics are the same bits, and the same as from memory.
+    #[test]
+    fn batches_do_not_matter(sizes in prop::collection::vec(0usize..40, 1..20), dim in 1usize..5) {
+        let n: usize = sizes.iter().sum();
+        let rows: Vec<f32> = (0..n * dim).map(|i| ((i * 7919) % 101) as f32).collect();
+        let labels: Vec<u32> = (0..n as u32).map(|i| i % 4).collect();
+        let mut start = 0;
+        let batches = sizes.into_iter().map(|size| {
+            let mut block = FeatureBlock::new(dim);
+            block.push(&rows[start * dim..(start + size) * dim], None, Some(&labels[start..start + size]))?;
+            start += size;
+            Ok(block)
+        });
+        let collect = |source: &mut dyn FeatureSource| {
+            let mut builder = StatisticsBuilder::new(dim, &Budget::unlimited());
+            builder.add_source(source, Side::Before).unwrap();
+            builder.finish(Storage::Smallest, Precision::F64).unwrap()
+        };
+        let streamed = collect(&mut IterSource::new(dim, batches));
+        let held = collect(&mut MemorySource::new(dim, &rows, None, Some(&labels)).unwrap());
+        prop_assert_eq!(streamed.samples(), n as u64);
+        for ((_, a), (_, b)) in streamed.iter().zip(held.iter()) {
+            prop_assert_eq!(a.mean(), b.mean());
+            prop_assert_eq!(a.covariance(), b.covariance());
+        }
+    }
+}
