@@ -125,6 +125,12 @@ impl Cholesky {
         });
     }
 
+    /// `L`, zeros above its diagonal.
+    pub(crate) fn lower(&self) -> DMatrix<f64> {
+        let l = self.0.L();
+        DMatrix::from_fn(l.nrows(), l.ncols(), |r, c| if r >= c { l[(r, c)] } else { 0.0 })
+    }
+
     /// `ln det A`.
     pub(crate) fn log_determinant(&self) -> f64 {
         let l = self.0.L();

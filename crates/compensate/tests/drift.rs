@@ -156,6 +156,7 @@ fn exact_linear_is_as_good_as_promised() {
         let stale = drift.row("stale", &drift.stale());
         let truth = drift.row("true", &drift.statistics("old_after", "y_old"));
         let linear = drift.row("linear", &drift.moved(&Linear::default()));
+        drift.row("attention", &drift.moved(&Attention::default()));
         // Shared covariance: within half a point of the truth, and well above doing nothing.
         assert!(linear[1][0] >= truth[1][0] - 0.6, "{variant}: {linear:?}");
         assert!(linear[1][0] >= stale[1][0] + 10.0, "{variant}: {linear:?}");

@@ -1,12 +1,16 @@
 //! Methods that learn how features move, and move class statistics along.
 
 mod affine;
+mod attention;
 mod linear;
+mod nearest;
+mod transport;
 
 use nalgebra::{DMatrix, DMatrixView};
 use residua_memory::Budget;
 
 pub use affine::AffineMap;
+pub use attention::Attention;
 pub use linear::Linear;
 
 use crate::source::FeatureSource;
