@@ -1,13 +1,12 @@
 //! The evaluation protocol on real feature drift: old classes' statistics moved by a compensator that is
 //! fitted on the new task's features, new classes' collected after the task, accuracy on test features.
 //!
-//! The features (a fine-tuned MiniLM, 15 old and 15 new WordNet classes) are read from the file that the
-//! environment variable `RESIDUA_DRIFT` names, else from `assets/drift.safetensors`; without them the tests
-//! say that they were skipped. The expected rows were measured with NumPy on the same file; its linear
-//! algebra rounds differently, which moves a sample or two of 1,200.
+//! The features (a fine-tuned MiniLM, 15 old and 15 new WordNet classes) are `assets/drift.safetensors`. The
+//! expected rows were measured with NumPy on the same file; its linear algebra rounds differently, which
+//! moves a sample or two of 1,200.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use nalgebra::DMatrixView;
@@ -29,15 +28,9 @@ struct Drift {
 type Accuracy = [f64; 3];
 
 impl Drift {
-    fn open(variant: &'static str, test: &str) -> Option<Self> {
-        let asset = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/drift.safetensors");
-        let path = std::env::var_os("RESIDUA_DRIFT").map_or(asset, PathBuf::from);
-        if !path.exists() {
-            eprintln!("skipped: {test}: there is no {}", path.display());
-            return None;
-        }
-        let file = Arc::new(Checkpoint::open(&path).unwrap());
-        Some(Self { file, variant, budget: Budget::new(256 << 20) })
+    fn open(variant: &'static str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/drift.safetensors");
+        Self { file: Arc::new(Checkpoint::open(&path).unwrap()), variant, budget: Budget::new(256 << 20) }
     }
 
     fn source(&self, before: &str, after: Option<&str>, labels: Option<&str>) -> SafetensorsSource {
@@ -122,7 +115,7 @@ fn ridge_on_raw_rows(drift: &Drift) -> ClassStatistics {
 
 #[test]
 fn published_rows_on_the_full_fine_tune() {
-    let Some(drift) = Drift::open("full", "published_rows_on_the_full_fine_tune") else { return };
+    let drift = Drift::open("full");
     let stale = drift.row("stale", &drift.stale());
     assert_row(
         "stale",
@@ -152,7 +145,7 @@ fn published_rows_on_the_full_fine_tune() {
 #[test]
 fn exact_linear_is_as_good_as_promised() {
     for variant in ["full", "lora"] {
-        let Some(drift) = Drift::open(variant, "exact_linear_is_as_good_as_promised") else { return };
+        let drift = Drift::open(variant);
         let stale = drift.row("stale", &drift.stale());
         let truth = drift.row("true", &drift.statistics("old_after", "y_old"));
         let linear = drift.row("linear", &drift.moved(&Linear::default()));
