@@ -1,7 +1,7 @@
 //! Laws of the products, on matrices of every kind. Values and vectors are small integers, so that equality is exact.
 
 use proptest::prelude::*;
-use residua_backend::{Backend, reference};
+use residua_backend::{Backend, BackendError, Shaped, reference};
 use residua_backend_cpu::{CpuBackend, CpuMatrix};
 use residua_format::convert::gap_to_csr;
 use residua_format::strategies::{any_gap_csr, csr};
@@ -12,13 +12,12 @@ fn backends() -> impl Iterator<Item = CpuBackend> {
     [CpuBackend::portable(2), CpuBackend::avx2(2)].into_iter().filter_map(Result::ok)
 }
 
-fn multiply(cpu: &CpuBackend, a: &CpuMatrix, x: &[f32], batch: usize) -> Vec<f32> {
-    use residua_backend::Shaped;
+fn multiply(cpu: &CpuBackend, a: &CpuMatrix, x: &[f32], batch: usize) -> Result<Vec<f32>, BackendError> {
     let [rows, cols] = a.shape();
-    let x = cpu.upload_vector(x, [cols, batch]).unwrap();
-    let mut y = cpu.upload_vector(&vec![f32::NAN; rows * batch], [rows, batch]).unwrap();
-    cpu.spmm(1.0, a, &x, 0.0, &mut y).unwrap();
-    cpu.download(&y).unwrap()
+    let x = cpu.upload_vector(x, [cols, batch])?;
+    let mut y = cpu.upload_vector(&vec![f32::NAN; rows * batch], [rows, batch])?;
+    cpu.spmm(1.0, a, &x, 0.0, &mut y)?;
+    cpu.download(&y)
 }
 
 fn integers(seed: usize, len: usize) -> Vec<f32> {
@@ -32,9 +31,9 @@ proptest! {
             let a = cpu.upload(&gap).unwrap();
             let (one, two) = (integers(seed, gap.cols() * batch), integers(seed + 1, gap.cols() * batch));
             let sum: Vec<f32> = one.iter().zip(&two).map(|(one, two)| one + two).collect();
-            let (of_one, of_two) = (multiply(&cpu, &a, &one, batch), multiply(&cpu, &a, &two, batch));
+            let [of_one, of_two] = [one, two].map(|x| multiply(&cpu, &a, &x, batch).unwrap());
             let sum_of: Vec<f32> = of_one.iter().zip(&of_two).map(|(one, two)| one + two).collect();
-            prop_assert_eq!(multiply(&cpu, &a, &sum, batch), sum_of);
+            prop_assert_eq!(multiply(&cpu, &a, &sum, batch).unwrap(), sum_of);
         }
     }
 
@@ -56,7 +55,7 @@ proptest! {
         sprs::prod::mul_acc_mat_vec_csr(theirs.view(), &x, &mut expected[..]);
         for cpu in backends() {
             let a = cpu.upload_csr(&csr).unwrap();
-            prop_assert_eq!(&multiply(&cpu, &a, &x, 1), &expected);
+            prop_assert_eq!(&multiply(&cpu, &a, &x, 1).unwrap(), &expected);
         }
     }
 
@@ -75,7 +74,7 @@ proptest! {
         }
         let expected = reference::product(&gap, &x, batch);
         for cpu in backends() {
-            let found = multiply(&cpu, &cpu.upload(&gap).unwrap(), &x, batch);
+            let found = multiply(&cpu, &cpu.upload(&gap).unwrap(), &x, batch).unwrap();
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!(expected.admits(*found), "{found} for {expected:?}");
             }

@@ -91,8 +91,15 @@ pub(super) fn all() -> Vec<Shape> {
         _ => vec![],
     });
     shapes.push(Shape::new("mixed-modes", 6000, mixed.collect()));
-    let zeros = (0..33).map(|_| apart(&mut random, 6000, &[1, 2, 254, 255, 256, 510, 511, 765])).collect();
-    shapes.push(Shape { zeros: true, ..Shape::new("stored-zeros", 6000, zeros) });
+    // Zeros where a layout might take them for fillers: at gaps of just what one or two bytes hold, once beside gaps that
+    // one byte holds, once beside wider ones.
+    for (name, cols, gaps) in [
+        ("stored-zeros", 6000, &[1, 2, 3, 5, 7, 254, 255, 256, 510][..]),
+        ("stored-zeros-far-apart", 400_000, &[300, 400, 510, 765, 65_534, 65_535, 65_536][..]),
+    ] {
+        let rows = (0..33).map(|_| apart(&mut random, cols, gaps)).collect();
+        shapes.push(Shape { zeros: true, ..Shape::new(name, cols as usize, rows) });
+    }
     shapes
 }
 
