@@ -1,4 +1,5 @@
 //! Laws of the products, on matrices of every kind. Values and vectors are small integers, so that equality is exact.
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use residua_backend::{Backend, BackendError, Shaped, reference};

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use residua_format::file::{Dtype, SafetensorsWriter};
 use residua_memory::Budget;
-use residua_split::{NoProgress, SplitOptions, materialize, split, verify};
+use residua_split::{NoProgress, SplitError, SplitOptions, materialize, split, verify};
 
 const SIDE: usize = 4096;
 const TENSORS: usize = 6;
@@ -21,21 +21,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} parameters, million per second", TENSORS * SIDE * SIDE);
     println!("{:12} {:>9} {:>9}", "", "1 thread", "2 threads");
     let (options, budget) = (SplitOptions::default(), Budget::unlimited());
-    line("split", || Ok(drop(split(&input, &file, &options, &budget, &NoProgress)?)))?;
-    line("materialize", || Ok(drop(materialize(&file, None, 1.0, &dense, &budget, &NoProgress)?)))?;
-    line("verify", || Ok(drop(verify(&file, Some(&input), &budget, &NoProgress)?)))
+    line("split", || split(&input, &file, &options, &budget, &NoProgress).map(drop))?;
+    line("materialize", || materialize(&file, None, 1.0, &dense, &budget, &NoProgress).map(drop))?;
+    line("verify", || verify(&file, Some(&input), &budget, &NoProgress).map(drop))
 }
 
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-fn line(what: &str, job: impl Fn() -> Outcome + Sync) -> Result<(), Box<dyn std::error::Error>> {
+fn line(
+    what: &str,
+    job: impl Fn() -> Result<(), SplitError> + Sync,
+) -> Result<(), Box<dyn std::error::Error>> {
     print!("{what:12}");
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         let mut best = f64::INFINITY;
         for _ in 0..RUNS {
             let start = Instant::now();
-            pool.install(&job).map_err(|error| error as Box<dyn std::error::Error>)?;
+            pool.install(&job)?;
             best = best.min(start.elapsed().as_secs_f64());
         }
         print!(" {:9.1}", (TENSORS * SIDE * SIDE) as f64 / best / 1e6);
