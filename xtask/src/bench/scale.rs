@@ -30,7 +30,8 @@ pub(super) fn run(project: &Project, size: &str) -> Result<String> {
     let mut text = format!(
         "## A checkpoint of {size} shapes within {BUDGET}\n\n{parameters} parameters, bf16, density {} %, \
          `residua split --memory-budget {BUDGET}`.\n\n\
-         | residual values | peak memory of the process | Mparam/s | file, bytes per parameter |\n|---|---|---|---|\n",
+         | residual values | peak memory of the process | Mparam/s | residual, bytes per parameter | file, bytes per parameter |\n\
+         |---|---|---|---|---|\n",
         DENSITY * 100.0
     );
     for values in ["bf16", "i8"] {
@@ -55,18 +56,32 @@ pub(super) fn run(project: &Project, size: &str) -> Result<String> {
             return Err(format!("residua split ended with exit code {}", usage.code).into());
         }
         let bytes = fs::metadata(&out)?.len();
+        let residual = residual_bytes(project, &out)?;
         fs::remove_file(&out)?;
         // Writing into a String cannot fail.
         let _ = writeln!(
             text,
-            "| {values} | {} | {:.0} | {:.4} |",
+            "| {values} | {} | {:.0} | {:.4} | {:.4} |",
             ByteSize(usage.peak_bytes),
             parameters as f64 / usage.seconds / 1e6,
+            residual as f64 / parameters as f64,
             bytes as f64 / parameters as f64,
         );
     }
     text += "\nThe file holds the INT4 base (0.5 bytes per parameter) and all tensors that are not split as well.\n\n";
     Ok(text)
+}
+
+/// What `residua inspect` says.
+#[derive(Deserialize)]
+struct Inspected {
+    residual_bytes: u64,
+}
+
+fn residual_bytes(project: &Project, file: &Path) -> Result<u64> {
+    let residua = project.target.join("release").join("residua");
+    let output = Command::new(residua).arg("inspect").arg(file).arg("--json").output()?;
+    Ok(serde_json::from_slice::<Inspected>(&output.stdout)?.residual_bytes)
 }
 
 fn measured(project: &Project, args: &[&Path]) -> Result<Usage> {
