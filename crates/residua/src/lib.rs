@@ -11,6 +11,7 @@
 //! | [`split`] | checkpoint → base + residual and back; diff and patch |
 //! | [`backend`] | what a backend computes: the trait, and the reference in f64 |
 //! | [`cpu`] | the backend of this machine's processor (feature `cpu`, on by default) |
+//! | [`compensate`] | class statistics that follow a fine-tuned model (feature `compensate`, on by default) |
 //!
 //! # Example
 //!
@@ -51,6 +52,8 @@
 pub use residua_backend as backend;
 #[cfg(feature = "cpu")]
 pub use residua_backend_cpu as cpu;
+#[cfg(feature = "compensate")]
+pub use residua_compensate as compensate;
 pub use residua_format as format;
 pub use residua_memory as memory;
 pub use residua_split as split;
