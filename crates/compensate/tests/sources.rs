@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use residua_compensate::source::{IterSource, NpySource, SafetensorsSource, TensorNames};
+use residua_compensate::source::{
+    ArrayAt, FileSource, IterSource, NpySource, SafetensorsSource, TensorNames,
+};
 use residua_compensate::*;
+use residua_format::file::Checkpoint;
 use residua_memory::Budget;
 
 fn fixture(name: &str) -> PathBuf {
@@ -49,6 +53,21 @@ fn safetensors_tensors() {
         assert!(matches!(block.after(), Err(CompensateError::Missing(_))));
         assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 2]);
     }
+}
+
+#[test]
+fn arrays_of_different_files() {
+    let file = Arc::new(Checkpoint::open(&fixture("features.safetensors")).unwrap());
+    let tensor = |name: &str| ArrayAt::Tensor(file.clone(), name.into());
+    let npy = |name: &str| ArrayAt::Npy(fixture(name));
+    let open = |before, after, labels| FileSource::open(&before, Some(&after), Some(&labels));
+    let mut source = open(npy("features_f32.npy"), tensor("f64"), tensor("labels")).unwrap();
+    let block = read_all(&mut source, 3);
+    assert_eq!(block.before().iter().copied().collect::<Vec<_>>(), expected("f32"));
+    assert_eq!(block.after().unwrap().iter().copied().collect::<Vec<_>>(), expected("f64"));
+    assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 2]);
+    let wrong = open(tensor("f16"), npy("labels.npy"), npy("labels.npy")).unwrap_err();
+    assert!(matches!(wrong, CompensateError::Dimension { found: 1, expected: 3, .. }), "{wrong}");
 }
 
 #[test]

@@ -212,3 +212,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn shrinking_pulls_towards_the_mean_variance() {
+    use residua_compensate::statistics::Shrinkage;
+    let rows: Vec<f32> = (0..60).map(|i| ((i * 7919) % 101) as f32).collect();
+    let labels = [0, 0, 0, 0, 1, 1, 1, 1, 1, 2];
+    let budget = Budget::unlimited();
+    for storage in [Storage::Smallest, Storage::Packed, Storage::LowRank(2)] {
+        let statistics = collect(6, &rows, &labels, 3, storage);
+        for shrinkage in [Shrinkage::Fixed(0.3), Shrinkage::Fixed(0.0), Shrinkage::Oas] {
+            let shrunk = statistics.shrink(shrinkage, &budget).unwrap();
+            for (label, class) in statistics.iter() {
+                let a = match shrinkage {
+                    Shrinkage::Fixed(a) => a,
+                    _ => class.oas(),
+                };
+                let old = class.covariance().to_dense();
+                let target = DMatrix::identity(6, 6) * (old.trace() / 6.0);
+                let new = shrunk.get(label).unwrap().covariance().to_dense();
+                assert!(difference(&new, &(&old * (1.0 - a) + target * a)) < 1e-12, "{storage:?} {label}");
+            }
+        }
+    }
+    // Five samples in six dimensions are no factor any more: it names the class.
+    let statistics = collect(6, &rows, &labels, 3, Storage::Smallest);
+    let error = statistics.shrink(Shrinkage::LedoitWolf, &budget).unwrap_err().to_string();
+    assert!(error.contains("class 0") && error.contains("OAS"), "{error}");
+    let few = statistics.select(|label| label == 2).shrink(Shrinkage::LedoitWolf, &budget).unwrap();
+    assert_eq!(few.get(2).unwrap().covariance(), statistics.get(2).unwrap().covariance());
+    assert!(statistics.shrink(Shrinkage::Fixed(1.5), &budget).is_err());
+}

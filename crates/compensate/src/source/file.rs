@@ -1,6 +1,6 @@
 //! Features in files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use residua_format::file::Checkpoint;
@@ -125,6 +125,39 @@ impl NpySource {
     }
 }
 
+/// Where an array is.
+#[derive(Debug, Clone)]
+pub enum ArrayAt {
+    /// An `.npy` file.
+    Npy(PathBuf),
+    /// A tensor of an open checkpoint, by name.
+    Tensor(Arc<Checkpoint>, String),
+}
+
+impl ArrayAt {
+    fn open(&self) -> Result<Array> {
+        match self {
+            Self::Npy(path) => Array::npy(path),
+            Self::Tensor(file, name) => Array::tensor(file, name),
+        }
+    }
+}
+
+/// Features in files of any kind, the arrays each in a file of its own or several in one.
+#[derive(Debug)]
+pub struct FileSource(Arrays);
+
+impl FileSource {
+    /// Features before the task or the only ones `[n, d]`, after it `[n, d]`, and labels `[n]`.
+    ///
+    /// # Errors
+    /// When an array is missing or malformed, or shapes do not fit each other.
+    pub fn open(before: &ArrayAt, after: Option<&ArrayAt>, labels: Option<&ArrayAt>) -> Result<Self> {
+        let (after, labels) = (after.map(ArrayAt::open).transpose()?, labels.map(ArrayAt::open).transpose()?);
+        Ok(Self(Arrays::new(before.open()?, after, labels)?))
+    }
+}
+
 macro_rules! delegate {
     ($($source:ty),*) => {$(
         impl FeatureSource for $source {
@@ -143,4 +176,4 @@ macro_rules! delegate {
         }
     )*};
 }
-delegate!(NpySource, SafetensorsSource);
+delegate!(FileSource, NpySource, SafetensorsSource);

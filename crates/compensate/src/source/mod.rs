@@ -13,7 +13,7 @@ use nalgebra::DMatrixView;
 use residua_memory::Budget;
 
 pub use block::{FeatureBlock, Side};
-pub use file::{NpySource, SafetensorsSource, TensorNames};
+pub use file::{ArrayAt, FileSource, NpySource, SafetensorsSource, TensorNames};
 pub use iter::IterSource;
 pub use memory::MemorySource;
 

@@ -252,6 +252,28 @@ impl Covariance {
         Ok(Self::factor(factor, precision))
     }
 
+    /// `(1 − a)·Σ + a·tr(Σ)/d·I` in the same form and precision; a factor becomes low-rank + diagonal.
+    pub fn shrink(&self, a: f64) -> Self {
+        let floor = a * self.trace() / self.dim.max(1) as f64;
+        let (precision, keep) = (self.precision(), 1.0 - a);
+        let form = match &self.form {
+            Form::Packed(values) => {
+                let mut lower: Vec<f64> = values.iter().map(|v| keep * v).collect();
+                (0..self.dim).for_each(|i| lower[packed_index(self.dim, i)] += floor);
+                Form::Packed(Values::round(lower.into_iter(), precision))
+            }
+            Form::Factor { columns, rank, diagonal } => {
+                let columns = Values::round(columns.iter().map(|v| keep.sqrt() * v), precision);
+                let diagonal = match diagonal {
+                    Diagonal::Scalar(v) => Diagonal::Scalar(keep * v + floor),
+                    Diagonal::Vector(v) => Diagonal::Vector(v.map(|v| keep * v + floor)),
+                };
+                Form::Factor { columns, rank: *rank, diagonal }
+            }
+        };
+        Self { dim: self.dim, form }
+    }
+
     /// The `rank` directions of largest variance; what is left over goes to the diagonal.
     fn low_rank(&self, rank: usize, precision: Precision) -> Result<Self> {
         let dense = self.to_dense();

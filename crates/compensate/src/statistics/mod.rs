@@ -18,6 +18,7 @@ pub use builder::StatisticsBuilder;
 pub use covariance::{Covariance, Storage};
 pub(crate) use covariance::{Diagonal, Form};
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
+pub use shrink::Shrinkage;
 pub use values::Precision;
 
 use crate::error::same_dimension;

@@ -1,9 +1,46 @@
 //! Shrinkage: how far to pull a covariance estimated from few samples towards a multiple of the identity.
 
 use nalgebra::DMatrix;
+use residua_memory::Budget;
 
-use super::ClassGaussian;
+use super::{ClassGaussian, ClassStatistics, Covariance};
+use crate::error::check;
 use crate::{CompensateError, Result, algebra};
+
+/// How far each class's covariance is pulled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shrinkage {
+    /// As [`ClassGaussian::ledoit_wolf`] says.
+    LedoitWolf,
+    /// As [`ClassGaussian::oas`] says.
+    Oas,
+    /// This far, 0 to 1.
+    Fixed(f64),
+}
+
+impl ClassStatistics {
+    /// Every covariance as `(1 − a)·Σ + a·tr(Σ)/d·I`; the covariance of a single sample stays what it is.
+    ///
+    /// # Errors
+    /// When `a` is not in 0 to 1, Ledoit–Wolf lacks a class's samples, or the budget has no room.
+    pub fn shrink(&self, shrinkage: Shrinkage, budget: &Budget) -> Result<Self> {
+        if let Shrinkage::Fixed(a) = shrinkage {
+            check((0.0..=1.0).contains(&a), "shrinkage", a, "from 0 to 1")?;
+        }
+        self.map(4 * Covariance::dense_bytes(self.dim()), budget, |label, class| {
+            let isotropic = class.covariance().form() == "isotropic";
+            let a = match shrinkage {
+                _ if isotropic => 0.0,
+                Shrinkage::Fixed(a) => a,
+                Shrinkage::Oas => class.oas(),
+                Shrinkage::LedoitWolf => class.ledoit_wolf().map_err(|error| {
+                    CompensateError::Statistics { problem: format!("class {label}: {error}") }
+                })?,
+            };
+            ClassGaussian::new(class.count(), class.mean().clone(), class.covariance().shrink(a), budget)
+        })
+    }
+}
 
 impl ClassGaussian {
     /// The Ledoit–Wolf shrinkage towards `tr(Σ)/d·I`, 0 to 1 ("A well-conditioned estimator for
