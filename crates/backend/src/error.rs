@@ -45,6 +45,44 @@ pub enum BackendError {
         /// What the limit counts.
         unit: &'static str,
     },
+    /// A device that was asked for by name or number is not there.
+    #[error("{backend}: there is no device {wanted:?}; there are: {present}")]
+    NoSuchDevice {
+        /// Its name.
+        backend: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// The devices that are there, for people.
+        present: String,
+    },
+    /// The device's memory has no room.
+    #[error("{backend}: {asked} bytes for {what} do not fit the device's memory{}", free_text(*free))]
+    OutOfMemory {
+        /// Its name.
+        backend: &'static str,
+        /// What the memory was for.
+        what: String,
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes that were free, where the driver says so.
+        free: Option<u64>,
+    },
+    /// The device is gone: unplugged, reset or destroyed. Open the backend again.
+    #[error("{backend}: the device is lost ({message}); open the backend again")]
+    DeviceLost {
+        /// Its name.
+        backend: &'static str,
+        /// What the driver said.
+        message: String,
+    },
+    /// A matrix or vector that another backend, or another device of this one, holds.
+    #[error("{backend}: {what} is held by another backend; upload it here")]
+    Foreign {
+        /// The backend that was asked.
+        backend: String,
+        /// Which operand.
+        what: &'static str,
+    },
     /// It does not fit the memory budget.
     #[error(transparent)]
     Budget(#[from] BudgetError),
@@ -59,4 +97,8 @@ pub enum BackendError {
         /// What the driver said.
         message: String,
     },
+}
+
+fn free_text(free: Option<u64>) -> String {
+    free.map_or(String::new(), |free| format!(", of which {free} are free"))
 }

@@ -2,8 +2,9 @@
 //!
 //! A [`Backend`] holds matrices and vectors where it computes (this machine's memory, a GPU's) and applies
 //! one to the other. [`reference`](mod@reference) says in f64 what the results are; `conformance` (feature of
-//! that name) is the suite that every backend passes.
+//! that name) is the suite that every backend passes. [`AnyBackend`] is a backend chosen at run time.
 
+mod any;
 mod contract;
 mod error;
 pub mod reference;
@@ -12,6 +13,7 @@ pub mod shape;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use any::{AnyBackend, AnyBase, AnyMatrix, AnyVector, Operand, Untyped};
 pub use contract::Backend;
 pub use error::BackendError;
 pub use shape::Shaped;

@@ -10,6 +10,7 @@
 //! | [`format`](mod@format) | `Coo`, `Csr`, gap-encoded `GapCsr`, quantised bases, conversions, files |
 //! | [`split`] | checkpoint → base + residual and back; diff and patch |
 //! | [`backend`] | what a backend computes: the trait, and the reference in f64 |
+//! | [`any`] | a backend chosen at run time |
 //! | [`cpu`] | the backend of this machine's processor (feature `cpu`, on by default) |
 //! | [`compensate`] | class statistics that follow a fine-tuned model (feature `compensate`, on by default) |
 //!
@@ -48,6 +49,8 @@
 //! assert_eq!(cpu.download(&y)?.len(), 64);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+pub mod any;
 
 pub use residua_backend as backend;
 #[cfg(feature = "cpu")]
