@@ -86,6 +86,18 @@ impl CpuBackend {
         self.pool.threads()
     }
 
+    pub(crate) fn path(&self) -> Path {
+        self.path
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     fn lay_out<V: Loadable>(
         &self,
         matrix: &GapCsr,
@@ -126,7 +138,9 @@ impl CpuBackend {
             let cost = (a.nnz + if dense { a.shape[0] * cols } else { 0 }) * tile.width;
             self.pool.map(cost, work, |(chunk, mut y)| {
                 match start {
-                    Start::Base(base) => base_product(self.path, base, chunk.rows.start, &tile, &mut y),
+                    Start::Base(base) => {
+                        base_product(self.path, base.view(), chunk.rows.start, &tile, &mut y)
+                    }
                     Start::Scaled(_) => (0..y.rows()).for_each(|row| start.scale(y.row(row))),
                 }
                 if alpha != 0.0 {

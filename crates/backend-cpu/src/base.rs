@@ -51,16 +51,46 @@ impl CpuBase {
         })
     }
 
+    /// What the kernels read.
+    pub(crate) fn view(&self) -> BaseView<'_> {
+        let order = if self.kind == BaseKind::Int8 { CodeOrder::Bytes } else { CodeOrder::Interleaved };
+        BaseView { shape: self.shape, kind: self.kind, order, codes: &self.codes, scales: &self.scales }
+    }
+
+    /// Bytes of both planes.
+    pub fn bytes(&self) -> usize {
+        self.codes.len() + self.scales.as_bytes().len()
+    }
+}
+
+/// How the codes of 64 columns lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CodeOrder {
+    /// A byte each.
+    Bytes,
+    /// Nibbles, as [`CpuBase`] lays them out.
+    Interleaved,
+    /// Nibbles, column after column, the even ones low: as files and callers have them.
+    Nibbles,
+}
+
+/// A base as the kernels read it: rows of whole blocks of 64 columns, codes past the last column 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BaseView<'a> {
+    pub(crate) shape: [usize; 2],
+    pub(crate) kind: BaseKind,
+    pub(crate) order: CodeOrder,
+    pub(crate) codes: &'a [u8],
+    pub(crate) scales: &'a [f32],
+}
+
+impl<'a> BaseView<'a> {
     pub(crate) fn rows(&self) -> usize {
         self.shape[0]
     }
 
     pub(crate) fn cols(&self) -> usize {
         self.shape[1]
-    }
-
-    pub(crate) fn kind(&self) -> BaseKind {
-        self.kind
     }
 
     /// Columns of a row with its padding.
@@ -77,20 +107,15 @@ impl CpuBase {
     }
 
     /// A row's codes.
-    pub(crate) fn row_codes(&self, row: usize) -> &[u8] {
+    pub(crate) fn row_codes(&self, row: usize) -> &'a [u8] {
         let bytes = row_bytes(self.kind, self.cols());
         &self.codes[row * bytes..(row + 1) * bytes]
     }
 
     /// A row's scales.
-    pub(crate) fn row_scales(&self, row: usize) -> &[f32] {
+    pub(crate) fn row_scales(&self, row: usize) -> &'a [f32] {
         let groups = self.kind.groups(self.cols());
         &self.scales[row * groups..(row + 1) * groups]
-    }
-
-    /// Bytes of both planes.
-    pub fn bytes(&self) -> usize {
-        self.codes.len() + self.scales.as_bytes().len()
     }
 }
 
@@ -100,7 +125,8 @@ impl Shaped for CpuBase {
     }
 }
 
-fn row_bytes(kind: BaseKind, cols: usize) -> usize {
+/// Bytes of a row's codes with its padding.
+pub(crate) fn row_bytes(kind: BaseKind, cols: usize) -> usize {
     let padded = cols.next_multiple_of(BLOCK);
     if kind == BaseKind::Int8 { padded } else { padded / 2 }
 }
@@ -119,17 +145,17 @@ fn interleave(from: &[u8], to: &mut [u8]) {
 
 /// The codes of columns `8·part..8·part + 8` of a block of 64.
 #[inline(always)]
-pub(crate) fn eight_codes(kind: BaseKind, codes: &[u8], block: usize, part: usize) -> [f32; 8] {
-    match kind {
-        BaseKind::Int8 => {
-            let bytes = &codes[block * BLOCK + 8 * part..][..8];
-            std::array::from_fn(|i| f32::from(bytes[i] as i8))
-        }
-        _ => {
-            let (words, _) = codes[block * BLOCK / 2..][..BLOCK / 2].as_chunks::<4>();
-            // Shift the nibble to the top, then back with its sign.
-            std::array::from_fn(|i| ((u32::from_le_bytes(words[i]) << (28 - 4 * part)) as i32 >> 28) as f32)
-        }
+pub(crate) fn eight_codes(order: CodeOrder, codes: &[u8], block: usize, part: usize) -> [f32; 8] {
+    // Shift a nibble to the top, then back with its sign.
+    let nibble = |word: [u8; 4], at: usize| ((u32::from_le_bytes(word) << (28 - 4 * at)) as i32 >> 28) as f32;
+    if order == CodeOrder::Bytes {
+        let bytes = &codes[block * BLOCK + 8 * part..][..8];
+        return std::array::from_fn(|i| f32::from(bytes[i] as i8));
+    }
+    let (words, _) = codes[block * BLOCK / 2..][..BLOCK / 2].as_chunks::<4>();
+    match order {
+        CodeOrder::Nibbles => std::array::from_fn(|i| nibble(words[part], i)),
+        _ => std::array::from_fn(|i| nibble(words[i], part)),
     }
 }
 
@@ -150,10 +176,11 @@ mod tests {
                 let scales = AlignedVec::zeroed(2 * kind.groups(cols));
                 let base = QuantizedBase::new(2, cols, kind, codes.collect(), scales).unwrap();
                 let laid_out = CpuBase::new(&Pool::new(1).unwrap(), &base, &Budget::unlimited()).unwrap();
+                let view = laid_out.view();
                 for row in 0..2 {
-                    for column in 0..laid_out.padded_cols() {
+                    for column in 0..view.padded_cols() {
                         let (block, part) = (column / BLOCK, column % BLOCK / 8);
-                        let found = eight_codes(kind, laid_out.row_codes(row), block, part)[column % 8];
+                        let found = eight_codes(view.order, view.row_codes(row), block, part)[column % 8];
                         let expected = if column < cols { base.code(row, column) } else { 0 };
                         assert_eq!(found, f32::from(expected), "{kind} [{row}, {column}] of {cols}");
                     }

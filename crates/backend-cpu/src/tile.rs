@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use residua_backend::BackendError;
+
+use crate::borrowed::zeroed;
 use crate::pool::Pool;
 use crate::vector::BLOCK;
 
@@ -75,6 +78,38 @@ impl<'a> Tile<'a> {
         };
         let finite = all_finite(pool, &x);
         Self { at, used, width, x, by_vector, finite }
+    }
+
+    /// A tile of `used` vectors that lie one after the other in `x`, each `cols` values; copied unless they are as the
+    /// kernels need them.
+    pub(crate) fn of_vectors(
+        x: &'a [f32],
+        cols: usize,
+        (used, width): (usize, usize),
+    ) -> Result<Self, BackendError> {
+        let by_vector = match width {
+            1..=LANE_WIDTH if cols.is_multiple_of(BLOCK) && vectors(used) == used => Cow::Borrowed(x),
+            1..=LANE_WIDTH => {
+                let padded = padded(cols, 1);
+                let mut copy = zeroed(vectors(used) * padded)?;
+                for (to, from) in copy.chunks_exact_mut(padded.max(1)).zip(x.chunks_exact(cols.max(1))) {
+                    to[..cols].copy_from_slice(from);
+                }
+                Cow::Owned(copy)
+            }
+            _ => Cow::Borrowed(&[][..]),
+        };
+        let x = if width == 1 {
+            Cow::Borrowed(x)
+        } else {
+            let mut by_column = zeroed(cols * width)?;
+            for (column, to) in by_column.chunks_exact_mut(width).enumerate() {
+                to.iter_mut().zip(x[column..].iter().step_by(cols)).for_each(|(to, x)| *to = *x);
+            }
+            Cow::Owned(by_column)
+        };
+        // Nobody asks: there are no fillers to skip.
+        Ok(Self { at: 0, used, width, x, by_vector, finite: false })
     }
 
     /// Vectors in [`by_vector`](Self::by_vector): `used` rounded up to 1, 2, 4 or 8.

@@ -1,11 +1,11 @@
 //! Dense base times a tile of vectors.
 
 use super::{Output, Path};
-use crate::base::{CpuBase, eight_codes};
+use crate::base::{BaseView, eight_codes};
 use crate::tile::Tile;
 
 /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-pub(crate) fn base_product(path: Path, base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+pub(crate) fn base_product(path: Path, base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
     match path {
         Path::Portable => match x.width {
             1 => single(base, first, &x.by_vector, y),
@@ -21,7 +21,7 @@ pub(crate) fn base_product(path: Path, base: &CpuBase, first: usize, x: &Tile<'_
 
 /// One vector: eight sums side by side, multiplied by a group's scale where the group ends. `x` has a value for every
 /// column, padding included.
-fn single(base: &CpuBase, first: usize, x: &[f32], y: &mut Output<'_>) {
+fn single(base: BaseView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
     let (x, _) = x[..base.padded_cols()].as_chunks::<8>();
     let eights = base.group() / 8;
     for row in 0..y.rows() {
@@ -32,7 +32,7 @@ fn single(base: &CpuBase, first: usize, x: &[f32], y: &mut Output<'_>) {
             let mut sums = [0.0; 8];
             for (i, x) in x.iter().enumerate() {
                 let at = group * eights + i;
-                let codes = eight_codes(base.kind(), codes, at / 8, at % 8);
+                let codes = eight_codes(base.order, codes, at / 8, at % 8);
                 for lane in 0..8 {
                     sums[lane] += codes[lane] * x[lane];
                 }
@@ -44,13 +44,13 @@ fn single(base: &CpuBase, first: usize, x: &[f32], y: &mut Output<'_>) {
 }
 
 /// `N` vectors: every weight is multiplied with the contiguous values of its column.
-fn tile<const N: usize>(base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+fn tile<const N: usize>(base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
     let (x, _) = x.x.as_chunks::<N>();
     for row in 0..y.rows() {
         let (codes, scales) = (base.row_codes(first + row), base.row_scales(first + row));
         let mut sums = [0.0; N];
         for (at, x) in x[..base.cols()].chunks(8).enumerate() {
-            let codes = eight_codes(base.kind(), codes, at / 8, at % 8);
+            let codes = eight_codes(base.order, codes, at / 8, at % 8);
             let scale = scales[at * 8 / base.group()];
             for (code, x) in codes.into_iter().zip(x) {
                 let weight = code * scale;

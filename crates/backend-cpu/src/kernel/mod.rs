@@ -2,10 +2,12 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
+mod csr;
 mod dense;
 mod output;
 mod portable;
 
+pub(crate) use csr::csr_product;
 pub(crate) use dense::base_product;
 pub(crate) use output::{Factor, Output};
 

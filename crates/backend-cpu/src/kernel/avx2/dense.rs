@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use residua_format::BaseKind;
-
-use crate::base::CpuBase;
+use super::codes::{Bytes, Codes, Interleaved, Nibbles};
+use super::sum_lanes;
+use crate::base::{BaseView, CodeOrder};
 use crate::kernel::Output;
 use crate::tile::{LANE_WIDTH, Tile};
 use crate::vector::BLOCK;
@@ -21,27 +21,37 @@ const ROWS: usize = 6;
 /// AVX2 and FMA are present; the rows exist; `x` is vector after vector, each with a value for every column,
 /// padding included; there are as many vectors as `y` has columns, rounded up to 1, 2, 4 or 8.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn gemv(base: &CpuBase, first: usize, x: &[f32], y: &mut Output<'_>) {
-    // SAFETY: the caller's promise. The base's kind is checked here.
+pub(super) unsafe fn gemv(base: BaseView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
+    // SAFETY: the caller's promise. The order of the codes is the base's.
     unsafe {
-        match (y.used, base.kind()) {
-            (1, BaseKind::Int8) => gemv_all::<4, 1, false>(base, first, x, y),
-            (1, _) => gemv_all::<4, 1, true>(base, first, x, y),
-            (2, BaseKind::Int8) => gemv_all::<4, 2, false>(base, first, x, y),
-            (2, _) => gemv_all::<4, 2, true>(base, first, x, y),
-            (3..=4, BaseKind::Int8) => gemv_all::<2, 4, false>(base, first, x, y),
-            (3..=4, _) => gemv_all::<2, 4, true>(base, first, x, y),
-            (_, BaseKind::Int8) => gemv_all::<1, 8, false>(base, first, x, y),
-            (_, _) => gemv_all::<1, 8, true>(base, first, x, y),
+        match base.order {
+            CodeOrder::Bytes => gemv_of::<Bytes>(base, first, x, y),
+            CodeOrder::Interleaved => gemv_of::<Interleaved>(base, first, x, y),
+            CodeOrder::Nibbles => gemv_of::<Nibbles>(base, first, x, y),
         }
     }
 }
 
 /// # Safety
-/// As [`gemv`], for `B` vectors; the base is INT4 if `INT4`, else INT8.
+/// As [`gemv`]; the codes lie as `C` says.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn gemv_all<const R: usize, const B: usize, const INT4: bool>(
-    base: &CpuBase,
+unsafe fn gemv_of<C: Codes>(base: BaseView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match y.used {
+            1 => gemv_all::<4, 1, C>(base, first, x, y),
+            2 => gemv_all::<4, 2, C>(base, first, x, y),
+            3..=4 => gemv_all::<2, 4, C>(base, first, x, y),
+            _ => gemv_all::<1, 8, C>(base, first, x, y),
+        }
+    }
+}
+
+/// # Safety
+/// As [`gemv_of`], for `B` vectors.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gemv_all<const R: usize, const B: usize, C: Codes>(
+    base: BaseView<'_>,
     first: usize,
     x: &[f32],
     y: &mut Output<'_>,
@@ -52,8 +62,8 @@ unsafe fn gemv_all<const R: usize, const B: usize, const INT4: bool>(
         // SAFETY: the caller's promise; `here` rows of y are left.
         unsafe {
             match here {
-                1 => gemv_rows::<1, B, INT4>(base, first, row, x, y),
-                _ => gemv_rows::<R, B, INT4>(base, first, row, x, y),
+                1 => gemv_rows::<1, B, C>(base, first, row, x, y),
+                _ => gemv_rows::<R, B, C>(base, first, row, x, y),
             }
         }
         row += here;
@@ -63,8 +73,8 @@ unsafe fn gemv_all<const R: usize, const B: usize, const INT4: bool>(
 /// # Safety
 /// As [`gemv_all`]; `row + R` rows of `y` exist.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn gemv_rows<const R: usize, const B: usize, const INT4: bool>(
-    base: &CpuBase,
+unsafe fn gemv_rows<const R: usize, const B: usize, C: Codes>(
+    base: BaseView<'_>,
     first: usize,
     row: usize,
     x: &[f32],
@@ -82,11 +92,11 @@ unsafe fn gemv_rows<const R: usize, const B: usize, const INT4: bool>(
         let mut packed = [_mm256_setzero_si256(); R];
         for r in 0..R {
             // SAFETY: the block is one of the row's, whose codes `CpuBase` holds.
-            packed[r] = unsafe { load_block::<INT4>(codes[r], block) };
-            if B == 1 && (!INT4 || block % 2 == 0) {
+            packed[r] = unsafe { C::load_block(codes[r], block) };
+            if B == 1 && block * C::BLOCK_BYTES % 64 == 0 {
                 // The same place of the next rows: they start anew at another page, where the processor's own
                 // prefetch does not follow. A prefetch of any address is allowed.
-                let ahead = R * codes[r].len() + block * if INT4 { BLOCK / 2 } else { BLOCK };
+                let ahead = R * codes[r].len() + block * C::BLOCK_BYTES;
                 _mm_prefetch::<_MM_HINT_T1>(codes[r].as_ptr().wrapping_add(ahead).cast());
             }
         }
@@ -100,7 +110,7 @@ unsafe fn gemv_rows<const R: usize, const B: usize, const INT4: bool>(
                 }
                 for r in 0..R {
                     // SAFETY: the block is one of the row's.
-                    let code = unsafe { eight_codes::<INT4>(codes[r], packed[r], block, part) };
+                    let code = unsafe { C::eight(codes[r], packed[r], block, part) };
                     for b in 0..B {
                         sums[r][b] = _mm256_fmadd_ps(code, x_part[b], sums[r][b]);
                     }
@@ -135,7 +145,7 @@ unsafe fn gemv_rows<const R: usize, const B: usize, const INT4: bool>(
 /// # Safety
 /// AVX2 and FMA are present; the rows exist; `x` has a value for every column and vector of the tile.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn gemm(base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+pub(super) unsafe fn gemm(base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
     for row in 0..y.rows() {
         y.row(row).fill(0.0);
     }
@@ -147,13 +157,15 @@ pub(super) unsafe fn gemm(base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Ou
             // Rows past the end repeat old weights; their sums are dropped.
             let here = ROWS.min(rows - row);
             for (r, weights) in weights[..here].iter_mut().enumerate() {
-                // SAFETY: the row exists, the panel starts inside it; the kind is checked here.
+                let row = first + row + r;
+                // SAFETY: the row exists, the panel starts inside it; the order of the codes is the base's.
                 unsafe {
-                    match base.kind() {
-                        BaseKind::Int8 => {
-                            decode_panel::<false>(base, first + row + r, start, columns, weights)
+                    match base.order {
+                        CodeOrder::Bytes => decode_panel::<Bytes>(base, row, start, columns, weights),
+                        CodeOrder::Interleaved => {
+                            decode_panel::<Interleaved>(base, row, start, columns, weights)
                         }
-                        _ => decode_panel::<true>(base, first + row + r, start, columns, weights),
+                        CodeOrder::Nibbles => decode_panel::<Nibbles>(base, row, start, columns, weights),
                     }
                 }
             }
@@ -215,10 +227,11 @@ unsafe fn gemm_rows<const W: usize>(
 /// Weights of a row from column `start` on, a multiple of 64; asks for the row's next panel meanwhile.
 ///
 /// # Safety
-/// AVX2 is present; `start + columns` columns and the row exist; `columns` is at most [`PANEL`].
+/// AVX2 is present; `start + columns` columns and the row exist; `columns` is at most [`PANEL`]; the codes lie as `C`
+/// says.
 #[target_feature(enable = "avx2")]
-unsafe fn decode_panel<const INT4: bool>(
-    base: &CpuBase,
+unsafe fn decode_panel<C: Codes>(
+    base: BaseView<'_>,
     row: usize,
     start: usize,
     columns: usize,
@@ -226,67 +239,23 @@ unsafe fn decode_panel<const INT4: bool>(
 ) {
     let (codes, scales) = (base.row_codes(row), base.row_scales(row));
     for line in 0..PANEL / 64 {
-        let ahead = (start + PANEL + 64 * line) / if INT4 { 2 } else { 1 };
+        let ahead = (start + PANEL + 64 * line) / BLOCK * C::BLOCK_BYTES;
         // A prefetch of any address is allowed.
         _mm_prefetch::<_MM_HINT_T1>(codes.as_ptr().wrapping_add(ahead).cast());
     }
     for (i, weights) in weights[..columns.next_multiple_of(BLOCK)].chunks_exact_mut(BLOCK).enumerate() {
         let block = start / BLOCK + i;
         // SAFETY: the block is one of the row's.
-        let packed = unsafe { load_block::<INT4>(codes, block) };
+        let packed = unsafe { C::load_block(codes, block) };
         for (part, weights) in weights.chunks_exact_mut(LANE_WIDTH).enumerate() {
             let group = (block * BLOCK + part * LANE_WIDTH) / base.group();
             // A row's padding may start a group that it has no scale for.
             let scale = _mm256_set1_ps(scales.get(group).copied().unwrap_or(0.0));
             // SAFETY: the block is one of the row's; the chunk is eight f32.
             unsafe {
-                let code = eight_codes::<INT4>(codes, packed, block, part);
+                let code = C::eight(codes, packed, block, part);
                 _mm256_storeu_ps(weights.as_mut_ptr(), _mm256_mul_ps(code, scale));
             }
         }
     }
-}
-
-/// The packed codes of an INT4 block; nothing for INT8.
-///
-/// # Safety
-/// AVX2 is present; the row has the block.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn load_block<const INT4: bool>(codes: &[u8], block: usize) -> __m256i {
-    if INT4 {
-        // SAFETY: the row's codes hold 32 bytes per block.
-        unsafe { _mm256_loadu_si256(codes.as_ptr().add(block * BLOCK / 2).cast()) }
-    } else {
-        _mm256_setzero_si256()
-    }
-}
-
-/// The codes of columns `8·part..8·part + 8` of a block.
-///
-/// # Safety
-/// AVX2 is present; the row has the block; `part` is below 8.
-#[target_feature(enable = "avx2")]
-#[inline]
-unsafe fn eight_codes<const INT4: bool>(codes: &[u8], packed: __m256i, block: usize, part: usize) -> __m256 {
-    let codes = if INT4 {
-        let left = _mm256_set1_epi32(28 - 4 * part as i32);
-        _mm256_srai_epi32::<28>(_mm256_sllv_epi32(packed, left))
-    } else {
-        // SAFETY: the row's codes hold 64 bytes per block.
-        unsafe {
-            let from = codes.as_ptr().add(block * BLOCK + part * LANE_WIDTH);
-            _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))
-        }
-    };
-    _mm256_cvtepi32_ps(codes)
-}
-
-/// The sum of eight lanes, always in the same order.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn sum_lanes(lanes: __m256) -> f32 {
-    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }

@@ -7,18 +7,24 @@
 // of the standard library has other target features than that function, and would not be inlined into it.
 #![allow(clippy::needless_range_loop)]
 
+mod codes;
+mod csr;
 mod dense;
 mod load;
 mod spmm;
 mod spmv;
 
+use std::arch::x86_64::*;
+
 use load::LoadGaps;
 pub(crate) use load::LoadValues;
 
 use super::{Factor, Output};
-use crate::base::CpuBase;
+use crate::base::BaseView;
+use crate::borrowed::BorrowedCsr;
 use crate::layout::{Gap, LANES, Planes};
 use crate::tile::{LANE_WIDTH, Tile};
+use residua_backend::Shaped;
 
 /// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +64,7 @@ impl Avx2 {
     }
 
     /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-    pub(super) fn base_product(self, base: &CpuBase, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+    pub(super) fn base_product(self, base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
         assert!(first + y.rows() <= base.rows() && (1..=x.width).contains(&y.used));
         // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
         unsafe {
@@ -71,4 +77,37 @@ impl Avx2 {
             }
         }
     }
+
+    /// Adds `alpha · (a · x)` for the rows from `first` on, as many as `y` has.
+    pub(super) fn csr_product(
+        self,
+        a: &BorrowedCsr<'_>,
+        first: usize,
+        alpha: f32,
+        x: &Tile<'_>,
+        y: &mut Output<'_>,
+    ) {
+        let [rows, cols] = a.shape();
+        assert!(first + y.rows() <= rows && x.x.len() >= cols * x.width);
+        // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked; the columns of
+        // a `BorrowedCsr` are below `cols`.
+        unsafe {
+            match x.width {
+                1 => csr::spmv(a, first, alpha, &x.x, y),
+                8 => csr::spmm::<1>(a, first, alpha, &x.x, y),
+                16 => csr::spmm::<2>(a, first, alpha, &x.x, y),
+                24 => csr::spmm::<3>(a, first, alpha, &x.x, y),
+                _ => csr::spmm::<4>(a, first, alpha, &x.x, y),
+            }
+        }
+    }
+}
+
+/// The sum of eight lanes, always in the same order.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sum_lanes(lanes: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }

@@ -51,7 +51,7 @@ pub(super) unsafe fn spmv<V: LoadValues, G: Gap + LoadGaps>(
 /// AVX2 is present; a value can be read at every column.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn pick(x: *const f32, columns: __m256i) -> __m256 {
+pub(super) unsafe fn pick(x: *const f32, columns: __m256i) -> __m256 {
     let (low, high) = (_mm256_castsi256_si128(columns), _mm256_extracti128_si256::<1>(columns));
     // SAFETY: the caller's promise, for each four of the columns.
     unsafe { _mm256_set_m128(pick4(x, high), pick4(x, low)) }
