@@ -1,0 +1,205 @@
+//! A caller's layer, checked: the way from fields that may hold anything to operands that a kernel may trust.
+//!
+//! Everything is checked at each call. To remember that a layer was found valid, a call would have to notice that the
+//! caller wrote to a buffer since, and the only way to notice is to read the buffers: what a checksum costs, the
+//! check itself costs too (CSR: one pass over row_ptr and col_indices). So there is no state that could be stale:
+//! whatever the caller changes between two calls takes effect in the second. Only a COO part, which has to be
+//! sorted first, is remembered, by a hash of all that it was made from.
+
+use std::ffi::c_int;
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use residua::cpu::{BorrowedBase, BorrowedCsr};
+use residua::format::{Coo, Csr, Duplicates, convert};
+use twox_hash::XxHash3_64;
+
+use crate::buffer::{Buffer, find};
+use crate::failure::Failure;
+use crate::layer::{check_coo_reach, code_bytes};
+use crate::types::{
+    ORTH_FORMAT_COO, ORTH_FORMAT_COO32, ORTH_FORMAT_CSR, orth_base_t, orth_layer_t, orth_ortho_t,
+};
+
+/// A layer's buffers, found and held, and its fields as they were when the call began.
+pub(crate) struct Checked {
+    pub(crate) base: orth_base_t,
+    pub(crate) alpha: f32,
+    pub(crate) codes: Arc<Buffer>,
+    scales: Arc<Buffer>,
+    code_bytes: usize,
+}
+
+/// The sparse part, found and held.
+pub(crate) struct Ortho {
+    fields: orth_ortho_t,
+    pub(crate) values: Arc<Buffer>,
+    rows: Option<Arc<Buffer>>,
+    columns: Option<Arc<Buffer>>,
+    indices: Option<Arc<Buffer>>,
+    shape: [usize; 2],
+}
+
+impl Checked {
+    pub(crate) fn new(layer: &orth_layer_t) -> Result<Self, Failure> {
+        let base = layer.base;
+        let (rows, cols) = (base.out_features, base.in_features);
+        if rows == 0 || cols == 0 {
+            return Err(Failure::refused(format!("a layer of {rows} x {cols} features is empty")));
+        }
+        let code_bytes = code_bytes(cols, rows, base.q_bits)?
+            .ok_or_else(|| Failure::refused(format!("no memory holds {rows} x {cols} features")))?;
+        if !layer.alpha.is_finite() {
+            return Err(Failure::refused(format!("alpha is {}; it must be finite", layer.alpha)));
+        }
+        let checked = Self {
+            base,
+            alpha: layer.alpha,
+            codes: find("base.q_weight", base.q_weight)?,
+            scales: find("base.q_scales", base.q_scales)?,
+            code_bytes,
+        };
+        checked.base()?;
+        Ok(checked)
+    }
+
+    /// `[rows, cols]`.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.base.out_features, self.base.in_features]
+    }
+
+    pub(crate) fn codes(&self) -> Result<&[u8], Failure> {
+        self.codes.slice("base.q_weight", self.code_bytes)
+    }
+
+    pub(crate) fn scales(&self) -> Result<&[f32], Failure> {
+        self.scales.slice("base.q_scales", self.base.out_features)
+    }
+
+    pub(crate) fn base(&self) -> Result<BorrowedBase<'_>, Failure> {
+        let [rows, cols] = self.shape();
+        let of = if self.base.q_bits == 4 { BorrowedBase::int4 } else { BorrowedBase::int8 };
+        of(rows, cols, self.codes()?, self.scales()?).map_err(Failure::Base)
+    }
+}
+
+impl Ortho {
+    /// The sparse part of a layer; `None` when it is empty.
+    pub(crate) fn new(layer: &orth_layer_t) -> Result<Option<Self>, Failure> {
+        let fields = layer.ortho;
+        let [rows, cols] = [layer.base.out_features, layer.base.in_features];
+        if fields.count < 0 {
+            return Err(Failure::refused(format!("ortho.count is {}", fields.count)));
+        }
+        if fields.count == 0 {
+            return Ok(None);
+        }
+        let (mut row_ptr, mut columns, mut indices) = (None, None, None);
+        match fields.format {
+            ORTH_FORMAT_COO => {
+                check_coo_reach(cols, rows)?;
+                indices = Some(find("ortho.indices", fields.indices)?);
+            }
+            ORTH_FORMAT_CSR | ORTH_FORMAT_COO32 => {
+                row_ptr = Some(find("ortho.row_ptr", fields.row_ptr)?);
+                columns = Some(find("ortho.col_indices", fields.col_indices)?);
+            }
+            other => {
+                return Err(Failure::refused(format!(
+                    "ortho.format is {other}; there are {ORTH_FORMAT_COO} (COO), {ORTH_FORMAT_CSR} (CSR) and \
+                     {ORTH_FORMAT_COO32} (COO of 32-bit indices)"
+                )));
+            }
+        }
+        let values = find("ortho.values", fields.values)?;
+        Ok(Some(Self { fields, values, rows: row_ptr, columns, indices, shape: [rows, cols] }))
+    }
+
+    fn is(&self, format: c_int) -> bool {
+        self.fields.format == format
+    }
+
+    fn count(&self) -> usize {
+        self.fields.count.unsigned_abs() as usize
+    }
+
+    fn values(&self) -> Result<&[f32], Failure> {
+        self.values.slice("ortho.values", self.count())
+    }
+
+    fn array<'a, T: bytemuck::Pod>(
+        buffer: &'a Option<Arc<Buffer>>,
+        field: &'static str,
+        len: usize,
+    ) -> Result<&'a [T], Failure> {
+        buffer.as_ref().ok_or(Failure::Null(field))?.slice(field, len)
+    }
+
+    /// Runs `work` on the sparse part as compressed rows: the caller's own arrays, or what its triplets came to.
+    pub(crate) fn with_csr<T>(
+        &self,
+        threads: usize,
+        work: impl FnOnce(&BorrowedCsr<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let [rows, cols] = self.shape;
+        if self.is(ORTH_FORMAT_CSR) {
+            let row_ptr = Self::array(&self.rows, "ortho.row_ptr", rows.saturating_add(1))?;
+            let columns = Self::array(&self.columns, "ortho.col_indices", self.count())?;
+            let csr = BorrowedCsr::new(rows, cols, row_ptr, columns, self.values()?);
+            return work(&csr.map_err(Failure::Ortho)?);
+        }
+        let csr = self.values.host.get(self.fingerprint()?, || self.sorted(threads))?;
+        let csr = BorrowedCsr::new(rows, cols, csr.row_ptr(), csr.col_indices(), csr.values());
+        work(&csr.map_err(Failure::Ortho)?)
+    }
+
+    /// The triplets, sorted into rows, those at one place summed.
+    fn sorted(&self, threads: usize) -> Result<Csr<f32, i32>, Failure> {
+        let triplets = self.triplets()?;
+        // A pool of its own: rayon's global one would keep threads that a C program never asked for.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+        let pool = pool.map_err(|error| Failure::refused(format!("threads: {error}")))?;
+        pool.install(|| convert::coo_to_csr(&triplets, Duplicates::Sum)).map_err(Failure::Ortho)
+    }
+
+    /// Every value with its row and column, in the order in which the caller has them.
+    pub(crate) fn triplets(&self) -> Result<Coo<f32, i32>, Failure> {
+        let ([rows, cols], count) = (self.shape, self.count());
+        let (row_indices, columns) = match self.fields.format {
+            ORTH_FORMAT_COO => {
+                let flat: &[u16] = Self::array(&self.indices, "ortho.indices", count)?;
+                let split = |&at: &u16| ((usize::from(at) / cols) as i32, (usize::from(at) % cols) as i32);
+                flat.iter().map(split).unzip()
+            }
+            ORTH_FORMAT_CSR => self.with_csr(1, |csr| {
+                let rows = csr.row_ptr().windows(2).enumerate();
+                let rows = rows.flat_map(|(row, pair)| (pair[0]..pair[1]).map(move |_| row as i32));
+                Ok((rows.collect(), csr.columns().to_vec()))
+            })?,
+            _ => {
+                let rows: &[i32] = Self::array(&self.rows, "ortho.row_ptr", count)?;
+                (rows.to_vec(), Self::array(&self.columns, "ortho.col_indices", count)?.to_vec())
+            }
+        };
+        Coo::new(rows, cols, row_indices, columns, self.values()?.to_vec()).map_err(Failure::Ortho)
+    }
+
+    /// A hash of everything that the triplets depend on. Two parts of one hash would only be taken for each other:
+    /// what is remembered is valid in itself, whatever the hash.
+    pub(crate) fn fingerprint(&self) -> Result<u64, Failure> {
+        let count = self.count();
+        let mut hash = XxHash3_64::new();
+        for field in [self.fields.format as usize, self.shape[0], self.shape[1], count] {
+            hash.write_usize(field);
+        }
+        if self.is(ORTH_FORMAT_COO) {
+            hash.write(bytemuck::cast_slice(Self::array::<u16>(&self.indices, "ortho.indices", count)?));
+        } else {
+            let rows = if self.is(ORTH_FORMAT_CSR) { self.shape[0].saturating_add(1) } else { count };
+            hash.write(bytemuck::cast_slice(Self::array::<i32>(&self.rows, "ortho.row_ptr", rows)?));
+            hash.write(bytemuck::cast_slice(Self::array::<i32>(&self.columns, "ortho.col_indices", count)?));
+        }
+        hash.write(bytemuck::cast_slice(self.values()?));
+        Ok(hash.finish())
+    }
+}

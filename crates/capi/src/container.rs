@@ -1,0 +1,304 @@
+//! Container files, and their layers on any backend.
+
+#![allow(non_camel_case_types)]
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::sync::Arc;
+
+use residua::any::{AnyBackend, AnyBase, AnyMatrix, Kind, Options, open as open_backend};
+use residua::backend::Shaped;
+use residua::format::file::{Container, Op};
+use residua::memory::Budget;
+
+use crate::failure::{Failure, guard, status};
+use crate::forward::vectors;
+use crate::handle;
+
+/// An open container file.
+pub struct residua_file_t {
+    _opaque: [u8; 0],
+}
+
+/// A place to compute: a processor or a device.
+pub struct residua_backend_t {
+    _opaque: [u8; 0],
+}
+
+/// A layer of a file, on a backend.
+pub struct residua_layer_t {
+    _opaque: [u8; 0],
+}
+
+struct File {
+    container: Container,
+    names: Vec<CString>,
+}
+
+struct OpenBackend {
+    backend: AnyBackend,
+    budget: Budget,
+    device: CString,
+}
+
+struct Layer {
+    on: Arc<OpenBackend>,
+    base: Option<AnyBase>,
+    residual: AnyMatrix,
+}
+
+/// The library's version, for example "0.1.0". Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_version() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    VERSION.as_ptr().cast()
+}
+
+/// The same as orth_last_error.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_last_error() -> *const c_char {
+    crate::failure::last_error()
+}
+
+/// Opens a container file. NULL on failure. Threads: any.
+///
+/// # Safety
+/// `path` is NULL or a terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residua_file_open(path: *const c_char) -> *mut residua_file_t {
+    guard(std::ptr::null_mut(), || {
+        // SAFETY: the caller's promise.
+        let path = unsafe { text("path", path) }?;
+        let container = Container::open(os_str(path)?.as_ref())?;
+        let name = |name: &str| {
+            CString::new(name)
+                .map_err(|_| Failure::refused(format!("layer {name:?}: a zero byte in its name")))
+        };
+        let names = container.matrices().iter().map(|(matrix, _)| name(matrix)).collect::<Result<_, _>>()?;
+        Ok(handle::open(File { container, names }))
+    })
+}
+
+/// Closes a file; NULL is left alone. Layers that were loaded from it stay. Returns 0, or -1 when it is not open.
+///
+/// Threads: any; calls in progress finish.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_file_close(file: *mut residua_file_t) -> c_int {
+    status(|| handle::close::<_, File>("file", file))
+}
+
+/// Number of layers in a file; 0 on failure too. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_file_layer_count(file: *const residua_file_t) -> usize {
+    guard(0, || Ok(handle::get::<_, File>("file", file)?.names.len()))
+}
+
+/// Name of layer number `index`, valid until the file is closed. NULL on failure. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_file_layer_name(file: *const residua_file_t, index: usize) -> *const c_char {
+    guard(std::ptr::null(), || {
+        let file = handle::get::<_, File>("file", file)?;
+        let count = file.names.len();
+        let name = file.names.get(index);
+        let name =
+            name.ok_or_else(|| Failure::refused(format!("layer {index} of a file that has {count}")))?;
+        Ok(name.as_ptr())
+    })
+}
+
+/// Sizes of a layer of a file: outputs, inputs and non-zeros of its sparse part. Each pointer may be NULL.
+///
+/// Returns 0, or -1 when there is no such layer. Threads: any.
+///
+/// # Safety
+/// `name` is NULL or a terminated string; the other pointers are NULL or can be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residua_file_layer_size(
+    file: *const residua_file_t,
+    name: *const c_char,
+    out_features: *mut usize,
+    in_features: *mut usize,
+    nnz: *mut u64,
+) -> c_int {
+    status(|| {
+        let file = handle::get::<_, File>("file", file)?;
+        // SAFETY: the caller's promise.
+        let meta = file.meta(utf8("name", unsafe { text("name", name) }?)?)?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            out_features.as_mut().into_iter().for_each(|to| *to = meta.shape[0]);
+            in_features.as_mut().into_iter().for_each(|to| *to = meta.shape[1]);
+            nnz.as_mut().into_iter().for_each(|to| *to = meta.nnz);
+        }
+        Ok(())
+    })
+}
+
+/// Opens a backend by name: "cpu", "wgpu", "cuda", or "auto" for the first that is there of cuda, wgpu and cpu.
+///
+/// threads is for the CPU, 0 for as many as there are. memory_budget is the most bytes that files read for it and
+/// layers on it may take, 0 for no limit. NULL when the backend is not in this build or not on this machine;
+/// residua_last_error says which, and what to install. Threads: any.
+///
+/// # Safety
+/// `name` is NULL or a terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residua_backend_open(
+    name: *const c_char,
+    threads: c_int,
+    memory_budget: u64,
+) -> *mut residua_backend_t {
+    guard(std::ptr::null_mut(), || {
+        // SAFETY: the caller's promise.
+        let name = utf8("name", unsafe { text("name", name) }?)?;
+        let kind: Kind = name.parse().map_err(|error| Failure::refused(format!("{error}")))?;
+        let threads = usize::try_from(threads)
+            .map_err(|_| Failure::refused(format!("{threads} threads; 0 is as many as there are")))?;
+        let budget = if memory_budget == 0 { Budget::unlimited() } else { Budget::new(memory_budget) };
+        let backend = open_backend(kind, &Options { threads, ..Options::default() }, &budget)?;
+        let device = CString::new(backend.device()).unwrap_or_default();
+        Ok(handle::open(Arc::new(OpenBackend { backend, budget, device })))
+    })
+}
+
+/// What a backend computes on, for people, for example "cpu avx2, 2 threads"; valid until the backend is closed.
+///
+/// NULL on failure. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_backend_device(backend: *const residua_backend_t) -> *const c_char {
+    guard(std::ptr::null(), || Ok(handle::get::<_, Arc<OpenBackend>>("backend", backend)?.device.as_ptr()))
+}
+
+/// Closes a backend; NULL is left alone. Layers on it keep it going. Returns 0, or -1 when it is not open.
+///
+/// Threads: any; calls in progress finish.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_backend_close(backend: *mut residua_backend_t) -> c_int {
+    status(|| handle::close::<_, Arc<OpenBackend>>("backend", backend))
+}
+
+/// Loads a layer of a file onto a backend: its dense part, where the file has one, and its sparse part.
+///
+/// Everything read is validated. NULL on failure; a layer of a delta (patched into a checkpoint, not run) is one.
+/// Threads: any.
+///
+/// # Safety
+/// `name` is NULL or a terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residua_layer_open(
+    file: *const residua_file_t,
+    name: *const c_char,
+    backend: *const residua_backend_t,
+) -> *mut residua_layer_t {
+    guard(std::ptr::null_mut(), || {
+        let file = handle::get::<_, File>("file", file)?;
+        let on = Arc::clone(&*handle::get::<_, Arc<OpenBackend>>("backend", backend)?);
+        // SAFETY: the caller's promise.
+        let name = utf8("name", unsafe { text("name", name) }?)?;
+        let meta = file.meta(name)?;
+        if meta.op != Op::Add || meta.values.is_none() {
+            let problem = "it is patched into a checkpoint and cannot be run";
+            return Err(Failure::refused(format!("layer {name:?}: values of op {}: {problem}", meta.op)));
+        }
+        let base = match meta.base {
+            Some(_) => {
+                let base = file.container.read_base(name, &on.budget)?;
+                Some(on.backend.upload_base(&base)?)
+            }
+            None => None,
+        };
+        let residual = file.container.read_gap(name, &on.budget)?;
+        let residual = on.backend.upload(&residual)?;
+        Ok(handle::open(Layer { on, base, residual }))
+    })
+}
+
+/// Computes output = base * input + alpha * (sparse * input), input [batch][in_features], output
+/// [batch][out_features], row-major, in this process's memory. Without a dense part only the second term.
+///
+/// Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
+/// own.
+///
+/// # Safety
+/// `input` and `output` are NULL or have as many floats as said above, and nobody writes to them meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residua_layer_forward(
+    layer: *const residua_layer_t,
+    alpha: f32,
+    input: *const f32,
+    output: *mut f32,
+    batch_size: usize,
+) -> c_int {
+    status(|| {
+        let layer = handle::get::<_, Layer>("layer", layer)?;
+        // SAFETY: the caller's promise.
+        let (input, output) = unsafe { vectors(layer.residual.shape(), input, output, batch_size) }?;
+        run(&layer.on.backend, layer.base.as_ref(), &layer.residual, alpha, input, output)
+    })
+}
+
+/// Frees a layer; NULL is left alone. Returns 0, or -1 when it is not open. Threads: any; calls in progress finish.
+#[unsafe(no_mangle)]
+pub extern "C" fn residua_layer_close(layer: *mut residua_layer_t) -> c_int {
+    status(|| handle::close::<_, Layer>("layer", layer))
+}
+
+/// A layer on a backend, for vectors one after the other.
+pub(crate) fn run(
+    backend: &AnyBackend,
+    base: Option<&AnyBase>,
+    residual: &AnyMatrix,
+    alpha: f32,
+    input: &[f32],
+    output: &mut [f32],
+) -> Result<(), Failure> {
+    let [rows, cols] = residual.shape();
+    let batch = if cols > 0 { input.len() / cols } else { output.len() / rows.max(1) };
+    let mut by_column = vec![0.0; input.len()];
+    for (vector, values) in input.chunks_exact(cols.max(1)).enumerate() {
+        by_column[vector..].iter_mut().step_by(batch).zip(values).for_each(|(to, x)| *to = *x);
+    }
+    let x = backend.upload_vector(&by_column, [cols, batch])?;
+    let mut y = backend.zeros([rows, batch])?;
+    match base {
+        Some(base) => backend.forward(base, residual, alpha, &x, &mut y)?,
+        None => backend.spmm(alpha, residual, &x, 0.0, &mut y)?,
+    }
+    let by_row = backend.download(&y)?;
+    for (vector, values) in output.chunks_exact_mut(rows.max(1)).enumerate() {
+        values.iter_mut().zip(by_row[vector..].iter().step_by(batch)).for_each(|(y, from)| *y = *from);
+    }
+    Ok(())
+}
+
+impl File {
+    fn meta(&self, name: &str) -> Result<&residua::format::file::MatrixMeta, Failure> {
+        self.container.matrix(name).ok_or_else(|| {
+            let path = self.container.path().display();
+            Failure::refused(format!("{path}: no layer {name:?}; residua_file_layer_name lists them"))
+        })
+    }
+}
+
+/// # Safety
+/// `text` is NULL or a terminated string that outlives the call.
+unsafe fn text<'a>(what: &'static str, text: *const c_char) -> Result<&'a CStr, Failure> {
+    if text.is_null() {
+        return Err(Failure::Null(what));
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { CStr::from_ptr(text) })
+}
+
+fn utf8<'a>(what: &'static str, text: &'a CStr) -> Result<&'a str, Failure> {
+    text.to_str().map_err(|_| Failure::refused(format!("{what} {text:?} is not UTF-8")))
+}
+
+#[cfg(unix)]
+fn os_str(path: &CStr) -> Result<&OsStr, Failure> {
+    Ok(std::os::unix::ffi::OsStrExt::from_bytes(path.to_bytes()))
+}
+
+#[cfg(not(unix))]
+fn os_str(path: &CStr) -> Result<&OsStr, Failure> {
+    Ok(utf8("path", path)?.as_ref())
+}

@@ -1,0 +1,122 @@
+//! The seed's CUDA entry points.
+
+use std::ffi::c_int;
+use std::hash::Hasher;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use residua::any::{AnyBackend, AnyBase, AnyMatrix, Kind, Options, open};
+use residua::format::{BaseKind, Coo, QuantizedBase};
+use residua::memory::{AlignedVec, Budget};
+use twox_hash::XxHash3_64;
+
+use crate::checked::{Checked, Ortho};
+use crate::container::run;
+use crate::failure::{Failure, guard, status};
+use crate::forward::{check, vectors};
+use crate::types::orth_layer_t;
+
+/// The CUDA backend, opened once. A failure is not kept: a driver may come later.
+static CUDA: Mutex<Option<Arc<AnyBackend>>> = Mutex::new(None);
+
+/// orth_layer_forward on an NVIDIA GPU; input and output are ordinary memory of this process.
+///
+/// Compressed rows or COO, whichever the layer holds: converted once, kept on the device until you change the layer.
+/// Returns 0, or -1 with the output untouched where this build or this machine has no CUDA; orth_last_error says
+/// which, and what to install. It never falls back to the CPU in silence. Scales must not be negative here.
+/// Threads: as orth_layer_forward.
+///
+/// # Safety
+/// As orth_layer_forward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn orth_layer_forward_cuda(
+    layer: *const orth_layer_t,
+    input: *const f32,
+    output: *mut f32,
+    batch_size: usize,
+) -> c_int {
+    status(|| {
+        // SAFETY: the caller's promise.
+        let (layer, checked) = unsafe { check(layer) }?;
+        // SAFETY: the caller's promise.
+        let (x, y) = unsafe { vectors(checked.shape(), input, output, batch_size) }?;
+        forward_on(&*cuda()?, &layer, &checked, x, y)
+    })
+}
+
+/// Whether there is an NVIDIA GPU here with tensor cores that orth_layer_forward_cuda can use.
+///
+/// False where this build or this machine has no CUDA; orth_last_error says which. Threads: any.
+#[unsafe(no_mangle)]
+pub extern "C" fn check_tensor_core_support() -> bool {
+    guard(false, || {
+        cuda()?;
+        Ok(true)
+    })
+}
+
+fn cuda() -> Result<Arc<AnyBackend>, Failure> {
+    let mut cuda = CUDA.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cuda) = &*cuda {
+        return Ok(cuda.clone());
+    }
+    let opened = Arc::new(open(Kind::Cuda, &Options::default(), &Budget::unlimited())?);
+    *cuda = Some(opened.clone());
+    Ok(opened)
+}
+
+/// A layer on a backend, its operands kept there with the buffers that they were made from.
+fn forward_on(
+    backend: &AnyBackend,
+    layer: &orth_layer_t,
+    checked: &Checked,
+    x: &[f32],
+    y: &mut [f32],
+) -> Result<(), Failure> {
+    if x.is_empty() {
+        return Ok(());
+    }
+    let ([rows, cols], ortho) = (checked.shape(), Ortho::new(layer)?);
+    let base: Arc<AnyBase> =
+        checked.codes.device.get(fingerprint(checked)?, || Ok(backend.upload_base(&repacked(checked)?)?))?;
+    let upload = |coo: Coo<f32, i32>| {
+        let (rows_of, columns, values) = coo.into_raw();
+        let [rows_of, columns] =
+            [rows_of, columns].map(|indices| indices.iter().map(|&i| i as u32).collect());
+        let coo = Coo::new(rows, cols, rows_of, columns, values).map_err(Failure::Ortho)?;
+        Ok(backend.upload_coo(&coo)?)
+    };
+    let residual: Arc<AnyMatrix> = match &ortho {
+        Some(ortho) => ortho.values.device.get(ortho.fingerprint()?, || upload(ortho.triplets()?))?,
+        None => Arc::new(upload(Coo::empty(rows, cols))?),
+    };
+    run(backend, Some(&base), &residual, checked.alpha, x, y)
+}
+
+fn fingerprint(checked: &Checked) -> Result<u64, Failure> {
+    let mut hash = XxHash3_64::new();
+    for field in checked.shape() {
+        hash.write_usize(field);
+    }
+    hash.write_i32(checked.base.q_bits);
+    hash.write(checked.codes()?);
+    hash.write(bytemuck::cast_slice(checked.scales()?));
+    Ok(hash.finish())
+}
+
+/// The base in the layout of files, where every row starts at a whole byte.
+fn repacked(checked: &Checked) -> Result<QuantizedBase, Failure> {
+    let ([rows, cols], codes) = (checked.shape(), checked.codes()?);
+    let kind = if checked.base.q_bits == 4 { BaseKind::Int4 } else { BaseKind::Int8 };
+    let mut packed = AlignedVec::from_slice(codes);
+    if kind == BaseKind::Int4 && cols % 2 == 1 {
+        packed = AlignedVec::zeroed(rows.saturating_mul(kind.row_bytes(cols)));
+        for (row, to) in packed.chunks_exact_mut(kind.row_bytes(cols)).enumerate() {
+            for col in 0..cols {
+                let at = row * cols + col;
+                to[col / 2] |= (codes[at / 2] >> (4 * (at % 2)) & 0xF) << (4 * (col % 2));
+            }
+        }
+    }
+    let scales = AlignedVec::from_slice(checked.scales()?);
+    QuantizedBase::new(rows, cols, kind, packed, scales).map_err(Failure::Base)
+}
