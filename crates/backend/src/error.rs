@@ -55,6 +55,20 @@ pub enum BackendError {
         /// The devices that are there, for people.
         present: String,
     },
+    /// Something needs more than a device offers, whatever memory it has.
+    #[error("{backend}: {what} needs {needed} {name}; this device's limit is {limit}")]
+    DeviceLimit {
+        /// Its name.
+        backend: &'static str,
+        /// What needs it.
+        what: String,
+        /// How much it needs.
+        needed: u64,
+        /// How much there is.
+        limit: u64,
+        /// What the limit counts.
+        name: &'static str,
+    },
     /// The device's memory has no room.
     #[error("{backend}: {asked} bytes for {what} do not fit the device's memory{}", free_text(*free))]
     OutOfMemory {

@@ -1,0 +1,168 @@
+//! One opened device: its limits, its memory, what is queued for it.
+
+mod adapter;
+mod buffer;
+mod health;
+mod queue;
+mod timing;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use residua_backend::BackendError;
+
+pub use adapter::{AdapterInfo, adapters};
+pub(crate) use buffer::{DeviceBuffer, PIECE, Usage, piece_end};
+pub(crate) use queue::Dispatch;
+pub use timing::{Clock, KernelTime};
+
+use crate::NAME;
+use crate::kernels::Kernels;
+use crate::layout::Tuning;
+use buffer::Scratch;
+use health::Health;
+use queue::Queued;
+
+/// How to open the backend.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// A number or a part of a name, see [`adapters`]; the preferred adapter where absent.
+    pub adapter: Option<String>,
+    /// Use no subgroup operations, even where the device has them.
+    pub without_subgroups: bool,
+    /// Lay matrices out as for a GPU with this many lanes to fill, whatever the device is.
+    pub lanes: Option<usize>,
+    /// Ask the device for bindings of at most this many bytes, fewer than it offers.
+    pub binding_limit: Option<u64>,
+}
+
+/// An opened device; operands share it.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    pub(crate) info: AdapterInfo,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    /// Bytes that one binding may have.
+    pub(crate) binding_limit: u64,
+    /// Workgroups that a dispatch may have in one dimension.
+    pub(crate) groups_limit: u32,
+    /// The smallest subgroup, where they are used.
+    pub(crate) subgroup: Option<u32>,
+    pub(crate) tuning: Tuning,
+    pub(crate) kernels: Kernels,
+    health: Arc<Health>,
+    queued: Mutex<Queued>,
+    scratch: Mutex<Scratch>,
+}
+
+/// Threads of the largest workgroup, storage bindings of the largest kernel, its bytes of workgroup memory.
+const THREADS: u32 = 256;
+const STORAGE_BINDINGS: u32 = 7;
+const WORKGROUP_MEMORY: u32 = 8 << 10;
+
+impl Gpu {
+    pub(crate) fn open(options: &Options) -> Result<Arc<Self>, BackendError> {
+        let (info, adapter) = adapter::choose(options.adapter.as_deref())?;
+        let mut limits = adapter.limits();
+        for (what, needed, found) in [
+            ("threads in a workgroup", THREADS, limits.max_compute_invocations_per_workgroup),
+            ("threads in a workgroup's first dimension", THREADS, limits.max_compute_workgroup_size_x),
+            ("storage buffers in a shader", STORAGE_BINDINGS, limits.max_storage_buffers_per_shader_stage),
+            ("bytes of workgroup memory", WORKGROUP_MEMORY, limits.max_compute_workgroup_storage_size),
+        ] {
+            if found < needed {
+                return Err(BackendError::Unavailable {
+                    backend: NAME,
+                    missing: format!("{needed} {what} ({} has {found})", info.name),
+                    install: "choose another adapter".into(),
+                });
+            }
+        }
+        if let Some(limit) = options.binding_limit {
+            limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(limit);
+        }
+        let binding_limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 16 * 16;
+        let groups_limit = limits.max_compute_workgroups_per_dimension;
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("residua"),
+            required_features: adapter.features() & wanted,
+            required_limits: limits,
+            // Small blocks: what is reserved and not used counts against somebody's memory.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| BackendError::Device { backend: NAME, message: error.to_string() })?;
+        let health = Health::watch(&device);
+        let subgroup = info.subgroups.filter(|_| !options.without_subgroups).map(|(least, _)| least);
+        let queued = Queued::new(&device);
+        let gpu = Self {
+            tuning: options.lanes.map_or_else(|| Tuning::of(&info), Tuning::for_lanes),
+            kernels: Kernels::new(subgroup),
+            scratch: Mutex::default(),
+            queued: Mutex::new(queued),
+            info,
+            device,
+            queue,
+            binding_limit,
+            groups_limit,
+            subgroup,
+            health,
+        };
+        gpu.health.check()?;
+        Ok(Arc::new(gpu))
+    }
+
+    /// # Errors
+    /// When the device is lost, or reported an error that nothing else did.
+    pub(crate) fn check(&self) -> Result<(), BackendError> {
+        self.health.check()
+    }
+
+    /// Calls the device; what it reports about this call is the result.
+    pub(crate) fn scoped<T>(
+        &self,
+        what: &str,
+        bytes: u64,
+        call: impl FnOnce() -> T,
+    ) -> Result<T, BackendError> {
+        self.health.check()?;
+        let scope = |filter| self.device.push_error_scope(filter);
+        let memory = scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = scope(wgpu::ErrorFilter::Internal);
+        let validation = scope(wgpu::ErrorFilter::Validation);
+        let result = call();
+        let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
+        // A lost device makes every call fail: that is the cause to name.
+        self.health.check()?;
+        match errors.into_iter().flatten().next() {
+            None => Ok(result),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                Err(BackendError::OutOfMemory { backend: NAME, what: what.into(), asked: bytes, free: None })
+            }
+            Some(error) => {
+                let message = format!("{what}: {}", one_line(&error.to_string()));
+                Err(BackendError::Device { backend: NAME, message })
+            }
+        }
+    }
+
+    fn queued(&self) -> std::sync::MutexGuard<'_, Queued> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for everything that was submitted.
+    fn wait(&self) -> Result<(), BackendError> {
+        let polled = self.scoped("waiting", 0, || self.device.poll(wgpu::PollType::wait_indefinitely()))?;
+        match polled {
+            Ok(_) => self.health.check(),
+            Err(error) => Err(BackendError::Device { backend: NAME, message: error.to_string() }),
+        }
+    }
+}
+
+/// A message over several lines in one.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,111 @@
+//! What is asked for is queued and submitted together: a sequence of layers is one submission.
+
+use residua_backend::BackendError;
+
+use super::Gpu;
+use super::timing::Stamps;
+
+/// Bytes between the parameters of two dispatches: the largest alignment that a device may ask for.
+const SLOT: usize = 256;
+/// Dispatches of one submission.
+const MOST: usize = 256;
+
+/// One run of a kernel.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) bindings: wgpu::BindGroup,
+    /// What the kernel's `Params` holds.
+    pub(crate) params: Vec<u32>,
+    pub(crate) groups: [u32; 3],
+}
+
+/// Dispatches that wait for their submission.
+#[derive(Debug)]
+pub(super) struct Queued {
+    dispatches: Vec<Dispatch>,
+    params: wgpu::Buffer,
+    /// Where kernels are being timed.
+    pub(super) stamps: Option<Stamps>,
+}
+
+impl Queued {
+    pub(super) fn new(device: &wgpu::Device) -> Self {
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: (MOST * SLOT) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Self { dispatches: Vec::new(), params, stamps: None }
+    }
+}
+
+impl Gpu {
+    /// The binding of a kernel's parameters, moved to its slot by a dynamic offset.
+    pub(crate) fn params_binding(&self) -> wgpu::Buffer {
+        self.queued().params.clone()
+    }
+
+    /// Queues dispatches, in order. Nothing is queued when one of them fails.
+    pub(crate) fn enqueue(&self, dispatches: Vec<Dispatch>) -> Result<(), BackendError> {
+        self.check()?;
+        for dispatch in dispatches {
+            debug_assert!(dispatch.params.len() * 4 <= SLOT);
+            let full = {
+                let mut queued = self.queued();
+                queued.dispatches.push(dispatch);
+                queued.dispatches.len() == MOST
+            };
+            if full {
+                self.submit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits what is queued, as one pass. Devices order dispatches that share what one of them writes.
+    pub(crate) fn submit(&self) -> Result<(), BackendError> {
+        self.check()?;
+        let mut queued = self.queued();
+        let dispatches = std::mem::take(&mut queued.dispatches);
+        if dispatches.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = vec![0u8; dispatches.len() * SLOT];
+        for (slot, dispatch) in bytes.chunks_exact_mut(SLOT).zip(&dispatches) {
+            let params: &[u8] = bytemuck::cast_slice(&dispatch.params);
+            slot[..params.len()].copy_from_slice(params);
+        }
+        let stamps = queued.stamps.as_mut().and_then(Stamps::next_pass);
+        self.scoped("kernels", 0, || {
+            // Written between the submissions before and this one, whatever still runs.
+            self.queue.write_buffer(&queued.params, 0, &bytes);
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let writes = stamps.as_ref().map(|(set, first)| wgpu::ComputePassTimestampWrites {
+                    query_set: set,
+                    beginning_of_pass_write_index: Some(*first),
+                    end_of_pass_write_index: Some(first + 1),
+                });
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: writes,
+                });
+                for (slot, dispatch) in dispatches.iter().enumerate() {
+                    pass.set_pipeline(&dispatch.pipeline);
+                    pass.set_bind_group(0, &dispatch.bindings, &[(slot * SLOT) as u32]);
+                    let [x, y, z] = dispatch.groups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+            self.queue.submit([encoder.finish()]);
+        })
+    }
+
+    /// Submits what is queued and waits until all is done.
+    pub(crate) fn finish(&self) -> Result<(), BackendError> {
+        self.submit()?;
+        self.wait()
+    }
+}

@@ -1,0 +1,69 @@
+//! The conformance suite on every adapter of this machine, as it is opened by default and in the other ways that
+//! other devices are.
+
+use std::process::ExitCode;
+
+use residua_backend::BackendError;
+use residua_backend::conformance::{Device, main as conformance};
+use residua_backend_wgpu::{Options, WgpuBackend, adapters};
+use residua_memory::Budget;
+
+/// Lanes that a GPU has to fill.
+const GPU_LANES: usize = 1 << 16;
+
+fn main() -> ExitCode {
+    let adapters = adapters();
+    if adapters.is_empty() {
+        if std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1") {
+            eprintln!("no adapter, and CI must not pass without one: {:?}", open(None, |_| {}).err());
+            return ExitCode::FAILURE;
+        }
+        return conformance(vec![Device::new("wgpu", |budget| with(None, |_| {}, budget))]);
+    }
+    let mut devices = Vec::new();
+    for adapter in adapters {
+        let index = adapter.index;
+        let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let name: String = adapter.name.split(" (").next().unwrap_or_default().chars().map(word).collect();
+        let device = |how: &str, change: fn(&mut Options)| {
+            Device::new(&format!("wgpu-{index}-{name}{how}"), move |budget| with(Some(index), change, budget))
+        };
+        let baseline: fn(&mut Options) = |options| options.without_subgroups = true;
+        let mut default = device("", |_| {});
+        if adapter.subgroups.is_some() {
+            default = default.same_bits("without-subgroups", move |b| with(Some(index), baseline, b));
+        }
+        devices.push(default);
+        devices.push(device("-gpu-layout", |options| options.lanes = Some(GPU_LANES)).same_bits(
+            "without-subgroups",
+            move |budget| {
+                let both = |options: &mut Options| {
+                    options.lanes = Some(GPU_LANES);
+                    options.without_subgroups = true;
+                };
+                with(Some(index), both, budget)
+            },
+        ));
+        devices.push(device("-without-subgroups", baseline));
+        devices.push(device("-small-bindings", |options| options.binding_limit = Some(SMALL)));
+    }
+    conformance(devices)
+}
+
+/// Bytes of a binding that splits all but the smallest matrices by rows, and holds the suite's vectors.
+const SMALL: u64 = 4 << 20;
+
+fn open(adapter: Option<usize>, change: impl Fn(&mut Options)) -> Result<WgpuBackend, BackendError> {
+    let mut options = Options::default();
+    options.adapter = adapter.map(|index| index.to_string());
+    change(&mut options);
+    WgpuBackend::new(&options)
+}
+
+fn with(
+    adapter: Option<usize>,
+    change: impl Fn(&mut Options),
+    budget: Budget,
+) -> Result<WgpuBackend, BackendError> {
+    Ok(open(adapter, change)?.with_budget(budget))
+}

@@ -1,0 +1,2 @@
+// A batch of 1: what a thread reads of x and adds up is one value.
+alias Cell = f32;
