@@ -48,7 +48,7 @@ pub unsafe extern "C" fn orth_layer_init(
     })
 }
 
-/// Frees all buffers of a layer and zeroes the struct.
+/// Frees all buffers of a layer and empties the struct.
 ///
 /// NULL, a layer freed already and pointers that are not this library's are left alone.
 /// Threads: any; a forward that still runs on the layer finishes on the old buffers.
@@ -115,8 +115,9 @@ pub unsafe extern "C" fn orth_layer_alloc_ortho(layer: *mut orth_layer_t, count:
 
 /// Gives a layer a sparse part of `nnz` values in compressed sparse rows, zeroed, for you to fill.
 ///
-/// out_features must be the layer's. row_ptr has out_features + 1 elements, col_indices and values have nnz. An
-/// earlier sparse part is freed, unless this fails. nnz 0 is an empty sparse part.
+/// out_features is the layer's. row_ptr has out_features + 1 elements, col_indices and values have nnz each. Columns
+/// of a row may come in any order; values at one place are summed. An earlier sparse part is freed, unless this fails.
+/// nnz 0 is an empty sparse part.
 /// Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 ///
 /// # Safety
