@@ -57,10 +57,12 @@ pub(crate) fn add_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>,
     if rows == 0 || out.ncols() == 0 || a.ncols() == 0 {
         return;
     }
-    out.as_mut_slice().par_chunks_mut(rows * PANEL).enumerate().for_each(|(panel, out)| {
+    // A narrow product is cut finer, so that it keeps more than one thread busy.
+    let width = if out.ncols() <= PANEL { PANEL / 4 } else { PANEL };
+    out.as_mut_slice().par_chunks_mut(rows * width).enumerate().for_each(|(panel, out)| {
         let cols = out.len() / rows;
         let out = MatMut::from_column_major_slice_mut(out, rows, cols);
-        matmul(out, Accum::Add, a, b.subcols(panel * PANEL, cols), alpha, Par::Seq);
+        matmul(out, Accum::Add, a, b.subcols(panel * width, cols), alpha, Par::Seq);
     });
 }
 
@@ -123,6 +125,22 @@ impl Cholesky {
             let b = MatMut::from_column_major_slice_mut(b, rows, cols);
             self.0.L().solve_lower_triangular_in_place(b);
         });
+    }
+
+    /// The diagonal of `A⁻¹`, from `columns` columns of `L⁻¹` at a time.
+    pub(crate) fn inverse_diagonal(&self, columns: usize) -> DVector<f64> {
+        let (l, n) = (self.0.L(), self.0.L().nrows());
+        let starts: Vec<usize> = (0..n).step_by(columns).collect();
+        let parts = starts.par_iter().map(|&first| {
+            // A column of L⁻¹ is zero above its diagonal.
+            let count = columns.min(n - first);
+            let mut inverse = DMatrix::<f64>::identity(n - first, count);
+            l.submatrix(first, first, n - first, n - first)
+                .solve_lower_triangular_in_place(view_mut(&mut inverse));
+            // Column j of A⁻¹ = L⁻ᵀ·L⁻¹ has |L⁻¹·e_j|² on the diagonal.
+            inverse.column_iter().map(|column| column.norm_squared()).collect::<Vec<_>>()
+        });
+        DVector::from_vec(parts.collect::<Vec<_>>().concat())
     }
 
     /// `L`, zeros above its diagonal.

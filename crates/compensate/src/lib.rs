@@ -37,14 +37,16 @@
 //! ```
 
 mod algebra;
+mod cache;
 pub mod classify;
 pub mod compensator;
 mod error;
 pub mod source;
 pub mod statistics;
 
+pub use cache::{CacheCounters, CacheOptions, CachePrecision, FeatureCache};
 pub use classify::{Classifier, Lda, Ncm, Qda};
-pub use compensator::{Attention, Compensator, Linear, Method, Mode};
+pub use compensator::{Attention, Compensator, Linear, Method, Mode, Rff, WeakNonlinear};
 pub use error::{CompensateError, Result};
 pub use source::{FeatureBlock, FeatureSource, MemorySource, Side};
 pub use statistics::{ClassGaussian, ClassStatistics, Covariance, Precision, StatisticsBuilder, Storage};

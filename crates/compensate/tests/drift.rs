@@ -149,6 +149,13 @@ fn exact_linear_is_as_good_as_promised() {
         let stale = drift.row("stale", &drift.stale());
         let truth = drift.row("true", &drift.statistics("old_after", "y_old"));
         let linear = drift.row("linear", &drift.moved(&Linear::default()));
+        let half = |noise| Linear { noise, ..Linear::default() };
+        drift.row("linear, noise 0.5", &drift.moved(&half(0.5)));
+        drift.row("linear, noise 1", &drift.moved(&half(1.0)));
+        drift.row("rff", &drift.moved(&Rff::default()));
+        drift.row("rff, noise 0.5", &drift.moved(&Rff { noise: 0.5, ..Rff::default() }));
+        drift.row("rff, noise 1", &drift.moved(&Rff { noise: 1.0, ..Rff::default() }));
+        drift.row("weak-nonlinear", &drift.moved(&WeakNonlinear::default()));
         drift.row("attention", &drift.moved(&Attention::default()));
         // Shared covariance: within half a point of the truth, and well above doing nothing.
         assert!(linear[1][0] >= truth[1][0] - 0.6, "{variant}: {linear:?}");

@@ -3,7 +3,7 @@
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::Compensator;
+use super::{Compensator, Noise};
 use crate::error::same_dimension;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Diagonal};
 use crate::{Result, algebra};
@@ -16,6 +16,7 @@ pub struct AffineMap {
     shift: DVector<f64>,
     /// Added to every variance.
     floor: f64,
+    noise: Option<Noise>,
     _held: Reservation,
 }
 
@@ -28,12 +29,17 @@ impl AffineMap {
         same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
         same_dimension("the map's shift", shift.len(), matrix.nrows())?;
         let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
-        Ok(Self { matrix, shift, floor: 0.0, _held: held })
+        Ok(Self { matrix, shift, floor: 0.0, noise: None, _held: held })
     }
 
     /// Adds `floor` to every variance of what is mapped.
     pub(crate) fn with_floor(self, floor: f64) -> Self {
         Self { floor, ..self }
+    }
+
+    /// Adds `noise` to every covariance that is mapped.
+    pub(super) fn with_noise(self, noise: Option<Noise>) -> Self {
+        Self { noise, ..self }
     }
 
     /// `M [d, d]`.
@@ -71,7 +77,11 @@ impl Compensator for AffineMap {
         same_dimension("the statistics", statistics.dim(), self.dim())?;
         statistics.map(3 * Covariance::dense_bytes(self.dim()), budget, |_, class| {
             let mean = &self.matrix * class.mean() + &self.shift;
-            ClassGaussian::new(class.count(), mean, self.map_covariance(class.covariance())?, budget)
+            let mut covariance = self.map_covariance(class.covariance())?;
+            if let Some(noise) = &self.noise {
+                covariance = noise.add_to(covariance)?;
+            }
+            ClassGaussian::new(class.count(), mean, covariance, budget)
         })
     }
 

@@ -1,13 +1,13 @@
 //! Drift as attention over the task's samples.
 
 use nalgebra::{DMatrix, DMatrixView};
-use residua_memory::{Budget, Reservation};
+use residua_memory::Budget;
 
 use super::nearest::{Kernel, Nearest};
-use super::{Compensator, Method, Mode, transport};
-use crate::error::{check, same_dimension};
+use super::transport::{PointMap, Points, STALE, Transport};
+use super::{Compensator, Method, Mode};
+use crate::error::check;
 use crate::source::FeatureSource;
-use crate::statistics::ClassStatistics;
 use crate::{Precision, Result};
 
 /// A feature drifts as the samples nearest to it did: `x ↦ x + Σ_k p_k·v_k` with `p` the softmax of
@@ -64,63 +64,33 @@ impl Method for Attention {
     fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         check(self.temperature > 0.0, "temperature", self.temperature, "above 0")?;
         check(self.nearest > 0, "nearest", self.nearest as f64, "1 or more")?;
-        check(self.points > 1, "points", self.points as f64, "2 or more")?;
-        let dim = source.dim();
-        let points = match (&self.base, self.mode) {
-            (_, Mode::Exact) => None,
-            (base, Mode::Compat) => {
-                let count = base.as_ref().map_or(self.points, DMatrix::ncols);
-                let held = budget.reserve(8 * (dim * count) as u64, "base points")?;
-                let base = base.clone().unwrap_or_else(|| transport::draw(dim, count, self.seed));
-                same_dimension("the base points", base.nrows(), dim)?;
-                Some((base, held))
+        let points = match self.mode {
+            Mode::Exact => Points::cubature(self.points)?,
+            Mode::Compat => {
+                Points::drawn(source.dim(), self.points, self.seed, self.base.as_ref(), STALE, budget)?
             }
         };
         let nearest = Nearest::read(source, self.precision, budget)?;
         let kernel = Kernel { k: self.nearest, temperature: self.temperature };
-        Ok(Box::new(Fitted { nearest, kernel, points, least: self.points }))
+        Ok(Box::new(Transport { map: Attend { nearest, kernel }, points, noise: None }))
     }
 }
 
-struct Fitted {
+struct Attend {
     nearest: Nearest,
     kernel: Kernel,
-    /// Base points, in compat mode.
-    points: Option<(DMatrix<f64>, Reservation)>,
-    least: usize,
 }
 
-impl Fitted {
-    fn scratch(&self) -> u64 {
-        self.nearest.scratch(self.kernel) * rayon::current_num_threads() as u64
-    }
-
-    fn moved(&self, points: &DMatrix<f32>) -> DMatrix<f32> {
-        points + self.nearest.drift(points.as_view(), self.kernel)
-    }
-}
-
-impl Compensator for Fitted {
+impl PointMap for Attend {
     fn dim(&self) -> usize {
         self.nearest.dim()
     }
 
-    fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
-        same_dimension("the statistics", statistics.dim(), self.dim())?;
-        let dim = self.dim();
-        let count = self.points.as_ref().map(|(base, _)| base.ncols());
-        let most = count.unwrap_or_else(|| transport::most_points(dim, self.least));
-        let _held = budget.reserve(self.scratch(), "attention tiles")?;
-        statistics.map(transport::scratch(dim, most), budget, |_, class| match &self.points {
-            Some((base, _)) => transport::compat(class, base, |points| self.moved(points), budget),
-            None => transport::exact(class, self.least, |points| self.moved(points), budget),
-        })
+    fn scratch(&self, points: usize) -> u64 {
+        self.nearest.scratch(self.kernel, points)
     }
 
-    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>> {
-        same_dimension("the features", features.nrows(), self.dim())?;
-        let size = 8 * features.len() as u64;
-        let _held = budget.reserve(size + self.scratch(), "attention tiles")?;
-        Ok(features + self.nearest.drift(features, self.kernel))
+    fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {
+        Ok(points + self.nearest.drift(points, self.kernel))
     }
 }

@@ -1,17 +1,16 @@
 //! Drift as a linear function of the feature.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::Budget;
 
-use super::{AffineMap, Compensator, Method, Mode, not_empty};
+use super::regress::Moments;
+use super::{AffineMap, Compensator, Method, Mode, Noise, not_empty};
 use crate::Result;
-use crate::algebra::{self, Cholesky};
 use crate::error::check;
-use crate::source::{BLOCK, FeatureBlock, FeatureSource, for_each_block};
-use crate::statistics::Covariance;
+use crate::source::{BLOCK, FeatureSource, for_each_block};
 
 /// Ridge regression of the features after on the features before, from normal equations that are
-/// accumulated block by block: memory is 3·8·d² bytes whatever the number of samples.
+/// accumulated block by block: memory is 7·8·d² bytes whatever the number of samples.
 ///
 /// * [`Mode::Exact`]: the drift `y − x` is regressed on the centred features, so that the ridge pulls
 ///   towards *no drift* and the mean is matched; the penalty is relative to the features' mean variance, so
@@ -29,6 +28,9 @@ pub struct Linear {
     pub ridge: f64,
     /// τ, how slowly the blend with the identity fades with the number of samples; compat mode only.
     pub temperature: f64,
+    /// How much of the covariance that the regression leaves unexplained is added to moved covariances, 0 to 1;
+    /// exact mode only. 1 is the law of total covariance; it makes every covariance a full matrix.
+    pub noise: f64,
 }
 
 impl Linear {
@@ -38,7 +40,7 @@ impl Linear {
             Mode::Compat => 0.1,
             Mode::Exact => 1e-4,
         };
-        Self { mode, ridge, temperature: 1.0 }
+        Self { mode, ridge, temperature: 1.0, noise: 0.0 }
     }
 }
 
@@ -69,44 +71,58 @@ impl Linear {
     pub fn fit_map(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<AffineMap> {
         check(self.ridge >= 0.0 && self.ridge.is_finite(), "ridge", self.ridge, "0 or more")?;
         check(self.temperature > 0.0, "temperature", self.temperature, "above 0")?;
+        check((0.0..=1.0).contains(&self.noise), "noise", self.noise, "from 0 to 1")?;
         let dim = source.dim();
-        // Two accumulators, the decomposition, and a block of both sides in f64 with its centred copy.
-        let scratch = 3 * Covariance::dense_bytes(dim) + 2 * 8 * (BLOCK * dim) as u64;
+        // The moments, the decomposition, and a block of both sides in f64.
+        let scratch = Moments::bytes(dim, dim) + 3 * 8 * (BLOCK * dim) as u64;
         let _scratch = budget.reserve(scratch, "fitting the linear compensator")?;
-        let mut sums = NormalEquations::new(dim);
-        for_each_block(source, budget, |block| match self.mode {
-            Mode::Compat => sums.add_normalised(block),
-            Mode::Exact => sums.add_centred(block),
+        let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
+        for_each_block(source, budget, |block| {
+            let (before, after) = (block.before(), block.after()?);
+            match self.mode {
+                Mode::Compat => moments.add(&normalised(before), &normalised(after)),
+                Mode::Exact => {
+                    let x = before.map(f64::from);
+                    let drift = after.map(f64::from) - &x;
+                    moments.add_centred(x, drift);
+                }
+            }
+            Ok(())
         })?;
-        not_empty(sums.count)?;
+        not_empty(moments.count)?;
         match self.mode {
-            Mode::Compat => self.finish_compat(sums, budget),
-            Mode::Exact => self.finish_exact(sums, budget),
+            Mode::Compat => self.finish_compat(moments, budget),
+            Mode::Exact => self.finish_exact(moments, budget),
         }
     }
 
-    fn finish_exact(&self, mut sums: NormalEquations, budget: &Budget) -> Result<AffineMap> {
-        let dim = sums.mean.len();
-        let penalty = self.ridge * sums.gram.trace() / dim as f64;
-        let mut matrix = if sums.gram.trace() == 0.0 {
+    fn finish_exact(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {
+        let dim = moments.mean.len();
+        let penalty = DVector::from_element(dim, self.ridge * moments.gram.trace() / dim as f64);
+        let (mut matrix, noise) = if moments.gram.trace() == 0.0 {
             // All samples are one point: it tells a shift, nothing more.
-            DMatrix::zeros(dim, dim)
+            (DMatrix::zeros(dim, dim), None)
+        } else if self.noise > 0.0 {
+            let solution = moments.solve(&penalty)?;
+            let noise = moments.noise(&solution.weights, &penalty, solution.freedom);
+            (solution.weights, noise)
         } else {
-            sums.solve(penalty)?
+            (moments.weights(&penalty)?, None)
         };
         matrix.transpose_mut();
         for i in 0..dim {
             matrix[(i, i)] += 1.0;
         }
         // Through the means: mean_x + mean_v = M·mean_x + b.
-        let shift = &sums.mean + &sums.mean_drift - &matrix * &sums.mean;
-        AffineMap::new(matrix, shift, budget)
+        let shift = &moments.mean + &moments.mean_target - &matrix * &moments.mean;
+        let noise = noise.map(|noise| Noise::new(noise * self.noise, budget)).transpose()?;
+        Ok(AffineMap::new(matrix, shift, budget)?.with_noise(noise))
     }
 
-    fn finish_compat(&self, mut sums: NormalEquations, budget: &Budget) -> Result<AffineMap> {
-        let dim = sums.mean.len();
-        let blend = (-(sums.count as f64) / (self.temperature * dim as f64)).exp();
-        let mut matrix = sums.solve(self.ridge)? * (1.0 - blend);
+    fn finish_compat(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {
+        let dim = moments.mean.len();
+        let blend = (-(moments.count as f64) / (self.temperature * dim as f64)).exp();
+        let mut matrix = moments.weights(&DVector::from_element(dim, self.ridge))? * (1.0 - blend);
         matrix.transpose_mut();
         for i in 0..dim {
             matrix[(i, i)] += blend;
@@ -115,75 +131,13 @@ impl Linear {
     }
 }
 
-/// Sums over samples `x` (before) and targets `t`: in compat mode `y`, in exact mode `y − x`, both centred.
-struct NormalEquations {
-    count: u64,
-    /// Mean of x; stays 0 in compat mode.
-    mean: DVector<f64>,
-    /// Mean of t; stays 0 in compat mode.
-    mean_drift: DVector<f64>,
-    /// `Σ x·xᵀ`, lower triangle.
-    gram: DMatrix<f64>,
-    /// `Σ x·tᵀ`.
-    cross: DMatrix<f64>,
-}
-
-impl NormalEquations {
-    fn new(dim: usize) -> Self {
-        let (mean, mean_drift) = (DVector::zeros(dim), DVector::zeros(dim));
-        Self { count: 0, mean, mean_drift, gram: DMatrix::zeros(dim, dim), cross: DMatrix::zeros(dim, dim) }
+/// Rows of a block, each divided by its norm.
+fn normalised(features: DMatrixView<'_, f32>) -> DMatrix<f64> {
+    let mut features = features.map(f64::from);
+    for mut column in features.column_iter_mut() {
+        // As torch's normalize: a zero row stays zero.
+        let norm = column.norm().max(1e-12);
+        column /= norm;
     }
-
-    fn add(&mut self, x: &DMatrix<f64>, target: &DMatrix<f64>) {
-        algebra::add_gram(&mut self.gram, 1.0, algebra::n(x));
-        algebra::add_product(&mut self.cross, 1.0, algebra::n(x), algebra::t(target));
-    }
-
-    fn add_normalised(&mut self, block: &FeatureBlock) -> Result<()> {
-        let normalised = |m: nalgebra::DMatrixView<'_, f32>| {
-            let mut m = m.map(f64::from);
-            for mut column in m.column_iter_mut() {
-                // As torch's normalize: a zero row stays zero.
-                let norm = column.norm().max(1e-12);
-                column /= norm;
-            }
-            m
-        };
-        self.add(&normalised(block.before()), &normalised(block.after()?));
-        self.count += block.rows() as u64;
-        Ok(())
-    }
-
-    /// Chan's pairwise update, of a covariance and a cross-covariance.
-    fn add_centred(&mut self, block: &FeatureBlock) -> Result<()> {
-        let mut x = block.before().map(f64::from);
-        let mut drift = block.after()?.map(f64::from) - &x;
-        let (mean, mean_drift) = (x.column_mean(), drift.column_mean());
-        x.column_iter_mut().for_each(|mut column| column -= &mean);
-        drift.column_iter_mut().for_each(|mut column| column -= &mean_drift);
-        self.add(&x, &drift);
-
-        let (before, new) = (self.count as f64, block.rows() as f64);
-        let between = (before * new / (before + new)).sqrt();
-        let difference = mean - &self.mean;
-        let difference_drift = mean_drift - &self.mean_drift;
-        self.mean += &difference * (new / (before + new));
-        self.mean_drift += &difference_drift * (new / (before + new));
-        let column = |v: DVector<f64>| DMatrix::from_column_slice(v.len(), 1, (v * between).as_slice());
-        self.add(&column(difference), &column(difference_drift));
-        self.count += block.rows() as u64;
-        Ok(())
-    }
-
-    /// `(gram + penalty·I)⁻¹·cross`; leaves the equations unusable.
-    fn solve(&mut self, penalty: f64) -> Result<DMatrix<f64>> {
-        for i in 0..self.gram.nrows() {
-            self.gram[(i, i)] += penalty;
-        }
-        let what = "the feature matrix of the linear compensator";
-        let cholesky = Cholesky::new(&self.gram, what, "give it more samples or a larger ridge")?;
-        let mut solution = std::mem::take(&mut self.cross);
-        cholesky.solve(&mut solution);
-        Ok(solution)
-    }
+    features
 }

@@ -2,9 +2,16 @@
 
 mod affine;
 mod attention;
+mod lift;
 mod linear;
 mod nearest;
+mod network;
+mod noise;
+mod regress;
+mod rff;
+mod ridge;
 mod transport;
+mod weak;
 
 use nalgebra::{DMatrix, DMatrixView};
 use residua_memory::Budget;
@@ -12,6 +19,10 @@ use residua_memory::Budget;
 pub use affine::AffineMap;
 pub use attention::Attention;
 pub use linear::Linear;
+pub use rff::Rff;
+pub use weak::WeakNonlinear;
+
+use noise::Noise;
 
 use crate::source::FeatureSource;
 use crate::statistics::ClassStatistics;
@@ -28,7 +39,7 @@ pub enum Mode {
 }
 
 /// A method and its settings.
-pub trait Method {
+pub trait Method: Send + Sync {
     /// The method's name, as in tables and on command lines.
     fn name(&self) -> &'static str;
 

@@ -139,11 +139,13 @@ impl Nearest {
         self.dim
     }
 
-    /// Bytes that [`drift`](Self::drift) works in on each thread.
-    pub(super) fn scratch(&self, kernel: Kernel) -> u64 {
-        let k = kernel.k.min(self.count);
-        (4 * (self.dim * (KEYS + 2 * POINTS) + KEYS * POINTS)
-            + POINTS * 2 * (k + KEYS) * size_of::<Candidate>()) as u64
+    /// Bytes that [`drift`](Self::drift) of `points` points works in.
+    pub(super) fn scratch(&self, kernel: Kernel, points: usize) -> u64 {
+        let (k, threads) =
+            (kernel.k.min(self.count), rayon::current_num_threads().min(points.div_ceil(POINTS)));
+        let thread = 4 * (self.dim * (KEYS + 2 * POINTS) + KEYS * POINTS)
+            + POINTS * 2 * (k + KEYS) * size_of::<Candidate>();
+        (thread * threads) as u64
     }
 
     /// The drift `[d, n]` of points `[d, n]`; tiles of points go to different threads.

@@ -1,99 +1,172 @@
 //! Gaussians through a function that is no affine map: by points that stand for the Gaussian.
 
-use nalgebra::{DMatrix, DVector};
-use rand::SeedableRng;
-use rand_distr::{Distribution, StandardNormal};
-use residua_memory::Budget;
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use residua_memory::{Budget, Reservation};
 
+use super::lift::draw;
+use super::{Compensator, Noise};
 use crate::Result;
 use crate::algebra::{self, Cholesky};
-use crate::statistics::{ClassGaussian, Covariance};
+use crate::error::{check, same_dimension};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
 
 /// What compat mode adds to a covariance before it draws from it.
 const DRAW_RIDGE: f64 = 1e-4;
-/// How much of the old moments compat mode keeps.
-const STALE: f64 = 0.1;
+/// How much of the old moments the reference keeps where it blends.
+pub(super) const STALE: f64 = 0.1;
 /// Directions whose variance is below this share of the largest are not varied.
 const NEGLIGIBLE: f64 = 1e-13;
 
-/// `count` standard normal points `[dim, count]`.
-pub(super) fn draw(dim: usize, count: usize, seed: u64) -> DMatrix<f64> {
-    let rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    DMatrix::from_iterator(dim, count, StandardNormal.sample_iter(rng).take(dim * count))
+/// Where features go.
+pub(super) trait PointMap: Send + Sync {
+    /// The feature dimension d.
+    fn dim(&self) -> usize;
+
+    /// Bytes that moving `points` points takes, beside the points and what they become.
+    fn scratch(&self, points: usize) -> u64;
+
+    /// Features `[d, n]` as they would be after the task.
+    ///
+    /// # Errors
+    /// When what the map reads on the way cannot be read.
+    fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>>;
 }
 
-/// Bytes for one class of `points` points.
-pub(super) fn scratch(dim: usize, points: usize) -> u64 {
-    5 * Covariance::dense_bytes(dim) + 20 * (dim * points) as u64
+/// The points that stand for a Gaussian.
+pub(super) enum Points {
+    /// Draws through the Cholesky factor, as the reference takes them; this share of the old moments is kept.
+    Drawn { base: DMatrix<f64>, stale: f64, _held: Reservation },
+    /// Symmetric cubature, at least this many points.
+    Cubature { least: usize },
 }
 
-/// Compat mode: moments of `f` over `base` points through the Cholesky factor, blended with the old ones.
-pub(super) fn compat(
-    class: &ClassGaussian,
-    base: &DMatrix<f64>,
-    f: impl Fn(&DMatrix<f32>) -> DMatrix<f32>,
-    budget: &Budget,
-) -> Result<ClassGaussian> {
-    let mut covariance = class.covariance().to_dense();
-    let mut ridged = covariance.clone();
-    (0..class.dim()).for_each(|i| ridged[(i, i)] += DRAW_RIDGE);
-    let cholesky = Cholesky::new(&ridged, "a class covariance", "store it at a higher precision")?;
-    let mut points = algebra::product(algebra::n(&cholesky.lower()), algebra::n(base));
-    points.column_iter_mut().for_each(|mut column| column += class.mean());
-    let (mean, centred) = moments(&points, f);
-    covariance *= STALE;
-    let freedom = (base.ncols().max(2) - 1) as f64;
-    algebra::add_gram(&mut covariance, (1.0 - STALE) / freedom, algebra::n(&centred));
-    let mean = mean * (1.0 - STALE) + class.mean() * STALE;
-    let covariance = Covariance::packed(&covariance, class.covariance().precision())?;
-    ClassGaussian::new(class.count(), mean, covariance, budget)
-}
+impl Points {
+    /// Draws: `base [d, S]` if it is given, else `count` of `seed`.
+    pub(super) fn drawn(
+        dim: usize,
+        count: usize,
+        seed: u64,
+        base: Option<&DMatrix<f64>>,
+        stale: f64,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let count = base.map_or(count, DMatrix::ncols);
+        check(count > 1, "points", count as f64, "2 or more")?;
+        let held = budget.reserve(8 * (dim * count) as u64, "base points")?;
+        let base = base.map_or_else(|| draw(dim, count, seed), DMatrix::clone);
+        same_dimension("the base points", base.nrows(), dim)?;
+        Ok(Self::Drawn { base, stale, _held: held })
+    }
 
-/// Exact mode: symmetric cubature. For `Σ = F·Fᵀ` with r columns, the 2r points `μ ± √r·F·q_i` have exactly
-/// this mean and covariance for every orthogonal matrix of columns `q_i`; as many such sets are taken as make
-/// `least` points.
-pub(super) fn exact(
-    class: &ClassGaussian,
-    least: usize,
-    f: impl Fn(&DMatrix<f32>) -> DMatrix<f32>,
-    budget: &Budget,
-) -> Result<ClassGaussian> {
-    let factor = factor(class.covariance())?;
-    let (dim, rank) = factor.shape();
-    let rotations = least.div_ceil(2 * rank.max(1)).max(1);
-    let mut points = DMatrix::zeros(dim, 2 * rank * rotations);
-    for rotation in 0..rotations {
-        let rotated = algebra::product(algebra::n(&factor), algebra::n(&orthogonal(rank, rotation)));
-        for (i, direction) in rotated.column_iter().enumerate() {
-            let (at, step) = (2 * (rotation * rank + i), direction * (rank as f64).sqrt());
-            points.set_column(at, &(class.mean() + &step));
-            points.set_column(at + 1, &(class.mean() - step));
+    /// Cubature of at least `least` points.
+    pub(super) fn cubature(least: usize) -> Result<Self> {
+        check(least > 1, "points", least as f64, "2 or more")?;
+        Ok(Self::Cubature { least })
+    }
+
+    /// Points one class takes at most.
+    fn most(&self, dim: usize) -> usize {
+        match self {
+            Self::Drawn { base, .. } => base.ncols(),
+            Self::Cubature { least } => least + 2 * dim,
         }
     }
-    let (mean, mut centred) = moments(&points, f);
-    centred /= (points.ncols() as f64).sqrt();
-    let precision = class.covariance().precision();
-    let covariance = if 2 * centred.ncols() <= dim {
-        Covariance::factor(centred, precision)
-    } else {
+}
+
+/// A map of features with a way to take class moments through it.
+pub(super) struct Transport<M> {
+    pub(super) map: M,
+    pub(super) points: Points,
+    pub(super) noise: Option<Noise>,
+}
+
+impl<M: PointMap> Compensator for Transport<M> {
+    fn dim(&self) -> usize {
+        self.map.dim()
+    }
+
+    fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
+        let dim = self.dim();
+        same_dimension("the statistics", statistics.dim(), dim)?;
+        let most = self.points.most(dim);
+        let scratch = 5 * Covariance::dense_bytes(dim) + 24 * (dim * most) as u64 + self.map.scratch(most);
+        statistics.map(scratch, budget, |_, class| {
+            let (mean, covariance) = match &self.points {
+                Points::Drawn { base, stale, .. } => self.drawn(class, base, *stale)?,
+                Points::Cubature { least } => self.cubature(class, *least)?,
+            };
+            let covariance = match &self.noise {
+                Some(noise) => noise.add_to(covariance)?,
+                None => covariance,
+            };
+            ClassGaussian::new(class.count(), mean, covariance, budget)
+        })
+    }
+
+    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>> {
+        same_dimension("the features", features.nrows(), self.dim())?;
+        let size = 8 * features.len() as u64;
+        let _held = budget.reserve(size + self.map.scratch(features.ncols()), "moving features")?;
+        self.map.map(features)
+    }
+}
+
+impl<M: PointMap> Transport<M> {
+    /// Moments over `base` points through the Cholesky factor, blended with the old ones.
+    fn drawn(
+        &self,
+        class: &ClassGaussian,
+        base: &DMatrix<f64>,
+        stale: f64,
+    ) -> Result<(DVector<f64>, Covariance)> {
+        let mut covariance = class.covariance().to_dense();
+        let mut ridged = covariance.clone();
+        (0..class.dim()).for_each(|i| ridged[(i, i)] += DRAW_RIDGE);
+        let cholesky = Cholesky::new(&ridged, "a class covariance", "store it at a higher precision")?;
+        let mut points = algebra::product(algebra::n(&cholesky.lower()), algebra::n(base));
+        points.column_iter_mut().for_each(|mut column| column += class.mean());
+        let (mean, centred) = self.moments(&points)?;
+        covariance *= stale;
+        let freedom = (base.ncols() - 1) as f64;
+        algebra::add_gram(&mut covariance, (1.0 - stale) / freedom, algebra::n(&centred));
+        let mean = mean * (1.0 - stale) + class.mean() * stale;
+        Ok((mean, Covariance::packed(&covariance, class.covariance().precision())?))
+    }
+
+    /// Symmetric cubature. For `Σ = F·Fᵀ` with r columns, the 2r points `μ ± √r·F·q_i` have exactly this mean
+    /// and covariance for every orthogonal matrix of columns `q_i`; as many such sets are taken as make `least`
+    /// points.
+    fn cubature(&self, class: &ClassGaussian, least: usize) -> Result<(DVector<f64>, Covariance)> {
+        let factor = factor(class.covariance())?;
+        let (dim, rank) = factor.shape();
+        let rotations = least.div_ceil(2 * rank.max(1)).max(1);
+        let mut points = DMatrix::zeros(dim, 2 * rank * rotations);
+        for rotation in 0..rotations {
+            let rotated = algebra::product(algebra::n(&factor), algebra::n(&orthogonal(rank, rotation)));
+            for (i, direction) in rotated.column_iter().enumerate() {
+                let (at, step) = (2 * (rotation * rank + i), direction * (rank as f64).sqrt());
+                points.set_column(at, &(class.mean() + &step));
+                points.set_column(at + 1, &(class.mean() - step));
+            }
+        }
+        let (mean, mut centred) = self.moments(&points)?;
+        centred /= (points.ncols() as f64).sqrt();
+        let precision = class.covariance().precision();
+        if 2 * centred.ncols() <= dim && self.noise.is_none() {
+            return Ok((mean, Covariance::factor(centred, precision)));
+        }
         let mut sum = DMatrix::zeros(dim, dim);
         algebra::add_gram(&mut sum, 1.0, algebra::n(&centred));
-        Covariance::packed(&sum, precision)?
-    };
-    ClassGaussian::new(class.count(), mean, covariance, budget)
-}
+        Ok((mean, Covariance::packed(&sum, precision)?))
+    }
 
-/// Points one class takes in exact mode at most.
-pub(super) fn most_points(dim: usize, least: usize) -> usize {
-    least + 2 * dim
-}
-
-/// The mean of `f(points)`, and `f(points)` minus it.
-fn moments(points: &DMatrix<f64>, f: impl Fn(&DMatrix<f32>) -> DMatrix<f32>) -> (DVector<f64>, DMatrix<f64>) {
-    let mut moved = f(&points.map(|v| v as f32)).map(f64::from);
-    let mean = moved.column_mean();
-    moved.column_iter_mut().for_each(|mut column| column -= &mean);
-    (mean, moved)
+    /// The mean of moved points, and moved points minus it.
+    fn moments(&self, points: &DMatrix<f64>) -> Result<(DVector<f64>, DMatrix<f64>)> {
+        let mut moved = self.map.map(points.map(|v| v as f32).as_view())?.map(f64::from);
+        let mean = moved.column_mean();
+        moved.column_iter_mut().for_each(|mut column| column -= &mean);
+        Ok((mean, moved))
+    }
 }
 
 /// `F` with `F·Fᵀ = Σ` and no column that says nothing; one column at least.
@@ -102,7 +175,12 @@ fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
     if let Some(factor) = covariance.pure_factor().filter(|f| (1..=dim).contains(&f.ncols())) {
         return Ok(factor);
     }
-    let (values, vectors) = algebra::eigen(&covariance.to_dense(), "a class covariance")?;
+    let dense = covariance.to_dense();
+    // A Cholesky factor does as well, and is found many times faster; a singular matrix has none.
+    if let Ok(cholesky) = Cholesky::new(&dense, "a class covariance", "") {
+        return Ok(cholesky.lower());
+    }
+    let (values, vectors) = algebra::eigen(&dense, "a class covariance")?;
     let first = (0..dim).position(|i| values[i] > NEGLIGIBLE * values[dim - 1]).unwrap_or(dim - 1);
     Ok(DMatrix::from_fn(dim, dim - first, |r, c| vectors[(r, first + c)] * values[first + c].max(0.0).sqrt()))
 }

@@ -13,6 +13,10 @@ impl Fixture {
         Self(serde_json::from_str(include_str!("../fixtures/methods.json")).unwrap())
     }
 
+    pub fn nonlinear() -> Self {
+        Self(serde_json::from_str(include_str!("../fixtures/nonlinear.json")).unwrap())
+    }
+
     pub fn number(&self, name: &str) -> f64 {
         self.0.pointer(name).unwrap().as_f64().unwrap()
     }

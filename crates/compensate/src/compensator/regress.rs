@@ -1,0 +1,161 @@
+//! Ridge regression from moments that are accumulated block by block.
+
+use nalgebra::{DMatrix, DVector};
+
+use crate::algebra::{self, Cholesky};
+use crate::{CompensateError, Result};
+
+/// Columns of an inverse that are found at a time.
+const PANEL: usize = 128;
+
+/// Moments of features `x [D]` and targets `t [d]`: about their means, or about 0. Memory is 8·(D² + D·d) bytes
+/// whatever the number of samples.
+pub(super) struct Moments {
+    pub(super) count: u64,
+    /// Mean of x; stays 0 about 0.
+    pub(super) mean: DVector<f64>,
+    /// Mean of t; stays 0 about 0.
+    pub(super) mean_target: DVector<f64>,
+    /// `Σ x·xᵀ`, lower triangle.
+    pub(super) gram: DMatrix<f64>,
+    /// `Σ x·tᵀ`.
+    cross: DMatrix<f64>,
+    /// `Σ |t|²`.
+    squares: f64,
+    /// `Σ t·tᵀ`, lower triangle, where the noise is wanted.
+    targets: Option<DMatrix<f64>>,
+}
+
+/// What a penalty gives.
+pub(super) struct Solution {
+    /// `W [D, d]`, `t ≈ Wᵀ·x`.
+    pub(super) weights: DMatrix<f64>,
+    /// Effective parameters for each target: the trace of the hat matrix.
+    pub(super) freedom: f64,
+    /// Generalised cross-validation: the mean squared error to expect on new samples, summed over targets.
+    pub(super) error: f64,
+}
+
+const SINGULAR: &str = "the feature matrix of the regression";
+const REMEDY: &str = "give it more samples or a larger ridge";
+
+impl Moments {
+    pub(super) fn new(features: usize, targets: usize, noise: bool) -> Self {
+        Self {
+            count: 0,
+            mean: DVector::zeros(features),
+            mean_target: DVector::zeros(targets),
+            gram: DMatrix::zeros(features, features),
+            cross: DMatrix::zeros(features, targets),
+            squares: 0.0,
+            targets: noise.then(|| DMatrix::zeros(targets, targets)),
+        }
+    }
+
+    /// Bytes of the moments, and of solving them.
+    pub(super) fn bytes(features: usize, targets: usize) -> u64 {
+        8 * (2 * features * features + 3 * features * targets + 2 * targets * targets) as u64
+    }
+
+    /// Adds samples as they are: moments about 0.
+    pub(super) fn add(&mut self, x: &DMatrix<f64>, target: &DMatrix<f64>) {
+        self.accumulate(x, target);
+        self.count += x.ncols() as u64;
+    }
+
+    fn accumulate(&mut self, x: &DMatrix<f64>, target: &DMatrix<f64>) {
+        algebra::add_gram(&mut self.gram, 1.0, algebra::n(x));
+        algebra::add_product(&mut self.cross, 1.0, algebra::n(x), algebra::t(target));
+        self.squares += target.norm_squared();
+        if let Some(targets) = &mut self.targets {
+            algebra::add_gram(targets, 1.0, algebra::n(target));
+        }
+    }
+
+    /// Adds samples to moments about the means, by Chan's pairwise update.
+    pub(super) fn add_centred(&mut self, mut x: DMatrix<f64>, mut target: DMatrix<f64>) {
+        let (mean, mean_target) = (x.column_mean(), target.column_mean());
+        x.column_iter_mut().for_each(|mut column| column -= &mean);
+        target.column_iter_mut().for_each(|mut column| column -= &mean_target);
+        self.accumulate(&x, &target);
+
+        let (before, new) = (self.count as f64, x.ncols() as f64);
+        let between = (before * new / (before + new)).sqrt();
+        let (difference, difference_target) = (mean - &self.mean, mean_target - &self.mean_target);
+        self.mean += &difference * (new / (before + new));
+        self.mean_target += &difference_target * (new / (before + new));
+        let column = |v: DVector<f64>| DMatrix::from_column_slice(v.len(), 1, (v * between).as_slice());
+        self.accumulate(&column(difference), &column(difference_target));
+        self.count += x.ncols() as u64;
+    }
+
+    fn decompose(&mut self, penalty: &DVector<f64>) -> Result<Cholesky> {
+        let diagonal = self.gram.diagonal();
+        self.gram.set_diagonal(&(&diagonal + penalty));
+        let cholesky = Cholesky::new(&self.gram, SINGULAR, REMEDY);
+        self.gram.set_diagonal(&diagonal);
+        cholesky
+    }
+
+    /// `(gram + diag(penalty))⁻¹·cross`.
+    pub(super) fn weights(&mut self, penalty: &DVector<f64>) -> Result<DMatrix<f64>> {
+        let cholesky = self.decompose(penalty)?;
+        let mut weights = self.cross.clone();
+        cholesky.solve(&mut weights);
+        Ok(weights)
+    }
+
+    /// The weights, how many parameters they are worth and how well they will predict (Golub, Heath, Wahba,
+    /// "Generalized cross-validation as a method for choosing a good ridge parameter", 1979).
+    pub(super) fn solve(&mut self, penalty: &DVector<f64>) -> Result<Solution> {
+        let cholesky = self.decompose(penalty)?;
+        let mut weights = self.cross.clone();
+        cholesky.solve(&mut weights);
+        // tr((G + P)⁻¹·G) = D − tr((G + P)⁻¹·P), and diag((G + P)⁻¹) are the squared columns of L⁻¹.
+        let shrunk = cholesky.inverse_diagonal(PANEL).component_mul(penalty).sum();
+        let freedom = self.mean.len() as f64 - shrunk;
+        // |t − Wᵀx|² = |t|² − Wᵀ·cross − Wᵀ·P·W, all summed.
+        let fitted: f64 = weights.iter().zip(self.cross.iter()).map(|(w, c)| w * c).sum();
+        let pulled: f64 = weights.row_iter().zip(penalty.iter()).map(|(row, p)| p * row.norm_squared()).sum();
+        let n = self.count as f64;
+        let left = 1.0 - (freedom + 1.0) / n;
+        let rest = (self.squares - fitted - pulled).max(0.0) / n;
+        let error = if left > 0.0 { rest / (left * left) } else { f64::INFINITY };
+        Ok(Solution { weights, freedom, error })
+    }
+
+    /// Whichever of the penalties is expected to predict best; of equal ones the last.
+    pub(super) fn best(
+        &mut self,
+        penalties: impl Iterator<Item = DVector<f64>>,
+    ) -> Result<(Solution, DVector<f64>)> {
+        let mut best: Option<(Solution, DVector<f64>)> = None;
+        for penalty in penalties {
+            let new = self.solve(&penalty)?;
+            if best.as_ref().is_none_or(|(best, _)| new.error <= best.error) {
+                best = Some((new, penalty));
+            }
+        }
+        best.ok_or(CompensateError::Empty("the list of ridges to choose from"))
+    }
+
+    /// The covariance of what the weights leave unexplained, `[d, d]`, by its degrees of freedom; `None` where
+    /// it was not collected or too few samples are there to tell.
+    pub(super) fn noise(
+        &self,
+        weights: &DMatrix<f64>,
+        penalty: &DVector<f64>,
+        freedom: f64,
+    ) -> Option<DMatrix<f64>> {
+        let left = self.count as f64 - 1.0 - freedom;
+        let mut noise = self.targets.clone().filter(|_| left >= 1.0)?;
+        algebra::mirror(&mut noise);
+        algebra::add_product(&mut noise, -1.0, algebra::t(weights), algebra::n(&self.cross));
+        let mut pulled = weights.clone();
+        for (mut row, penalty) in pulled.row_iter_mut().zip(penalty.iter()) {
+            row *= penalty.sqrt();
+        }
+        algebra::add_product(&mut noise, -1.0, algebra::t(&pulled), algebra::n(&pulled));
+        Some(noise / left)
+    }
+}

@@ -1,0 +1,164 @@
+//! Ridge regression of drift on the feature itself and random features of it.
+
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use residua_memory::{Budget, Reservation};
+
+use super::lift::{Activation, Lift};
+use super::regress::Moments;
+use super::transport::PointMap;
+use super::{Noise, not_empty};
+use crate::source::{BLOCK, FeatureSource, for_each_block};
+use crate::{CompensateError, Result, algebra};
+
+/// Ridges to choose from, for random features: relative to their mean variance, rising, so that of equal ones
+/// the smoothest is taken.
+const RIDGES: [f64; 6] = [1e-3, 1e-2, 1e-1, 0.3, 1.0, 10.0];
+/// The ridge for the feature itself, relative to its mean variance. Most drift is linear: pulling that part
+/// hard would bias what the data says best.
+const LINEAR_RIDGE: f64 = 1e-3;
+
+/// `x ↦ x + Wᵀ·φ(x) + c`, where `φ(x)` is x itself, where wanted, and then random features.
+pub(super) struct RidgeMap {
+    lift: Lift,
+    /// For x itself `[d, d]`, if it takes part.
+    linear: Option<DMatrix<f32>>,
+    /// For the random features `[M, d]`.
+    weights: DMatrix<f32>,
+    /// c.
+    shift: DVector<f32>,
+    _held: Reservation,
+}
+
+impl RidgeMap {
+    /// Bytes of a map.
+    fn bytes(dim: usize, lift: usize, linear: bool) -> u64 {
+        Lift::bytes(dim, lift) + 4 * (dim * (lift + 1) + if linear { dim * dim } else { 0 }) as u64
+    }
+}
+
+impl PointMap for RidgeMap {
+    fn dim(&self) -> usize {
+        self.shift.len()
+    }
+
+    fn scratch(&self, points: usize) -> u64 {
+        4 * (points * (self.lift.count() + self.dim())) as u64
+    }
+
+    fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {
+        let features = self.lift.features(points);
+        let mut moved = points.into_owned();
+        if let Some(linear) = &self.linear {
+            let points = moved.clone();
+            algebra::add_product(&mut moved, 1.0, algebra::t(linear), algebra::n(&points));
+        }
+        algebra::add_product(&mut moved, 1.0, algebra::t(&self.weights), algebra::n(&features));
+        moved.column_iter_mut().for_each(|mut column| column += &self.shift);
+        Ok(moved)
+    }
+}
+
+/// A regression on the feature and random features, the ridge chosen by generalised cross-validation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exact {
+    pub(super) activation: Activation,
+    pub(super) features: usize,
+    pub(super) bandwidth: f64,
+    pub(super) seed: u64,
+    /// In place of the one chosen.
+    pub(super) ridge: Option<f64>,
+    /// Share of the noise to keep.
+    pub(super) noise: f64,
+}
+
+impl Exact {
+    pub(super) fn fit(
+        self,
+        source: &mut dyn FeatureSource,
+        budget: &Budget,
+    ) -> Result<(RidgeMap, Option<Noise>)> {
+        let (dim, all) = (source.dim(), source.dim() + self.features);
+        let held = budget.reserve(RidgeMap::bytes(dim, self.features, true), "a map of random features")?;
+        let block = 8 * BLOCK * (3 * all + 4 * dim);
+        let _scratch =
+            budget.reserve(Moments::bytes(all, dim) + block as u64, "fitting a ridge regression")?;
+        let mut lift: Option<Lift> = None;
+        let mut moments = Moments::new(all, dim, self.noise > 0.0);
+        for_each_block(source, budget, |block| {
+            let (before, after) = (block.before(), block.after()?);
+            // One pass has to do, so the first block tells where features lie and how far apart.
+            let lift = lift.get_or_insert_with(|| {
+                Lift::like(before, self.activation, self.features, self.bandwidth, self.seed)
+            });
+            let random = lift.features(before);
+            let mut x = DMatrix::zeros(all, block.rows());
+            x.rows_mut(0, dim).copy_from(&before.map(f64::from));
+            x.rows_mut(dim, self.features).copy_from(&random.map(f64::from));
+            let drift = after.map(f64::from) - before.map(f64::from);
+            moments.add_centred(x, drift);
+            Ok(())
+        })?;
+        not_empty(moments.count)?;
+        let lift = lift.ok_or(CompensateError::Empty("the feature source"))?;
+        let (weights, noise) = self.solve(&mut moments, dim, budget)?;
+        let shift = &moments.mean_target - weights.tr_mul(&moments.mean);
+        let map = RidgeMap {
+            lift,
+            linear: Some(weights.rows(0, dim).map(|v| v as f32)),
+            weights: weights.rows(dim, self.features).map(|v| v as f32),
+            shift: shift.map(|v| v as f32),
+            _held: held,
+        };
+        Ok((map, noise))
+    }
+
+    fn solve(
+        self,
+        moments: &mut Moments,
+        dim: usize,
+        budget: &Budget,
+    ) -> Result<(DMatrix<f64>, Option<Noise>)> {
+        let diagonal = moments.gram.diagonal();
+        let mean = |from: usize, count: usize| diagonal.rows(from, count).sum() / count.max(1) as f64;
+        let (linear, random) = (mean(0, dim), mean(dim, self.features));
+        if linear == 0.0 {
+            // All samples are one point: it tells a shift, nothing more.
+            return Ok((DMatrix::zeros(diagonal.len(), dim), None));
+        }
+        let penalty = |ridge: f64| {
+            // A lift that is constant has no say; its penalty only has to keep the matrix regular.
+            let random = ridge * if random > 0.0 { random } else { 1.0 };
+            DVector::from_fn(diagonal.len(), |i, _| if i < dim { LINEAR_RIDGE * linear } else { random })
+        };
+        let (best, penalty) = match self.ridge {
+            Some(ridge) => moments.best([penalty(ridge)].into_iter())?,
+            None => moments.best(RIDGES.into_iter().map(penalty))?,
+        };
+        let noise =
+            if self.noise > 0.0 { moments.noise(&best.weights, &penalty, best.freedom) } else { None };
+        let noise = noise.map(|noise| Noise::new(noise * self.noise, budget)).transpose()?;
+        Ok((best.weights, noise))
+    }
+}
+
+/// The regression of the reference: on random features alone, about 0, with an absolute ridge.
+pub(super) fn reference(
+    lift: Lift,
+    ridge: f64,
+    source: &mut dyn FeatureSource,
+    budget: &Budget,
+) -> Result<RidgeMap> {
+    let (dim, count) = (source.dim(), lift.count());
+    let held = budget.reserve(RidgeMap::bytes(dim, count, false), "a map of random features")?;
+    let block = 8 * BLOCK * (2 * count + 3 * dim);
+    let _scratch = budget.reserve(Moments::bytes(count, dim) + block as u64, "fitting a ridge regression")?;
+    let mut moments = Moments::new(count, dim, false);
+    for_each_block(source, budget, |block| {
+        let features = lift.features(block.before()).map(f64::from);
+        moments.add(&features, &(block.after()?.map(f64::from) - block.before().map(f64::from)));
+        Ok(())
+    })?;
+    not_empty(moments.count)?;
+    let weights = moments.weights(&DVector::from_element(count, ridge))?.map(|v| v as f32);
+    Ok(RidgeMap { lift, linear: None, weights, shift: DVector::zeros(dim), _held: held })
+}

@@ -1,0 +1,278 @@
+//! Drift as a linear function of the feature and a small non-linear one.
+
+use nalgebra::{DMatrix, DMatrixView};
+use rand::{Rng, SeedableRng};
+use residua_memory::{Budget, Reservation};
+
+use super::lift::{Activation, draw_uniform};
+use super::network::{AdamW, Network};
+use super::ridge::Exact;
+use super::transport::{PointMap, Points, Transport};
+use super::{Compensator, Method, Mode, not_empty};
+use crate::cache::{CacheOptions, CachePrecision, FeatureCache};
+use crate::error::{check, same_dimension};
+use crate::source::{FeatureSource, for_each_block};
+use crate::{CompensateError, Result};
+
+/// Samples whose hidden layer is alive at a time; a batch is worked through in pieces of this size.
+const PIECE: usize = 64;
+
+/// A map that is linear but for a hidden layer of rectified units, after SLDC's weak-nonlinear transformation.
+///
+/// * [`Mode::Exact`]: in closed form. The drift is regressed on the centred feature itself and on random
+///   rectified features `relu(Ωᵀx + b)`; the ridge is chosen by generalised cross-validation. No learning rate, no
+///   steps, one pass over the source, memory independent of the number of samples. Class moments by symmetric
+///   cubature.
+/// * [`Mode::Compat`]: `f(x) = w₀·A·x + w₁·B₂·relu(B₁x)`, `w = softmax(a/eˢ)`, trained with AdamW on
+///   `mean |f(x) − y|² + ½(w₀ − 1)²` with a cosine from the rate to a third of it; moments over random draws.
+///   The hidden layer of a batch never outlives its gradient, and minibatches come from a
+///   [`FeatureCache`] that keeps what fits the budget in memory and the rest in a temporary file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeakNonlinear {
+    /// Which definition.
+    pub mode: Mode,
+    /// Hidden units: as many as features in compat mode, 1024 in exact mode, unless given.
+    pub hidden: Option<usize>,
+    /// The ridge of the hidden units relative to their mean variance, in place of the one that is chosen; exact
+    /// mode.
+    pub ridge: Option<f64>,
+    /// Steps; compat mode.
+    pub steps: usize,
+    /// Samples a step; compat mode.
+    pub batch: usize,
+    /// The learning rate to begin with; compat mode.
+    pub rate: f64,
+    /// Weight decay; compat mode.
+    pub decay: f64,
+    /// Points a class: the number drawn in compat mode, at least this many in exact mode.
+    pub points: usize,
+    /// Of the hidden layer, the minibatches and the draws.
+    pub seed: u64,
+    /// Base points `[d, S]` to use in compat mode instead of draws.
+    pub base: Option<DMatrix<f64>>,
+    /// B₁ `[h, d]` and B₂ `[d, h]` to start from in compat mode instead of draws.
+    pub start: Option<(DMatrix<f32>, DMatrix<f32>)>,
+    /// Samples of all steps in turn, `batch` each, to use in compat mode instead of draws.
+    pub batches: Option<Vec<u32>>,
+    /// As [`Rff::noise`](super::Rff::noise); exact mode.
+    pub noise: f64,
+}
+
+impl WeakNonlinear {
+    /// The defaults of a mode.
+    pub fn new(mode: Mode) -> Self {
+        let points = match mode {
+            Mode::Compat => 5000,
+            Mode::Exact => 512,
+        };
+        Self {
+            mode,
+            hidden: None,
+            ridge: None,
+            steps: 4000,
+            batch: 64,
+            rate: 1e-3,
+            decay: 1e-5,
+            points,
+            seed: 0,
+            base: None,
+            start: None,
+            batches: None,
+            noise: 0.0,
+        }
+    }
+}
+
+impl Default for WeakNonlinear {
+    fn default() -> Self {
+        Self::new(Mode::Exact)
+    }
+}
+
+impl Method for WeakNonlinear {
+    fn name(&self) -> &'static str {
+        "weak-nonlinear"
+    }
+
+    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
+        check(self.hidden != Some(0), "hidden", 0.0, "1 or more")?;
+        check((0.0..=1.0).contains(&self.noise), "noise", self.noise, "from 0 to 1")?;
+        if let Some(ridge) = self.ridge {
+            check(ridge >= 0.0 && ridge.is_finite(), "ridge", ridge, "0 or more")?;
+        }
+        match self.mode {
+            Mode::Exact => {
+                let points = Points::cubature(self.points)?;
+                let exact = Exact {
+                    activation: Activation::Relu,
+                    features: self.hidden.unwrap_or(1024),
+                    bandwidth: 1.0,
+                    seed: self.seed,
+                    ridge: self.ridge,
+                    noise: self.noise,
+                };
+                let (map, noise) = exact.fit(source, budget)?;
+                Ok(Box::new(Transport { map, points, noise }))
+            }
+            Mode::Compat => {
+                let base = self.base.as_ref();
+                let map = self.train(source, budget)?;
+                let points = Points::drawn(map.dim(), self.points, self.seed, base, 0.0, budget)?;
+                Ok(Box::new(Transport { map, points, noise: None }))
+            }
+        }
+    }
+}
+
+impl WeakNonlinear {
+    fn train(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Trained> {
+        check(self.batch > 0, "batch", self.batch as f64, "1 or more")?;
+        check(self.rate > 0.0 && self.rate.is_finite(), "rate", self.rate, "above 0")?;
+        check(self.decay >= 0.0 && self.decay.is_finite(), "decay", self.decay, "0 or more")?;
+        let dim = source.dim();
+        let mut network = self.initial(dim)?;
+        let hidden = network.inner.nrows();
+        let size = 4 * Network::len(dim, hidden) as u64;
+        let held = budget.reserve(size, "a network")?;
+        // Gradient and two moments; a piece of a batch on all its layers.
+        let work = 3 * size + (8 * PIECE * (4 * dim + 2 * hidden)) as u64;
+        let _work = budget.reserve(work, "training a network")?;
+        let (mut samples, count) = store(source, budget)?;
+        let mut order = Order { batches: self.batches.as_deref(), rng: self.generator(), next: 0 };
+        let mut gradient = Network::zeros(dim, hidden);
+        let mut optimiser = AdamW::new(dim, hidden);
+        let mut row = vec![0.0; 2 * dim];
+        for step in 0..self.steps {
+            for first in (0..self.batch).step_by(PIECE) {
+                let piece = PIECE.min(self.batch - first);
+                let (mut x, mut y) = (DMatrix::zeros(dim, piece), DMatrix::zeros(dim, piece));
+                for column in 0..piece {
+                    let sample = order.next(count)?;
+                    if !samples.get(sample, &mut row)? {
+                        return Err(CompensateError::Missing("sample that a batch asks for"));
+                    }
+                    x.column_mut(column).copy_from_slice(&row[..dim]);
+                    y.column_mut(column).copy_from_slice(&row[dim..]);
+                }
+                network.add_gradient(&x, &y, 1.0 / (self.batch * dim) as f32, &mut gradient);
+            }
+            network.add_pull(&mut gradient);
+            optimiser.step(&mut network, &mut gradient, self.rate_at(step), self.decay);
+        }
+        if network.parts().iter().any(|part| part.iter().any(|v| !v.is_finite())) {
+            let remedy = "use a smaller learning rate, or features of a smaller scale";
+            return Err(CompensateError::Singular {
+                what: "the trained network (its weights overflowed)".into(),
+                remedy,
+            });
+        }
+        Ok(Trained { network, _held: held })
+    }
+
+    /// From the rate to a third of it by half a cosine.
+    fn rate_at(&self, step: usize) -> f64 {
+        let least = self.rate / 3.0;
+        let turn = std::f64::consts::PI * step as f64 / self.steps as f64;
+        least + (self.rate - least) * 0.5 * (1.0 + turn.cos())
+    }
+
+    fn generator(&self) -> rand_chacha::ChaCha8Rng {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(self.seed);
+        // Streams 0 and 1 are for normal and uniform numbers.
+        rng.set_stream(2);
+        rng
+    }
+
+    /// A is the identity, a = (1, 0), s = 0, and the hidden layer as torch draws a linear layer.
+    fn initial(&self, dim: usize) -> Result<Network> {
+        let (inner, outer) = match &self.start {
+            Some((inner, outer)) => (inner.clone(), outer.clone()),
+            None => {
+                let hidden = self.hidden.unwrap_or(dim);
+                let numbers = draw_uniform(2 * hidden * dim, self.seed);
+                let layer = |rows: usize, cols: usize, from: usize| {
+                    let bound = 1.0 / (cols.max(1) as f64).sqrt();
+                    let numbers = numbers.rows(from, rows * cols);
+                    DMatrix::from_iterator(
+                        rows,
+                        cols,
+                        numbers.iter().map(|u| ((2.0 * u - 1.0) * bound) as f32),
+                    )
+                };
+                (layer(hidden, dim, 0), layer(dim, hidden, hidden * dim))
+            }
+        };
+        same_dimension("the first layer", inner.ncols(), dim)?;
+        same_dimension("the second layer", outer.nrows(), dim)?;
+        same_dimension("the second layer's hidden side", outer.ncols(), inner.nrows())?;
+        Ok(Network { linear: DMatrix::identity(dim, dim), inner, outer, gates: [1.0, 0.0, 0.0] })
+    }
+}
+
+/// All samples of a source by number, `[before, after]` each: in memory as far as half of what is left goes,
+/// the rest in a temporary file.
+fn store(source: &mut dyn FeatureSource, budget: &Budget) -> Result<(FeatureCache, u64)> {
+    let dim = source.dim();
+    // A block of the source, which is read while the cache fills up, is left aside too.
+    let bytes = (budget.available() / 2).max(16 * dim as u64 + 256);
+    let options = CacheOptions {
+        entries: usize::MAX,
+        bytes,
+        precision: CachePrecision::F32,
+        lifetime: None,
+        spill: true,
+    };
+    let mut samples = FeatureCache::new(2 * dim, options, budget)?;
+    let mut count = 0;
+    let mut row = Vec::with_capacity(2 * dim);
+    for_each_block(source, budget, |block| {
+        for (before, after) in block.before().column_iter().zip(block.after()?.column_iter()) {
+            row.clear();
+            row.extend(before.iter().chain(after.iter()));
+            samples.insert(count, &row)?;
+            count += 1;
+        }
+        Ok(())
+    })?;
+    not_empty(count)?;
+    Ok((samples, count))
+}
+
+/// Which samples come in which order.
+struct Order<'a> {
+    batches: Option<&'a [u32]>,
+    rng: rand_chacha::ChaCha8Rng,
+    next: usize,
+}
+
+impl Order<'_> {
+    fn next(&mut self, count: u64) -> Result<u64> {
+        let Some(batches) = self.batches else {
+            // The bias of a 64-bit remainder is below 2^-32 for any number of samples that fits a disk.
+            return Ok(self.rng.next_u64() % count);
+        };
+        let sample = batches.get(self.next).copied().map(u64::from).filter(|&sample| sample < count);
+        self.next += 1;
+        sample.ok_or(CompensateError::Missing("sample that a given batch names"))
+    }
+}
+
+/// A network that has been trained.
+struct Trained {
+    network: Network,
+    _held: Reservation,
+}
+
+impl PointMap for Trained {
+    fn dim(&self) -> usize {
+        self.network.linear.nrows()
+    }
+
+    fn scratch(&self, points: usize) -> u64 {
+        4 * (points * (self.dim() + 2 * self.network.inner.nrows())) as u64
+    }
+
+    fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {
+        Ok(self.network.forward(points))
+    }
+}
