@@ -2,6 +2,7 @@
 
 mod bench;
 mod floors;
+mod kernels;
 mod make_checkpoint;
 mod project;
 mod test_all;
@@ -21,6 +22,7 @@ Usage: cargo xtask <task> [options]
   test-all         run the whole test matrix and print one table
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
   bench            time Residua and its peers in turn, write docs/benchmarks.md
+  kernels          compile the CUDA kernels to PTX, write crates/backend-cuda/ptx
 
 `cargo xtask <task> --help` shows the options.";
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some("test-all") => test_all::main(args),
         Some("make-checkpoint") => optimised("make-checkpoint", args, make_checkpoint::main),
         Some("bench") => optimised("bench", args, bench::main),
+        Some("kernels") => kernels::main(args),
         Some("--help" | "-h" | "help") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

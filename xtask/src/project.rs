@@ -15,7 +15,7 @@ pub(crate) fn cargo() -> OsString {
 }
 
 /// What `cargo metadata` says, without the packages from registries.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Project {
     pub(crate) packages: Vec<Package>,
     #[serde(rename = "workspace_root")]
@@ -24,7 +24,7 @@ pub(crate) struct Project {
     pub(crate) target: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) manifest_path: PathBuf,
@@ -32,7 +32,7 @@ pub(crate) struct Package {
     pub(crate) dependencies: Vec<Dependency>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
     /// `None` is a normal dependency, else `dev` or `build`.

@@ -7,7 +7,7 @@ use super::log::Log;
 use super::oracle;
 use super::report::Outcome;
 use crate::project::{Package, Project, cargo};
-use crate::{Result, floors};
+use crate::{Result, floors, kernels};
 
 /// The command line crate. Its tests hold the real binary to its memory budget, which only a release
 /// build can keep, so they run there and nowhere else.
@@ -32,6 +32,7 @@ fn row(
 
 pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     let mut rows = checks(project);
+    rows.push(ptx(project));
     rows.extend(unit_tests(project));
     rows.extend(feature_sets(project));
     rows.push(row("doctests", "examples in the documentation", |log| {
@@ -89,6 +90,23 @@ fn checks(project: &Project) -> Vec<Row> {
             ran(log, Command::new(cargo()).args(args))
         }),
     ]
+}
+
+/// The committed PTX is what the kernels' sources give, and no kernel spills registers.
+fn ptx(project: &Project) -> Row {
+    let project = project.clone();
+    row("ptx", "CUDA kernels compiled by NVRTC: no drift from the committed PTX, no spills", move |log| {
+        let compilers = match kernels::cuda::compilers(&project) {
+            Ok(compilers) => compilers,
+            Err(error) => return Ok(Outcome::missing(format!("no NVRTC: {error}"))),
+        };
+        let differing = kernels::drift(&project, &compilers)?;
+        differing.iter().try_for_each(|file| log.line(file))?;
+        Ok(match differing.len() {
+            0 => Outcome::Ran,
+            n => Outcome::Failed(format!("{n} files differ from their sources: cargo xtask kernels")),
+        })
+    })
 }
 
 /// One row per crate, each built alone, so that a crate which leans on a feature that only another

@@ -1,0 +1,131 @@
+// What `kernels/cuda` needs of CUDA, for a host compiler: the kernels run on the processor, for tests.
+//
+// A block's threads are fibers of one OS thread, switched where they exchange values or wait: see emulator.cpp.
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <utility>
+
+#define __device__
+#define __forceinline__ inline
+#define __shared__ static thread_local
+
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+namespace residua {
+
+struct Index {
+    unsigned x;
+};
+
+// The running thread's places in its block and grid.
+struct Running {
+    Index thread, block;
+};
+extern thread_local Running running;
+
+// Hands `value` to the warp, takes what lane `source` handed over. All lanes of the warp must come.
+uint32_t exchange(uint32_t value, unsigned source);
+void wait_for_warp();
+void wait_for_block();
+
+typedef void (*Body)(void** arguments);
+
+// A kernel by name, in a list of all.
+struct Entry {
+    const char *module, *kernel;
+    Body body;
+    const size_t* sizes;  // of its parameters
+    size_t count;
+    Entry* next;
+    Entry(const char* module, const char* kernel, Body body, const size_t* sizes, size_t count);
+};
+
+template <class F>
+struct Call;
+
+template <class... P>
+struct Call<void (*)(P...)> {
+    static constexpr size_t SIZES[] = {sizeof(P)...};
+    template <void (*KERNEL)(P...)>
+    static void body(void** arguments) {
+        unpack<KERNEL>(arguments, std::index_sequence_for<P...>());
+    }
+    template <void (*KERNEL)(P...), size_t... I>
+    static void unpack(void** arguments, std::index_sequence<I...>) {
+        KERNEL(*static_cast<P*>(arguments[I])...);
+    }
+};
+
+template <class T, class U>
+inline T same_bits(U from) {
+    static_assert(sizeof(T) == sizeof(U));
+    T to;
+    memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+}  // namespace residua
+
+#define threadIdx (residua::running.thread)
+#define blockIdx (residua::running.block)
+
+#define RESIDUA_TEXT2(text) #text
+#define RESIDUA_TEXT(text) RESIDUA_TEXT2(text)
+#define RESIDUA_KERNEL(name, ...)                                                                      \
+    static void name(__VA_ARGS__);                                                                     \
+    static residua::Entry name##_entry(                                                                \
+        RESIDUA_TEXT(RESIDUA_MODULE), #name, residua::Call<decltype(&name)>::body<&name>,              \
+        residua::Call<decltype(&name)>::SIZES,                                                         \
+        sizeof residua::Call<decltype(&name)>::SIZES / sizeof(size_t));                                \
+    static void name(__VA_ARGS__)
+
+#define RESIDUA_WIDE_KERNEL RESIDUA_KERNEL
+
+inline void __syncthreads() { residua::wait_for_block(); }
+inline void __syncwarp() { residua::wait_for_warp(); }
+
+inline float __uint_as_float(unsigned bits) { return residua::same_bits<float>(bits); }
+
+inline unsigned min(unsigned one, unsigned other) { return one < other ? one : other; }
+
+inline unsigned atomicAdd(unsigned* to, unsigned value) {
+    return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+
+// The functions of device.cuh.
+
+template <class T>
+inline T read_once(const T* from) {
+    return *from;
+}
+
+inline float half_bits(unsigned bits) {
+    // Shifted into place the exponent is 112 too small, which a multiplication mends, subnormals included.
+    const uint32_t magnitude = (bits & 0x7FFF) << 13, sign = (bits & 0x8000) << 16;
+    const float scaled = residua::same_bits<float>(magnitude) * 0x1p112f;
+    const uint32_t finite = residua::same_bits<uint32_t>(scaled);
+    return residua::same_bits<float>((magnitude < 0x0F800000 ? finite : magnitude | 0x7F800000) | sign);
+}
+
+inline float shuffle_xor(float value, unsigned lanes) {
+    const unsigned lane = threadIdx.x % 32;
+    return residua::same_bits<float>(residua::exchange(residua::same_bits<uint32_t>(value), lane ^ lanes));
+}
+
+inline unsigned shuffle_up(unsigned value, unsigned lanes) {
+    const unsigned lane = threadIdx.x % 32;
+    return residua::exchange(value, lane < lanes ? lane : lane - lanes);
+}

@@ -1,0 +1,71 @@
+//! Whether there is a driver, new enough, with a GPU; found out before anything is opened.
+
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{result, sys};
+use residua_backend::BackendError;
+
+use super::status::{Named, name};
+use crate::driver::NAME;
+
+/// The oldest CUDA version that the bindings and the PTX are for.
+const LEAST_VERSION: i32 = 12_000;
+
+/// The driver's number for GPU `index`.
+pub(super) fn check(index: usize) -> Result<i32, BackendError> {
+    // SAFETY: only tries to open the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(unavailable("the NVIDIA driver (libcuda)"));
+    }
+    match result::init() {
+        Ok(()) => {}
+        Err(status) if status.0 == CUresult::CUDA_ERROR_NO_DEVICE => {
+            return Err(unavailable("an NVIDIA GPU"));
+        }
+        Err(status) => {
+            return Err(unavailable(&format!("a working NVIDIA driver (cuInit: {})", name(status))));
+        }
+    }
+    let version = version()?;
+    if version < LEAST_VERSION {
+        let has = version_text(version);
+        return Err(unavailable(&format!("a driver for CUDA 12.0 or newer (this one is for {has})")));
+    }
+    let count = result::device::get_count().named("cuDeviceGetCount")?;
+    if count == 0 {
+        return Err(unavailable("an NVIDIA GPU"));
+    }
+    i32::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
+        let names = (0..count).map(|index| format!("{index} {}", device_name(index)));
+        BackendError::NoSuchDevice {
+            backend: NAME,
+            wanted: index.to_string(),
+            present: names.collect::<Vec<_>>().join(", "),
+        }
+    })
+}
+
+/// The newest CUDA version that the driver supports, as 1000·major + 10·minor.
+pub(super) fn version() -> Result<i32, BackendError> {
+    let mut version = 0;
+    // SAFETY: the library is there, and writes one integer.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().named("cuDriverGetVersion")?;
+    Ok(version)
+}
+
+/// `CUDA 12.4`.
+pub(super) fn version_text(version: i32) -> String {
+    format!("CUDA {}.{}", version / 1000, version % 1000 / 10)
+}
+
+pub(super) fn device_name(index: i32) -> String {
+    let name = result::device::get(index).and_then(result::device::get_name);
+    name.unwrap_or_else(|_| "a GPU that does not answer".into())
+}
+
+fn unavailable(missing: &str) -> BackendError {
+    BackendError::Unavailable {
+        backend: NAME,
+        missing: missing.into(),
+        install: "install a GPU with NVIDIA's driver 525 or newer, or use another backend".into(),
+    }
+}

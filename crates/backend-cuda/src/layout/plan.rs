@@ -1,0 +1,106 @@
+//! Which rows share a slice.
+
+use super::{LANES, STEP};
+use crate::launch::ROWS;
+
+/// Entries of a lane, on average, in large matrices; enough for a lane's start to weigh little.
+const MOST_PER_LANE: usize = 64;
+/// The same in small ones, where it matters more that every multiprocessor has work.
+const LEAST_PER_LANE: usize = 16;
+/// Lanes that keep a large GPU busy.
+const BUSY_LANES: usize = 32 << 10;
+/// Entries of a row that go to one slice.
+pub(super) const MOST_PER_SLICE: usize = LANES * 2 * MOST_PER_LANE;
+
+/// About how many entries a lane of a matrix gets.
+pub(super) fn per_lane(nnz: usize) -> usize {
+    (nnz / BUSY_LANES).clamp(LEAST_PER_LANE, MOST_PER_LANE)
+}
+
+/// A run of a row's entries, fillers counted, that one group of lanes follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Piece {
+    /// Logarithm of the number of lanes; the first sort key.
+    pub(super) log2_lanes: u32,
+    pub(super) entries: usize,
+    /// Row, counted from the block's first.
+    pub(super) row: usize,
+    /// First entry.
+    pub(super) first: usize,
+}
+
+impl Piece {
+    /// Entries of each lane but the last, a multiple of [`STEP`].
+    pub(super) fn per_lane(&self) -> usize {
+        self.entries.div_ceil(1 << self.log2_lanes).next_multiple_of(STEP)
+    }
+}
+
+/// A row block's pieces, slice by slice.
+///
+/// `lengths` are the rows' entries, fillers counted; `per_lane` the matrix's [`per_lane`].
+pub(super) fn slices(lengths: &[usize], per_lane: usize) -> Vec<Vec<Piece>> {
+    debug_assert!(lengths.len() <= ROWS);
+    let filled = lengths.iter().filter(|&&length| length > 0).count().max(1);
+    let usual = log2_lanes(lengths.iter().sum::<usize>().div_ceil(filled), per_lane);
+    let mut pieces = Vec::new();
+    for (row, &length) in lengths.iter().enumerate() {
+        // Rows of about one length share slices; a far longer one gets lanes of its own.
+        let lanes = if length > (per_lane << usual) * 2 { log2_lanes(length, per_lane) } else { usual };
+        for first in (0..length).step_by(MOST_PER_SLICE) {
+            let entries = (length - first).min(MOST_PER_SLICE);
+            pieces.push(Piece { log2_lanes: lanes, entries, row, first });
+        }
+    }
+    pieces.sort_unstable_by(|one, other| other.cmp(one));
+    let mut slices: Vec<Vec<Piece>> = Vec::new();
+    for piece in pieces {
+        let has_room = |slice: &Vec<Piece>| {
+            slice[0].log2_lanes == piece.log2_lanes && slice.len() < LANES >> piece.log2_lanes
+        };
+        match slices.last_mut().filter(|slice| has_room(slice)) {
+            Some(slice) => slice.push(piece),
+            None => slices.push(vec![piece]),
+        }
+    }
+    slices
+}
+
+/// Logarithm of the lanes for a row: 1 to 5, so that a slice has no more pieces than a block has rows.
+fn log2_lanes(entries: usize, per_lane: usize) -> u32 {
+    entries.div_ceil(per_lane).next_power_of_two().clamp(2, LANES).ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_rows_fill_their_slices() {
+        // Sixteen rows like those of a layer at 5 %: 550 entries, 16 lanes of 35 each.
+        let slices = slices(&[550; 16], 64);
+        assert_eq!(slices.len(), 8);
+        assert!(slices.iter().all(|slice| slice.len() == 2 && slice[0].per_lane() == 36));
+    }
+
+    #[test]
+    fn every_entry_is_in_one_piece() {
+        let lengths = [0, 1, 3, 40, 60_000, 4096, 4097, 128, 129, 5, 5, 5, 0, 9000, 2, 64];
+        let mut seen: Vec<Vec<(usize, usize)>> = vec![vec![]; 16];
+        for slice in slices(&lengths, 64) {
+            assert!(slice.len() <= ROWS && slice.len() << slice[0].log2_lanes <= LANES);
+            for piece in slice {
+                assert!(piece.per_lane() << piece.log2_lanes >= piece.entries);
+                seen[piece.row].push((piece.first, piece.entries));
+            }
+        }
+        for (row, mut pieces) in seen.into_iter().enumerate() {
+            pieces.sort_unstable();
+            let end = pieces.iter().fold(0, |end, &(first, entries)| {
+                assert_eq!(first, end, "row {row}");
+                first + entries
+            });
+            assert_eq!(end, lengths[row]);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask kernels`: what is generated from the kernels' sources, and whether it is what is committed.
+
+pub(crate) mod cuda;
+mod generated;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::Result;
+use crate::project::Project;
+
+const HELP: &str = "\
+Compile the CUDA kernels to PTX, report what they need, and write both to crates/backend-cuda/ptx.
+
+Usage: cargo xtask kernels [--check]
+
+  --check  write nothing; fail when a committed file differs
+
+The compilers come from PyPI into target/cuda-venv; neither a GPU nor a CUDA toolkit is needed.";
+
+pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
+    use lexopt::prelude::*;
+    let mut check = false;
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("check") => check = true,
+            Long("help") | Short('h') => {
+                println!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    let project = Project::read()?;
+    let files = cuda::generate(&project, &cuda::compilers(&project)?)?;
+    let differing = generated::settle(&files, check)?;
+    for path in &differing {
+        let path = path.strip_prefix(&project.root).unwrap_or(path).display();
+        println!("{} {path}", if check { "differs:" } else { "wrote" });
+    }
+    Ok(if check && !differing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The `test-all` row's answer: files that differ, or why nothing could be compared.
+pub(crate) fn drift(project: &Project, compilers: &crate::venv::Venv) -> Result<Vec<String>> {
+    let differing = generated::settle(&cuda::generate(project, compilers)?, true)?;
+    Ok(differing
+        .iter()
+        .map(|path| path.strip_prefix(&project.root).unwrap_or(path).display().to_string())
+        .collect())
+}
