@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, completions, convert, demo, diff, inspect, materialize, patch, report, split, verify,
+    bench, classify, compensate, completions, convert, demo, diff, evaluate, inspect, materialize, patch,
+    report, split, stats, verify,
 };
 use crate::failure::{EXIT_CODES, Result};
 
@@ -47,6 +48,18 @@ enum Command {
     /// Convert a matrix between .npz, .mtx, .npy and .safetensors
     #[command(after_help = convert::EXAMPLE)]
     Convert(convert::Args),
+    /// Collect class statistics from features and labels
+    #[command(after_help = stats::EXAMPLE)]
+    Stats(stats::Args),
+    /// Move class statistics along with a fine-tuned model
+    #[command(after_help = compensate::EXAMPLE)]
+    Compensate(compensate::Args),
+    /// Classify features with a classifier rebuilt from class statistics
+    #[command(after_help = classify::EXAMPLE)]
+    Classify(classify::Args),
+    /// Compare stale, moved and true class statistics on features of one file
+    #[command(after_help = evaluate::EXAMPLE)]
+    Evaluate(evaluate::Args),
     /// Time sparse products on this machine
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Args),
@@ -70,6 +83,10 @@ impl Cli {
             Command::Diff(args) => diff::run(&args),
             Command::Patch(args) => patch::run(&args),
             Command::Convert(args) => convert::run(&args),
+            Command::Stats(args) => stats::run(&args),
+            Command::Compensate(args) => compensate::run(&args),
+            Command::Classify(args) => classify::run(&args),
+            Command::Evaluate(args) => evaluate::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Report(args) => report::run(&args),
             Command::Completions(args) => completions::run(&args),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use residua::backend::BackendError;
+use residua::compensate::CompensateError;
 use residua::format::FormatError;
 use residua::format::file::FileError;
 use residua::memory::BudgetError;
@@ -60,6 +61,11 @@ impl Failure {
     /// The input is not what it should be.
     pub(crate) fn input(file: &Path, problem: impl fmt::Display) -> Self {
         Self::new(Kind::Input, format!("{}: {problem}", file.display()))
+    }
+
+    /// The same failure, said of `subject`.
+    pub(crate) fn about(self, subject: impl fmt::Display) -> Self {
+        Self::new(self.kind, format!("{subject}: {self}"))
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -124,6 +130,17 @@ impl From<BackendError> for Failure {
             _ => Kind::Other,
         };
         Self::new(kind, error)
+    }
+}
+
+impl From<CompensateError> for Failure {
+    fn from(error: CompensateError) -> Self {
+        match error {
+            CompensateError::File(error) => error.into(),
+            CompensateError::Budget(error) => error.into(),
+            CompensateError::Setting { .. } => Self::new(Kind::Usage, error),
+            _ => Self::new(Kind::Input, error),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod cli;
 mod commands;
+mod compensation;
 mod dense_rows;
 mod failure;
 mod histogram;

@@ -8,6 +8,8 @@ use residua::split::Progress;
 
 const TEMPLATE: &str =
     "{prefix:>12} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg:.dim}";
+/// The same for work that is counted in steps.
+const STEPS: &str = "{prefix:>12} {bar:30} {pos}/{len} eta {eta} {wide_msg:.dim}";
 
 /// Shows how far a job is.
 #[derive(Debug)]
@@ -28,17 +30,20 @@ impl Bar {
             work(bar);
         }
     }
-}
 
-impl Progress for Bar {
-    fn begin(&self, what: &str, total_bytes: u64) {
+    /// As [`begin`](Progress::begin), for work that is counted in steps instead of bytes.
+    pub(crate) fn begin_steps(&self, what: &str, steps: usize) {
+        self.start(STEPS, what, steps as u64);
+    }
+
+    fn start(&self, template: &str, what: &str, total: u64) {
         self.end();
         if self.quiet {
             return;
         }
         // At anything but a terminal this target draws nothing.
-        let bar = ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::stderr_with_hz(8));
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
         bar.set_prefix(what.to_owned());
@@ -48,6 +53,12 @@ impl Progress for Bar {
         if let Ok(mut slot) = self.bar.lock() {
             *slot = Some(bar);
         }
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, what: &str, total_bytes: u64) {
+        self.start(TEMPLATE, what, total_bytes);
     }
 
     fn tensor(&self, name: &str) {

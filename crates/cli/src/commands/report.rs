@@ -3,36 +3,48 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use residua::format::file::{AtomicFile, Container, FileError, Kind as ContainerKind};
+use residua::compensate::ClassStatistics;
+use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Kind as ContainerKind};
 use residua::memory::Budget;
 use residua::split::Progress;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::holds_statistics;
+use crate::compensation::methods::{MethodArg, ModeArg};
+use crate::compensation::protocol::{Protocol, Variant, is_protocol};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
+use crate::progress::Bar;
 use crate::report::measure::{Measured, Sources, measure};
-use crate::report::page::{Heading, page};
+use crate::report::page::{Section, page};
+use crate::report::{drift, residual, statistics};
 
 pub(crate) const EXAMPLE: &str = "\
-Example:
+Examples (the last two after residua demo and those of residua stats --help):
   residua report split.safetensors -o report.html --against model.safetensors
+  residua report residua-demo/drift.safetensors -o drift.html
+  residua report old.safetensors -o statistics.html --against moved.safetensors
 
-Without --against, errors are distances from base + residual.";
+Of a split file it shows memory and errors, which without --against are distances from base + residual; of
+class statistics, spectra and how they moved; of a file that evaluate takes, accuracies, spectra and memory.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file written by split
+    /// A file written by split, stats or compensate, or one that evaluate takes
     file: PathBuf,
     /// Where to write the page; replaced only when the run succeeded
     #[arg(short, long, value_name = "HTML")]
     output: PathBuf,
-    /// The checkpoint that was split, to measure the true error
-    #[arg(long, value_name = "CHECKPOINT")]
+    /// The checkpoint that was split, to measure the true error; or statistics after a task
+    #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// The base, where the file was split against a checkpoint [default: the path noted in the file]
     #[arg(long, value_name = "CHECKPOINT")]
     base: Option<PathBuf>,
+    /// Which features after the task, of a file that evaluate takes
+    #[arg(long, value_enum, default_value = "full")]
+    variant: Variant,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -47,34 +59,74 @@ struct Done<'a> {
 pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let (against, base) = (args.against.as_deref(), args.base.as_deref());
-    write(&args.file, (against, base), &args.output, &budget, &args.run.progress())?;
+    let bar = args.run.progress();
+    let section = section(args, &budget, &bar)?;
+    drop(bar);
+    write(&[(name(&args.file), section)], &args.output)?;
     match args.run.json {
         true => print_json(&Done { report: &args.output }),
         false => print(format!("wrote {}", args.output.display())),
     }
 }
 
-/// Writes the page; returns what it shows.
-pub(crate) fn write(
+/// What the kind of file asks for.
+fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
+    let file = Checkpoint::open(&args.file)?;
+    if holds_statistics(&file) {
+        let mut named = vec![(name(&args.file), ClassStatistics::load(&args.file, budget)?)];
+        if let Some(other) = &args.against {
+            let statistics = ClassStatistics::load(other, budget)?;
+            if statistics.dim() != named[0].1.dim() {
+                let (dim, expected) = (statistics.dim(), named[0].1.dim());
+                return Err(Failure::input(
+                    other,
+                    format!("statistics of dimension {dim}, expected {expected}"),
+                ));
+            }
+            named.push((name(other), statistics));
+        }
+        return statistics::section(&named, budget);
+    }
+    if is_protocol(&file) {
+        let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
+        let protocol = Protocol { file: &args.file, variant: args.variant, methods, mode, spectra: true };
+        return drift::section(&protocol.run(budget, bar)?).map_err(undrawn);
+    }
+    let container = Container::from_file(file)?;
+    let (against, base) = (args.against.as_deref(), args.base.as_deref());
+    let measured = read(&args.file, &container, (against, base), budget, bar)?;
+    residual::section(against, &measured).map_err(undrawn)
+}
+
+/// What is to be shown of a split file.
+pub(crate) fn read(
     file: &Path,
+    container: &Container,
     (against, base): (Option<&Path>, Option<&Path>),
-    output: &Path,
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Measured> {
-    let container = Container::open(file)?;
     if container.kind() != ContainerKind::Split {
         let problem =
             format!("is a container of kind {}; report needs one of kind split", container.kind().name());
         return Err(Failure::input(file, problem));
     }
-    let sources = Sources::open(&container, against, base)?;
-    let measured = measure(&container, &sources, budget, progress)?;
-    let html =
-        page(&Heading { file, against }, &measured).map_err(|error| Failure::new(Kind::Other, error))?;
+    let sources = Sources::open(container, against, base)?;
+    Ok(measure(container, &sources, budget, progress)?)
+}
+
+/// Writes a page of these sections.
+pub(crate) fn write(sections: &[(String, Section)], output: &Path) -> Result {
     let mut out = AtomicFile::create(output)?;
-    out.write_all(html.as_bytes()).map_err(FileError::io(output, "write"))?;
-    out.commit()?;
-    Ok(measured)
+    out.write_all(page(sections).as_bytes()).map_err(FileError::io(output, "write"))?;
+    Ok(out.commit()?)
+}
+
+/// A plot failed.
+pub(crate) fn undrawn(error: String) -> Failure {
+    Failure::new(Kind::Other, error)
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,233 +1,90 @@
-//! The page: numbers, plots and a table in one HTML text.
+//! The page: sections of numbers, plots and a table in one HTML text.
 
 use std::fmt::Write;
-use std::path::Path;
-
-use super::curves::{by_alpha, by_density};
-use super::measure::Measured;
-use super::plots::{Axis, Bar, bars, curve, histogram};
-use crate::output::{bytes, count, percent, ratio};
-use crate::sizes::Sizes;
-use crate::summary::MatrixSummary;
 
 const STYLE: &str = include_str!("page.css");
-/// Bars of the row histogram, at most.
-const ROW_BARS: usize = 40;
 
-/// What stands in the heading besides the numbers.
-pub(crate) struct Heading<'a> {
-    pub(crate) file: &'a Path,
-    /// The checkpoint that errors are measured against.
-    pub(crate) against: Option<&'a Path>,
+/// A number that matters, and what it is.
+pub(super) type Tile = (String, &'static str);
+
+/// A plot.
+#[derive(Debug)]
+pub(super) struct Figure {
+    title: String,
+    svg: String,
+    caption: String,
+    /// Names and colours of what is drawn.
+    legend: Vec<(String, String)>,
 }
 
-/// The whole page.
-///
-/// # Errors
-/// When a plot cannot be drawn.
-pub(crate) fn page(heading: &Heading<'_>, measured: &Measured) -> Result<String, String> {
-    let name = escape(&heading.file.file_name().unwrap_or_default().to_string_lossy());
+impl Figure {
+    pub(super) fn new(title: impl Into<String>, svg: String, caption: impl Into<String>) -> Self {
+        Self { title: title.into(), svg, caption: caption.into(), legend: Vec::new() }
+    }
+
+    /// With a legend of names and colours, as HTML writes them.
+    pub(super) fn legend(self, legend: Vec<(String, String)>) -> Self {
+        Self { legend, ..self }
+    }
+
+    fn write(&self, html: &mut String) {
+        // Writing into a String cannot fail.
+        let _ = write!(html, "<figure>\n<h2>{}</h2>\n", escape(&self.title));
+        if !self.legend.is_empty() {
+            html.push_str("<p class=\"legend\">");
+            for (name, colour) in &self.legend {
+                let _ = write!(html, "<span style=\"--c:{colour}\">{}</span>", escape(name));
+            }
+            html.push_str("</p>\n");
+        }
+        let _ = write!(html, "{}\n<figcaption>{}</figcaption>\n</figure>\n", self.svg, escape(&self.caption));
+    }
+}
+
+/// What one file has to show.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(super) intro: String,
+    pub(super) tiles: Vec<Tile>,
+    pub(super) figures: Vec<Figure>,
+    /// HTML.
+    pub(super) table: String,
+}
+
+/// The whole page: sections, each with its heading.
+pub(crate) fn page(sections: &[(String, Section)]) -> String {
+    let title = sections.first().map(|(heading, _)| escape(heading)).unwrap_or_default();
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} · Residua</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<header><h1>{name}</h1>\n<p>{}</p></header>\n",
-        escape(&intro(measured))
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} · Residua</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n"
     );
-    html += &tiles(measured);
-    html += "<main>\n";
-    for (title, svg, caption) in figures(heading, measured)? {
-        // Writing into a String cannot fail.
-        let _ = write!(
-            html,
-            "<figure>\n<h2>{title}</h2>\n{svg}\n<figcaption>{}</figcaption>\n</figure>\n",
-            escape(&caption)
-        );
+    for (heading, section) in sections {
+        section.write(heading, &mut html);
     }
-    html += "</main>\n";
-    html += &table(&measured.matrices);
     let version = env!("CARGO_PKG_VERSION");
+    // Writing into a String cannot fail.
     let _ =
         write!(html, "<footer>residua {version} · no scripts, nothing loaded</footer>\n</body>\n</html>\n");
-    Ok(html)
+    html
 }
 
-fn intro(measured: &Measured) -> String {
-    let parameters = measured.matrices.iter().map(|m| m.shape[0] as u64 * m.shape[1] as u64).sum();
-    let kinds = |of: fn(&MatrixSummary) -> Option<&'static str>| {
-        let mut names: Vec<_> = measured.matrices.iter().filter_map(of).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.join(", ")
-    };
-    let base = kinds(|m| m.base);
-    format!(
-        "{} matrices with {} parameters, {} residual{}",
-        measured.matrices.len(),
-        count(parameters),
-        kinds(|m| Some(m.value_name())),
-        if base.is_empty() { String::new() } else { format!(" over an {base} base") },
-    )
-}
-
-/// The few numbers that matter most.
-fn tiles(measured: &Measured) -> String {
-    let nnz = total(measured, |m| m.nnz);
-    let residual = total(measured, |m| m.residual_bytes);
-    let elements = measured.matrices.iter().map(|m| m.shape[0] as u64 * m.shape[1] as u64).sum();
-    let coo = sizes(measured).torch_coo;
-    let tiles = [
-        (format!("{:.2}", ratio(residual, nnz)), "bytes per non-zero"),
-        (percent(ratio(nnz, elements)), "density"),
-        (count(nnz), "non-zeros"),
-        (bytes(residual), "residual"),
-        (format!("{:.1}×", ratio(coo, residual)), "smaller than torch COO"),
-        (bytes(measured.file_bytes), "file"),
-    ];
-    let mut html = String::from("<section class=\"tiles\">\n");
-    for (number, label) in tiles {
-        let _ = writeln!(html, "<div><b>{number}</b><span>{label}</span></div>");
+impl Section {
+    fn write(&self, heading: &str, html: &mut String) {
+        let (heading, intro) = (escape(heading), escape(&self.intro));
+        let _ = writeln!(html, "<header><h1>{heading}</h1>\n<p>{intro}</p></header>");
+        html.push_str("<section class=\"tiles\">\n");
+        for (number, label) in &self.tiles {
+            let _ = writeln!(html, "<div><b>{}</b><span>{label}</span></div>", escape(number));
+        }
+        html.push_str("</section>\n<main>\n");
+        self.figures.iter().for_each(|figure| figure.write(html));
+        let _ = write!(html, "</main>\n<section class=\"table\">{}</section>\n", self.table);
     }
-    html + "</section>\n"
-}
-
-/// Title, plot, caption.
-type Figure = (String, String, String);
-
-fn figures(heading: &Heading<'_>, measured: &Measured) -> Result<Vec<Figure>, String> {
-    let mut figures = vec![memory(measured)?];
-    if !measured.matrices.is_empty() {
-        figures.push(rows(measured)?);
-    }
-    if measured.sums.is_empty() {
-        return Ok(figures);
-    }
-    let against = match heading.against {
-        Some(path) => format!("Error against {}.", path.file_name().unwrap_or_default().to_string_lossy()),
-        None => "Distance from base + residual: no checkpoint to compare with was given.".into(),
-    };
-    figures.push(density(measured, &against)?);
-    figures.push(alpha(measured, &against)?);
-    Ok(figures)
-}
-
-fn memory(measured: &Measured) -> Result<Figure, String> {
-    let sizes = sizes(measured);
-    let (residual, base) = (total(measured, |m| m.residual_bytes), total(measured, |m| m.base_bytes));
-    let bar = |label: &str, value: u64, ours| Bar {
-        label: label.to_owned(),
-        value: value as f64,
-        text: bytes(value),
-        ours,
-    };
-    let mut all = vec![bar("dense", sizes.dense, false)];
-    if base > 0 {
-        all.push(bar("base + residual", base + residual, true));
-    }
-    all.extend([
-        bar("residual, torch COO", sizes.torch_coo, false),
-        bar("residual, torch CSR", sizes.torch_csr, false),
-        bar("residual, cuSPARSE CSR", sizes.cusparse_csr, false),
-        bar("residual, this file", residual, true),
-    ]);
-    let mut caption = "Formats other than this file's with 16-bit values.".to_owned();
-    if measured.dense_bytes > 0 {
-        let passed = bytes(measured.dense_bytes);
-        caption += &format!(" Tensors that passed through dense ({passed}) are left out.");
-    }
-    Ok(("Memory by format".into(), bars(&all)?, caption))
-}
-
-/// Density of rows, in at most [`ROW_BARS`] bars over the range that occurs.
-fn rows(measured: &Measured) -> Result<Figure, String> {
-    let rows = &measured.rows_by_density;
-    let scale = (rows.len() - 1).max(1) as f64;
-    let first = rows.iter().position(|&n| n > 0).unwrap_or(0);
-    let last = rows.iter().rposition(|&n| n > 0).unwrap_or(0);
-    let width = (last + 1 - first).div_ceil(ROW_BARS);
-    let buckets: Vec<(f64, f64, f64)> = (first..=last)
-        .step_by(width)
-        .map(|start| {
-            let end = rows.len().min(start + width);
-            (
-                start as f64 / scale,
-                (start + width) as f64 / scale,
-                rows[start..end].iter().sum::<u64>() as f64,
-            )
-        })
-        .collect();
-    let most = buckets.iter().map(|bucket| bucket.2).fold(1.0, f64::max);
-    let range = (buckets.first().map_or(0.0, |b| b.0), buckets.last().map_or(1.0, |b| b.1));
-    let x = Axis { label: "density of a row", range, format: short_percent };
-    let y = Axis { label: "rows", range: (0.0, most * 1.08), format: |rows| count(rows as u64) };
-    let caption = "Non-zeros of a row over its columns, all matrices together.".into();
-    Ok(("Row lengths".into(), histogram(&x, &y, &buckets)?, caption))
-}
-
-fn density(measured: &Measured, against: &str) -> Result<Figure, String> {
-    let points = by_density(&measured.sums, 100);
-    let end = points.last().copied().unwrap_or_default();
-    let most = points.first().map_or(0.0, |point| point.1);
-    let x = Axis { label: "density", range: (0.0, end.0 * 1.04), format: short_percent };
-    let y = Axis { label: "relative error", range: (0.0, above(most)), format: short_percent };
-    let caption = format!("{against} The residual's largest values are kept first.");
-    let title = format!("Error by density: {} at {}", percent(end.1), percent(end.0));
-    Ok((title, curve(&x, &y, &points, end)?, caption))
-}
-
-fn alpha(measured: &Measured, against: &str) -> Result<Figure, String> {
-    let points = by_alpha(&measured.sums, (0..=100).map(|step| f64::from(step) / 50.0));
-    let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
-    let x = Axis { label: "alpha", range: (0.0, 2.0), format: |alpha| format!("{alpha:.1}") };
-    let y = Axis { label: "relative error", range: (0.0, above(most)), format: short_percent };
-    let one = points.get(50).copied().unwrap_or_default();
-    let caption = format!("{against} alpha 0 is the base alone, 1 the whole model.");
-    let title = format!("Error by alpha: {} at 1", percent(one.1));
-    Ok((title, curve(&x, &y, &points, one)?, caption))
-}
-
-/// Some room above the highest point; an axis needs a length even where everything is 0.
-fn above(most: f64) -> f64 {
-    if most > 0.0 { most * 1.12 } else { 0.01 }
-}
-
-fn short_percent(share: f64) -> String {
-    let text = format!("{:.2}", share * 100.0);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-fn total(measured: &Measured, of: fn(&MatrixSummary) -> u64) -> u64 {
-    measured.matrices.iter().map(of).sum()
-}
-
-fn sizes(measured: &Measured) -> Sizes {
-    measured.matrices.iter().map(|m| m.sizes).sum()
-}
-
-fn table(matrices: &[MatrixSummary]) -> String {
-    let mut html = String::from(
-        "<section class=\"table\"><table>\n<thead><tr><th>tensor<th>shape<th>density<th>B/nnz<th>residual\
-         <th>base<th>row nnz<th>rows by nnz (log)</tr></thead>\n<tbody>\n",
-    );
-    for m in matrices {
-        let _ = writeln!(
-            html,
-            "<tr><td>{}<td>{}<td>{}<td>{:.2}<td>{}<td>{}<td>{}–{}<td class=\"bars\">{}</tr>",
-            escape(&m.name),
-            m.shape_text(),
-            percent(m.density),
-            m.bytes_per_nnz,
-            bytes(m.residual_bytes),
-            bytes(m.base_bytes),
-            m.row_lengths.min,
-            m.row_lengths.max,
-            m.row_lengths.bars(),
-        );
-    }
-    html + "</tbody>\n</table></section>\n"
 }
 
 /// Text that HTML takes as it is: names come from files.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

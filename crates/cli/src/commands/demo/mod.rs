@@ -1,6 +1,7 @@
-//! `residua demo`: the whole way on bundled real weights.
+//! `residua demo`: the whole way on bundled real weights and features.
 
 mod dense;
+mod drift;
 mod speed;
 
 use std::io::Write;
@@ -17,9 +18,11 @@ use speed::Speed;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::commands::report;
+use crate::compensation::protocol::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
 use crate::report::curves::by_alpha;
+use crate::report::{drift as drift_report, residual};
 use crate::sizes::Sizes;
 use crate::summary::MatrixSummary;
 
@@ -53,6 +56,8 @@ struct Demo {
     sizes: Sizes,
     /// All layers in turn, medians.
     speed: Vec<Speed>,
+    /// Class statistics that follow a model.
+    compensation: drift::Compensation,
     report: PathBuf,
     peak_memory_bytes: Option<u64>,
 }
@@ -63,9 +68,11 @@ pub(crate) fn run(args: &Args) -> Result {
     let bar = args.run.progress();
     let folder = &args.output;
     std::fs::create_dir_all(folder).map_err(FileError::io(folder, "create"))?;
-    let [weights, file, page] =
-        ["model.safetensors", "split.safetensors", "report.html"].map(|n| folder.join(n));
+    let [weights, file, features, page] =
+        ["model.safetensors", "split.safetensors", "drift.safetensors", "report.html"]
+            .map(|n| folder.join(n));
     write(&weights, WEIGHTS)?;
+    write(&features, drift::FEATURES)?;
 
     let start = Instant::now();
     let report = split(&weights, &file, &SplitOptions::default(), &budget, &bar)?;
@@ -75,12 +82,25 @@ pub(crate) fn run(args: &Args) -> Result {
         let problem = tensor.problem.as_deref().unwrap_or_default();
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
     }
-    let measured = report::write(&file, (Some(&weights), None), &page, &budget, &bar)?;
+    let container = Container::open(&file)?;
+    let measured = report::read(&file, &container, (Some(&weights), None), &budget, &bar)?;
     let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
 
     let cpu = CpuBackend::new(1)?.with_budget(budget.clone());
-    let speed =
-        speed::measure(&Container::open(&file)?, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
+    let speed = speed::measure(&container, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
+    // Every method measures its own peak; the demo's is the largest of all.
+    let peak = process::peak_rss();
+    let evaluation = drift::evaluate(&features, &budget, &bar)?;
+    let sections = [
+        ("A checkpoint split".to_owned(), residual::section(Some(&weights), &measured)),
+        ("Class statistics that follow a model".to_owned(), drift_report::section(&evaluation)),
+    ];
+    let sections: Vec<_> = sections
+        .into_iter()
+        .map(|(name, section)| section.map(|section| (name, section)))
+        .collect::<Result<_, _>>()
+        .map_err(report::undrawn)?;
+    report::write(&sections, &page)?;
     let demo = Demo {
         device: cpu.device(),
         split: report,
@@ -88,11 +108,12 @@ pub(crate) fn run(args: &Args) -> Result {
         errors: [0, 1].map(|alpha| errors.get(alpha).map_or(0.0, |point| point.1)),
         sizes: measured.matrices.iter().map(|m: &MatrixSummary| m.sizes).sum(),
         speed,
+        compensation: drift::Compensation::from(&evaluation),
         report: page,
-        peak_memory_bytes: process::peak_rss(),
+        peak_memory_bytes: [peak, evaluation.peak_bytes(), process::peak_rss()].into_iter().flatten().max(),
     };
     drop(bar);
-    if args.run.json { print_json(&demo) } else { print(text(&demo, &file)) }
+    if args.run.json { print_json(&demo) } else { print(text(&demo, &file, &evaluation)) }
 }
 
 fn write(path: &Path, content: &[u8]) -> Result {
@@ -101,7 +122,7 @@ fn write(path: &Path, content: &[u8]) -> Result {
     Ok(out.commit()?)
 }
 
-fn text(demo: &Demo, file: &Path) -> String {
+fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     let split = &demo.split;
     let rate = split.parameters() as f64 / demo.split_seconds / 1e6;
     let path = demo.report.canonicalize().unwrap_or_else(|_| demo.report.clone());
@@ -129,9 +150,10 @@ fn text(demo: &Demo, file: &Path) -> String {
             "memory",
             format!("peak {} of the process", demo.peak_memory_bytes.map_or_else(|| "?".into(), bytes)),
         ),
-        ("next", format!("residua inspect {}; residua --help", file.display())),
+        ("next", format!("residua inspect {}; residua evaluate --help; residua --help", file.display())),
     ]);
-    format!("{head}\n{}\n\n{}\n\n{tail}", memory(demo), speeds(demo))
+    let (memory, speeds, drift) = (memory(demo), speeds(demo), drift::text(evaluation));
+    format!("{head}\n{memory}\n\n{speeds}\n\n{drift}\n\n{tail}")
 }
 
 fn memory(demo: &Demo) -> comfy_table::Table {

@@ -3,6 +3,8 @@
 //! Colours of text, axes and grid are placeholders that the page's style sheet turns into ones that fit a
 //! light or a dark page; colours of data are mid-tones that stand out on both.
 
+mod series;
+
 use std::error::Error;
 
 use plotters::coord::Shift;
@@ -10,10 +12,12 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+pub(super) use series::{Dots, Line, colour, dots, lines, memory};
+
 /// Stands for the colour of text and axes.
-pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
+const INK: RGBColor = RGBColor(1, 1, 1);
 /// Stands for the colour of the grid.
-pub(super) const GRID: RGBColor = RGBColor(2, 2, 2);
+const GRID: RGBColor = RGBColor(2, 2, 2);
 const OURS: RGBColor = RGBColor(0x1f, 0x9e, 0x89);
 const OTHERS: RGBColor = RGBColor(0x8a, 0x93, 0xa6);
 const LINE: RGBColor = RGBColor(0xd9, 0x6b, 0x27);

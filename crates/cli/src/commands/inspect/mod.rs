@@ -1,13 +1,18 @@
 //! `residua inspect FILE`.
 
+mod statistics;
+
 use std::path::{Path, PathBuf};
 
 use comfy_table::CellAlignment;
+use residua::compensate::ClassStatistics;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
 use residua::split::diff::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
+use self::statistics::Statistics;
 use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::holds_statistics;
 use crate::failure::Result;
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
 use crate::sizes::Sizes;
@@ -23,7 +28,7 @@ The bars count rows by their number of non-zeros, on a logarithmic scale; --json
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file written by split, diff or convert, or any dense .safetensors checkpoint
+    /// A file written by split, diff, convert, stats or compensate, or any dense .safetensors checkpoint
     file: PathBuf,
     #[command(flatten)]
     budget: BudgetArgs,
@@ -34,7 +39,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Inspection {
     file: PathBuf,
-    /// split, matrix, delta, or dense.
+    /// split, matrix, delta, statistics, or dense.
     kind: &'static str,
     file_bytes: u64,
     nnz: u64,
@@ -48,6 +53,9 @@ struct Inspection {
     /// What a delta changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     delta: Option<Delta>,
+    /// What a file of class statistics holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statistics: Option<Statistics>,
 }
 
 #[derive(Serialize)]
@@ -84,7 +92,14 @@ pub(crate) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let file = Checkpoint::open(&args.file)?;
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
-    let (kind, matrices, dense) = if Container::is_container(&file) {
+    let statistics = if holds_statistics(&file) {
+        Some(Statistics::new(&ClassStatistics::load(&args.file, &budget)?))
+    } else {
+        None
+    };
+    let (kind, matrices, dense) = if statistics.is_some() {
+        ("statistics", Vec::new(), Vec::new())
+    } else if Container::is_container(&file) {
         let container = Container::from_file(file)?;
         let mut matrices = Vec::new();
         for (name, meta) in container.matrices() {
@@ -109,6 +124,7 @@ pub(crate) fn run(args: &Args) -> Result {
         matrices,
         dense,
         delta: if kind == "delta" { Some(read_delta(&args.file)?.into()) } else { None },
+        statistics,
     };
     if args.run.json { print_json(&inspection) } else { print(text(&inspection, &args.file)) }
 }
@@ -117,6 +133,9 @@ fn text(all: &Inspection, file: &Path) -> String {
     let mut text = format!("{}: {}, {}\n\n", file.display(), all.kind, bytes(all.file_bytes));
     if let Some(delta) = &all.delta {
         return text + &changes(delta);
+    }
+    if let Some(statistics) = &all.statistics {
+        return text + &statistics.text();
     }
     if !all.matrices.is_empty() {
         text += &format!("{}\n\n{}", matrices(all), facts(&totals(all)));

@@ -1,0 +1,211 @@
+//! `residua classify STATS FEATURES --classifier C`.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use residua::compensate::ClassStatistics;
+use residua::compensate::classify::Prior;
+use residua::format::file::{AtomicFile, Dtype, FileError, SafetensorsWriter};
+use residua::memory::process;
+use serde::Serialize;
+
+use crate::args::{BudgetArgs, RunArgs, share};
+use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::blocks::for_each_block;
+use crate::compensation::classifiers::ClassifierArg;
+use crate::failure::{Failure, Result};
+use crate::output::{bytes, count, facts, print, print_json};
+
+pub(crate) const EXAMPLE: &str = "\
+Example (after those of residua stats --help):
+  residua classify all.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier lda-shrink -o predicted.npy
+
+Without -o the labels are printed, one a line, unless --labels asks for the accuracy instead.";
+
+/// Class probabilities before a feature is seen.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PriorArg {
+    /// All classes alike
+    Uniform,
+    /// By the classes' numbers of samples
+    Counts,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
+pub(crate) struct Args {
+    /// A file written by stats or compensate
+    statistics: PathBuf,
+    /// Features [n, d] to classify: a .npy file, or a tensor as FILE.safetensors:TENSOR
+    features: ArrayRef,
+    /// How to classify
+    #[arg(long, value_enum, default_value = "lda-shrink")]
+    classifier: ClassifierArg,
+    /// True labels [n], to measure the accuracy; a bare name is a tensor beside the features
+    #[arg(long, value_name = "LABELS")]
+    labels: Option<ArrayRef>,
+    /// How far lda-shrink and qda-shrink pull a covariance towards a multiple of the identity
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share)]
+    shrink: f64,
+    /// How likely classes are before a feature is seen
+    #[arg(long, value_enum, default_value = "uniform")]
+    prior: PriorArg,
+    /// Where to write predicted labels: .npy (u32), .safetensors (a tensor "labels") or .txt, one a line
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Serialize)]
+struct Done {
+    classifier: &'static str,
+    classes: usize,
+    rows: u64,
+    /// Right predictions, where there are labels.
+    correct: Option<u64>,
+    /// The same in percent.
+    accuracy: Option<f64>,
+    /// Predicted labels, where they are not written to a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions: Option<Vec<u32>>,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    memory_budget_bytes: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    let format = args.output.as_deref().map(Format::of).transpose()?;
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let start = Instant::now();
+    let statistics = ClassStatistics::load(&args.statistics, &budget)?;
+    let prior = match args.prior {
+        PriorArg::Uniform => Prior::Uniform,
+        PriorArg::Counts => Prior::Counts,
+    };
+    let classifier = args
+        .classifier
+        .build(&statistics, args.shrink, prior, &budget)
+        .map_err(|failure| failure.about(args.statistics.display()))?;
+    let arrays = Arrays {
+        before: args.features.clone(),
+        after: None,
+        labels: args.labels.as_ref().map(|labels| labels.beside(&args.features)),
+    };
+    let known: Vec<u32> = classifier.labels().to_vec();
+    let (mut predictions, mut correct) = (Vec::new(), 0);
+    let mut held = budget.reserve(0, "predictions")?;
+    let (name, bar) = (args.statistics.display().to_string(), args.run.progress());
+    let holds = format!("{name} holds statistics");
+    for_each_block(arrays, statistics.dim(), &holds, &budget, &bar, |block| {
+        let predicted = block.predict(&*classifier, &budget)?;
+        if args.labels.is_some() {
+            let labels = block.labels(&known, &name)?;
+            correct += labels.iter().zip(&predicted).filter(|(label, found)| label == found).count() as u64;
+        }
+        held.grow(4 * predicted.len() as u64, "predictions")?;
+        predictions.extend(predicted);
+        Ok(())
+    })?;
+    drop(bar);
+    if let (Some(path), Some(format)) = (&args.output, format) {
+        format.write(path, &predictions)?;
+    }
+    let rows = predictions.len() as u64;
+    let labelled = args.labels.is_some();
+    let done = Done {
+        classifier: args.classifier.name(),
+        classes: known.len(),
+        rows,
+        correct: labelled.then_some(correct),
+        accuracy: labelled.then_some(100.0 * correct as f64 / rows as f64),
+        predictions: args.output.is_none().then_some(predictions),
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory_bytes: process::peak_rss(),
+        memory_budget_bytes: budget.limit(),
+    };
+    if args.run.json { print_json(&done) } else { print(text(&done, args)) }
+}
+
+fn text(done: &Done, args: &Args) -> String {
+    if let (None, Some(predictions)) = (done.accuracy, &done.predictions) {
+        return lines(predictions);
+    }
+    let mut rows = vec![("classifier", format!("{}, {} classes", done.classifier, done.classes))];
+    let number = count(done.rows);
+    rows.push(match (done.correct, done.accuracy) {
+        (Some(correct), Some(accuracy)) => {
+            ("accuracy", format!("{accuracy:.2} %: {} of {number} right", count(correct)))
+        }
+        _ => ("rows", number),
+    });
+    rows.push(("took", format!("{:.1} s", done.seconds)));
+    if let Some(peak) = done.peak_memory_bytes {
+        rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(done.memory_budget_bytes))));
+    }
+    if let Some(output) = &args.output {
+        rows.push(("wrote", output.display().to_string()));
+    }
+    facts(&rows)
+}
+
+/// Labels, one a line.
+fn lines(labels: &[u32]) -> String {
+    labels.iter().fold(String::new(), |mut text, label| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{label}");
+        text
+    })
+}
+
+/// How predictions are written, told by suffix.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Npy,
+    Safetensors,
+    Text,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|suffix| suffix.to_str()) {
+            Some("npy") => Ok(Self::Npy),
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some("txt") => Ok(Self::Text),
+            _ => Err(Failure::usage(format!(
+                "{}: predictions go to .npy, .safetensors or .txt files",
+                path.display()
+            ))),
+        }
+    }
+
+    fn write(self, path: &Path, labels: &[u32]) -> Result {
+        if let Self::Safetensors = self {
+            let mut file = SafetensorsWriter::create(path, 256)?;
+            let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+            file.tensor("labels", Dtype::U32, &[labels.len()], &bytes)?;
+            file.finish()?;
+            return Ok(());
+        }
+        let mut file = AtomicFile::create(path)?;
+        let written = match self {
+            Self::Npy => npy(&mut file, labels),
+            _ => file.write_all(lines(labels).as_bytes()),
+        };
+        written.map_err(FileError::io(path, "write"))?;
+        Ok(file.commit()?)
+    }
+}
+
+fn npy(file: &mut AtomicFile, labels: &[u32]) -> std::io::Result<()> {
+    use npyz::WriterBuilder;
+    let options = npyz::WriteOptions::new().default_dtype().shape(&[labels.len() as u64]);
+    let mut writer = options.writer(file).begin_nd()?;
+    writer.extend(labels.iter().copied())?;
+    writer.finish()
+}

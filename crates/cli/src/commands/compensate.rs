@@ -1,0 +1,125 @@
+//! `residua compensate STATS --method M --before X --after Y -o OUT`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use residua::compensate::{ClassStatistics, FeatureSource};
+use residua::memory::process;
+use serde::Serialize;
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::apply;
+use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::methods::{MethodArg, ModeArg};
+use crate::compensation::pairs::Pairs;
+use crate::failure::{Failure, Result};
+use crate::output::{bytes, count, facts, percent, print, print_json};
+
+pub(crate) const EXAMPLE: &str = "\
+Example (after residua demo, and the first one of residua stats --help):
+  residua compensate old.safetensors --method linear --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full -o moved.safetensors --memory-budget 512MiB";
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
+pub(crate) struct Args {
+    /// Statistics of old classes: a file written by stats or compensate
+    statistics: PathBuf,
+    /// How features are taken to move
+    #[arg(long, value_enum, default_value = "linear")]
+    method: MethodArg,
+    /// Which definition of the method
+    #[arg(long, value_enum, default_value = "exact")]
+    mode: ModeArg,
+    /// Features [n, d] of the new task's samples as the model saw them before the task; several in turn
+    #[arg(long, value_name = "FEATURES", num_args = 1.., required = true)]
+    before: Vec<ArrayRef>,
+    /// Features of the same samples as the model sees them after the task, in the same order
+    #[arg(long, value_name = "FEATURES", num_args = 1.., required = true)]
+    after: Vec<ArrayRef>,
+    /// Where to write the moved statistics; replaced only when the run succeeded
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Serialize)]
+struct Done {
+    method: &'static str,
+    mode: &'static str,
+    classes: usize,
+    dim: usize,
+    /// Samples that the method was fitted on.
+    pairs: u64,
+    /// How far means moved on average, as a share of their length.
+    mean_shift: f64,
+    fit_seconds: f64,
+    apply_seconds: f64,
+    output_bytes: u64,
+    peak_memory_bytes: Option<u64>,
+    memory_budget_bytes: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    if args.before.len() != args.after.len() {
+        let (before, after) = (args.before.len(), args.after.len());
+        let problem = format!("{before} arrays with --before, but {after} with --after: give one for each");
+        return Err(Failure::usage(problem));
+    }
+    let arrays = args.before.iter().zip(&args.after);
+    let arrays = arrays.map(|(before, after)| Arrays {
+        before: before.clone(),
+        after: Some(after.clone()),
+        labels: None,
+    });
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let bar = args.run.progress();
+    let mut source = Pairs::open(arrays.collect(), "fitting", &bar)?;
+    let stale = ClassStatistics::load(&args.statistics, &budget)?;
+    source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
+    let means: Vec<_> = stale.iter().map(|(_, class)| class.mean().clone()).collect();
+
+    let method = args.method.method(args.mode);
+    let start = Instant::now();
+    let fitted = method.fit(&mut source, &budget).map_err(|error| source.explain(error))?;
+    let fit_seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let moved = apply(&*fitted, stale, &budget, &bar)?;
+    let apply_seconds = start.elapsed().as_secs_f64();
+    drop(fitted);
+    moved.save(&args.output)?;
+
+    let shifts = moved.iter().zip(&means).map(|((_, class), old)| {
+        let shift = (class.mean() - old).norm();
+        if shift > 0.0 { shift / old.norm() } else { 0.0 }
+    });
+    let done = Done {
+        method: method.name(),
+        mode: args.mode.name(),
+        classes: moved.len(),
+        dim: moved.dim(),
+        pairs: source.rows().unwrap_or(0),
+        mean_shift: shifts.sum::<f64>() / moved.len().max(1) as f64,
+        fit_seconds,
+        apply_seconds,
+        output_bytes: std::fs::metadata(&args.output).map_or(0, |metadata| metadata.len()),
+        peak_memory_bytes: process::peak_rss(),
+        memory_budget_bytes: budget.limit(),
+    };
+    if args.run.json {
+        return print_json(&done);
+    }
+    let mut rows = vec![
+        ("method", format!("{}, {} mode, {} pairs of features", done.method, done.mode, count(done.pairs))),
+        ("moved", format!("{} classes, their means by {}", done.classes, percent(done.mean_shift))),
+        ("took", format!("{fit_seconds:.1} s to fit, {apply_seconds:.1} s to move")),
+    ];
+    if let Some(peak) = done.peak_memory_bytes {
+        rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(budget.limit()))));
+    }
+    rows.push(("wrote", format!("{}, {}", args.output.display(), bytes(done.output_bytes))));
+    print(facts(&rows))
+}

@@ -1,0 +1,56 @@
+//! The demo's second half: class statistics that follow a model, on bundled real features.
+
+use std::path::Path;
+
+use residua::memory::Budget;
+use serde::Serialize;
+
+use crate::commands::evaluate::accuracies;
+use crate::compensation::methods::{MethodArg, ModeArg};
+use crate::compensation::protocol::{Evaluation, Protocol, Row, Variant};
+use crate::failure::Result;
+use crate::progress::Bar;
+
+/// Features of a MiniLM before and after a fine-tune, see `assets/README.md`.
+pub(super) const FEATURES: &[u8] = include_bytes!("../../../../../assets/drift.safetensors");
+
+/// For machines.
+#[derive(Serialize)]
+pub(super) struct Compensation {
+    rows: Vec<Row>,
+    stages: Vec<Took>,
+}
+
+/// What it took to get the statistics of one stage.
+#[derive(Serialize)]
+struct Took {
+    statistics: String,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+impl From<&Evaluation> for Compensation {
+    fn from(found: &Evaluation) -> Self {
+        let stages = found.stages.iter().map(|stage| Took {
+            statistics: stage.name.clone(),
+            seconds: stage.seconds,
+            peak_memory_bytes: stage.peak_bytes,
+        });
+        Self { rows: found.rows().cloned().collect(), stages: stages.collect() }
+    }
+}
+
+/// Evaluates every method on the features in `file`.
+pub(super) fn evaluate(file: &Path, budget: &Budget, bar: &Bar) -> Result<Evaluation> {
+    let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
+    Protocol { file, variant: Variant::Full, methods, mode, spectra: true }.run(budget, bar)
+}
+
+pub(super) fn text(found: &Evaluation) -> String {
+    let table = accuracies(found, |row| format!("{:.1}", row.all));
+    format!(
+        "A model learned {} new classes; the Gaussians of its {} old ones, kept without a sample, follow.\n\
+         Percent of {} test samples right, with statistics of old classes stale, moved, and true:\n\n{table}",
+        found.new_classes, found.old_classes, found.tests
+    )
+}

@@ -1,0 +1,78 @@
+//! `residua evaluate FILE`.
+
+use std::path::PathBuf;
+
+use comfy_table::Table;
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::methods::{MethodArg, ModeArg};
+use crate::compensation::protocol::{Evaluation, Protocol, Row, Stage, Variant};
+use crate::failure::Result;
+use crate::output::{bytes, count, print, print_json, table};
+
+pub(crate) const EXAMPLE: &str = "\
+Example (after residua demo):
+  residua evaluate residua-demo/drift.safetensors --variant full
+
+The file holds features [n, d] and labels [n] as tensors: old_before and y_old of old classes, cur_before,
+cur_after_VARIANT and y_cur of the task's own samples, old_after_VARIANT as the truth that no method sees, and
+test_after_VARIANT with y_test. Old classes' statistics are taken stale (old_before), moved by every method
+(fitted on cur_before and cur_after_VARIANT), and true (old_after_VARIANT); test features are classified with
+them and the new classes' statistics. Accuracies are in percent.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A .safetensors file with the tensors named below
+    file: PathBuf,
+    /// Which features after the task
+    #[arg(long, value_enum, default_value = "full")]
+    variant: Variant,
+    /// Methods to compare; may be given several times [default: all]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    method: Vec<MethodArg>,
+    /// Which definition of the methods
+    #[arg(long, value_enum, default_value = "exact")]
+    mode: ModeArg,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let methods = if args.method.is_empty() { MethodArg::all() } else { &args.method };
+    let protocol =
+        Protocol { file: &args.file, variant: args.variant, methods, mode: args.mode, spectra: false };
+    let found = protocol.run(&budget, &args.run.progress())?;
+    if args.run.json { print_json(&found.rows().collect::<Vec<_>>()) } else { print(text(&found)) }
+}
+
+fn text(found: &Evaluation) -> String {
+    format!(
+        "{}, {} fine-tune: {} old and {} new classes, d = {}; fitted on {} pairs, {} test samples\n\n{}\n\n\
+         Percent right of all / old / new classes' samples; time and peak memory of getting the statistics.",
+        found.file.display(),
+        found.variant.name(),
+        found.old_classes,
+        found.new_classes,
+        found.dim,
+        count(found.pairs),
+        count(found.tests),
+        accuracies(found, |row| format!("{:.1} / {:.1} / {:.1}", row.all, row.old, row.new))
+    )
+}
+
+/// A row for each way to get the statistics, a column for each classifier.
+pub(crate) fn accuracies(found: &Evaluation, cell: impl Fn(&Row) -> String) -> Table {
+    let mut table = table(["statistics", "ncm", "lda", "lda-shrink", "qda-shrink", "time", "memory"]);
+    for Stage { name, rows, seconds, peak_bytes, .. } in &found.stages {
+        let mut cells = vec![name.clone()];
+        cells.extend(rows.iter().map(&cell));
+        cells.push(format!("{seconds:.2} s"));
+        cells.push(peak_bytes.map_or_else(|| "–".into(), bytes));
+        table.add_row(cells);
+    }
+    table
+}

@@ -1,0 +1,99 @@
+//! What a file of class statistics holds.
+
+use residua::compensate::{ClassGaussian, ClassStatistics, Precision};
+use serde::Serialize;
+
+use crate::output::{bytes, count, facts, ratio, table};
+
+#[derive(Serialize)]
+pub(super) struct Statistics {
+    /// The feature dimension.
+    dim: usize,
+    samples: u64,
+    /// Bytes of means and covariances in memory.
+    bytes: u64,
+    /// Bytes that full f32 covariances would take.
+    full_bytes: u64,
+    classes: Vec<Class>,
+}
+
+#[derive(Serialize)]
+struct Class {
+    label: u32,
+    samples: u64,
+    /// How the covariance is stored: packed, factor, low-rank, or isotropic.
+    form: &'static str,
+    /// Columns of a factor.
+    rank: Option<usize>,
+    precision: Precision,
+    bytes: u64,
+    /// Length of the mean.
+    mean_norm: f64,
+    /// tr Σ / d.
+    mean_variance: f64,
+    /// The shrinkage that OAS would choose.
+    oas: f64,
+}
+
+impl Class {
+    fn new(label: u32, class: &ClassGaussian) -> Self {
+        let covariance = class.covariance();
+        Self {
+            label,
+            samples: class.count(),
+            form: covariance.form(),
+            rank: covariance.rank(),
+            precision: covariance.precision(),
+            bytes: class.bytes(),
+            mean_norm: class.mean().norm(),
+            mean_variance: covariance.trace() / class.dim().max(1) as f64,
+            oas: class.oas(),
+        }
+    }
+
+    fn form_text(&self) -> String {
+        let precision = match self.precision {
+            Precision::F64 => "f64",
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        match self.rank {
+            Some(rank) if rank > 0 => format!("{} r = {rank}, {precision}", self.form),
+            _ => format!("{}, {precision}", self.form),
+        }
+    }
+}
+
+impl Statistics {
+    pub(super) fn new(statistics: &ClassStatistics) -> Self {
+        Self {
+            dim: statistics.dim(),
+            samples: statistics.samples(),
+            bytes: statistics.bytes(),
+            full_bytes: 4 * (statistics.dim() as u64).pow(2) * statistics.len() as u64,
+            classes: statistics.iter().map(|(label, class)| Class::new(label, class)).collect(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut table = table(["class", "samples", "covariance", "size", "|mean|", "variance", "OAS"]);
+        for class in &self.classes {
+            table.add_row([
+                class.label.to_string(),
+                count(class.samples),
+                class.form_text(),
+                bytes(class.bytes),
+                format!("{:.3}", class.mean_norm),
+                format!("{:.3e}", class.mean_variance),
+                format!("{:.2}", class.oas),
+            ]);
+        }
+        let full = ratio(self.full_bytes, self.bytes);
+        let totals = facts(&[
+            ("classes", format!("{} of {} samples", self.classes.len(), count(self.samples))),
+            ("dimension", self.dim.to_string()),
+            ("size", format!("{}, full f32 covariances take {full:.1} times that", bytes(self.bytes))),
+        ]);
+        format!("{table}\n\n{totals}")
+    }
+}

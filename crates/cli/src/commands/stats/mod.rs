@@ -1,0 +1,215 @@
+//! `residua stats FEATURES.. -o STATS`, and `residua stats merge`.
+
+mod merge;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
+
+use clap::{Subcommand, ValueEnum};
+use residua::compensate::statistics::Shrinkage;
+use residua::compensate::{ClassStatistics, CompensateError, Precision, Side, StatisticsBuilder, Storage};
+use residua::memory::{Budget, process};
+use serde::Serialize;
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::pairs::Pairs;
+use crate::failure::{Failure, Result};
+use crate::output::{bytes, count, facts, print, print_json};
+use crate::progress::Bar;
+
+pub(crate) const EXAMPLE: &str = "\
+Examples (after residua demo):
+  residua stats residua-demo/drift.safetensors:old_before --labels y_old -o old.safetensors
+  residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new.safetensors
+  residua stats merge old.safetensors new.safetensors -o all.safetensors
+
+Of every class its count, mean and covariance are kept, and no sample.";
+
+/// Precision of stored covariances.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PrecisionArg {
+    /// 8 bytes a number: shards merge to the whole within 1e-10
+    F64,
+    /// 4 bytes a number
+    F32,
+    /// 2 bytes a number
+    Bf16,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F64 => Self::F64,
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Arrays of features [n, d]: .npy files, or tensors as FILE.safetensors:TENSOR
+    #[arg(required = true)]
+    features: Vec<ArrayRef>,
+    /// Their labels [n], one array for each, in the same order; a bare name is a tensor beside the features
+    /// [default: the tensor of the same file that holds labels]
+    #[arg(long, value_name = "LABELS", num_args = 1..)]
+    labels: Vec<ArrayRef>,
+    /// Where to write the statistics; replaced only when the run succeeded
+    #[arg(short, long, value_name = "STATS", required = true)]
+    output: Option<PathBuf>,
+    /// How covariances are stored: smallest (a factor or packed, nothing lost), packed, or low-rank:R
+    #[arg(long, value_name = "FORM", default_value = "smallest", value_parser = storage)]
+    storage: Storage,
+    /// Precision of stored covariances
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionArg,
+    /// Pull covariances towards a multiple of the identity: ledoit-wolf, oas, or a share from 0 to 1
+    #[arg(long, value_name = "HOW", value_parser = shrinkage)]
+    shrinkage: Option<Shrinkage>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Merge statistics of shards, tasks or machines into one file
+    #[command(after_help = merge::EXAMPLE)]
+    Merge(merge::Args),
+}
+
+fn storage(text: &str) -> Result<Storage, String> {
+    let rank = text.strip_prefix("low-rank:").map(usize::from_str);
+    match (text, rank) {
+        ("smallest", _) => Ok(Storage::Smallest),
+        ("packed", _) => Ok(Storage::Packed),
+        (_, Some(Ok(rank))) if rank > 0 => Ok(Storage::LowRank(rank)),
+        _ => Err("write smallest, packed, or low-rank:R such as low-rank:64".into()),
+    }
+}
+
+fn shrinkage(text: &str) -> Result<Shrinkage, String> {
+    match (text, f64::from_str(text)) {
+        ("ledoit-wolf", _) => Ok(Shrinkage::LedoitWolf),
+        ("oas", _) => Ok(Shrinkage::Oas),
+        (_, Ok(share)) if (0.0..=1.0).contains(&share) => Ok(Shrinkage::Fixed(share)),
+        _ => Err("write ledoit-wolf, oas, or a share from 0 to 1 such as 0.1".into()),
+    }
+}
+
+/// What a command that wrote statistics says.
+#[derive(Serialize)]
+pub(super) struct Written {
+    classes: usize,
+    samples: u64,
+    dim: usize,
+    /// Bytes of all means and covariances.
+    statistics_bytes: u64,
+    output_bytes: u64,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    memory_budget_bytes: u64,
+}
+
+impl Written {
+    pub(super) fn new(
+        statistics: &ClassStatistics,
+        output: &std::path::Path,
+        start: Instant,
+        budget: &Budget,
+    ) -> Self {
+        Self {
+            classes: statistics.len(),
+            samples: statistics.samples(),
+            dim: statistics.dim(),
+            statistics_bytes: statistics.bytes(),
+            output_bytes: std::fs::metadata(output).map_or(0, |metadata| metadata.len()),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: process::peak_rss(),
+            memory_budget_bytes: budget.limit(),
+        }
+    }
+
+    /// The facts for people; `more` comes first.
+    pub(super) fn text(&self, more: &[(&str, String)], output: &std::path::Path) -> String {
+        let mut rows = more.to_vec();
+        rows.push((
+            "classes",
+            format!("{} of {} samples, d = {}", count(self.classes as u64), count(self.samples), self.dim),
+        ));
+        let dense = 4 * (self.dim as u64).pow(2) * self.classes as u64;
+        rows.push((
+            "size",
+            format!("{} (full f32 covariances: {})", bytes(self.statistics_bytes), bytes(dense)),
+        ));
+        rows.push(("took", format!("{:.1} s", self.seconds)));
+        if let Some(peak) = self.peak_memory_bytes {
+            rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(self.memory_budget_bytes))));
+        }
+        rows.push(("wrote", output.display().to_string()));
+        facts(&rows)
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    if let Some(Command::Merge(args)) = &args.command {
+        return merge::run(args);
+    }
+    let Some(output) = &args.output else { return Err(Failure::usage("--output is missing")) };
+    let arrays = arrays(&args.features, &args.labels)?;
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let start = Instant::now();
+    let mut statistics = collect(arrays, args, &budget, &args.run.progress())?;
+    if let Some(shrinkage) = args.shrinkage {
+        statistics = statistics.shrink(shrinkage, &budget)?;
+    }
+    statistics.save(output)?;
+    let done = Written::new(&statistics, output, start, &budget);
+    if args.run.json { print_json(&done) } else { print(done.text(&[], output)) }
+}
+
+fn arrays(features: &[ArrayRef], labels: &[ArrayRef]) -> Result<Vec<Arrays>> {
+    if !labels.is_empty() && labels.len() != features.len() && labels.len() != 1 {
+        return Err(Failure::usage(format!(
+            "{} arrays of features, but {} of labels: give one for each",
+            features.len(),
+            labels.len()
+        )));
+    }
+    let one = |(index, before): (usize, &ArrayRef)| {
+        let labels = match (labels.get(index), labels) {
+            (Some(labels), _) => Some(labels.beside(before)),
+            // One bare name serves several files that are laid out alike.
+            (None, [name]) if name.is_bare() => Some(name.beside(before)),
+            (None, []) => ArrayRef::labels_of(before),
+            (None, _) => None,
+        };
+        if labels.is_none() {
+            return Err(Failure::usage(format!("{before}: name its labels with --labels")));
+        }
+        Ok(Arrays { before: before.clone(), after: None, labels })
+    };
+    features.iter().enumerate().map(one).collect()
+}
+
+/// Statistics of all files, one after the other.
+fn collect(parts: Vec<Arrays>, args: &Args, budget: &Budget, bar: &Bar) -> Result<ClassStatistics> {
+    let mut source = Pairs::open(parts, "collecting", bar)?;
+    let dim = residua::compensate::FeatureSource::dim(&source);
+    let mut builder = StatisticsBuilder::new(dim, budget);
+    builder.add_source(&mut source, Side::Before).map_err(|error| source.explain(error))?;
+    let statistics = builder.finish(args.storage, args.precision.into())?;
+    if statistics.is_empty() {
+        return Err(source.explain(CompensateError::Empty("the array of features")));
+    }
+    Ok(statistics)
+}

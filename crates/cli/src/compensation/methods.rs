@@ -1,0 +1,68 @@
+//! Compensators by name.
+
+use clap::ValueEnum;
+use residua::compensate::{Attention, Linear, Method, Mode};
+
+/// How statistics are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// The drift as a linear function of the feature, by ridge regression
+    Linear,
+    /// The drift of the nearest samples, weighted by softmax
+    Attention,
+}
+
+impl MethodArg {
+    /// All of them.
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    /// The method with its defaults.
+    pub(crate) fn method(self, mode: ModeArg) -> Box<dyn Method> {
+        match self {
+            Self::Linear => Box::new(Linear::new(mode.into())),
+            Self::Attention => Box::new(Attention::new(mode.into())),
+        }
+    }
+}
+
+/// Which definition of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// What is measurably better
+    Exact,
+    /// The reference implementation's, to reproduce its numbers
+    Compat,
+}
+
+impl ModeArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Compat => "compat",
+        }
+    }
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Exact => Self::Exact,
+            ModeArg::Compat => Self::Compat,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_command_line_are_the_methods_own() {
+        for method in MethodArg::all() {
+            let name = method.to_possible_value().map(|value| value.get_name().to_owned());
+            assert_eq!(name.as_deref(), Some(method.method(ModeArg::Exact).name()));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The evaluation protocol: how well a classifier does whose statistics of old classes are stale, moved, or
+//! collected anew, on features of one file.
+//!
+//! | tensor | what |
+//! |---|---|
+//! | `old_before`, `old_after_V` `[n, d]`, `y_old` `[n]` | old classes before the task, and the truth after it |
+//! | `cur_before`, `cur_after_V` `[n, d]`, `y_cur` `[n]` | the task's own samples, before and after it |
+//! | `test_after_V` `[n, d]`, `y_test` `[n]` | what is classified, of old and new classes |
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::ValueEnum;
+use residua::compensate::classify::Prior;
+use residua::compensate::{ClassStatistics, Precision, Side, StatisticsBuilder, Storage};
+use residua::format::file::Checkpoint;
+use residua::memory::{Budget, process};
+use residua::split::Progress;
+use serde::Serialize;
+
+use super::arrays::{ArrayRef, Arrays};
+use super::blocks::for_each_block;
+use super::classifiers::{ClassifierArg, SHRINK};
+use super::methods::{MethodArg, ModeArg};
+use super::pairs::Pairs;
+use super::spectrum::spectrum;
+use super::timeline::{Timeline, Watch};
+use crate::failure::{Failure, Result};
+use crate::progress::Bar;
+
+/// Which fine-tune of the model the features after the task come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Variant {
+    /// All weights tuned: tensors `…_after_full`
+    Full,
+    /// Tuned by LoRA: tensors `…_after_lora`
+    Lora,
+}
+
+impl Variant {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Lora => "lora",
+        }
+    }
+}
+
+/// Accuracy of one classifier, in percent.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    /// `stale`, `true`, or the name of the method that moved the old classes' statistics.
+    pub(crate) statistics: String,
+    pub(crate) classifier: &'static str,
+    /// Of all test samples.
+    pub(crate) all: f64,
+    /// Of those of old classes.
+    pub(crate) old: f64,
+    /// Of those of new classes.
+    pub(crate) new: f64,
+}
+
+/// One way to get statistics of the old classes.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    pub(crate) rows: Vec<Row>,
+    /// What it took to get the statistics: collecting, or fitting and moving.
+    pub(crate) seconds: f64,
+    /// The most that the process held meanwhile.
+    pub(crate) peak_bytes: Option<u64>,
+    /// Eigenvalues of the old classes' average covariance, falling.
+    pub(crate) spectrum: Vec<f64>,
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub(crate) struct Evaluation {
+    pub(crate) file: PathBuf,
+    pub(crate) variant: Variant,
+    pub(crate) dim: usize,
+    pub(crate) old_classes: usize,
+    pub(crate) new_classes: usize,
+    /// Samples of the task that compensators are fitted on.
+    pub(crate) pairs: u64,
+    /// Test samples.
+    pub(crate) tests: u64,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) timeline: Timeline,
+    /// The budget's limit.
+    pub(crate) budget_bytes: u64,
+}
+
+impl Evaluation {
+    /// All rows, statistics by statistics.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.stages.iter().flat_map(|stage| &stage.rows)
+    }
+
+    /// The most that the process held in any stage.
+    pub(crate) fn peak_bytes(&self) -> Option<u64> {
+        self.stages.iter().filter_map(|stage| stage.peak_bytes).max()
+    }
+}
+
+/// Whether a file has the protocol's tensors.
+pub(crate) fn is_protocol(file: &Checkpoint) -> bool {
+    ["old_before", "cur_before", "y_old", "y_cur", "y_test"].iter().all(|name| file.tensor(name).is_some())
+}
+
+/// How an evaluation is done.
+pub(crate) struct Protocol<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) variant: Variant,
+    pub(crate) methods: &'a [MethodArg],
+    pub(crate) mode: ModeArg,
+    /// Whether eigenvalues are wanted too.
+    pub(crate) spectra: bool,
+}
+
+impl Protocol<'_> {
+    /// Does it all.
+    pub(crate) fn run(&self, budget: &Budget, bar: &Bar) -> Result<Evaluation> {
+        let mut watch = Watch::start();
+        let quiet = Bar::new(true);
+        bar.begin_steps("evaluating", self.methods.len() + 2);
+        let mut stages = Vec::new();
+
+        bar.tensor("stale");
+        watch.stage("stale");
+        let clock = Clock::start();
+        let stale = self.collect("old_before", "y_old", budget, &quiet)?;
+        let (seconds, peak) = clock.stop();
+        let new = self.collect(&self.after("cur"), "y_cur", budget, &quiet)?;
+        if let Some((label, _)) = new.iter().find(|(label, _)| stale.get(*label).is_some()) {
+            let problem = format!("class {label} is both in y_old and in y_cur");
+            return Err(Failure::input(self.file, problem));
+        }
+        let mut tests = 0;
+        let mut add =
+            |name: &str, old: &ClassStatistics, (seconds, peak_bytes): (f64, Option<u64>)| -> Result {
+                let all = old.merge(&new, budget)?;
+                let (rows, count) = self.rows(name, &all, old, budget, &quiet)?;
+                tests = count;
+                let spectrum = if self.spectra { spectrum(old, budget)? } else { Vec::new() };
+                stages.push(Stage { name: name.into(), rows, seconds, peak_bytes, spectrum });
+                bar.advance(1);
+                Ok(())
+            };
+        add("stale", &stale, (seconds, peak))?;
+        let mut pairs = 0;
+        for &method in self.methods {
+            let method = method.method(self.mode);
+            bar.tensor(method.name());
+            watch.stage(method.name());
+            let clock = Clock::start();
+            let arrays = Arrays {
+                before: self.tensor("cur_before"),
+                after: Some(self.tensor(&self.after("cur"))),
+                labels: None,
+            };
+            let mut source = Pairs::open(vec![arrays], "", &quiet)?;
+            source.expect_dim(stale.dim(), "the old classes")?;
+            pairs = residua::compensate::FeatureSource::rows(&source).unwrap_or(0);
+            let fitted = method.fit(&mut source, budget).map_err(|error| source.explain(error))?;
+            let moved = fitted.apply(&stale, budget)?;
+            drop(fitted);
+            add(method.name(), &moved, clock.stop())?;
+        }
+        bar.tensor("true");
+        watch.stage("true");
+        let clock = Clock::start();
+        let truth = self.collect(&self.after("old"), "y_old", budget, &quiet)?;
+        add("true", &truth, clock.stop())?;
+        bar.end();
+        Ok(Evaluation {
+            file: self.file.to_owned(),
+            variant: self.variant,
+            dim: stale.dim(),
+            old_classes: stale.len(),
+            new_classes: new.len(),
+            pairs,
+            tests,
+            stages,
+            timeline: watch.finish(),
+            budget_bytes: budget.limit(),
+        })
+    }
+
+    fn after(&self, which: &str) -> String {
+        format!("{which}_after_{}", self.variant.name())
+    }
+
+    fn tensor(&self, name: &str) -> ArrayRef {
+        ArrayRef::tensor(self.file, name)
+    }
+
+    fn labelled(&self, features: &str, labels: &str) -> Arrays {
+        Arrays { before: self.tensor(features), after: None, labels: Some(self.tensor(labels)) }
+    }
+
+    fn collect(&self, features: &str, labels: &str, budget: &Budget, bar: &Bar) -> Result<ClassStatistics> {
+        let mut source = Pairs::open(vec![self.labelled(features, labels)], "", bar)?;
+        let mut builder = StatisticsBuilder::new(residua::compensate::FeatureSource::dim(&source), budget);
+        builder.add_source(&mut source, Side::Before).map_err(|error| source.explain(error))?;
+        let statistics = builder.finish(Storage::Smallest, Precision::F32)?;
+        if statistics.is_empty() {
+            return Err(source.explain(residua::compensate::CompensateError::Empty("the array of features")));
+        }
+        Ok(statistics)
+    }
+
+    /// Accuracy of every classifier, and the number of test samples.
+    fn rows(
+        &self,
+        name: &str,
+        all: &ClassStatistics,
+        old: &ClassStatistics,
+        budget: &Budget,
+        bar: &Bar,
+    ) -> Result<(Vec<Row>, u64)> {
+        let classifiers = ClassifierArg::EVALUATED;
+        let built = classifiers
+            .iter()
+            .map(|classifier| classifier.build(all, SHRINK, Prior::Uniform, budget))
+            .collect::<Result<Vec<_>>>()?;
+        let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
+        let test = self.labelled(&self.after("test"), "y_test");
+        for_each_block(test, all.dim(), "y_old and y_cur", budget, bar, |block| {
+            for (classifier, counts) in built.iter().zip(&mut counts) {
+                let predicted = block.predict(&**classifier, budget)?;
+                let labels = block.labels(classifier.labels(), "y_old and y_cur")?;
+                for (&label, predicted) in labels.iter().zip(predicted) {
+                    counts.add(old.get(label).is_some(), label == predicted);
+                }
+            }
+            Ok(())
+        })?;
+        let row = |(classifier, counts): (&ClassifierArg, &Counts)| Row {
+            statistics: name.to_owned(),
+            classifier: classifier.name(),
+            all: counts.percent(&[true, false]),
+            old: counts.percent(&[true]),
+            new: counts.percent(&[false]),
+        };
+        Ok((classifiers.iter().zip(&counts).map(row).collect(), counts[0].samples()))
+    }
+}
+
+/// Time and the process's memory from one moment to another.
+struct Clock(Instant, bool);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now(), process::reset_peak_rss())
+    }
+
+    fn stop(self) -> (f64, Option<u64>) {
+        (self.0.elapsed().as_secs_f64(), process::peak_rss().filter(|_| self.1))
+    }
+}
+
+/// Right ones and all, of new classes and of old ones.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts([(u64, u64); 2]);
+
+impl Counts {
+    fn add(&mut self, old: bool, right: bool) {
+        let (rights, all) = &mut self.0[usize::from(old)];
+        *rights += u64::from(right);
+        *all += 1;
+    }
+
+    fn samples(&self) -> u64 {
+        self.0.iter().map(|(_, all)| all).sum()
+    }
+
+    fn percent(&self, old: &[bool]) -> f64 {
+        let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
+        let (right, all) = old.iter().map(|&old| self.0[usize::from(old)]).fold((0, 0), sum);
+        100.0 * right as f64 / all as f64
+    }
+}
