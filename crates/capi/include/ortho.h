@@ -447,10 +447,15 @@ inline int orth_layer_alloc_ortho_csr(Layer (*layer)[1], size_t nnz, size_t out_
     return orth_layer_alloc_ortho_csr(layer ? *layer : static_cast<Layer *>(0), nnz, out_features);
 }
 }
-#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#elif defined(__GNUC__) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L)
+#if defined(__GNUC__)
+#define ORTH_GENERIC __extension__ _Generic
+#else
+#define ORTH_GENERIC _Generic
+#endif
 static inline orth_layer_t *orth_layer_behind(orth_layer_t **layer) { return layer ? *layer : NULL; }
 #define orth_layer_alloc_ortho_csr(layer, nnz, out_features)                                       \
-    orth_layer_alloc_ortho_csr(_Generic((layer),                                                   \
+    orth_layer_alloc_ortho_csr(ORTH_GENERIC((layer),                                               \
         orth_layer_t **: orth_layer_behind((orth_layer_t **)(void *)(layer)),                      \
         orth_layer_t (*)[1]: (orth_layer_t *)(void *)(layer),                                      \
         default: (layer)), (nnz), (out_features))

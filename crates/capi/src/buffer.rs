@@ -89,7 +89,7 @@ pub(crate) fn give_back(start: *const u8) -> Result<(), Failure> {
     let mut table = table();
     match table.get(&start.addr()) {
         Some(buffer) if buffer.layout.is_none() => {
-            table.remove(&start.addr());
+            remove(&mut table, start.addr());
             Ok(())
         }
         Some(_) => Err(Failure::refused("buffer belongs to a layer: orth_layer_free frees it")),
@@ -101,7 +101,15 @@ pub(crate) fn give_back(start: *const u8) -> Result<(), Failure> {
 pub(crate) fn free<T>(start: *const T) {
     let mut table = table();
     if table.get(&start.addr()).is_some_and(|buffer| buffer.layout.is_some()) {
-        table.remove(&start.addr());
+        remove(&mut table, start.addr());
+    }
+}
+
+fn remove(table: &mut BTreeMap<usize, Arc<Buffer>>, address: usize) {
+    table.remove(&address);
+    if table.is_empty() {
+        // An emptied map keeps a node.
+        *table = BTreeMap::new();
     }
 }
 

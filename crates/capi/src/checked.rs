@@ -11,12 +11,12 @@ use std::hash::Hasher;
 use std::sync::Arc;
 
 use residua::cpu::{BorrowedBase, BorrowedCsr};
-use residua::format::{Coo, Csr, Duplicates, convert};
 use twox_hash::XxHash3_64;
 
 use crate::buffer::{Buffer, find};
 use crate::failure::Failure;
 use crate::layer::{check_coo_reach, code_bytes};
+use crate::triplets::{Rows, Triplet, rows, triplet};
 use crate::types::{
     ORTH_FORMAT_COO, ORTH_FORMAT_COO32, ORTH_FORMAT_CSR, orth_base_t, orth_layer_t, orth_ortho_t,
 };
@@ -138,50 +138,53 @@ impl Ortho {
     /// Runs `work` on the sparse part as compressed rows: the caller's own arrays, or what its triplets came to.
     pub(crate) fn with_csr<T>(
         &self,
-        threads: usize,
         work: impl FnOnce(&BorrowedCsr<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let [rows, cols] = self.shape;
+        let [height, cols] = self.shape;
         if self.is(ORTH_FORMAT_CSR) {
-            let row_ptr = Self::array(&self.rows, "ortho.row_ptr", rows.saturating_add(1))?;
+            let row_ptr = Self::array(&self.rows, "ortho.row_ptr", height.saturating_add(1))?;
             let columns = Self::array(&self.columns, "ortho.col_indices", self.count())?;
-            let csr = BorrowedCsr::new(rows, cols, row_ptr, columns, self.values()?);
+            let csr = BorrowedCsr::new(height, cols, row_ptr, columns, self.values()?);
             return work(&csr.map_err(Failure::Ortho)?);
         }
-        let csr = self.values.host.get(self.fingerprint()?, || self.sorted(threads))?;
-        let csr = BorrowedCsr::new(rows, cols, csr.row_ptr(), csr.col_indices(), csr.values());
+        let sorted = || Ok::<Rows, Failure>(rows(height, self.triplets()?));
+        let sorted = self.values.host.get(self.fingerprint()?, sorted)?;
+        let csr = BorrowedCsr::new(height, cols, &sorted.row_ptr, &sorted.columns, &sorted.values);
         work(&csr.map_err(Failure::Ortho)?)
     }
 
-    /// The triplets, sorted into rows, those at one place summed.
-    fn sorted(&self, threads: usize) -> Result<Csr<f32, i32>, Failure> {
-        let triplets = self.triplets()?;
-        // A pool of its own: rayon's global one would keep threads that a C program never asked for.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
-        let pool = pool.map_err(|error| Failure::refused(format!("threads: {error}")))?;
-        pool.install(|| convert::coo_to_csr(&triplets, Duplicates::Sum)).map_err(Failure::Ortho)
-    }
-
-    /// Every value with its row and column, in the order in which the caller has them.
-    pub(crate) fn triplets(&self) -> Result<Coo<f32, i32>, Failure> {
-        let ([rows, cols], count) = (self.shape, self.count());
-        let (row_indices, columns) = match self.fields.format {
-            ORTH_FORMAT_COO => {
-                let flat: &[u16] = Self::array(&self.indices, "ortho.indices", count)?;
-                let split = |&at: &u16| ((usize::from(at) / cols) as i32, (usize::from(at) % cols) as i32);
-                flat.iter().map(split).unzip()
-            }
-            ORTH_FORMAT_CSR => self.with_csr(1, |csr| {
-                let rows = csr.row_ptr().windows(2).enumerate();
-                let rows = rows.flat_map(|(row, pair)| (pair[0]..pair[1]).map(move |_| row as i32));
-                Ok((rows.collect(), csr.columns().to_vec()))
-            })?,
-            _ => {
-                let rows: &[i32] = Self::array(&self.rows, "ortho.row_ptr", count)?;
-                (rows.to_vec(), Self::array(&self.columns, "ortho.col_indices", count)?.to_vec())
-            }
+    /// Every value with its place, in the order in which the caller has them.
+    pub(crate) fn triplets(&self) -> Result<Vec<Triplet>, Failure> {
+        let (shape, count, values) = (self.shape, self.count(), self.values()?);
+        if self.is(ORTH_FORMAT_CSR) {
+            return self.with_csr(|csr| {
+                let row = |(row, pair): (usize, &[i32])| {
+                    (pair[0] as usize..pair[1] as usize).map(move |at| (row as u32, at))
+                };
+                let places = csr.row_ptr().windows(2).enumerate().flat_map(row);
+                let one = |(row, at): (u32, usize)| Triplet {
+                    row,
+                    col: csr.columns()[at] as u32,
+                    value: values[at],
+                };
+                Ok(places.map(one).collect())
+            });
+        }
+        let place = |at: usize, row: i64, col: i64| triplet(at, shape, row, col, values[at]);
+        let triplets: Result<Vec<Triplet>, _> = if self.is(ORTH_FORMAT_COO) {
+            let flat: &[u16] = Self::array(&self.indices, "ortho.indices", count)?;
+            let cols = shape[1];
+            let split = |(at, &flat): (usize, &u16)| {
+                place(at, (usize::from(flat) / cols) as i64, (usize::from(flat) % cols) as i64)
+            };
+            flat.iter().enumerate().map(split).collect()
+        } else {
+            let rows: &[i32] = Self::array(&self.rows, "ortho.row_ptr", count)?;
+            let columns: &[i32] = Self::array(&self.columns, "ortho.col_indices", count)?;
+            let places = rows.iter().zip(columns).enumerate();
+            places.map(|(at, (&row, &col))| place(at, row.into(), col.into())).collect()
         };
-        Coo::new(rows, cols, row_indices, columns, self.values()?.to_vec()).map_err(Failure::Ortho)
+        triplets.map_err(Failure::Ortho)
     }
 
     /// A hash of everything that the triplets depend on. Two parts of one hash would only be taken for each other:

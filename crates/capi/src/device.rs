@@ -13,6 +13,7 @@ use crate::checked::{Checked, Ortho};
 use crate::container::run;
 use crate::failure::{Failure, guard, status};
 use crate::forward::{check, vectors};
+use crate::triplets::Triplet;
 use crate::types::orth_layer_t;
 
 /// The CUDA backend, opened once. A failure is not kept: a driver may come later.
@@ -78,16 +79,16 @@ fn forward_on(
     let ([rows, cols], ortho) = (checked.shape(), Ortho::new(layer)?);
     let base: Arc<AnyBase> =
         checked.codes.device.get(fingerprint(checked)?, || Ok(backend.upload_base(&repacked(checked)?)?))?;
-    let upload = |coo: Coo<f32, i32>| {
-        let (rows_of, columns, values) = coo.into_raw();
-        let [rows_of, columns] =
-            [rows_of, columns].map(|indices| indices.iter().map(|&i| i as u32).collect());
-        let coo = Coo::new(rows, cols, rows_of, columns, values).map_err(Failure::Ortho)?;
+    let upload = |triplets: Vec<Triplet>| {
+        let indices = |of: fn(&Triplet) -> u32| triplets.iter().map(of).collect();
+        let values = triplets.iter().map(|triplet| triplet.value).collect();
+        let coo =
+            Coo::new(rows, cols, indices(|t| t.row), indices(|t| t.col), values).map_err(Failure::Ortho)?;
         Ok(backend.upload_coo(&coo)?)
     };
     let residual: Arc<AnyMatrix> = match &ortho {
         Some(ortho) => ortho.values.device.get(ortho.fingerprint()?, || upload(ortho.triplets()?))?,
-        None => Arc::new(upload(Coo::empty(rows, cols))?),
+        None => Arc::new(upload(Vec::new())?),
     };
     run(backend, Some(&base), &residual, checked.alpha, x, y)
 }
@@ -119,4 +120,44 @@ fn repacked(checked: &Checked) -> Result<QuantizedBase, Failure> {
     }
     let scales = AlignedVec::from_slice(checked.scales()?);
     QuantizedBase::new(rows, cols, kind, packed, scales).map_err(Failure::Base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{orth_layer_alloc_ortho_csr, orth_layer_free, orth_layer_init};
+
+    /// The way to a device, walked on this machine's processor.
+    #[test]
+    fn a_layer_on_a_backend_is_the_layer() {
+        let cpu =
+            open(Kind::Cpu, &Options { threads: 1, ..Options::default() }, &Budget::unlimited()).unwrap();
+        for (rows, cols, q_bits) in [(5, 7, 4), (4, 64, 4), (3, 9, 8)] {
+            let mut layer = orth_layer_t::default();
+            let (x, mut y, mut expected) = (vec![0.5; 2 * cols], vec![0.0; 2 * rows], vec![0.0; 2 * rows]);
+            // SAFETY: the layer is this test's own, its buffers have the sizes that the calls gave them.
+            unsafe {
+                assert_eq!(orth_layer_init(&mut layer, cols, rows, q_bits), 0);
+                assert_eq!(orth_layer_alloc_ortho_csr(&mut layer, rows, rows), 0);
+                for byte in 0..cols * rows * q_bits as usize / 8 {
+                    layer.base.q_weight.cast::<u8>().add(byte).write((byte * 37) as u8);
+                }
+                for row in 0..rows {
+                    layer.base.q_scales.cast::<f32>().add(row).write(row as f32);
+                    layer.ortho.row_ptr.add(row + 1).write(row as i32 + 1);
+                    layer.ortho.values.add(row).write(2.0);
+                }
+                for alpha in [1.0, 0.0, 0.25] {
+                    layer.alpha = alpha;
+                    layer.ortho.values.add(1).write(3.0 + alpha);
+                    let (copy, checked) = check(&layer).unwrap();
+                    forward_on(&cpu, &copy, &checked, &x, &mut y).unwrap();
+                    assert_eq!(crate::orth_layer_forward(&layer, x.as_ptr(), expected.as_mut_ptr(), 2), 0);
+                    // Halves, small integers and quarters: every sum is exact.
+                    assert_eq!(y, expected, "{rows} x {cols}, {q_bits} bits, alpha {alpha}");
+                }
+                orth_layer_free(&mut layer);
+            }
+        }
+    }
 }

@@ -41,9 +41,7 @@ pub unsafe extern "C" fn orth_layer_forward(
         let Some(ortho) = ortho else {
             return Ok(cpu.forward_borrowed(&base, None, 0.0, batch_size, x, y)?);
         };
-        ortho.with_csr(cpu.threads(), |csr| {
-            Ok(cpu.forward_borrowed(&base, Some(csr), checked.alpha, batch_size, x, y)?)
-        })
+        ortho.with_csr(|csr| Ok(cpu.forward_borrowed(&base, Some(csr), checked.alpha, batch_size, x, y)?))
     })
 }
 
@@ -60,7 +58,7 @@ pub unsafe extern "C" fn orth_layer_validate(layer: *const orth_layer_t) -> c_in
         // SAFETY: the caller's promise.
         let (layer, _) = unsafe { check(layer) }?;
         match Ortho::new(&layer)? {
-            Some(ortho) => ortho.with_csr(cpu()?.threads(), |_| Ok(())),
+            Some(ortho) => ortho.with_csr(|_| Ok(())),
             None => Ok(()),
         }
     })

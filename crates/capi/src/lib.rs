@@ -9,6 +9,7 @@ mod failure;
 mod forward;
 mod handle;
 mod layer;
+mod triplets;
 mod types;
 
 pub use container::*;
