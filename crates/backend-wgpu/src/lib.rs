@@ -9,6 +9,7 @@
 
 mod backend;
 mod base;
+mod csr;
 mod gpu;
 pub mod kernels;
 mod layout;
@@ -18,6 +19,7 @@ mod vector;
 
 pub use backend::WgpuBackend;
 pub use base::WgpuBase;
+pub use csr::WgpuCsr;
 pub use gpu::{AdapterInfo, Clock, KernelTime, Options, adapters};
 pub use matrix::WgpuMatrix;
 pub use vector::WgpuVector;

@@ -40,13 +40,13 @@ impl Run<'_> {
                 [&part.slices.buffer, &part.data.buffer, &self.x.held.buffer, &self.y.held.buffer, &sums];
             for (first, depth) in self.depths(per_group) {
                 let params = vec![self.alpha.to_bits(), beta.to_bits(), chunks, first, part.slice_count];
-                let groups = self.groups(part.slice_count, depth)?;
+                let extent = groups(self.gpu, part.slice_count, depth)?;
                 dispatches.push(self.dispatch(
                     Kernel::GapSpmm,
                     constants.clone(),
                     &buffers,
                     params,
-                    groups,
+                    extent,
                 )?);
             }
             dispatches.extend(self.add_segments(part, &sums, beta)?);
@@ -58,7 +58,7 @@ impl Run<'_> {
     pub(crate) fn layer(&self, base: &WgpuBase, a: &WgpuMatrix) -> Result<Vec<Dispatch>, BackendError> {
         let mut dispatches = Vec::new();
         let (chunks, per_group) = (self.y.chunks(), self.chunks_per_group());
-        let [words, groups, group_words] = base.strides();
+        let [words, scale_groups, group_words] = base.strides();
         let threads = (LANES as u32 * per_group).max(self.gpu.tuning.base_threads);
         for part in &a.parts {
             let sums = self.segment_sums(part)?;
@@ -86,17 +86,17 @@ impl Run<'_> {
                         first_row,
                         end_row,
                         words,
-                        groups,
+                        scale_groups,
                         group_words,
                     ];
-                    let groups = self.groups(part.slice_count, depth)?;
+                    let extent = groups(self.gpu, part.slice_count, depth)?;
                     let constants = constants.clone();
                     dispatches.push(self.dispatch(
                         Kernel::GapForward,
                         constants,
                         &buffers,
                         params,
-                        groups,
+                        extent,
                     )?);
                 }
             }
@@ -110,9 +110,9 @@ impl Run<'_> {
     fn scale(&self, beta: f32) -> Result<Dispatch, BackendError> {
         let cells = self.y.shape()[0] as u32 * self.y.chunks();
         let params = vec![beta.to_bits(), cells];
-        let groups = self.groups(cells.div_ceil(LONE_THREADS), 1)?;
+        let extent = groups(self.gpu, cells.div_ceil(LONE_THREADS), 1)?;
         let constants = vec![("THREADS", LONE_THREADS)];
-        self.dispatch(Kernel::Scale, constants, &[&self.y.held.buffer], params, groups)
+        self.dispatch(Kernel::Scale, constants, &[&self.y.held.buffer], params, extent)
     }
 
     /// The second step of rows that are cut into segments.
@@ -126,10 +126,10 @@ impl Run<'_> {
         let chunks = self.y.chunks();
         let params = vec![self.alpha.to_bits(), beta.to_bits(), chunks, part.long_row_count];
         let threads = u64::from(part.long_row_count) * u64::from(chunks);
-        let groups = self.groups(threads.div_ceil(LONE_THREADS.into()) as u32, 1)?;
+        let extent = groups(self.gpu, threads.div_ceil(LONE_THREADS.into()) as u32, 1)?;
         let buffers = [&long_rows.buffer, sums, &self.y.held.buffer];
         let constants = vec![("THREADS", LONE_THREADS)];
-        self.dispatch(Kernel::SegmentSum, constants, &buffers, params, groups).map(Some)
+        self.dispatch(Kernel::SegmentSum, constants, &buffers, params, extent).map(Some)
     }
 
     /// Room for the sums of a part's segments.
@@ -163,22 +163,6 @@ impl Run<'_> {
         (0..all).step_by(limit as usize).map(move |first| (first * per_group, limit.min(all - first)))
     }
 
-    /// Workgroups in up to two dimensions, the last ones too many.
-    fn groups(&self, count: u32, depth: u32) -> Result<[u32; 3], BackendError> {
-        let limit = self.gpu.groups_limit;
-        let high = count.div_ceil(limit).max(1);
-        if high > limit {
-            return Err(BackendError::DeviceLimit {
-                backend: NAME,
-                what: "one kernel".into(),
-                needed: count.into(),
-                limit: u64::from(limit) * u64::from(limit),
-                name: "workgroups",
-            });
-        }
-        Ok([count.div_ceil(high), high, depth])
-    }
-
     fn dispatch(
         &self,
         kernel: Kernel,
@@ -189,6 +173,22 @@ impl Run<'_> {
     ) -> Result<Dispatch, BackendError> {
         dispatch(self.gpu, kernel, self.y.cell(), constants, buffers, params, groups)
     }
+}
+
+/// Workgroups in up to two dimensions, the last ones too many.
+pub(crate) fn groups(gpu: &Gpu, count: u32, depth: u32) -> Result<[u32; 3], BackendError> {
+    let limit = gpu.groups_limit;
+    let high = count.div_ceil(limit).max(1);
+    if high > limit {
+        return Err(BackendError::DeviceLimit {
+            backend: NAME,
+            what: "one kernel".into(),
+            needed: count.into(),
+            limit: u64::from(limit) * u64::from(limit),
+            name: "workgroups",
+        });
+    }
+    Ok([count.div_ceil(high), high, depth])
 }
 
 /// One run of a kernel on buffers, in the order of their bindings.
@@ -202,7 +202,7 @@ pub(crate) fn dispatch(
     groups: [u32; 3],
 ) -> Result<Dispatch, BackendError> {
     let (pipeline, layout) = gpu.kernels.pipeline(gpu, kernel, cell, constants)?;
-    let slots = gpu.params_binding();
+    let slots = gpu.params()?;
     let params_binding = wgpu::BufferBinding {
         buffer: &slots,
         offset: 0,

@@ -28,30 +28,25 @@ fn main() -> ExitCode {
         let device = |how: &str, change: fn(&mut Options)| {
             Device::new(&format!("wgpu-{index}-{name}{how}"), move |budget| with(Some(index), change, budget))
         };
-        let baseline: fn(&mut Options) = |options| options.without_subgroups = true;
-        let mut default = device("", |_| {});
+        let without: fn(&mut Options) = |options| options.without_subgroups = true;
+        let mut own = device("", |_| {});
         if adapter.subgroups.is_some() {
-            default = default.same_bits("without-subgroups", move |b| with(Some(index), baseline, b));
+            own = own.same_bits("without-subgroups", move |budget| with(Some(index), without, budget));
         }
-        devices.push(default);
-        devices.push(device("-gpu-layout", |options| options.lanes = Some(GPU_LANES)).same_bits(
-            "without-subgroups",
-            move |budget| {
-                let both = |options: &mut Options| {
-                    options.lanes = Some(GPU_LANES);
-                    options.without_subgroups = true;
-                };
-                with(Some(index), both, budget)
-            },
-        ));
-        devices.push(device("-without-subgroups", baseline));
-        devices.push(device("-small-bindings", |options| options.binding_limit = Some(SMALL)));
+        devices.push(own);
+        // What a GPU without subgroups would run, whatever this adapter is.
+        devices.push(
+            device("-gpu-layout-without-subgroups", |options| {
+                options.lanes = Some(GPU_LANES);
+                options.without_subgroups = true;
+            })
+            .same_bits("subgroups", move |budget| {
+                with(Some(index), |options| options.lanes = Some(GPU_LANES), budget)
+            }),
+        );
     }
     conformance(devices)
 }
-
-/// Bytes of a binding that splits all but the smallest matrices by rows, and holds the suite's vectors.
-const SMALL: u64 = 4 << 20;
 
 fn open(adapter: Option<usize>, change: impl Fn(&mut Options)) -> Result<WgpuBackend, BackendError> {
     let mut options = Options::default();

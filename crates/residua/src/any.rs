@@ -54,8 +54,8 @@ impl Kind {
     pub fn is_built_in(self) -> bool {
         match self {
             Self::Auto => [Self::Cuda, Self::Wgpu, Self::Cpu].into_iter().any(Self::is_built_in),
-            Self::Cuda => false,
-            Self::Wgpu => false,
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
             Self::Cpu => cfg!(feature = "cpu"),
         }
     }
@@ -99,12 +99,18 @@ pub fn open(kind: Kind, options: &Options, budget: &Budget) -> Result<AnyBackend
     match kind {
         Kind::Auto => first(options, budget),
         Kind::Cpu => cpu(options, budget),
-        Kind::Cuda | Kind::Wgpu => Err(not_built_in(kind)),
+        Kind::Wgpu => wgpu(options, budget),
+        Kind::Cuda => cuda(options, budget),
     }
 }
 
 fn first(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
     for kind in [Kind::Cuda, Kind::Wgpu] {
+        // Software is for those who ask for it, or have nothing else.
+        let asked = options.device.is_some() || !Kind::Cpu.is_built_in();
+        if kind == Kind::Wgpu && !asked && !has_gpu() {
+            continue;
+        }
         match open(kind, options, budget) {
             Err(BackendError::Unavailable { .. }) => {}
             other => return other,
@@ -129,6 +135,53 @@ fn cpu(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
 #[cfg(not(feature = "cpu"))]
 fn cpu(_: &Options, _: &Budget) -> Result<AnyBackend, BackendError> {
     Err(not_built_in(Kind::Cpu))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
+    use residua_backend_cuda::CudaBackend;
+    let index = match &options.device {
+        None => 0,
+        Some(wanted) => match wanted.parse() {
+            Ok(index) => index,
+            Err(_) => {
+                let names = CudaBackend::devices()?;
+                let matches = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
+                names.iter().position(matches).ok_or_else(|| BackendError::NoSuchDevice {
+                    backend: "cuda",
+                    wanted: wanted.clone(),
+                    present: names.join(", "),
+                })?
+            }
+        },
+    };
+    Ok(Box::new(Untyped(CudaBackend::new(index)?.with_budget(budget.clone()))))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: &Options, _: &Budget) -> Result<AnyBackend, BackendError> {
+    Err(not_built_in(Kind::Cuda))
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
+    let mut how = residua_backend_wgpu::Options::default();
+    how.adapter = options.device.clone();
+    let backend = residua_backend_wgpu::WgpuBackend::new(&how)?;
+    Ok(Box::new(Untyped(backend.with_budget(budget.clone()))))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(_: &Options, _: &Budget) -> Result<AnyBackend, BackendError> {
+    Err(not_built_in(Kind::Wgpu))
+}
+
+/// Whether wgpu would open a GPU, and not software that plays one.
+fn has_gpu() -> bool {
+    #[cfg(feature = "wgpu")]
+    return residua_backend_wgpu::adapters().first().is_some_and(|adapter| !adapter.is_software());
+    #[cfg(not(feature = "wgpu"))]
+    false
 }
 
 fn not_built_in(kind: Kind) -> BackendError {

@@ -12,6 +12,8 @@
 //! | [`backend`] | what a backend computes: the trait, and the reference in f64 |
 //! | [`any`] | a backend chosen at run time |
 //! | [`cpu`] | the backend of this machine's processor (feature `cpu`, on by default) |
+//! | `cuda` | the backend of NVIDIA GPUs (feature `cuda`) |
+//! | `wgpu` | the backend of Vulkan, Metal and Direct3D 12 devices (feature `wgpu`) |
 //! | [`compensate`] | class statistics that follow a fine-tuned model (feature `compensate`, on by default) |
 //!
 //! # Example
@@ -55,6 +57,10 @@ pub mod any;
 pub use residua_backend as backend;
 #[cfg(feature = "cpu")]
 pub use residua_backend_cpu as cpu;
+#[cfg(feature = "cuda")]
+pub use residua_backend_cuda as cuda;
+#[cfg(feature = "wgpu")]
+pub use residua_backend_wgpu as wgpu;
 #[cfg(feature = "compensate")]
 pub use residua_compensate as compensate;
 pub use residua_format as format;

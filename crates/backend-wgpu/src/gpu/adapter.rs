@@ -83,6 +83,11 @@ fn found() -> Vec<(AdapterInfo, wgpu::Adapter)> {
         backends,
         // Neither validation layers nor debug labels, which tests with debug assertions would switch on.
         flags: wgpu::InstanceFlags::empty(),
+        // Where a driver tells its budget: past it memory moves to the host, or fails where nothing catches it.
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(95),
+            for_device_loss: None,
+        },
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));

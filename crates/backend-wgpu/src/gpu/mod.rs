@@ -96,12 +96,11 @@ impl Gpu {
             .map_err(|error| BackendError::Device { backend: NAME, message: error.to_string() })?;
         let health = Health::watch(&device);
         let subgroup = info.subgroups.filter(|_| !options.without_subgroups).map(|(least, _)| least);
-        let queued = Queued::new(&device);
         let gpu = Self {
             tuning: options.lanes.map_or_else(|| Tuning::of(&info), Tuning::for_lanes),
             kernels: Kernels::new(subgroup),
             scratch: Mutex::default(),
-            queued: Mutex::new(queued),
+            queued: Mutex::default(),
             info,
             device,
             queue,
@@ -134,9 +133,13 @@ impl Gpu {
         let validation = scope(wgpu::ErrorFilter::Validation);
         let result = call();
         let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
-        // A lost device makes every call fail: that is the cause to name.
+        let error = errors.into_iter().flatten().next();
+        if error.is_some() {
+            // A lost device makes every call fail, and polling it tells: that is the cause to name.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
         self.health.check()?;
-        match errors.into_iter().flatten().next() {
+        match error {
             None => Ok(result),
             Some(wgpu::Error::OutOfMemory { .. }) => {
                 Err(BackendError::OutOfMemory { backend: NAME, what: what.into(), asked: bytes, free: None })

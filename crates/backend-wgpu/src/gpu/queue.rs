@@ -21,30 +21,30 @@ pub(crate) struct Dispatch {
 }
 
 /// Dispatches that wait for their submission.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Queued {
     dispatches: Vec<Dispatch>,
-    params: wgpu::Buffer,
+    /// A slot for each dispatch of a submission; made when it is first needed.
+    params: Option<wgpu::Buffer>,
     /// Where kernels are being timed.
     pub(super) stamps: Option<Stamps>,
 }
 
-impl Queued {
-    pub(super) fn new(device: &wgpu::Device) -> Self {
-        let params = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("parameters"),
+impl Gpu {
+    /// The buffer of parameters, of which a dynamic offset binds a kernel's slot.
+    pub(crate) fn params(&self) -> Result<wgpu::Buffer, BackendError> {
+        let mut queued = self.queued();
+        if let Some(params) = &queued.params {
+            return Ok(params.clone());
+        }
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
             size: (MOST * SLOT) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
-        });
-        Self { dispatches: Vec::new(), params, stamps: None }
-    }
-}
-
-impl Gpu {
-    /// The binding of a kernel's parameters, moved to its slot by a dynamic offset.
-    pub(crate) fn params_binding(&self) -> wgpu::Buffer {
-        self.queued().params.clone()
+        };
+        let params = self.scoped("parameters", descriptor.size, || self.device.create_buffer(&descriptor))?;
+        Ok(queued.params.insert(params).clone())
     }
 
     /// Queues dispatches, in order. Nothing is queued when one of them fails.
@@ -66,7 +66,7 @@ impl Gpu {
 
     /// Submits what is queued, as one pass. Devices order dispatches that share what one of them writes.
     pub(crate) fn submit(&self) -> Result<(), BackendError> {
-        self.check()?;
+        let params = self.params()?;
         let mut queued = self.queued();
         let dispatches = std::mem::take(&mut queued.dispatches);
         if dispatches.is_empty() {
@@ -80,7 +80,7 @@ impl Gpu {
         let stamps = queued.stamps.as_mut().and_then(Stamps::next_pass);
         self.scoped("kernels", 0, || {
             // Written between the submissions before and this one, whatever still runs.
-            self.queue.write_buffer(&queued.params, 0, &bytes);
+            self.queue.write_buffer(&params, 0, &bytes);
             let mut encoder = self.device.create_command_encoder(&Default::default());
             {
                 let writes = stamps.as_ref().map(|(set, first)| wgpu::ComputePassTimestampWrites {

@@ -44,7 +44,7 @@ impl Tuning {
     pub(crate) fn of(info: &AdapterInfo) -> Self {
         // A processor that plays a GPU runs a few lanes at once, and threads that wait for each other are slow there.
         if info.is_software() {
-            Self { base_threads: 64, ..Self::for_lanes(1 << 10) }
+            Self { chunks: 1, base_threads: 64, ..Self::for_lanes(1 << 10) }
         } else {
             Self::for_lanes(1 << 16)
         }

@@ -1,12 +1,13 @@
 //! `residua bench`: times sparse products on this machine.
 
+mod device;
 mod random;
 mod serve;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::backend::Backend;
+use residua::backend::{Backend, Shaped};
 use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{Checkpoint, Container};
@@ -32,6 +33,8 @@ are read from memory. Configurations take turns within a repetition.";
 enum BackendArg {
     /// This machine's processor
     Cpu,
+    /// A Vulkan, Metal or Direct3D 12 device (where the build has it, see `residua devices`)
+    Wgpu,
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
     backend: BackendArg,
+    /// Device of the backend, by its number or a part of its name [default: the best; `residua devices` lists them]
+    #[arg(long, value_name = "DEVICE")]
+    adapter: Option<String>,
     /// Shape of random matrices, rows × columns
     #[arg(long, value_name = "RxC", default_value = "4096x11008", value_parser = shape)]
     shape: [usize; 2],
@@ -79,8 +85,12 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Timing {
     device: String,
-    threads: usize,
+    /// Where they were chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
     batch: usize,
+    /// Whose time it is: the host's around each repetition, or the device's in its kernels.
+    clock: &'static str,
     /// Of every repetition, all matrices once.
     seconds: Vec<f64>,
     median_seconds: f64,
@@ -95,6 +105,9 @@ struct Done {
     values: &'static str,
     /// Bytes of all matrices as the backend holds them.
     bytes: usize,
+    /// Laying all matrices out and moving them to the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_seconds: Option<f64>,
     timings: Vec<Timing>,
 }
 
@@ -107,14 +120,26 @@ struct Ready {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    let BackendArg::Cpu = args.backend;
     if let (true, Some(folder)) = (args.serve, &args.file) {
         return serve::serve(folder, args.values);
     }
     RunArgs::default().start()?;
     let budget = args.budget.budget()?;
+    let done = match args.backend {
+        BackendArg::Cpu => cpu(args, &budget)?,
+        BackendArg::Wgpu => device::wgpu(args, &budget)?,
+    };
+    if args.json { print_json(&done) } else { print(text(&done)) }
+}
+
+fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
+    if let Some(device) = &args.adapter {
+        return Err(Failure::usage(format!(
+            "--adapter {device}: the cpu backend has no devices to choose from"
+        )));
+    }
     let cpu = CpuBackend::new(0)?.with_budget(budget.clone());
-    let matrices = load(args, &cpu, &budget)?;
+    let matrices = load(args, budget, |matrix| Ok(cpu.upload(matrix)?))?;
     let mut ready = Vec::new();
     for &threads in &thread_counts(args) {
         let cpu = CpuBackend::new(threads)?.with_budget(budget.clone());
@@ -134,8 +159,8 @@ pub(crate) fn run(args: &Args) -> Result {
     let nnz = matrices.iter().map(CpuMatrix::nnz).sum();
     let timings = ready.into_iter().map(|configuration| configuration.timing(nnz)).collect();
     let bytes = matrices.iter().map(CpuMatrix::bytes).sum();
-    let done = Done { matrices: matrices.len(), nnz, values: args.values.name(), bytes, timings };
-    if args.json { print_json(&done) } else { print(text(&done)) }
+    let values = args.values.name();
+    Ok(Done { matrices: matrices.len(), nnz, values, bytes, upload_seconds: None, timings })
 }
 
 fn thread_counts(args: &Args) -> Vec<usize> {
@@ -149,7 +174,7 @@ fn thread_counts(args: &Args) -> Vec<usize> {
 }
 
 /// The matrices, laid out; one at a time is held in another form.
-fn load(args: &Args, cpu: &CpuBackend, budget: &Budget) -> Result<Vec<CpuMatrix>> {
+fn load<M>(args: &Args, budget: &Budget, mut upload: impl FnMut(&GapCsr) -> Result<M>) -> Result<Vec<M>> {
     let Some(path) = &args.file else {
         let [rows, cols] = args.shape;
         return (0..u64::from(args.matrices))
@@ -158,7 +183,7 @@ fn load(args: &Args, cpu: &CpuBackend, budget: &Budget) -> Result<Vec<CpuMatrix>
                 // CSR, the same once more while it is encoded, and its gap-encoded form.
                 let _held = budget.reserve(entries * 24 + 4 * rows as u64, "a random matrix")?;
                 let csr = random::csr(args.shape, args.density, args.seed, index)?;
-                Ok(cpu.upload(&csr_to_gap(&csr, args.values)?)?)
+                upload(&csr_to_gap(&csr, args.values)?)
             })
             .collect();
     };
@@ -167,10 +192,10 @@ fn load(args: &Args, cpu: &CpuBackend, budget: &Budget) -> Result<Vec<CpuMatrix>
         if Container::is_container(&file) {
             let container = Container::from_file(file)?;
             let names = container.matrices().iter().map(|(name, _)| name);
-            return names.map(|name| Ok(cpu.upload(&*container.read_gap(name, budget)?)?)).collect();
+            return names.map(|name| upload(&*container.read_gap(name, budget)?)).collect();
         }
     }
-    Ok(vec![cpu.upload(&encoded(path, args.values, budget)?)?])
+    Ok(vec![upload(&encoded(path, args.values, budget)?)?])
 }
 
 fn encoded(path: &std::path::Path, values: ValueType, budget: &Budget) -> Result<GapCsr> {
@@ -180,18 +205,25 @@ fn encoded(path: &std::path::Path, values: ValueType, budget: &Budget) -> Result
     Ok(csr_to_gap(&csr, values)?)
 }
 
+/// `x` and `y` for matrices of these shapes.
+fn operands<B: Backend>(
+    backend: &B,
+    batch: usize,
+    shapes: impl Iterator<Item = [usize; 2]>,
+) -> Result<Vec<(B::Vector, B::Vector)>> {
+    if batch == 0 {
+        return Err(Failure::usage("--batch 0: at least one column is needed"));
+    }
+    let pair = |[rows, cols]: [usize; 2]| {
+        let x: Vec<f32> = (0..cols * batch).map(|i| (i % 17) as f32 / 16.0).collect();
+        Ok((backend.upload_vector(&x, [cols, batch])?, backend.zeros([rows, batch])?))
+    };
+    shapes.map(pair).collect()
+}
+
 impl Ready {
     fn new(cpu: CpuBackend, batch: usize, matrices: &[CpuMatrix]) -> Result<Self> {
-        use residua::backend::Shaped;
-        if batch == 0 {
-            return Err(Failure::usage("--batch 0: at least one column is needed"));
-        }
-        let mut operands = Vec::new();
-        for matrix in matrices {
-            let [rows, cols] = matrix.shape();
-            let x: Vec<f32> = (0..cols * batch).map(|i| (i % 17) as f32 / 16.0).collect();
-            operands.push((cpu.upload_vector(&x, [cols, batch])?, cpu.zeros([rows, batch])?));
-        }
+        let operands = operands(&cpu, batch, matrices.iter().map(Shaped::shape))?;
         Ok(Self { cpu, batch, operands, seconds: Vec::new() })
     }
 
@@ -206,15 +238,16 @@ impl Ready {
     }
 
     fn timing(self, nnz: usize) -> Timing {
-        let median_seconds = median(&self.seconds);
-        Timing {
-            device: self.cpu.device(),
-            threads: self.cpu.threads(),
-            batch: self.batch,
-            median_seconds,
-            gnnz_per_second: (nnz * self.batch) as f64 / median_seconds / 1e9,
-            seconds: self.seconds,
-        }
+        let threads = Some(self.cpu.threads());
+        Timing { threads, ..Timing::new(self.cpu.device(), self.batch, "host", self.seconds, nnz) }
+    }
+}
+
+impl Timing {
+    fn new(device: String, batch: usize, clock: &'static str, seconds: Vec<f64>, nnz: usize) -> Self {
+        let median_seconds = median(&seconds);
+        let gnnz_per_second = (nnz * batch) as f64 / median_seconds / 1e9;
+        Self { device, threads: None, batch, clock, seconds, median_seconds, gnnz_per_second }
     }
 }
 
@@ -239,8 +272,15 @@ fn text(done: &Done) -> String {
     }
     let per_nnz = done.bytes as f64 / done.nnz.max(1) as f64;
     let (matrices, nnz, held) = (done.matrices, count(done.nnz as u64), bytes(done.bytes as u64));
+    let upload = done.upload_seconds.map(|seconds| {
+        let rate = done.bytes as f64 / seconds / 1e9;
+        format!("laid out and uploaded in {:.3} ms ({rate:.2} GB/s)\n", seconds * 1e3)
+    });
+    let by_device = done.timings.iter().any(|timing| timing.clock == "device");
+    let clock = if by_device { "\ntimes are the device's own, of its kernels\n" } else { "" };
     format!(
-        "{matrices} matrices, {nnz} non-zeros, {held} in memory ({per_nnz:.2} bytes per non-zero)\n\n{table}"
+        "{matrices} matrices, {nnz} non-zeros, {held} in memory ({per_nnz:.2} bytes per non-zero)\n{}\n{table}\n{clock}",
+        upload.unwrap_or_default()
     )
 }
 

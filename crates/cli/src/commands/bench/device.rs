@@ -1,0 +1,68 @@
+//! Products on a device with memory of its own: upload and kernels are timed apart.
+
+use residua::memory::Budget;
+
+use super::{Args, Done};
+use crate::failure::Result;
+
+#[cfg(not(feature = "wgpu"))]
+pub(super) fn wgpu(_: &Args, budget: &Budget) -> Result<Done> {
+    use residua::any::{Kind, Options, open};
+    // Says how to get it.
+    let error = open(Kind::Wgpu, &Options::default(), budget).err();
+    Err(error.map_or_else(|| crate::failure::Failure::usage("wgpu is not built in"), Into::into))
+}
+
+#[cfg(feature = "wgpu")]
+pub(super) fn wgpu(args: &Args, budget: &Budget) -> Result<Done> {
+    use std::time::Instant;
+
+    use residua::backend::{Backend, BackendError, Shaped};
+    use residua::wgpu::{Clock, Options, WgpuBackend, WgpuMatrix};
+
+    use super::{Timing, load, operands};
+
+    let mut options = Options::default();
+    options.adapter = args.adapter.clone();
+    let gpu = WgpuBackend::new(&options)?.with_budget(budget.clone());
+    let mut upload_seconds = 0.0;
+    let matrices = load(args, budget, |matrix| {
+        let start = Instant::now();
+        let matrix = gpu.upload(matrix)?;
+        gpu.synchronize()?;
+        upload_seconds += start.elapsed().as_secs_f64();
+        Ok(matrix)
+    })?;
+    let mut ready = Vec::new();
+    for &batch in &args.batch {
+        let batch = batch.into();
+        let operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape))?;
+        ready.push((batch, operands, Vec::new(), Clock::Host));
+    }
+    // The first round builds the kernels and is not counted.
+    for round in 0..=args.repetitions {
+        for (_, operands, seconds, clock) in &mut ready {
+            let time = gpu.time(|| -> Result<(), BackendError> {
+                let all = matrices.iter().zip(&mut *operands);
+                all.map(|(matrix, (x, y))| gpu.spmm(1.0, matrix, x, 0.0, y)).collect()
+            })?;
+            if round > 0 {
+                seconds.push(time.seconds);
+                *clock = time.clock;
+            }
+        }
+    }
+    let nnz = matrices.iter().map(WgpuMatrix::nnz).sum();
+    let timing = |(batch, _, seconds, clock)| {
+        let clock = if clock == Clock::Device { "device" } else { "host" };
+        Timing::new(gpu.device(), batch, clock, seconds, nnz)
+    };
+    Ok(Done {
+        matrices: matrices.len(),
+        nnz,
+        values: args.values.name(),
+        bytes: matrices.iter().map(WgpuMatrix::bytes).sum(),
+        upload_seconds: Some(upload_seconds),
+        timings: ready.into_iter().map(timing).collect(),
+    })
+}
