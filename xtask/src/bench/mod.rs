@@ -120,11 +120,20 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             "everything of interest: this was a quick run on small data, not on the sizes named".into(),
         );
     }
-    let text = markdown::page(&machine::describe(&project), &about, &absent, &sections, scale.as_deref());
+    let mut text = markdown::page(&machine::describe(&project), &about, &absent, &sections, scale.as_deref());
     let out = options.out.unwrap_or_else(|| project.root.join("docs").join("benchmarks.md"));
+    text += kept(&std::fs::read_to_string(&out).unwrap_or_default());
     beside(&out, |path| Ok(std::fs::write(path, &text)?))?;
     println!("{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What follows was measured by other commands.
+const KEPT: &str = "\n<!-- Kept by `cargo xtask bench`: measured by the commands that are named. -->\n";
+
+/// The part of an old page that a new one keeps.
+fn kept(old: &str) -> &str {
+    old.find(KEPT).map_or("", |at| &old[at..])
 }
 
 fn parse(args: Vec<OsString>) -> Result<Option<Options>> {
@@ -196,4 +205,19 @@ fn measure(
         work: (case.work)(data),
         entries,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_commands_measured_is_kept() {
+        assert_eq!(kept(""), "");
+        assert_eq!(kept("# Benchmarks\n\nold\n"), "");
+        let page = format!("# Benchmarks\n\nold\n{KEPT}\n## GPUs\n");
+        assert_eq!(kept(&page), format!("{KEPT}\n## GPUs\n"));
+        // And again, with what a new page begins with.
+        assert_eq!(kept(&format!("new\n{}", kept(&page))), kept(&page));
+    }
 }

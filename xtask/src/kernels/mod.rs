@@ -2,6 +2,7 @@
 
 pub(crate) mod cuda;
 mod generated;
+mod wgsl;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -10,7 +11,8 @@ use crate::Result;
 use crate::project::Project;
 
 const HELP: &str = "\
-Compile the CUDA kernels to PTX, report what they need, and write both to crates/backend-cuda/ptx.
+Validate the WGSL kernels with naga, in every variant. Compile the CUDA kernels to PTX, report what they need, and
+write both to crates/backend-cuda/ptx.
 
 Usage: cargo xtask kernels [--check]
 
@@ -32,6 +34,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             _ => return Err(arg.unexpected().into()),
         }
     }
+    let valid = wgsl::validate()?;
     let project = Project::read()?;
     let files = cuda::generate(&project, &cuda::compilers(&project)?)?;
     let differing = generated::settle(&files, check)?;
@@ -39,7 +42,8 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
         let path = path.strip_prefix(&project.root).unwrap_or(path).display();
         println!("{} {path}", if check { "differs:" } else { "wrote" });
     }
-    Ok(if check && !differing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failed = !valid || (check && !differing.is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The `test-all` row's answer: files that differ, or why nothing could be compared.

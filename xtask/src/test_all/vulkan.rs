@@ -1,0 +1,60 @@
+//! A Vulkan driver, so that the shaders of the wgpu backend run: on a machine without a GPU, Mesa's in software.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::log::Log;
+use super::report::Outcome;
+use super::rows::Row;
+use crate::Result;
+
+const PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
+
+/// Finds a driver, or installs one where that is possible: on Debian and its relatives, as root.
+pub(super) fn row() -> Row {
+    Row {
+        name: "vulkan".into(),
+        what: "a Vulkan driver for the wgpu tests, installed where it can be".into(),
+        job: Box::new(|log| {
+            if !cfg!(target_os = "linux") {
+                return Ok(Outcome::not_here("drivers come with the system"));
+            }
+            if !driver() && can_install() {
+                install(log)?;
+            }
+            Ok(match driver() {
+                true => Outcome::Ran,
+                false => Outcome::missing(format!("no Vulkan driver: apt-get install {}", PACKAGES.join(" "))),
+            })
+        }),
+    }
+}
+
+/// Whether the loader and some driver are there.
+fn driver() -> bool {
+    let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
+    let folders = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let drivers = named || folders.iter().any(|folder| holds_files(Path::new(folder)));
+    let cache = Command::new("/sbin/ldconfig").arg("-p").output();
+    let loader = cache.is_ok_and(|found| String::from_utf8_lossy(&found.stdout).contains("libvulkan.so.1"));
+    drivers && loader
+}
+
+fn holds_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+}
+
+fn can_install() -> bool {
+    let user = Command::new("id").arg("-u").output();
+    user.is_ok_and(|user| user.stdout.trim_ascii() == b"0")
+        && Command::new("apt-get").arg("--version").output().is_ok()
+}
+
+fn install(log: &mut Log) -> Result {
+    log.run(Command::new("apt-get").arg("update"))?;
+    let mut command = Command::new("apt-get");
+    command.args(["install", "-y", "--no-install-recommends"]).args(PACKAGES);
+    // What it came to is asked of the machine.
+    log.run(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    Ok(())
+}
