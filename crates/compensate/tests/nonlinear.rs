@@ -113,7 +113,10 @@ fn moments_are_those_of_many_draws() {
     let (before, after) = drifted(dim, 1000, 3);
     let stale = collect(dim, &before, &vec![0; 1000], Storage::Packed);
     let class = stale.get(0).unwrap();
-    let methods: [Box<dyn Method>; 2] = [Box::new(Rff::default()), Box::new(WeakNonlinear::default())];
+    let methods: [Box<dyn Method>; 2] = [
+        Box::new(Rff { points: 4096, ..Rff::default() }),
+        Box::new(WeakNonlinear { points: 4096, ..WeakNonlinear::default() }),
+    ];
     for method in methods {
         let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
         let fitted = method.fit(&mut source, &budget).unwrap();

@@ -108,8 +108,7 @@ impl Rows {
         &mut self.blocks[block][at..at + self.row]
     }
 
-    /// Bytes of a block if the next row needs a new one. The first rows come one by one, so that a cache of a
-    /// few rows holds no more.
+    /// Bytes of a block if the next row needs a new one.
     pub(super) fn bytes_for_one_more(&self) -> u64 {
         if self.len() < self.blocks.len() * BLOCK { 0 } else { (BLOCK * self.row) as u64 }
     }
@@ -134,7 +133,7 @@ impl Rows {
         }
         self.slots.swap_remove(slot as usize);
         // An empty block goes, so that what leaves the cache leaves memory.
-        if self.len() % BLOCK == 0 && self.blocks.len() * BLOCK > self.len() {
+        if self.len().is_multiple_of(BLOCK) && self.blocks.len() * BLOCK > self.len() {
             self.blocks.pop();
             return ((BLOCK * self.row) as u64, moved);
         }

@@ -135,16 +135,16 @@ impl<M: PointMap> Transport<M> {
 
     /// Symmetric cubature. For `Σ = F·Fᵀ` with r columns, the 2r points `μ ± √r·F·q_i` have exactly this mean
     /// and covariance for every orthogonal matrix of columns `q_i`; as many such sets are taken as make `least`
-    /// points.
+    /// points, each at a distance of its own, so that together they lie as far out as a Gaussian's points do.
     fn cubature(&self, class: &ClassGaussian, least: usize) -> Result<(DVector<f64>, Covariance)> {
         let factor = factor(class.covariance())?;
         let (dim, rank) = factor.shape();
         let rotations = least.div_ceil(2 * rank.max(1)).max(1);
         let mut points = DMatrix::zeros(dim, 2 * rank * rotations);
-        for rotation in 0..rotations {
+        for (rotation, radius) in radii(rank, rotations).into_iter().enumerate() {
             let rotated = algebra::product(algebra::n(&factor), algebra::n(&orthogonal(rank, rotation)));
             for (i, direction) in rotated.column_iter().enumerate() {
-                let (at, step) = (2 * (rotation * rank + i), direction * (rank as f64).sqrt());
+                let (at, step) = (2 * (rotation * rank + i), direction * radius);
                 points.set_column(at, &(class.mean() + &step));
                 points.set_column(at + 1, &(class.mean() - step));
             }
@@ -183,6 +183,21 @@ fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
     let (values, vectors) = algebra::eigen(&dense, "a class covariance")?;
     let first = (0..dim).position(|i| values[i] > NEGLIGIBLE * values[dim - 1]).unwrap_or(dim - 1);
     Ok(DMatrix::from_fn(dim, dim - first, |r, c| vectors[(r, first + c)] * values[first + c].max(0.0).sqrt()))
+}
+
+/// Distances from the mean of a standard normal point in `rank` dimensions, at `count` even quantiles; the mean
+/// of their squares is `rank`, exactly.
+fn radii(rank: usize, count: usize) -> Vec<f64> {
+    let spread = 2.0 / (9.0 * rank as f64);
+    let square = |i: usize| {
+        let p = (i as f64 + 0.5) / count as f64;
+        // Tukey's approximation of the normal quantile, and Wilson and Hilferty's of the χ² one.
+        let z = 4.91 * (p.powf(0.14) - (1.0 - p).powf(0.14));
+        (1.0 - spread + z * spread.sqrt()).max(0.0).powi(3)
+    };
+    let squares: Vec<f64> = (0..count).map(square).collect();
+    let scale = rank as f64 * count as f64 / squares.iter().sum::<f64>();
+    squares.into_iter().map(|square| (square * scale).sqrt()).collect()
 }
 
 /// An orthogonal matrix without large entries: a cosine transform after random signs, so that no point lies

@@ -121,6 +121,12 @@ impl FeatureBlock {
         Ok(())
     }
 
+    /// Appends the features of another block, before and after, without labels.
+    pub(crate) fn push_pairs(&mut self, other: &Self) -> Result<()> {
+        other.after()?;
+        self.push(&other.before, Some(&other.after), None)
+    }
+
     /// Appends samples `first..first + count` of another block.
     pub(crate) fn push_from(&mut self, other: &Self, first: usize, count: usize) -> Result<()> {
         let dim = self.dim;

@@ -8,6 +8,7 @@ mod block;
 mod file;
 mod iter;
 mod memory;
+mod pairs;
 
 use nalgebra::DMatrixView;
 use residua_memory::Budget;
@@ -16,6 +17,7 @@ pub use block::{FeatureBlock, Side};
 pub use file::{ArrayAt, FileSource, NpySource, SafetensorsSource, TensorNames};
 pub use iter::IterSource;
 pub use memory::MemorySource;
+pub use pairs::ChainSource;
 
 use crate::{CompensateError, Result};
 

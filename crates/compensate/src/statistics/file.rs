@@ -48,29 +48,7 @@ impl ClassStatistics {
         let mut file = SafetensorsWriter::create(path, header)?;
         file.metadata(KEY, json);
         for (label, class) in self.iter() {
-            let name = |part| format!("class.{label}.{part}");
-            let dim = self.dim();
-            file.tensor(&name("mean"), Dtype::F64, &[dim], bytemuck::cast_slice(class.mean().as_slice()))?;
-            match &class.covariance().form {
-                Form::Packed(values) => {
-                    file.tensor(
-                        &name("packed"),
-                        values.precision().dtype(),
-                        &[values.len()],
-                        values.bytes(),
-                    )?;
-                }
-                Form::Factor { columns, rank, diagonal } => {
-                    let dtype = columns.precision().dtype();
-                    file.tensor(&name("factor"), dtype, &[*rank, dim], columns.bytes())?;
-                    let diagonal = match diagonal {
-                        Diagonal::Scalar(value) => std::slice::from_ref(value),
-                        Diagonal::Vector(values) => values.as_slice(),
-                    };
-                    let bytes = bytemuck::cast_slice(diagonal);
-                    file.tensor(&name("diagonal"), Dtype::F64, &[diagonal.len()], bytes)?;
-                }
-            }
+            write_class(&mut file, &format!("class.{label}"), class)?;
         }
         file.finish()?;
         Ok(())
@@ -94,21 +72,44 @@ impl ClassStatistics {
         let mut statistics = Self::new(meta.dim);
         for (label, count) in meta.classes {
             // The numbers are reserved twice for a moment, here and by the class: they are few.
-            let class = load_class(&file, label, count, meta.dim, budget)?;
+            let class = read_class(&file, &format!("class.{label}"), count, meta.dim, budget)?;
             statistics.insert(label, class)?;
         }
         Ok(statistics)
     }
 }
 
-fn load_class(
+/// Writes the tensors of one class, their names starting with `prefix`.
+pub(crate) fn write_class(file: &mut SafetensorsWriter, prefix: &str, class: &ClassGaussian) -> Result<()> {
+    let name = |part| format!("{prefix}.{part}");
+    let dim = class.dim();
+    file.tensor(&name("mean"), Dtype::F64, &[dim], bytemuck::cast_slice(class.mean().as_slice()))?;
+    match &class.covariance().form {
+        Form::Packed(values) => {
+            file.tensor(&name("packed"), values.precision().dtype(), &[values.len()], values.bytes())?;
+        }
+        Form::Factor { columns, rank, diagonal } => {
+            file.tensor(&name("factor"), columns.precision().dtype(), &[*rank, dim], columns.bytes())?;
+            let diagonal = match diagonal {
+                Diagonal::Scalar(value) => std::slice::from_ref(value),
+                Diagonal::Vector(values) => values.as_slice(),
+            };
+            let bytes = bytemuck::cast_slice(diagonal);
+            file.tensor(&name("diagonal"), Dtype::F64, &[diagonal.len()], bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what [`write_class`] wrote, every number checked.
+pub(crate) fn read_class(
     file: &Checkpoint,
-    label: u32,
+    prefix: &str,
     count: u64,
     dim: usize,
     budget: &Budget,
 ) -> Result<ClassGaussian> {
-    let name = |part| format!("class.{label}.{part}");
+    let name = |part| format!("{prefix}.{part}");
     let mean = vector(file, file.expect_tensor(&name("mean"))?, &[dim])?;
     let form = if let Some(tensor) = file.tensor(&name("packed")) {
         // dim² could overflow for a hostile dimension; a tensor of that shape cannot exist.
@@ -130,7 +131,7 @@ fn load_class(
     };
     ClassGaussian::new(count, mean, Covariance { dim, form }, budget).map_err(|error| match error {
         crate::CompensateError::Budget(_) => error,
-        other => FileError::malformed(file.path(), format!("class {label}: {other}")).into(),
+        other => FileError::malformed(file.path(), format!("{prefix}: {other}")).into(),
     })
 }
 

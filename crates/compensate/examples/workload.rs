@@ -1,0 +1,224 @@
+//! The fixed workloads of the compensators, measured: wall time, CPU seconds and peak memory as one line of JSON.
+//!
+//! ```sh
+//! cargo run --release -p residua-compensate --example workload -- make L /tmp/workload   # features to files
+//! cargo run --release -p residua-compensate --example workload -- run linear L /tmp/workload --budget 512MiB --threads 2
+//! ```
+//!
+//! Methods: `linear`, `attention`, `rff`, `weak-nonlinear` (add `-compat` for the reference's definition), and
+//! `rgda`, which builds the quadratic classifier and scores 1,000 features. `xtask/peers/compensate_torch.py` does
+//! the same on the same files.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nalgebra::{DMatrix, DMatrixView};
+use rand::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use residua_compensate::classify::{Prior, Qda};
+use residua_compensate::source::{SafetensorsSource, TensorNames};
+use residua_compensate::*;
+use residua_format::file::{Checkpoint, Dtype, SafetensorsWriter};
+use residua_memory::{Budget, ByteSize, process};
+
+type Outcome<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+const DIM: usize = 768;
+const CLUSTERS: usize = 20;
+
+/// A workload: samples, classes, samples a class, draws of the reference.
+struct Size {
+    samples: usize,
+    classes: usize,
+    each: usize,
+    draws: usize,
+}
+
+fn size(name: &str) -> Outcome<Size> {
+    let size = |samples, classes, each, draws| Ok(Size { samples, classes, each, draws });
+    match name {
+        "S" => size(2_048, 20, 50, 800),
+        "M" => size(10_000, 100, 120, 2_000),
+        "L" => size(50_000, 200, 120, 2_000),
+        "rank-deficient" => size(10_000, 200, 30, 2_000),
+        _ => Err(format!("no workload {name}; there are S, M, L and rank-deficient").into()),
+    }
+}
+
+/// Samples around 20 clusters with a spectrum of 5/i, and their drift: linear, a bend, and noise, about 28 % of
+/// the feature's norm.
+struct Generator {
+    rng: rand_chacha::ChaCha8Rng,
+    centres: DMatrix<f32>,
+    linear: DMatrix<f32>,
+    bend: DMatrix<f32>,
+    gain: f32,
+}
+
+impl Generator {
+    fn new() -> Self {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(17);
+        let mut matrix = |rows: usize, cols: usize, scale: f32| {
+            DMatrix::from_iterator(rows, cols, normal(&mut rng, rows * cols)) * scale
+        };
+        let unit = 1.0 / (DIM as f32).sqrt();
+        let centres = matrix(DIM, CLUSTERS, 0.3);
+        let (linear, bend) = (matrix(DIM, DIM, unit), matrix(DIM, DIM, unit));
+        let mut new = Self { rng, centres, linear, bend, gain: 1.0 };
+        let (x, y) = new.samples(512, |i| i);
+        new.gain = 0.28 * x.norm() / (y - x).norm();
+        new
+    }
+
+    /// Features before and after of `count` samples, the clusters given.
+    fn samples(&mut self, count: usize, cluster: impl Fn(usize) -> usize) -> (DMatrix<f32>, DMatrix<f32>) {
+        let mut x = DMatrix::from_iterator(DIM, count, normal(&mut self.rng, DIM * count));
+        for (row, mut values) in x.row_iter_mut().enumerate() {
+            values *= (5.0 / (row + 1) as f32).sqrt();
+        }
+        for (i, mut column) in x.column_iter_mut().enumerate() {
+            column += self.centres.column(cluster(i) % CLUSTERS);
+        }
+        let mut drift = &self.linear * &x + (&self.bend * &x).map(|v| (2.0 * v).tanh());
+        drift += DMatrix::from_iterator(DIM, count, normal(&mut self.rng, DIM * count)) * 0.1;
+        let y = &x + drift * self.gain;
+        (x, y)
+    }
+}
+
+fn normal(rng: &mut rand_chacha::ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| StandardNormal.sample(rng)).collect()
+}
+
+/// Writes `{name}.safetensors`: `before`, `after` of the task, and the old classes' `old` with `labels`.
+fn make(name: &str, folder: &Path) -> Outcome {
+    let size = size(name)?;
+    std::fs::create_dir_all(folder)?;
+    let mut generator = Generator::new();
+    let mut after = tempfile::tempfile()?;
+    let mut file = SafetensorsWriter::create(&folder.join(format!("{name}.safetensors")), 1024)?;
+    file.begin("before", Dtype::F32, &[size.samples, DIM])?;
+    for first in (0..size.samples).step_by(1000) {
+        let (x, y) = generator.samples(1000.min(size.samples - first), |i| first + i);
+        file.write(bytemuck::cast_slice(x.as_slice()))?;
+        after.write_all(bytemuck::cast_slice(y.as_slice()))?;
+    }
+    file.end()?;
+    file.begin("after", Dtype::F32, &[size.samples, DIM])?;
+    let mut buffer = vec![0; 4000 * DIM];
+    std::io::Seek::rewind(&mut after)?;
+    loop {
+        let count = std::io::Read::read(&mut after, &mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        file.write(&buffer[..count])?;
+    }
+    file.end()?;
+    file.begin("old", Dtype::F32, &[size.classes * size.each, DIM])?;
+    for class in 0..size.classes {
+        let (x, _) = generator.samples(size.each, |_| class);
+        file.write(bytemuck::cast_slice(x.as_slice()))?;
+    }
+    file.end()?;
+    let labels: Vec<u32> = (0..size.classes * size.each).map(|i| (i / size.each) as u32).collect();
+    file.tensor("labels", Dtype::U32, &[labels.len()], bytemuck::cast_slice(&labels))?;
+    file.finish()?;
+    Ok(())
+}
+
+fn method(name: &str, draws: usize) -> Outcome<Box<dyn Method>> {
+    let mode = if name.ends_with("-compat") { Mode::Compat } else { Mode::Exact };
+    let points = |exact: usize| if mode == Mode::Compat { draws } else { exact };
+    Ok(match name.trim_end_matches("-compat") {
+        "linear" => Box::new(Linear::new(mode)),
+        "attention" => {
+            let default = Attention::new(mode);
+            let points = points(default.points);
+            Box::new(Attention { temperature: 0.05, nearest: 400, points, ..default })
+        }
+        "rff" => {
+            let default = Rff::new(mode);
+            Box::new(Rff { points: points(default.points), ..default })
+        }
+        "weak-nonlinear" => Box::new(WeakNonlinear::new(mode)),
+        _ => return Err(format!("no method {name}").into()),
+    })
+}
+
+/// User and system seconds of this process so far.
+fn cpu_seconds() -> f64 {
+    // Fields 14 and 15, in hundredths; the second field may hold spaces, in parentheses.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Precision) -> Outcome {
+    let size = size(workload)?;
+    let budget = Budget::for_process(limit.0, 24 << 20)?;
+    let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
+    let names = |before: &str, after: Option<&str>, labels: Option<&str>| TensorNames {
+        before: before.into(),
+        after: after.map(Into::into),
+        labels: labels.map(Into::into),
+    };
+    let mut builder = StatisticsBuilder::new(DIM, &budget);
+    let mut old = SafetensorsSource::new(&file, &names("old", None, Some("labels")))?;
+    builder.add_source(&mut old, Side::Before)?;
+    let stale = builder.finish(Storage::Smallest, precision)?;
+    let loaded = process::current_rss().unwrap_or(0);
+    process::reset_peak_rss();
+    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    let mut times = (0.0, 0.0);
+    let check = if name == "rgda" {
+        let classifier = Qda::new(&stale, Qda::REFERENCE, 2.0, Prior::Uniform, &budget)?;
+        times.0 = wall.elapsed().as_secs_f64();
+        let mut block = FeatureBlock::new(DIM);
+        let mut source = SafetensorsSource::new(&file, &names("before", None, None))?;
+        source.read(1000, &mut block)?;
+        let features: DMatrixView<'_, f32> = block.before();
+        let sum = classifier.predict(features, &budget)?.iter().map(|&label| f64::from(label)).sum::<f64>();
+        times.1 = wall.elapsed().as_secs_f64() - times.0;
+        sum
+    } else {
+        let mut source = SafetensorsSource::new(&file, &names("before", Some("after"), None))?;
+        let fitted = method(name, size.draws)?.fit(&mut source, &budget)?;
+        times.0 = wall.elapsed().as_secs_f64();
+        let moved = fitted.apply(&stale, &budget)?;
+        times.1 = wall.elapsed().as_secs_f64() - times.0;
+        moved.iter().map(|(_, class)| class.mean().norm()).sum::<f64>()
+    };
+    let (seconds, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let peak = process::peak_rss().unwrap_or(0);
+    let report = serde_json::json!({
+        "program": "residua", "method": name, "workload": workload, "threads": rayon::current_num_threads(),
+        "budget_bytes": limit.0, "seconds": seconds, "fit_seconds": times.0, "apply_seconds": times.1,
+        "cpu_seconds": cpu, "peak_bytes": peak, "peak_above_inputs": peak.saturating_sub(loaded), "check": check,
+    });
+    println!("{report}");
+    Ok(())
+}
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
+    let positional: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some(threads) = option("--threads") {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
+    }
+    let limit = option("--budget").map_or(Ok(ByteSize(512 << 20)), |text| text.parse())?;
+    let precision = match option("--precision").map(String::as_str) {
+        None | Some("f32") => Precision::F32,
+        Some("bf16") => Precision::Bf16,
+        Some(other) => return Err(format!("no precision {other}").into()),
+    };
+    match positional[..] {
+        ["make", workload, folder, ..] => make(workload, Path::new(folder)),
+        ["run", name, workload, folder, ..] => run(name, workload, &PathBuf::from(folder), limit, precision),
+        _ => Err("usage: workload make SIZE FOLDER | run METHOD SIZE FOLDER [--budget B] [--threads N] [--precision f32|bf16]".into()),
+    }
+}

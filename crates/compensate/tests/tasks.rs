@@ -1,0 +1,182 @@
+//! Task after task: variants, shared classes, pairs, and a state that survives.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::normal;
+use residua_compensate::*;
+use residua_memory::Budget;
+
+const DIM: usize = 4;
+
+/// Features that every task turns and stretches a little.
+fn features(task: usize, seed: u64, count: usize) -> Vec<f32> {
+    let rows = normal(DIM * count, seed);
+    let moved = rows.chunks(DIM).flat_map(|x| {
+        let mut x: Vec<f32> = x.iter().map(|v| v + 2.0).collect();
+        for _ in 0..task {
+            x = (0..DIM).map(|i| 1.1 * x[i] + 0.2 * x[(i + 1) % DIM] - 0.3).collect();
+        }
+        x
+    });
+    moved.collect()
+}
+
+fn run(state: &mut DriftCompensator, task: usize, budget: &Budget) -> Result<()> {
+    let count = 60;
+    let seed = task as u64 * 10;
+    let before = features(task.saturating_sub(1), seed, count);
+    let after = features(task, seed, count);
+    let labels: Vec<u32> = (0..count as u32).map(|i| 2 * task as u32 + i % 2).collect();
+    let mut current = MemorySource::new(DIM, &before, Some(&after), Some(&labels)).unwrap();
+    let (before, after) = (features(task.saturating_sub(1), 999, count), features(task, 999, count));
+    let mut auxiliary = MemorySource::new(DIM, &before, Some(&after), None).unwrap();
+    state.finish_task(Task { current: &mut current, auxiliary: Some(&mut auxiliary) }, budget)
+}
+
+fn small() -> DriftCompensator {
+    let weak = WeakNonlinear { hidden: Some(8), points: 64, ..WeakNonlinear::default() };
+    DriftCompensator::new(DIM, Variant::ALL)
+        .with_method(Variant::WeakNonlinear.name(), Some(Box::new(weak)))
+        .with_method(Variant::Rff.name(), Some(Box::new(Rff { features: 8, points: 64, ..Rff::default() })))
+}
+
+#[test]
+fn classes_follow_over_tasks() {
+    for pairs in [Pairs::Current, Pairs::Auxiliary, Pairs::Both] {
+        let budget = Budget::new(64 << 20);
+        let mut state = small();
+        state.pairs = pairs;
+        (0..4).for_each(|task| run(&mut state, task, &budget).unwrap());
+        assert_eq!(state.tasks(), 4);
+        // Class 0 as it would be, had it been seen after all tasks.
+        let truth: Vec<f32> =
+            features(3, 0, 60).chunks(2 * DIM).flat_map(|pair| pair[..DIM].to_vec()).collect();
+        let truth = common::collect(DIM, &truth, &[0; 30], Storage::Packed);
+        let truth = truth.get(0).unwrap();
+        let error = |name: &str| {
+            let class = state.statistics(name).unwrap().get(0).unwrap();
+            (class.mean() - truth.mean()).norm() / truth.mean().norm()
+        };
+        let stale = error("SeqFT");
+        assert!(stale > 0.2, "{stale}");
+        for variant in Variant::ALL.into_iter().filter(|variant| *variant != Variant::SeqFt) {
+            let error = error(variant.name());
+            // Attention averages over neighbours, which few samples are no good for.
+            let most = if variant == Variant::Attention { 0.5 * stale } else { 0.01 };
+            assert!(error < most, "{pairs:?} {}: {error}, stale {stale}", variant.name());
+        }
+    }
+}
+
+#[test]
+fn what_is_alike_is_held_once() {
+    let budget = Budget::new(64 << 20);
+    let mut state = small();
+    run(&mut state, 0, &budget).unwrap();
+    let one = state.statistics("SeqFT").unwrap().bytes();
+    assert_eq!(budget.used(), one);
+    run(&mut state, 1, &budget).unwrap();
+    let class = |name, label| Arc::clone(state.statistics(name).unwrap().get(label).unwrap());
+    assert!(Arc::ptr_eq(&class("SeqFT", 2), &class("SeqFT + rff", 2)));
+    assert!(!Arc::ptr_eq(&class("SeqFT", 0), &class("SeqFT + rff", 0)));
+    drop(state);
+    assert_eq!(class_free(&budget), 0);
+}
+
+/// Bytes in use once nothing should be.
+fn class_free(budget: &Budget) -> u64 {
+    budget.used()
+}
+
+#[test]
+fn saved_and_resumed_is_uninterrupted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.safetensors");
+    let budget = Budget::new(64 << 20);
+    let mut whole = small();
+    (0..2).for_each(|task| run(&mut whole, task, &budget).unwrap());
+    whole.save(&path).unwrap();
+    let saved = std::fs::metadata(&path).unwrap().len();
+    let resumed = small().resume(&path, &budget).unwrap();
+    // Shared classes are written and read once.
+    let class = |name, label| Arc::clone(resumed.statistics(name).unwrap().get(label).unwrap());
+    assert!(Arc::ptr_eq(&class("SeqFT", 2), &class("SeqFT + rff", 2)));
+    let mut resumed = resumed;
+    run(&mut whole, 2, &budget).unwrap();
+    run(&mut resumed, 2, &budget).unwrap();
+    assert_eq!(resumed.tasks(), 3);
+    for name in whole.names() {
+        let (a, b) = (whole.statistics(name).unwrap(), resumed.statistics(name).unwrap());
+        assert_eq!(a.len(), b.len());
+        for ((_, a), (_, b)) in a.iter().zip(b.iter()) {
+            assert_eq!((a.count(), a.mean(), a.covariance()), (b.count(), b.mean(), b.covariance()));
+        }
+    }
+    // A run that is stopped while it writes leaves the file of the last finished task.
+    let before = std::fs::read(&path).unwrap();
+    std::fs::create_dir(directory.path().join("taken")).unwrap();
+    assert!(whole.save(&directory.path().join("taken")).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(saved, before.len() as u64);
+}
+
+#[test]
+fn a_task_that_fails_changes_nothing() {
+    let budget = Budget::new(64 << 20);
+    let mut state = small();
+    run(&mut state, 0, &budget).unwrap();
+    let (used, classes) = (budget.used(), state.statistics("SeqFT").unwrap().len());
+    let rows = features(1, 5, 4);
+    let mut bad = features(1, 5, 4);
+    bad[6] = f32::NAN;
+    let fails = |state: &mut DriftCompensator, current: &mut dyn FeatureSource| {
+        state.finish_task(Task { current, auxiliary: None }, &budget).unwrap_err().to_string()
+    };
+    let labels = [8, 8, 9, 9];
+    let mut empty = MemorySource::new(DIM, &[], Some(&[]), Some(&[])).unwrap();
+    assert!(fails(&mut state, &mut empty).contains("empty"));
+    let mut unlabelled = MemorySource::new(DIM, &rows, Some(&rows), None).unwrap();
+    assert!(fails(&mut state, &mut unlabelled).contains("labels"));
+    let mut one_sided = MemorySource::new(DIM, &rows, None, Some(&labels)).unwrap();
+    assert!(fails(&mut state, &mut one_sided).contains("after the task"));
+    let mut not_finite = MemorySource::new(DIM, &bad, Some(&rows), Some(&labels)).unwrap();
+    assert!(fails(&mut state, &mut not_finite).contains("row 1, column 2"));
+    let mut narrow = MemorySource::new(2, &rows, Some(&rows), Some(&[0; 8])).unwrap();
+    assert!(fails(&mut state, &mut narrow).contains("dimension 2, expected 4"));
+    state.pairs = Pairs::Auxiliary;
+    let mut good = MemorySource::new(DIM, &rows, Some(&rows), Some(&labels)).unwrap();
+    assert!(fails(&mut state, &mut good).contains("auxiliary"));
+    assert_eq!((state.tasks(), state.statistics("SeqFT").unwrap().len()), (1, classes));
+    assert_eq!(budget.used(), used);
+}
+
+#[test]
+fn files_of_something_else_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.safetensors");
+    let budget = Budget::new(64 << 20);
+    let mut state = small();
+    run(&mut state, 0, &budget).unwrap();
+    state.save(&path).unwrap();
+    let resume = |state: DriftCompensator| state.resume(&path, &budget).map(drop).unwrap_err().to_string();
+    assert!(resume(DriftCompensator::new(5, Variant::ALL)).contains("dimension 4, not 5"));
+    assert!(resume(DriftCompensator::new(DIM, [Variant::SeqFt])).contains("saved for the variants"));
+    let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+    assert!(text.contains(r#"\"tasks\":1"#) && text.contains(r#"\"version\":1"#));
+    // One byte of the metadata after the other.
+    let bytes = std::fs::read(&path).unwrap();
+    for at in 0..600.min(bytes.len()) {
+        let mut damaged = bytes.clone();
+        damaged[at] = b'9';
+        std::fs::write(&path, damaged).unwrap();
+        // No panic; what is read keeps its invariants.
+        drop(small().resume(&path, &budget));
+    }
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(small().resume(&path, &budget).is_err());
+    state.statistics("SeqFT").unwrap().save(&path).unwrap();
+    assert!(resume(small()).contains("no saved tasks"));
+}
