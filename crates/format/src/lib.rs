@@ -21,6 +21,7 @@ mod index;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 mod value;
+mod vectorised;
 
 pub use base::{BaseKind, QuantizedBase, dequantize_row, quantize_row};
 pub use convert::Duplicates;

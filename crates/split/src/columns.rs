@@ -1,9 +1,9 @@
 //! Column statistics: the mean squares that score a residual.
 
 use rayon::prelude::*;
+use residua_format::vectorised;
 
 use crate::float::Float;
-use crate::vectorised::vectorised;
 
 /// Rows that are added in one go, so that the sums are loaded and stored once for all of them.
 const STRIPE: usize = 4;

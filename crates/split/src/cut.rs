@@ -29,7 +29,7 @@ impl Guess {
     /// Anywhere.
     pub(crate) const NONE: Self = Self { low: 0, high: INFINITE };
 
-    /// Where the cut lies for a `share` of all scores, from the scores of some rows of `cols` each, as
+    /// Where the cut lies for a `share` of all scores, from `cols` scores of each of some rows, as
     /// comparable bits. Wide enough to be wrong only on matrices that the rows do not stand for; a wrong
     /// guess costs time, never the right answer. `scratch` is as long as `scores`.
     pub(crate) fn from_rows(share: f64, scores: &[f32], cols: usize, scratch: &mut [f32]) -> Self {
@@ -56,7 +56,7 @@ impl Guess {
         });
         let (rows, count) = (rows as f64, count as f64);
         let variance = (squares / rows - (sum / rows).powi(2)).max(0.0) / rows;
-        let margin = 4.0 * (variance + share * (1.0 - share) / count).sqrt() + 8.0 / count;
+        let margin = 4.0 * variance.max(share * (1.0 - share) / count).sqrt() + 8.0 / count;
         let (low, high) = (highest(share + margin).to_bits(), highest(share - margin).to_bits());
         Self { low, high: high.saturating_add(1).clamp(low + 1, INFINITE) }
     }

@@ -3,8 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use residua_format::file::Dtype;
-
-use crate::vectorised::vectorised;
+use residua_format::vectorised;
 
 /// A floating-point element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +29,19 @@ impl Float {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
         }
+    }
+
+    /// Little-endian elements as f32, exactly: in place where they are that already, else in `out`.
+    pub(crate) fn view<'a>(self, raw: &'a [u8], out: &'a mut Vec<f32>) -> &'a [f32] {
+        if self == Self::F32
+            && cfg!(target_endian = "little")
+            && let Ok(values) = bytemuck::try_cast_slice(raw)
+        {
+            return values;
+        }
+        out.resize(raw.len() / self.bytes(), 0.0);
+        self.widen(raw, out);
+        out
     }
 
     /// Little-endian elements as f32, exactly. `raw` has as many elements as `out`.

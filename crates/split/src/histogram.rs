@@ -3,10 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::score::comparable;
-use crate::vectorised::vectorised;
+use crate::sift::{Range, sift};
 
-/// Scores that are looked at together.
-const CHUNK: usize = 32;
 /// Scores inside the window that are counted together.
 const GATHERED: usize = 512;
 
@@ -69,76 +67,53 @@ impl Histogram {
     }
 
     /// Counts one row's scores.
+    #[cfg(test)]
     pub(crate) fn add(&self, residuals: &[f32], weights: &[f32]) {
-        let mut counter = Counter { histogram: self, above: 0, inside: [0; GATHERED], length: 0 };
-        count(&mut counter, residuals, weights);
-        counter.flush();
+        self.counter().add(residuals, weights);
+    }
+
+    /// For one thread to count with; what it holds is counted at the latest when it is dropped.
+    pub(crate) fn counter(&self) -> Counter<'_> {
+        Counter { histogram: self, above: 0, inside: Vec::with_capacity(GATHERED) }
     }
 }
 
-/// One row's way into a shared histogram. Bins are far apart in memory; many at a time are added while their
+/// Rows' way into a shared histogram. Bins are far apart in memory; many at a time are added while their
 /// cache lines come in together, which atomic additions would not do.
-struct Counter<'a> {
+#[derive(Debug)]
+pub(crate) struct Counter<'a> {
     histogram: &'a Histogram,
     above: u64,
-    inside: [u32; GATHERED],
-    length: usize,
+    inside: Vec<u32>,
 }
 
 impl Counter<'_> {
-    /// Takes those that lie inside, without a branch: which they are cannot be predicted.
-    #[inline(always)]
-    fn push(&mut self, scores: &[i32], low: i32, high: i32) {
-        if self.length > GATHERED - CHUNK {
-            self.flush();
-        }
-        let mut length = self.length;
-        for &bits in scores {
-            self.inside[length] = bits as u32;
-            length += usize::from((bits >= low) & (bits < high));
-        }
-        self.length = length;
+    /// Counts one row's scores.
+    pub(crate) fn add(&mut self, residuals: &[f32], weights: &[f32]) {
+        let range = Range { low: self.histogram.low as i32, high: self.histogram.high as i32 };
+        let above = sift::<true>(residuals, weights, range, |columns, residuals| {
+            let scores =
+                columns.iter().zip(residuals).map(|(&c, &r)| comparable(r, weights[c as usize]).to_bits());
+            self.inside.extend(scores);
+            if self.inside.len() >= GATHERED {
+                self.flush();
+            }
+        });
+        self.above += above;
     }
 
-    #[inline(never)]
     fn flush(&mut self) {
         let mut counts = self.histogram.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (above, bins) = &mut *counts;
         *above += std::mem::take(&mut self.above);
-        for bits in &self.inside[..self.length] {
+        for bits in self.inside.drain(..) {
             bins[((bits - self.histogram.low) >> self.histogram.shift) as usize] += 1;
         }
-        self.length = 0;
     }
 }
 
-vectorised! {
-    fn count(counter: &mut Counter<'_>, residuals: &[f32], weights: &[f32]) {
-        // Signed integers, for which there are instructions; the sign is never set.
-        let (low, high) = (counter.histogram.low as i32, counter.histogram.high as i32);
-        let (r, r_rest) = residuals.as_chunks::<CHUNK>();
-        let (w, w_rest) = weights.as_chunks::<CHUNK>();
-        // One sum per lane.
-        let mut above = [0i32; CHUNK];
-        for (r, w) in r.iter().zip(w) {
-            let mut scores = [0i32; CHUNK];
-            let mut inside = 0;
-            for i in 0..CHUNK {
-                let score = comparable(r[i], w[i]).to_bits() as i32;
-                scores[i] = score;
-                above[i] += i32::from(score >= high);
-                inside |= i32::from(score >= low) & i32::from(score < high);
-            }
-            if inside != 0 {
-                counter.push(&scores, low, high);
-            }
-        }
-        counter.above += above.iter().map(|&count| count as u64).sum::<u64>();
-        let mut rest = [0; CHUNK];
-        for (score, (&r, &w)) in rest.iter_mut().zip(r_rest.iter().zip(w_rest)) {
-            *score = comparable(r, w).to_bits() as i32;
-            counter.above += u64::from(*score >= high);
-        }
-        counter.push(&rest[..r_rest.len()], low, high);
+impl Drop for Counter<'_> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

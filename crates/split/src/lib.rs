@@ -28,10 +28,10 @@ mod room;
 mod rows;
 mod score;
 mod select;
+mod sift;
 mod split;
 mod spool;
 mod tensor;
-mod vectorised;
 mod verify;
 
 pub use error::{ErrorKind, SplitError};

@@ -1,9 +1,8 @@
 //! One row's residual, the weight less its base.
 
-use residua_format::{BaseKind, dequantize_row, quantize_row};
+use residua_format::{BaseKind, quantize_row, vectorised};
 
 use crate::float::{Float, all_finite};
-use crate::vectorised::vectorised;
 
 /// Where a row's base comes from.
 #[derive(Debug)]
@@ -17,42 +16,36 @@ pub(crate) enum RowBase<'a> {
 /// Room for one row.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// The residual, and before it the weights.
     residual: Vec<f32>,
+    /// Weights and base, where they are not f32 as they stand in memory.
+    weights: Vec<f32>,
     base: Vec<f32>,
 }
 
 impl Scratch {
     /// Bytes for rows of `cols` columns, at most.
     pub(crate) fn bytes(cols: usize) -> u64 {
-        8 * cols as u64
+        12 * cols as u64
     }
 
     pub(crate) fn new(cols: usize) -> Self {
-        Self { residual: vec![0.0; cols], base: vec![0.0; cols] }
+        Self { residual: vec![0.0; cols], ..Self::default() }
     }
 
     /// Weights less base.
     ///
     /// # Errors
     /// With the column of the first residual that is not finite.
-    pub(crate) fn residual(
-        &mut self,
-        float: Float,
-        weights: &[u8],
-        base: RowBase<'_>,
-    ) -> Result<&[f32], usize> {
-        let residual = &mut self.residual;
-        float.widen(weights, residual);
+    pub(crate) fn residual(&mut self, float: Float, raw: &[u8], base: RowBase<'_>) -> Result<&[f32], usize> {
+        let Self { residual, weights, base: base_weights } = self;
+        let weights = float.view(raw, weights);
         match base {
             RowBase::Quantized { kind, codes, scales } => {
-                quantize_row(residual, kind, codes, scales)?;
-                dequantize_row(kind, codes, scales, &mut self.base);
-                subtract(residual, &self.base);
+                quantize_row(weights, kind, codes, scales)?;
+                subtract_quantized(weights, kind, residual);
             }
             RowBase::Dense(raw) => {
-                float.widen(raw, &mut self.base);
-                subtract(residual, &self.base);
+                subtract(weights, float.view(raw, base_weights), residual);
                 if !all_finite(residual) {
                     return Err(residual.iter().position(|r| !r.is_finite()).unwrap_or(0));
                 }
@@ -65,40 +58,42 @@ impl Scratch {
     pub(crate) fn residual_only(
         &mut self,
         float: Float,
-        weights: &[u8],
+        raw: &[u8],
         kind: Option<BaseKind>,
         base: &[u8],
     ) -> Result<&[f32], usize> {
-        let Some(kind) = kind else { return self.residual(float, weights, RowBase::Dense(base)) };
-        float.widen(weights, &mut self.residual);
-        subtract_quantized(&mut self.residual, kind);
+        let Some(kind) = kind else { return self.residual(float, raw, RowBase::Dense(base)) };
+        subtract_quantized(float.view(raw, &mut self.weights), kind, &mut self.residual);
         Ok(&self.residual)
     }
 }
 
 vectorised! {
-    /// Finite weights less what [`quantize_row`] and [`dequantize_row`] make of them, bit for bit.
-    fn subtract_quantized(weights: &mut [f32], kind: BaseKind) {
+    /// Finite weights less what [`quantize_row`] and `dequantize_row` make of them, bit for bit.
+    fn subtract_quantized(weights: &[f32], kind: BaseKind, residual: &mut [f32]) {
         // As large as makes an addition round to whole numbers.
         const ROUND: f32 = 12_582_912.0;
         let limit = f32::from(kind.max_code());
-        for weights in weights.chunks_mut(kind.group(weights.len())) {
+        let group = kind.group(weights.len());
+        for (weights, residual) in weights.chunks(group).zip(residual.chunks_mut(group)) {
             let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
             let scale = (f32::from_bits(bits as u32) / limit).min(kind.max_scale());
             if scale > 0.0 {
-                for weight in weights {
+                for (weight, residual) in weights.iter().zip(residual) {
                     let code = (*weight / scale).clamp(-limit, limit) + ROUND - ROUND;
-                    *weight -= code * scale;
+                    *residual = *weight - code * scale;
                 }
+            } else {
+                residual.copy_from_slice(weights);
             }
         }
     }
 }
 
 vectorised! {
-    fn subtract(weights: &mut [f32], base: &[f32]) {
-        for (weight, base) in weights.iter_mut().zip(base) {
-            *weight -= base;
+    fn subtract(weights: &[f32], base: &[f32], residual: &mut [f32]) {
+        for ((residual, weight), base) in residual.iter_mut().zip(weights).zip(base) {
+            *residual = weight - base;
         }
     }
 }
@@ -107,9 +102,10 @@ vectorised! {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use residua_format::dequantize_row;
 
     proptest! {
-        /// With and without codes, the same residual.
+        /// With and without codes the same residual: the weight less what its code and scale stand for.
         #[test]
         fn both_ways_give_the_same_bits(
             weights in prop::collection::vec(
@@ -123,8 +119,12 @@ mod tests {
                 let mut scales = vec![0.0; kind.groups(weights.len())];
                 let base = RowBase::Quantized { kind, codes: &mut codes, scales: &mut scales };
                 let one = scratch.residual(Float::F32, raw, base).unwrap().to_vec();
+                let mut plain = vec![0.0; weights.len()];
+                dequantize_row(kind, &codes, &scales, &mut plain);
+                plain.iter_mut().zip(&weights).for_each(|(base, weight)| *base = weight - *base);
                 let other = scratch.residual_only(Float::F32, raw, Some(kind), &[]).unwrap();
                 let bits = |residual: &[f32]| residual.iter().map(|r| r.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&one), bits(&plain), "{}", kind);
                 prop_assert_eq!(bits(&one), bits(other), "{}", kind);
             }
         }

@@ -10,6 +10,8 @@ use crate::residual::Scratch;
 use crate::select::Kept;
 use crate::spool::Spool;
 
+/// Bytes for each thread that are read and worked on at a time: what a second-level cache holds.
+const BLOCK: u64 = 1 << 20;
 /// Elements of an emitted block beyond which more does not make it faster.
 const MOST_EMITTED: u64 = 1 << 20;
 /// Bins of the histogram beyond which a second scan is rare.
@@ -78,7 +80,6 @@ impl Room {
         let least = fixed + emit + block + Histogram::bytes(FEWEST_BINS as usize);
         budget.require(least, "splitting the checkpoint's largest rows, one at a time,")?;
 
-        // What is spare goes to rows first of all: a tensor that is held whole is read once.
         let spare = budget.available() - least;
         let most_emitted = emit.saturating_mul(MOST_EMITTED / cols.max(1));
         let more_emit = (spare / 4).min(most_emitted);
@@ -86,7 +87,9 @@ impl Room {
         let more_bins = Histogram::bytes((bins - FEWEST_BINS) as usize);
         // A sample is sorted in a copy.
         let sample = (spare / 32 / 8).min(MOST_SAMPLED);
-        let more_block = spare - more_emit - more_bins - 8 * sample;
+        // No more rows than the caches hold, however much there is to spare: every pass reads the tensor anew, from
+        // memory that the system keeps files in, which is faster than to hold and fault in a copy.
+        let more_block = (spare - more_emit - more_bins - 8 * sample).min(buffers * threads as u64 * BLOCK);
         let (emit, block) = (emit + more_emit, (block + more_block).min(buffers * largest.bytes));
         let held = fixed + emit + block + Histogram::bytes(bins as usize) + 8 * sample;
         let held = budget.reserve(held, "splitting")?;

@@ -10,7 +10,7 @@ use crate::SplitError;
 use crate::float::Float;
 
 /// Bytes that one thread reads at a time.
-const READ: usize = 2 << 20;
+const READ: usize = 1 << 20;
 
 /// A floating-point matrix `[rows, cols]` in a file.
 #[derive(Debug, Clone, Copy)]
@@ -68,32 +68,19 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A buffer that holds one block of rows of one tensor, and knows which: a tensor that fits is read once,
-/// however often its rows are asked for.
+/// A buffer for blocks of rows.
 #[derive(Debug)]
-pub(crate) struct Block {
-    buffer: AlignedVec<u8>,
-    held: Range<usize>,
-}
+pub(crate) struct Block(AlignedVec<u8>);
 
 impl Block {
     pub(crate) fn with_bytes(bytes: usize) -> Self {
-        Self { buffer: AlignedVec::zeroed(bytes), held: 0..0 }
-    }
-
-    /// Forgets what it holds: the next rows are another tensor's.
-    pub(crate) fn forget(&mut self) {
-        self.held = 0..0;
+        Self(AlignedVec::zeroed(bytes))
     }
 
     /// The bytes of some rows.
     pub(crate) fn load(&mut self, from: &Rows<'_>, rows: Range<usize>) -> Result<&[u8], FileError> {
-        let buffer = &mut self.buffer[..rows.len() * from.row_bytes()];
-        if self.held != rows {
-            self.held = 0..0;
-            from.read(rows.start, buffer)?;
-            self.held = rows;
-        }
+        let buffer = &mut self.0[..rows.len() * from.row_bytes()];
+        from.read(rows.start, buffer)?;
         Ok(buffer)
     }
 }

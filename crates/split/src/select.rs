@@ -3,12 +3,7 @@
 use crate::columns::sum_of_squares;
 use crate::cut::Cut;
 use crate::score::comparable;
-use crate::vectorised::vectorised;
-
-/// Scores that are looked at together.
-const CHUNK: usize = 8;
-/// Entries that are appended together.
-const GATHERED: usize = 256;
+use crate::sift::{Range, sift};
 
 /// Kept entries of some neighbouring rows.
 #[derive(Debug, Default)]
@@ -43,7 +38,12 @@ impl Kept {
 
     /// Appends what a row keeps: every score of at least the cut's.
     pub(crate) fn push_row(&mut self, residuals: &[f32], weights: &[f32], cut: Cut) {
-        select(self, residuals, weights, cut.score);
+        sift::<false>(residuals, weights, Range::from(cut.score), |columns, residuals| {
+            self.columns.extend_from_slice(columns);
+            self.residuals.extend_from_slice(residuals);
+            let scores = columns.iter().zip(residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
+            self.ties += scores.filter(|&score| score == cut.score).count() as u64;
+        });
         self.ends.push(self.columns.len());
         self.squares.push(sum_of_squares(residuals));
     }
@@ -86,54 +86,5 @@ impl Kept {
         }
         self.columns.truncate(kept);
         self.residuals.truncate(kept);
-    }
-}
-
-vectorised! {
-    fn select(kept: &mut Kept, residuals: &[f32], weights: &[f32], cut: f32) {
-        let (r, r_rest) = residuals.as_chunks::<CHUNK>();
-        let (w, w_rest) = weights.as_chunks::<CHUNK>();
-        let mut found = Found { columns: [0; GATHERED], residuals: [0.0; GATHERED], length: 0 };
-        let mut ties = 0;
-        for (number, (r, w)) in r.iter().zip(w).enumerate() {
-            let scores: [f32; CHUNK] = std::array::from_fn(|i| comparable(r[i], w[i]));
-            ties += scores.iter().map(|&s| u32::from(s == cut)).sum::<u32>();
-            found.push(kept, number * CHUNK, r, &scores, cut);
-        }
-        let scores: [f32; CHUNK] =
-            std::array::from_fn(|i| r_rest.get(i).zip(w_rest.get(i)).map_or(0.0, |(&r, &w)| comparable(r, w)));
-        let scores = &scores[..r_rest.len()];
-        ties += scores.iter().map(|&s| u32::from(s == cut)).sum::<u32>();
-        found.push(kept, r.len() * CHUNK, r_rest, scores, cut);
-        found.flush(kept);
-        kept.ties += u64::from(ties);
-    }
-}
-
-/// Entries on their way, gathered without a branch: which ones are kept cannot be predicted.
-struct Found {
-    columns: [u32; GATHERED],
-    residuals: [f32; GATHERED],
-    length: usize,
-}
-
-impl Found {
-    #[inline(always)]
-    fn push(&mut self, kept: &mut Kept, column: usize, residuals: &[f32], scores: &[f32], cut: f32) {
-        if self.length > GATHERED - CHUNK {
-            self.flush(kept);
-        }
-        let mut length = self.length;
-        for (i, (&residual, &score)) in residuals.iter().zip(scores).enumerate() {
-            (self.columns[length], self.residuals[length]) = ((column + i) as u32, residual);
-            length += usize::from(score >= cut);
-        }
-        self.length = length;
-    }
-
-    fn flush(&mut self, kept: &mut Kept) {
-        kept.columns.extend_from_slice(&self.columns[..self.length]);
-        kept.residuals.extend_from_slice(&self.residuals[..self.length]);
-        self.length = 0;
     }
 }

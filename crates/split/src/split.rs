@@ -37,6 +37,17 @@ pub fn split(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<SplitReport, SplitError> {
+    // From inside the pool a parallel step costs nothing when there is one thread, and little when there are more.
+    rayon::scope(|_| run(input, output, options, budget, progress))
+}
+
+fn run(
+    input: &Path,
+    output: &Path,
+    options: &SplitOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<SplitReport, SplitError> {
     let inputs = Inputs::open(input, options)?;
     let (jobs, passed) = sort(&inputs, options)?;
     let kind = match options.base {

@@ -16,6 +16,8 @@ use crate::rows::{Block, Rows};
 use crate::score::{ColumnWeights, comparable};
 use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
 
+/// Of how many columns a guess looks at one, at most.
+const STRIDE: usize = 16;
 /// Elements that one thread scores at a time.
 const PIECE: usize = 1 << 16;
 
@@ -61,8 +63,6 @@ impl<'a> Splitter<'a> {
 
     /// Splits one tensor and writes its planes.
     pub(crate) fn split(&mut self, job: &Job<'_>) -> Result<TensorReport, SplitError> {
-        self.block.forget();
-        self.base_block.forget();
         let third = job.rows.info.bytes / 3;
         let base_hash = self.statistics(job)?;
         self.weigh(job)?;
@@ -148,10 +148,13 @@ impl<'a> Splitter<'a> {
         /// Steps of the golden ratio spread evenly, however many are taken, and fall in with no pattern.
         const STEP: f64 = 0.618_033_988_749_894_9;
         let Rows { rows, cols, float, .. } = job.rows;
-        let count = (self.room.sample / cols).min(rows / 4);
+        // Rows differ more than the scores of one row do: rather some scores of many rows than all of a few.
+        let stride = (rows / 4 * cols / self.room.sample.max(1)).clamp(1, STRIDE);
+        let count = (self.room.sample / cols.div_ceil(stride)).min(rows / 4);
         let (mut raw, mut base) = (vec![0; job.rows.row_bytes()], Vec::new());
         let mut scratch = Scratch::new(cols);
-        let mut scores = Vec::with_capacity(count * cols);
+        let kept = cols / stride;
+        let mut scores = Vec::with_capacity(count * kept);
         for i in 0..count {
             let row = ((i as f64 * STEP).fract() * rows as f64) as usize;
             job.rows.read(row, &mut raw)?;
@@ -162,10 +165,12 @@ impl<'a> Splitter<'a> {
             let residual = scratch
                 .residual_only(float, &raw, self.kind, &base)
                 .map_err(|col| job.residual_error(row, col, &raw, &base))?;
-            scores.extend(residual.iter().zip(self.weights.get()).map(|(&r, &w)| comparable(r, w)));
+            // Another column first in every row, so that all have their turn.
+            let columns = residual.iter().zip(self.weights.get()).skip(i % stride).step_by(stride);
+            scores.extend(columns.take(kept).map(|(&r, &w)| comparable(r, w)));
         }
         let mut copy = vec![0.0; scores.len()];
-        Ok(Guess::from_rows(share, &scores, cols, &mut copy))
+        Ok(Guess::from_rows(share, &scores, kept, &mut copy))
     }
 
     /// Adds every score to the histogram.
@@ -181,15 +186,15 @@ impl<'a> Splitter<'a> {
                 None => &[],
             };
             raw.par_chunks(piece_rows * row_bytes).enumerate().try_for_each_init(
-                || Scratch::new(cols),
-                |scratch, (piece, raw)| {
+                || (Scratch::new(cols), histogram.counter()),
+                |(scratch, counter), (piece, raw)| {
                     for (i, raw) in raw.chunks_exact(row_bytes).enumerate() {
                         let row = piece * piece_rows + i;
                         let base = base.get(row * row_bytes..(row + 1) * row_bytes).unwrap_or_default();
                         let residual = scratch
                             .residual_only(float, raw, kind, base)
                             .map_err(|col| job.residual_error(range.start + row, col, raw, base))?;
-                        histogram.add(residual, weights);
+                        counter.add(residual, weights);
                     }
                     Ok::<_, SplitError>(())
                 },

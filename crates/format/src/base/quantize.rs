@@ -1,6 +1,7 @@
 //! Weights to codes and back, row by row.
 
 use super::BaseKind;
+use crate::vectorised;
 
 /// Codes one row: per group `scale = max |w| / max_code`, `code` the nearest integer to `w / scale`, ties to
 /// even. A group of zeros has scale 0 and codes 0.
@@ -75,12 +76,14 @@ pub(crate) fn scale_of(weights: &[f32], kind: BaseKind) -> Option<f32> {
     Some((max_abs(weights)? / f32::from(kind.max_code())).min(kind.max_scale()))
 }
 
+vectorised! {
 /// The largest magnitude; `None` when some weight is not finite.
 fn max_abs(weights: &[f32]) -> Option<f32> {
     // The bits of floats without sign order as integers do, infinities and NaN last; unlike a float maximum
     // the loop may be reordered, so it vectorises.
     let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
     Some(f32::from_bits(bits as u32)).filter(|max| max.is_finite())
+}
 }
 
 /// The nearest code of a weight. `scale` must be above 0: dividing by it (not multiplying by its inverse,
@@ -94,6 +97,7 @@ fn code(weight: f32, scale: f32, limit: f32) -> i8 {
     (steps + ROUND).to_bits() as i8
 }
 
+vectorised! {
 /// Codes that need one byte each; also those of an i8 value plane.
 pub(crate) fn code_int8(weights: &[f32], scale: f32, codes: &mut [i8]) {
     if scale == 0.0 {
@@ -103,7 +107,9 @@ pub(crate) fn code_int8(weights: &[f32], scale: f32, codes: &mut [i8]) {
         *out = code(weight, scale, 127.0);
     }
 }
+}
 
+vectorised! {
 fn code_int4(weights: &[f32], scale: f32, codes: &mut [u8]) {
     if scale == 0.0 {
         return codes.fill(0);
@@ -116,4 +122,5 @@ fn code_int4(weights: &[f32], scale: f32, codes: &mut [u8]) {
     if let ([odd], Some(out)) = (odd, codes.last_mut()) {
         *out = code(*odd, scale, 7.0) as u8 & 15;
     }
+}
 }

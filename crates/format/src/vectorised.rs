@@ -3,6 +3,8 @@
 /// Defines a function whose body is compiled twice, for the target's baseline and for AVX2; a call takes the
 /// one that the processor runs. The body is ordinary safe code for the compiler to vectorise, and floating
 /// point in Rust is never contracted, so both give the same bits.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! vectorised {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$attribute])*
@@ -25,5 +27,3 @@ macro_rules! vectorised {
         }
     };
 }
-
-pub(crate) use vectorised;
