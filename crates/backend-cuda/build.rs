@@ -40,7 +40,7 @@ mod emulator {
             .include(here)
             .include(kernels)
             .file(here.join("emulator.cpp"))
-            .files(MODULES.iter().map(|module| module_file(module)));
+            .files(MODULES.iter().map(module_file));
         // The same fused multiply-add as a GPU's, in an instruction instead of a call.
         if std::env::var("HOST") == std::env::var("TARGET") && fma_is_here() {
             compiler.flag("-mfma");

@@ -1,6 +1,7 @@
 //! Developer tasks, run as `cargo xtask <task>`.
 
 mod bench;
+mod device;
 mod floors;
 mod kernels;
 mod make_checkpoint;
@@ -22,6 +23,7 @@ Usage: cargo xtask <task> [options]
   test-all         run the whole test matrix and print one table
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
   bench            time Residua and its peers in turn, write docs/benchmarks.md
+  device           try and time the CUDA backend on a GPU, or build the program that does
   kernels          compile the CUDA kernels to PTX, write crates/backend-cuda/ptx
 
 `cargo xtask <task> --help` shows the options.";
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some("test-all") => test_all::main(args),
         Some("make-checkpoint") => optimised("make-checkpoint", args, make_checkpoint::main),
         Some("bench") => optimised("bench", args, bench::main),
+        Some("device") => device::main(args),
         Some("kernels") => kernels::main(args),
         Some("--help" | "-h" | "help") => {
             println!("{HELP}");

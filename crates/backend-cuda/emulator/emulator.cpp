@@ -1,5 +1,5 @@
-// Runs kernels on the processor: the blocks of a grid one after another, a block's threads as fibers that give way where
-// they exchange values or wait. Lanes that do not meet are reported instead of hanging.
+// Runs kernels on the processor: the blocks of a grid one after another, a block's threads as fibers that give way
+// where they exchange values or wait. Lanes that do not meet are reported instead of hanging.
 
 #include "host.h"
 
@@ -33,7 +33,7 @@ struct Fiber {
 struct Machine {
     char* stacks;
     Fiber fibers[MOST_THREADS];
-    uint32_t slots[2][MOST_THREADS];
+    uint32_t slots[2][MOST_THREADS][MOST_VALUES];
     void* scheduler;
     void* scheduler_fake_stack;
     const void* scheduler_stack;
@@ -200,11 +200,11 @@ const char* run_block(unsigned threads, bool reverse, const char** other) {
 
 }  // namespace
 
-__attribute__((noinline)) uint32_t exchange(uint32_t value, unsigned source) {
+__attribute__((noinline)) const uint32_t* exchange(const void* values, unsigned count, unsigned source) {
     const unsigned thread = running.thread.x;
     // Two slots take turns: no lane can be two exchanges ahead of another.
-    uint32_t* slots = machine->slots[machine->fibers[thread].parity ^= 1];
-    slots[thread] = value;
+    uint32_t(*slots)[MOST_VALUES] = machine->slots[machine->fibers[thread].parity ^= 1];
+    memcpy(slots[thread], values, count * sizeof(uint32_t));
     give_way(AT_EXCHANGE);
     return slots[thread / LANES * LANES + source];
 }
@@ -260,9 +260,8 @@ int residua_machine_launch(
     }
     for (size_t i = 0; i < count; ++i) {
         if (entry->sizes[i] != sizes[i]) {
-            return snprintf(
-                       message, length, "%s: argument %zu has %zu bytes, not %zu", kernel, i, entry->sizes[i], sizes[i]),
-                   1;
+            const char* text = "%s: argument %zu has %zu bytes, not %zu";
+            return snprintf(message, length, text, kernel, i, entry->sizes[i], sizes[i]), 1;
         }
     }
     machine = static_cast<Machine*>(on);

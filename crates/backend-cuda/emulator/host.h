@@ -36,8 +36,11 @@ struct Running {
 };
 extern thread_local Running running;
 
-// Hands `value` to the warp, takes what lane `source` handed over. All lanes of the warp must come.
-uint32_t exchange(uint32_t value, unsigned source);
+// Values that a lane can hand over at once.
+constexpr unsigned MOST_VALUES = 8;
+
+// Hands `count` values to the warp, takes what lane `source` handed over. All lanes of the warp must come.
+const uint32_t* exchange(const void* values, unsigned count, unsigned source);
 void wait_for_warp();
 void wait_for_block();
 
@@ -120,12 +123,14 @@ inline float half_bits(unsigned bits) {
     return residua::same_bits<float>((magnitude < 0x0F800000 ? finite : magnitude | 0x7F800000) | sign);
 }
 
-inline float shuffle_xor(float value, unsigned lanes) {
-    const unsigned lane = threadIdx.x % 32;
-    return residua::same_bits<float>(residua::exchange(residua::same_bits<uint32_t>(value), lane ^ lanes));
+template <int B>
+inline void add_from_lane(float (&values)[B], unsigned lanes) {
+    static_assert(B <= residua::MOST_VALUES);
+    const uint32_t* others = residua::exchange(values, B, (threadIdx.x % 32) ^ lanes);
+    for (int b = 0; b < B; ++b) values[b] += residua::same_bits<float>(others[b]);
 }
 
 inline unsigned shuffle_up(unsigned value, unsigned lanes) {
     const unsigned lane = threadIdx.x % 32;
-    return residua::exchange(value, lane < lanes ? lane : lane - lanes);
+    return *residua::exchange(&value, 1, lane < lanes ? lane : lane - lanes);
 }

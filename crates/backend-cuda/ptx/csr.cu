@@ -12,8 +12,8 @@
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has to
-// hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
+// to hold: left to itself the assembler goes for more, and spills.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
@@ -30,8 +30,11 @@ __device__ __forceinline__ float half_bits(unsigned bits) {
     return value;
 }
 
-__device__ __forceinline__ float shuffle_xor(float value, unsigned lanes) {
-    return __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
+// Adds to each value that of the lane whose number differs in the bit `lanes`.
+template <int B>
+__device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
+#pragma unroll
+    for (int b = 0; b < B; ++b) values[b] += __shfl_xor_sync(0xFFFFFFFFu, values[b], lanes);
 }
 
 __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {
@@ -48,7 +51,7 @@ constexpr unsigned ROWS = 16;
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
 struct Gap {
     const unsigned* blocks;  // row blocks + 1: first slice of each
-    const uint4* slices;     // per slice: first step; steps << 16 | rows << 8 | log2(lanes per row); 16 row numbers of 4 bits
+    const uint4* slices;     // per slice: first step; steps << 16 | rows << 8 | log2(lanes per row); 16 rows of 4 bits
     const unsigned* starts;  // per slice and lane: column before the lane's first entry
     const void* gaps;        // per step and lane: 4 gaps
     const void* values;      // per step and lane: 4 values
@@ -153,10 +156,7 @@ __device__ __forceinline__ Batch<B> load_batch(const float* from) {
 template <int B>
 __device__ __forceinline__ void sum_lanes(Batch<B>& sums, unsigned lanes) {
 #pragma unroll 1
-    for (unsigned distance = 1; distance < lanes; distance *= 2) {
-#pragma unroll
-        for (int b = 0; b < B; ++b) sums.at[b] += shuffle_xor(sums.at[b], distance);
-    }
+    for (unsigned distance = 1; distance < lanes; distance *= 2) add_from_lane(sums.at, distance);
 }
 
 // What a block of threads works on: a row block and a tile of B vectors of the batch. Tiles of one row block are

@@ -17,8 +17,8 @@
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has to
-// hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
+// to hold: left to itself the assembler goes for more, and spills.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
@@ -35,8 +35,11 @@ __device__ __forceinline__ float half_bits(unsigned bits) {
     return value;
 }
 
-__device__ __forceinline__ float shuffle_xor(float value, unsigned lanes) {
-    return __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
+// Adds to each value that of the lane whose number differs in the bit `lanes`.
+template <int B>
+__device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
+#pragma unroll
+    for (int b = 0; b < B; ++b) values[b] += __shfl_xor_sync(0xFFFFFFFFu, values[b], lanes);
 }
 
 __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {
@@ -53,7 +56,7 @@ constexpr unsigned ROWS = 16;
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
 struct Gap {
     const unsigned* blocks;  // row blocks + 1: first slice of each
-    const uint4* slices;     // per slice: first step; steps << 16 | rows << 8 | log2(lanes per row); 16 row numbers of 4 bits
+    const uint4* slices;     // per slice: first step; steps << 16 | rows << 8 | log2(lanes per row); 16 rows of 4 bits
     const unsigned* starts;  // per slice and lane: column before the lane's first entry
     const void* gaps;        // per step and lane: 4 gaps
     const void* values;      // per step and lane: 4 values
@@ -158,10 +161,7 @@ __device__ __forceinline__ Batch<B> load_batch(const float* from) {
 template <int B>
 __device__ __forceinline__ void sum_lanes(Batch<B>& sums, unsigned lanes) {
 #pragma unroll 1
-    for (unsigned distance = 1; distance < lanes; distance *= 2) {
-#pragma unroll
-        for (int b = 0; b < B; ++b) sums.at[b] += shuffle_xor(sums.at[b], distance);
-    }
+    for (unsigned distance = 1; distance < lanes; distance *= 2) add_from_lane(sums.at, distance);
 }
 
 // What a block of threads works on: a row block and a tile of B vectors of the batch. Tiles of one row block are
@@ -291,8 +291,8 @@ struct base_int8 {
     }
 };
 
-// base·X of four rows, every second tile, added to the calling lane's sums. A lane multiplies what it loads of x with four
-// rows. Without GROUPED the scales are left out.
+// base·X of four rows, every second tile, added to the calling lane's sums. A lane multiplies what it loads of x with
+// all four. Without GROUPED the scales are left out.
 template <class K, int B, bool GROUPED>
 __device__ __forceinline__ void base_tiles(
     const Base& base, unsigned four, unsigned half, const float* x, unsigned cols, unsigned stride, Batch<B> (&sum)[4]) {
@@ -377,7 +377,7 @@ RESIDUA_WIDE_KERNEL(spmm_g8_b8, Gap a, Product p) { spmm<Value, gap_u8, 8>(a, p)
 RESIDUA_KERNEL(spmm_g16_b1, Gap a, Product p) { spmm<Value, gap_u16, 1>(a, p); }
 RESIDUA_WIDE_KERNEL(spmm_g16_b8, Gap a, Product p) { spmm<Value, gap_u16, 8>(a, p); }
 
-// A layer whose residual is so sparse that its gaps take 16 bits is the base first, then the product: no kernel of its own.
+// A layer whose residual is so sparse that its gaps take 16 bits is the base first, then the product.
 RESIDUA_KERNEL(forward_int4_b1, Base base, Gap a, Product p) { forward<base_int4, Value, gap_u8, 1>(base, a, p); }
 RESIDUA_WIDE_KERNEL(forward_int4_b8, Base base, Gap a, Product p) { forward<base_int4, Value, gap_u8, 8>(base, a, p); }
 RESIDUA_KERNEL(forward_int8_b1, Base base, Gap a, Product p) { forward<base_int8, Value, gap_u8, 1>(base, a, p); }

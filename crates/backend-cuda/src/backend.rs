@@ -59,6 +59,14 @@ impl CudaBackend {
         Ok(Self::on(crate::driver::nvidia::open(index)?))
     }
 
+    /// Names of the GPUs here, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`BackendError::Unavailable`] when there is no driver, a too old one, or no GPU.
+    pub fn devices() -> Result<Vec<String>, BackendError> {
+        crate::driver::nvidia::devices()
+    }
+
     pub(crate) fn on(driver: Arc<dyn Driver>) -> Self {
         Self { driver, budget: Budget::unlimited(), recorded: None }
     }

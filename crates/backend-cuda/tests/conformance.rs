@@ -7,9 +7,6 @@ fn main() -> std::process::ExitCode {
     conformance(vec![
         Device::new("cuda-emulated", |budget| Ok(Emulator::new().backend().with_budget(budget)))
             .same_bits("reversed", |budget| Ok(Emulator::reversed().backend().with_budget(budget))),
-        Device::new("cuda-emulated-reversed", |budget| {
-            Ok(Emulator::reversed().backend().with_budget(budget))
-        }),
         Device::new("cuda-0", |budget| Ok(CudaBackend::new(0)?.with_budget(budget))),
     ])
 }

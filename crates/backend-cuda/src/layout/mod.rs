@@ -7,10 +7,10 @@
 //! - A **row block** is 16 neighbouring rows: what one block of threads computes. Its slices lie together, so that
 //!   whatever else is computed for these rows (the base of a layer) can be added without a second kernel.
 //! - A row is cut into 2, 4, … or 32 runs of equal length, one per lane, and lanes of one row are neighbours: the
-//!   kernel adds their sums with shuffles. A run has about 64 entries (fewer in small matrices, so that all of a
+//!   kernel adds their sums with shuffles. A run has about 32 entries (fewer in small matrices, so that all of a
 //!   GPU has work). Each lane starts from a column of its own, so that no scan over lanes is needed.
 //! - A **slice** is 32 lanes of rows with equally many lanes, longest rows first. Its *steps* are four gaps and four
-//!   values per lane, so that a warp loads 128 neighbouring gaps at a time. Rows of more than 4,096 entries get
+//!   values per lane, so that a warp loads 128 neighbouring gaps at a time. Rows of more than 2,048 entries get
 //!   several slices; the kernel adds them in the order of warps.
 //!
 //! Gaps are bytes, or 16 bits where that is smaller. A gap of 0 is a filler: the column grows by the largest gap and

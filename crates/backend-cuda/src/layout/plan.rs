@@ -4,7 +4,7 @@ use super::{LANES, STEP};
 use crate::launch::ROWS;
 
 /// Entries of a lane, on average, in large matrices; enough for a lane's start to weigh little.
-const MOST_PER_LANE: usize = 64;
+const MOST_PER_LANE: usize = 32;
 /// The same in small ones, where it matters more that every multiprocessor has work.
 const LEAST_PER_LANE: usize = 16;
 /// Lanes that keep a large GPU busy.
@@ -66,9 +66,13 @@ pub(super) fn slices(lengths: &[usize], per_lane: usize) -> Vec<Vec<Piece>> {
     slices
 }
 
-/// Logarithm of the lanes for a row: 1 to 5, so that a slice has no more pieces than a block has rows.
+/// Logarithm of the lanes for a row, to the nearest: 1 to 5, so that a slice has no more pieces than a block has rows.
 fn log2_lanes(entries: usize, per_lane: usize) -> u32 {
-    entries.div_ceil(per_lane).next_power_of_two().clamp(2, LANES).ilog2()
+    let lanes = entries.div_ceil(per_lane).max(1);
+    // Down where the lower power of two is nearer by ratio: where lanes / 2ᵏ is below 2^-½.
+    let power = lanes.next_power_of_two();
+    let nearest = if 2 * lanes * lanes < power * power { power / 2 } else { power };
+    nearest.clamp(2, LANES).ilog2()
 }
 
 #[cfg(test)]
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn even_rows_fill_their_slices() {
         // Sixteen rows like those of a layer at 5 %: 550 entries, 16 lanes of 35 each.
-        let slices = slices(&[550; 16], 64);
+        let slices = slices(&[550; 16], 32);
         assert_eq!(slices.len(), 8);
         assert!(slices.iter().all(|slice| slice.len() == 2 && slice[0].per_lane() == 36));
     }
@@ -87,7 +91,7 @@ mod tests {
     fn every_entry_is_in_one_piece() {
         let lengths = [0, 1, 3, 40, 60_000, 4096, 4097, 128, 129, 5, 5, 5, 0, 9000, 2, 64];
         let mut seen: Vec<Vec<(usize, usize)>> = vec![vec![]; 16];
-        for slice in slices(&lengths, 64) {
+        for slice in slices(&lengths, 32) {
             assert!(slice.len() <= ROWS && slice.len() << slice[0].log2_lanes <= LANES);
             for piece in slice {
                 assert!(piece.per_lane() << piece.log2_lanes >= piece.entries);

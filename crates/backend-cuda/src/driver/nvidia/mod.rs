@@ -21,3 +21,8 @@ pub(crate) fn open(index: usize) -> Result<Arc<dyn Driver>, BackendError> {
     let ordinal = probe::check(index)?;
     Ok(Arc::new(Stream::new(Arc::new(Device::open(ordinal)?))?))
 }
+
+/// Names of the GPUs, in the order of their numbers.
+pub(crate) fn devices() -> Result<Vec<String>, BackendError> {
+    Ok((0..probe::count()?).map(probe::device_name).collect())
+}

@@ -12,6 +12,19 @@ const LEAST_VERSION: i32 = 12_000;
 
 /// The driver's number for GPU `index`.
 pub(super) fn check(index: usize) -> Result<i32, BackendError> {
+    let count = count()?;
+    i32::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
+        let names = (0..count).map(|index| format!("{index} {}", device_name(index)));
+        BackendError::NoSuchDevice {
+            backend: NAME,
+            wanted: index.to_string(),
+            present: names.collect::<Vec<_>>().join(", "),
+        }
+    })
+}
+
+/// Number of GPUs, at least 1.
+pub(super) fn count() -> Result<i32, BackendError> {
     // SAFETY: only tries to open the library.
     if !unsafe { sys::is_culib_present() } {
         return Err(unavailable("the NVIDIA driver (libcuda)"));
@@ -34,14 +47,7 @@ pub(super) fn check(index: usize) -> Result<i32, BackendError> {
     if count == 0 {
         return Err(unavailable("an NVIDIA GPU"));
     }
-    i32::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
-        let names = (0..count).map(|index| format!("{index} {}", device_name(index)));
-        BackendError::NoSuchDevice {
-            backend: NAME,
-            wanted: index.to_string(),
-            present: names.collect::<Vec<_>>().join(", "),
-        }
-    })
+    Ok(count)
 }
 
 /// The newest CUDA version that the driver supports, as 1000·major + 10·minor.

@@ -1,0 +1,237 @@
+//! What the conformance suite does not ask: failures leave nothing behind, graphs replay, COO becomes the same CSR as on
+//! the host. On the emulator: the kernels and everything but the driver are those of a GPU.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use residua_backend::{Backend, BackendError, reference};
+use residua_backend_cuda::{CudaBackend, Emulator};
+use residua_format::convert::{coo_to_csr, csr_to_coo, csr_to_gap};
+use residua_format::strategies::{any_gap_csr, coo};
+use residua_format::{BaseKind, Coo, Csr, Duplicates, QuantizedBase, ValueType};
+
+/// Numbers that look random, by a linear congruence.
+fn numbers(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// Every `one_in`-th place on average.
+fn matrix(rows: usize, cols: usize, one_in: usize) -> Csr<f32, u32> {
+    let places = numbers(7, rows * cols);
+    let (mut row_ptr, mut columns) = (vec![0], Vec::new());
+    for row in places.chunks(cols) {
+        let here = row.iter().enumerate().filter(|(_, place)| (**place + 1.0) * one_in as f32 <= 2.0);
+        columns.extend(here.map(|(column, _)| column as u32));
+        row_ptr.push(columns.len() as u32);
+    }
+    let values = numbers(8, columns.len());
+    Csr::new(rows, cols, row_ptr, columns, values).unwrap()
+}
+
+fn base(rows: usize, cols: usize) -> QuantizedBase {
+    let kind = BaseKind::Int4G32;
+    let codes = (0..rows * kind.row_bytes(cols)).map(|i| (i * 37) as u8).collect();
+    QuantizedBase::new(
+        rows,
+        cols,
+        kind,
+        codes,
+        numbers(9, rows * kind.groups(cols)).iter().map(|s| s.abs()).collect(),
+    )
+    .unwrap()
+}
+
+/// Uploads of every kind, products, a layer, a graph.
+fn everything(cuda: &CudaBackend) -> Result<Vec<f32>, BackendError> {
+    let csr = matrix(40, 96, 5);
+    let gap = csr_to_gap(&csr, ValueType::I8)?;
+    let base = cuda.upload_base(&base(40, 96))?;
+    let (a, b) = (cuda.upload(&gap)?, cuda.upload_csr(&csr)?);
+    let (c, d) = (cuda.upload_coo(&csr_to_coo(&csr)?)?, cuda.upload_csr_unchanged(&csr)?);
+    let x = cuda.upload_vector(&numbers(1, 96 * 3), [96, 3])?;
+    let mut y = cuda.zeros([40, 3])?;
+    for matrix in [&a, &b, &c, &d] {
+        cuda.spmm(0.5, matrix, &x, 1.0, &mut y)?;
+        cuda.spmm(0.0, matrix, &x, 0.5, &mut y)?;
+    }
+    let mut z = cuda.zeros([40, 3])?;
+    let graph = cuda.record(|cuda| {
+        cuda.forward(&base, &a, 1.0, &x, &mut z)?;
+        cuda.forward(&base, &c, 0.5, &x, &mut z)
+    })?;
+    graph.replay()?;
+    let mut results = cuda.download(&y)?;
+    results.extend(cuda.download(&z)?);
+    Ok(results)
+}
+
+#[test]
+fn whatever_fails_leaves_no_memory_behind() {
+    let emulator = Emulator::new();
+    let expected = everything(&emulator.backend()).unwrap();
+    assert_eq!(emulator.used(), 0);
+    let mut failures = 0;
+    loop {
+        emulator.fail_after(failures);
+        let result = everything(&emulator.backend());
+        assert_eq!(emulator.used(), 0, "after failure {failures}");
+        if emulator.stop_failing() {
+            assert_eq!(result.unwrap(), expected);
+            break;
+        }
+        assert!(
+            matches!(result, Err(BackendError::OutOfMemory { .. } | BackendError::Device { .. })),
+            "{result:?}"
+        );
+        failures += 1;
+    }
+    assert!(failures > 30, "{failures} calls that can fail");
+}
+
+#[test]
+fn a_device_that_is_too_small_says_so_with_numbers() {
+    let emulator = Emulator::with_memory(10_000);
+    let cuda = emulator.backend();
+    let held = cuda.zeros([1000, 1]).unwrap();
+    let error = cuda.zeros([2000, 1]).unwrap_err();
+    match &error {
+        BackendError::OutOfMemory { asked: 8004, free: Some(5996), .. } => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(error.to_string().contains("8004") && error.to_string().contains("5996"), "{error}");
+    drop(held);
+    assert_eq!(emulator.used(), 0);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_and_no_panic() {
+    let error = CudaBackend::new(1000).unwrap_err();
+    let text = error.to_string();
+    match error {
+        BackendError::Unavailable { backend: "cuda", .. } => assert!(text.contains("install"), "{text}"),
+        BackendError::NoSuchDevice { .. } => assert!(text.contains("1000"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
+    let cuda = Emulator::new().backend();
+    let csr = matrix(33, 70, 4);
+    let mut x = cuda.zeros([70, 1]).unwrap();
+    let (mut y, mut z) = (cuda.zeros([33, 1]).unwrap(), cuda.zeros([33, 1]).unwrap());
+    let graph = {
+        // The graph holds on to what it needs.
+        let (base, a) = (cuda.upload_base(&base(33, 70)).unwrap(), cuda.upload_csr(&csr).unwrap());
+        cuda.record(|cuda| {
+            cuda.spmv(1.0, &a, &x, 0.0, &mut y)?;
+            cuda.forward(&base, &a, 0.5, &x, &mut z)
+        })
+        .unwrap()
+    };
+    assert_eq!(cuda.download(&y).unwrap(), [0.0; 33], "recording computes nothing");
+    for seed in 0..3 {
+        let input = numbers(seed, 70);
+        cuda.write(&input, &mut x).unwrap();
+        graph.replay().unwrap();
+        let a = cuda.upload_csr(&csr).unwrap();
+        let (mut own_y, mut own_z) = (cuda.zeros([33, 1]).unwrap(), cuda.zeros([33, 1]).unwrap());
+        cuda.spmv(1.0, &a, &x, 0.0, &mut own_y).unwrap();
+        let base = cuda.upload_base(&base(33, 70)).unwrap();
+        cuda.forward(&base, &a, 0.5, &x, &mut own_z).unwrap();
+        assert_eq!(cuda.download(&y).unwrap(), cuda.download(&own_y).unwrap());
+        assert_eq!(cuda.download(&z).unwrap(), cuda.download(&own_z).unwrap());
+    }
+}
+
+#[test]
+fn uploads_and_downloads_are_not_recorded() {
+    let emulator = Emulator::new();
+    let cuda = emulator.backend();
+    let y = cuda.zeros([3, 1]).unwrap();
+    for result in [
+        cuda.record(|cuda| cuda.zeros([1, 1]).map(drop)),
+        cuda.record(|cuda| cuda.upload_csr(&Csr::empty(1, 1)).map(drop)),
+        cuda.record(|cuda| cuda.download(&y).map(drop)),
+    ] {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("cannot be recorded"), "{text}");
+    }
+}
+
+/// Rows of a residual at 5 % take little more than in the file.
+#[test]
+fn the_layout_is_about_as_small_as_the_file() {
+    let csr = matrix(1024, 8192, 20);
+    for value_type in ValueType::ALL {
+        let gap = csr_to_gap(&csr, value_type).unwrap();
+        let bytes = Emulator::new().backend().upload(&gap).unwrap().bytes();
+        let most = if value_type == ValueType::I8 { 1.45 } else { 1.35 };
+        assert!(bytes as f64 <= gap.bytes() as f64 * most, "{value_type}: {bytes} for {}", gap.bytes());
+    }
+}
+
+/// Products of the device's CSR and of the host's, bit for bit: the kernel adds a row's entries in their order.
+fn same_as_on_the_host(emulator: &Emulator, coo: &Coo<f32, u32>) {
+    let cuda = emulator.backend();
+    let csr = coo_to_csr(coo, Duplicates::Sum).unwrap();
+    let (device, host) = (cuda.upload_coo(coo).unwrap(), cuda.upload_csr_unchanged(&csr).unwrap());
+    assert_eq!(device.nnz(), csr.nnz());
+    let x = cuda.upload_vector(&numbers(3, coo.cols()), [coo.cols(), 1]).unwrap();
+    let (mut one, mut other) = (cuda.zeros([coo.rows(), 1]).unwrap(), cuda.zeros([coo.rows(), 1]).unwrap());
+    cuda.spmv(1.0, &device, &x, 0.0, &mut one).unwrap();
+    cuda.spmv(1.0, &host, &x, 0.0, &mut other).unwrap();
+    let bits = |vector| cuda.download(vector).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    assert_eq!(bits(&one), bits(&other));
+}
+
+/// More triplets in a row than are sorted in shared memory, many at one place, rows in reverse.
+#[test]
+fn long_rows_of_triplets_with_many_duplicates() {
+    let entries = 5000usize;
+    let rows = (0..entries).map(|i| if i % 10 == 0 { 1 } else { 0 }).collect();
+    let columns = (0..entries).map(|i| (i * 7919 % 900) as u32).collect();
+    let coo = Coo::new(2, 900, rows, columns, numbers(4, entries)).unwrap();
+    for emulator in [Emulator::new(), Emulator::reversed()] {
+        same_as_on_the_host(&emulator, &coo);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn triplets_become_the_csr_of_the_host(coo in coo::<f32, u32>()) {
+        for emulator in [Emulator::new(), Emulator::reversed()] {
+            same_as_on_the_host(&emulator, &coo);
+        }
+    }
+
+    #[test]
+    fn infinities_show_where_entries_are(
+        gap in any_gap_csr(),
+        batch in prop::sample::select(vec![1usize, 3, 9]),
+        places in prop::collection::vec(any::<prop::sample::Index>(), 1..40),
+    ) {
+        let mut x = numbers(5, gap.cols() * batch);
+        if !x.is_empty() {
+            for (i, place) in places.iter().enumerate() {
+                let place = place.index(x.len());
+                x[place] = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY][i % 3];
+            }
+        }
+        let expected = reference::product(&gap, &x, batch);
+        let cuda = Emulator::new().backend();
+        let a = cuda.upload(&gap).unwrap();
+        let x = cuda.upload_vector(&x, [gap.cols(), batch]).unwrap();
+        let mut y = cuda.upload_vector(&vec![f32::NAN; gap.rows() * batch], [gap.rows(), batch]).unwrap();
+        cuda.spmm(1.0, &a, &x, 0.0, &mut y).unwrap();
+        for (found, expected) in cuda.download(&y).unwrap().iter().zip(&expected) {
+            prop_assert!(expected.admits(*found), "{found} for {expected:?}");
+        }
+    }
+}
