@@ -8,8 +8,7 @@ use residua_format::{Coo, Csr, GapCsr, QuantizedBase};
 use crate::{Backend, BackendError, Shaped};
 
 /// A backend of any kind: what a program holds that lets its user choose. [`Untyped`] makes one.
-pub type AnyBackend =
-    Box<dyn Backend<Matrix = AnyMatrix, Base = AnyBase, Vector = AnyVector> + Send + Sync>;
+pub type AnyBackend = Box<dyn Backend<Matrix = AnyMatrix, Base = AnyBase, Vector = AnyVector> + Send + Sync>;
 
 /// What an operand must be so that its type can be forgotten.
 pub trait Operand: Shaped + Any + Send + Sync {}
@@ -143,5 +142,104 @@ impl<B: Backend<Matrix: Operand, Base: Operand, Vector: Operand>> Backend for Un
         let (base, residual) = (self.own(&*base.0, "the base")?, self.own(&*residual.0, "the residual")?);
         let x = self.own(&*x.0, "x")?;
         self.0.forward(base, residual, alpha, x, self.own_mut(&mut *y.0, "y")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backend of kind `N` that computes nothing.
+    #[derive(Debug)]
+    struct Idle<const N: usize>;
+
+    #[derive(Debug)]
+    struct Held<const N: usize>;
+
+    impl<const N: usize> Shaped for Held<N> {
+        fn shape(&self) -> [usize; 2] {
+            [N, N]
+        }
+    }
+
+    impl<const N: usize> Backend for Idle<N> {
+        type Matrix = Held<N>;
+        type Base = Held<N>;
+        type Vector = Held<N>;
+
+        fn device(&self) -> String {
+            format!("idle {N}")
+        }
+
+        fn upload(&self, _: &GapCsr) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn upload_csr(&self, _: &Csr<f32, u32>) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn upload_coo(&self, _: &Coo<f32, u32>) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn upload_base(&self, _: &QuantizedBase) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn upload_vector(&self, _: &[f32], _: [usize; 2]) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn zeros(&self, _: [usize; 2]) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn download(&self, _: &Held<N>) -> Result<Vec<f32>, BackendError> {
+            Ok(vec![])
+        }
+
+        fn spmm(
+            &self,
+            _: f32,
+            _: &Held<N>,
+            _: &Held<N>,
+            _: f32,
+            _: &mut Held<N>,
+        ) -> Result<(), BackendError> {
+            Ok(())
+        }
+
+        fn forward(
+            &self,
+            _: &Held<N>,
+            _: &Held<N>,
+            _: f32,
+            _: &Held<N>,
+            _: &mut Held<N>,
+        ) -> Result<(), BackendError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn operands_of_another_backend_are_refused_by_name() {
+        let (one, two): (AnyBackend, AnyBackend) =
+            (Box::new(Untyped(Idle::<1>)), Box::new(Untyped(Idle::<2>)));
+        let matrix = |backend: &AnyBackend| backend.upload_csr(&Csr::empty(1, 1)).unwrap();
+        let vector = |backend: &AnyBackend| backend.zeros([1, 1]).unwrap();
+        let refused = |result: Result<(), BackendError>, operand: &str| match result {
+            Err(BackendError::Foreign { backend, what }) => {
+                assert_eq!((&*backend, what), ("idle 1", operand))
+            }
+            other => panic!("{operand}: {other:?}"),
+        };
+        let (a, x) = (matrix(&one), vector(&one));
+        assert_eq!((a.shape(), x.shape()), ([1, 1], [1, 1]));
+        assert_eq!(one.spmm(1.0, &a, &x, 0.0, &mut vector(&one)), Ok(()));
+        refused(one.spmm(1.0, &matrix(&two), &x, 0.0, &mut vector(&one)), "the matrix");
+        refused(one.spmm(1.0, &a, &vector(&two), 0.0, &mut vector(&one)), "x");
+        refused(one.spmm(1.0, &a, &x, 0.0, &mut vector(&two)), "y");
+        refused(one.download(&vector(&two)).map(drop), "the vector");
     }
 }
