@@ -305,9 +305,10 @@ int orth_layer_forward_cuda(const orth_layer_t *layer,
                             size_t batch_size);
 
 /*
- Whether there is an NVIDIA GPU here with tensor cores that orth_layer_forward_cuda can use.
+ Whether the GPU that orth_layer_forward_cuda uses has tensor cores: compute capability 7.0 or newer.
 
- False where this build or this machine has no CUDA; orth_last_error says which. Threads: any.
+ False where this build or this machine has no CUDA; orth_last_error says which. It speaks of the hardware alone:
+ sparse products do not use them. Threads: any.
  */
 bool check_tensor_core_support(void);
 

@@ -252,7 +252,8 @@ pub(crate) fn run(
     output: &mut [f32],
 ) -> Result<(), Failure> {
     let [rows, cols] = residual.shape();
-    let batch = if cols > 0 { input.len() / cols } else { output.len() / rows.max(1) };
+    // A matrix without columns takes vectors without values.
+    let batch = input.len().checked_div(cols).unwrap_or(output.len() / rows.max(1));
     let mut by_column = vec![0.0; input.len()];
     for (vector, values) in input.chunks_exact(cols.max(1)).enumerate() {
         by_column[vector..].iter_mut().step_by(batch).zip(values).for_each(|(to, x)| *to = *x);

@@ -44,15 +44,23 @@ pub unsafe extern "C" fn orth_layer_forward_cuda(
     })
 }
 
-/// Whether there is an NVIDIA GPU here with tensor cores that orth_layer_forward_cuda can use.
+/// Whether the GPU that orth_layer_forward_cuda uses has tensor cores: compute capability 7.0 or newer.
 ///
-/// False where this build or this machine has no CUDA; orth_last_error says which. Threads: any.
+/// False where this build or this machine has no CUDA; orth_last_error says which. It speaks of the hardware alone:
+/// sparse products do not use them. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn check_tensor_core_support() -> bool {
     guard(false, || {
-        cuda()?;
-        Ok(true)
+        let device = cuda()?.device();
+        let capability = capability(&device);
+        Ok(capability.ok_or_else(|| Failure::refused(format!("{device}: no compute capability")))? >= 70)
     })
+}
+
+/// 10 · major + minor, from a device's description, which has it as `sm_90`.
+fn capability(device: &str) -> Option<u32> {
+    let (_, number) = device.split_once("sm_")?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn cuda() -> Result<Arc<AnyBackend>, Failure> {
@@ -126,6 +134,13 @@ fn repacked(checked: &Checked) -> Result<QuantizedBase, Failure> {
 mod tests {
     use super::*;
     use crate::{orth_layer_alloc_ortho_csr, orth_layer_free, orth_layer_init};
+
+    #[test]
+    fn capabilities_are_read() {
+        assert_eq!(capability("cuda 0 NVIDIA H100 80GB HBM3, sm_90, driver for 12.4"), Some(90));
+        assert_eq!(capability("cuda 0 NVIDIA GeForce GTX 1080, sm_61, driver for 12.4"), Some(61));
+        assert_eq!(capability("cpu avx2, 1 thread"), None);
+    }
 
     /// The way to a device, walked on this machine's processor.
     #[test]

@@ -81,7 +81,7 @@ impl<'a> BorrowedBase<'a> {
         }
         let from = &self.codes[first / 2..(first + cols).div_ceil(2)];
         let to = &mut to[..cols.div_ceil(2)];
-        if first % 2 == 0 {
+        if first.is_multiple_of(2) {
             to.copy_from_slice(&from[..to.len()]);
         } else {
             // The row starts in a high nibble.
