@@ -3,6 +3,7 @@
 mod bench;
 mod device;
 mod floors;
+mod install_capi;
 mod kernels;
 mod make_checkpoint;
 mod project;
@@ -23,8 +24,9 @@ Usage: cargo xtask <task> [options]
   test-all         run the whole test matrix and print one table
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
   bench            time Residua and its peers in turn, write docs/benchmarks.md
+  install-capi     build the C library and install it with its header
   device           try and time the CUDA backend on a GPU, or build the program that does
-  kernels          compile the CUDA kernels to PTX, write crates/backend-cuda/ptx
+  kernels          validate the WGSL kernels, compile the CUDA ones to PTX, write crates/backend-cuda/ptx
 
 `cargo xtask <task> --help` shows the options.";
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match task.to_str() {
         Some("test-all") => test_all::main(args),
         Some("make-checkpoint") => optimised("make-checkpoint", args, make_checkpoint::main),
+        Some("install-capi") => install_capi::main(args),
         Some("bench") => optimised("bench", args, bench::main),
         Some("device") => device::main(args),
         Some("kernels") => kernels::main(args),

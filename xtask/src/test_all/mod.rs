@@ -1,9 +1,11 @@
 //! `cargo xtask test-all`: the whole matrix in one command, one table at the end.
 
+mod c_programs;
 mod log;
 mod oracle;
 mod report;
 mod rows;
+mod vulkan;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::log::Log;
-use super::oracle;
 use super::report::Outcome;
+use super::{c_programs, oracle, vulkan};
 use crate::project::{Package, Project, cargo};
 use crate::{Result, floors, kernels};
 
@@ -33,6 +33,7 @@ fn row(
 pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     let mut rows = checks(project);
     rows.push(ptx(project));
+    rows.push(vulkan::row());
     rows.extend(unit_tests(project));
     rows.extend(feature_sets(project));
     rows.push(row("doctests", "examples in the documentation", |log| {
@@ -47,9 +48,18 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
         )
     }));
     rows.push(address_sanitizer(project)?);
+    rows.push(c_programs::row(project));
     rows.push(row("release-cli", "the command line, release build: files, memory, interruption", |log| {
         ran(log, Command::new(cargo()).args(["test", "--release", "-p", CLI, "--tests", "--no-fail-fast"]))
     }));
+    rows.push(row(
+        "release-cli-wgpu",
+        "the command line with the feature wgpu: its devices and products",
+        |log| {
+            let args = ["test", "--release", "-p", CLI, "--features", "wgpu", "--test", "devices"];
+            ran(log, Command::new(cargo()).args(args))
+        },
+    ));
     rows.push(row("demo", "cargo run --release", |log| {
         ran(log, Command::new(cargo()).args(["run", "--release"]))
     }));

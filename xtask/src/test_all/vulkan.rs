@@ -24,7 +24,9 @@ pub(super) fn row() -> Row {
             }
             Ok(match driver() {
                 true => Outcome::Ran,
-                false => Outcome::missing(format!("no Vulkan driver: apt-get install {}", PACKAGES.join(" "))),
+                false => {
+                    Outcome::missing(format!("no Vulkan driver: apt-get install {}", PACKAGES.join(" ")))
+                }
             })
         }),
     }
