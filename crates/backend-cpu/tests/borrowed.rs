@@ -1,4 +1,5 @@
 //! Layers in the caller's memory against the f64 reference.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use proptest::prelude::*;
 use residua_backend::BackendError;
