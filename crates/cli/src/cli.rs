@@ -3,15 +3,16 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, classify, compensate, completions, convert, demo, diff, evaluate, inspect, materialize, patch,
-    report, split, stats, verify,
+    bench, classify, compensate, completions, convert, demo, devices, diff, evaluate, inspect, materialize,
+    patch, report, split, stats, task, verify,
 };
 use crate::failure::{EXIT_CODES, Result};
 
 /// Splits model weights into a small dense base and a sparse residual, stores the residual in 2–3 bytes per
-/// non-zero, applies it, and ships deltas between checkpoints, all within a memory budget.
+/// non-zero, applies it, ships deltas between checkpoints, and keeps class statistics valid while a model is
+/// tuned, all within a memory budget.
 ///
-/// Without a command it shows the whole way on bundled real weights.
+/// Without a command it shows the whole way on bundled real weights and features.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLE))]
@@ -24,7 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the whole way on bundled real weights (the default)
+    /// Show the whole way on bundled real weights and features (the default)
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
     /// Split a checkpoint into base and sparse residual
@@ -54,16 +55,22 @@ enum Command {
     /// Move class statistics along with a fine-tuned model
     #[command(after_help = compensate::EXAMPLE)]
     Compensate(compensate::Args),
+    /// Take in one task after another: old classes moved, new ones added, the state saved
+    #[command(after_help = task::EXAMPLE)]
+    Task(task::Args),
     /// Classify features with a classifier rebuilt from class statistics
     #[command(after_help = classify::EXAMPLE)]
     Classify(classify::Args),
     /// Compare stale, moved and true class statistics on features of one file
     #[command(after_help = evaluate::EXAMPLE)]
     Evaluate(evaluate::Args),
+    /// List what this machine can compute on
+    #[command(after_help = devices::EXAMPLE)]
+    Devices(devices::Args),
     /// Time sparse products on this machine
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Args),
-    /// Write a self-contained HTML page with plots about a split file
+    /// Write a self-contained HTML page with plots about a file
     #[command(after_help = report::EXAMPLE)]
     Report(report::Args),
     /// Print a completion script for a shell
@@ -85,8 +92,10 @@ impl Cli {
             Command::Convert(args) => convert::run(&args),
             Command::Stats(args) => stats::run(&args),
             Command::Compensate(args) => compensate::run(&args),
+            Command::Task(args) => task::run(&args),
             Command::Classify(args) => classify::run(&args),
             Command::Evaluate(args) => evaluate::run(&args),
+            Command::Devices(args) => devices::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Report(args) => report::run(&args),
             Command::Completions(args) => completions::run(&args),

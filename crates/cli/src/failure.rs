@@ -20,7 +20,8 @@ Exit codes:
   2  bad usage
   3  bad input: a file that is not what it should be
   4  the memory budget is too small
-  5  a file could not be read or written";
+  5  a file could not be read or written
+130  interrupted; nothing half-written is left behind";
 
 /// Why a command failed; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

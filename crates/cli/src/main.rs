@@ -7,6 +7,7 @@ mod compensation;
 mod dense_rows;
 mod failure;
 mod histogram;
+mod interrupt;
 mod matrix_file;
 mod output;
 mod progress;
@@ -21,7 +22,9 @@ use clap::Parser;
 use crate::failure::Kind;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let command = cli::Cli::parse();
+    interrupt::tidy_up_on_signals();
+    match command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if failure.kind() != Kind::BrokenPipe {

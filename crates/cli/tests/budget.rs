@@ -7,28 +7,7 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
-use common::{RESIDUA, write_large};
-
-/// Runs the binary to its end; the most memory it held, in bytes.
-///
-/// The kernel counts what the process held before it became the binary too, so this test must stay small
-/// itself: one test a process, files written in pieces.
-#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
-fn peak(folder: &std::path::Path, arguments: &[&str]) -> u64 {
-    let child =
-        Command::new(RESIDUA).args(arguments).current_dir(folder).stdout(Stdio::null()).spawn().unwrap();
-    let mut status = 0;
-    // SAFETY: rusage is plain data for which all zeroes are valid; wait4 writes to the two places only.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::wait4(child.id() as i32, &mut status, 0, &mut usage), child.id() as i32);
-        usage
-    };
-    assert_eq!(status, 0, "{arguments:?}");
-    usage.ru_maxrss as u64 * 1024
-}
+use common::{peak, write_large};
 
 /// Every streaming command on a tensor that is larger than the budget.
 #[test]

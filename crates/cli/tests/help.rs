@@ -7,7 +7,7 @@ mod common;
 use common::{Bench, text};
 
 /// In an order in which each finds what the ones before it wrote.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: &[&str] = &[
     "demo",
     "split",
     "inspect",
@@ -16,6 +16,11 @@ const COMMANDS: [&str; 11] = [
     "diff",
     "patch",
     "convert",
+    "stats",
+    "compensate",
+    "task",
+    "classify",
+    "evaluate",
     "bench",
     "report",
     "completions",
@@ -46,6 +51,7 @@ fn every_line_of_the_readme_runs() {
     let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("residua ")).collect();
     assert!(lines.len() > 8, "{lines:?}");
     run(&bench, "residua convert model.safetensors layer.npz");
+    common::bundle_features(&bench);
     // Minutes in a debug build, and nothing that a smaller shape would not show.
     let small = |line: &str| line.replace("4096x11008", "64x100");
     lines.iter().for_each(|line| run(&bench, &small(line)));

@@ -23,8 +23,9 @@ fn unfinished(folder: &Path) -> Option<u64> {
     })
 }
 
-/// Starts the command in `folder` and kills it once it has written something; `false` when it was faster.
-fn killed_while_writing(folder: &Path, arguments: &[&str]) -> bool {
+/// Starts the command in `folder` and sends it a signal once it has written something; `None` when it was
+/// faster, else its exit code, if it had the chance to choose one.
+fn signalled_while_writing(folder: &Path, arguments: &[&str], signal: i32) -> Option<Option<i32>> {
     let mut child = Command::new(RESIDUA)
         .args(arguments)
         .current_dir(folder)
@@ -34,13 +35,14 @@ fn killed_while_writing(folder: &Path, arguments: &[&str]) -> bool {
         .unwrap();
     while unfinished(folder).is_none_or(|bytes| bytes == 0) {
         if child.try_wait().unwrap().is_some() {
-            return false;
+            return None;
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    // SIGKILL: the process has no chance to tidy up.
-    child.kill().unwrap();
-    !child.wait().unwrap().success()
+    // SAFETY: kill takes any numbers; the child has not been waited for, so that its number is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+    let status = child.wait().unwrap();
+    (!status.success()).then(|| status.code())
 }
 
 fn survives(folder: &Path, arguments: &[&str], output: &str) {
@@ -49,7 +51,8 @@ fn survives(folder: &Path, arguments: &[&str], output: &str) {
     // Files that earlier runs left behind must not matter.
     fs::write(&output, &old).unwrap();
     let mut attempts = 0;
-    while !killed_while_writing(folder, arguments) {
+    // The process has no chance to tidy up.
+    while signalled_while_writing(folder, arguments, libc::SIGKILL).is_none() {
         attempts += 1;
         assert!(attempts < 20, "{arguments:?} is always done before it can be killed");
         fs::write(&output, &old).unwrap();
@@ -85,4 +88,29 @@ fn split_and_patch_leave_the_old_file_when_killed() {
         fs::read(folder.join("patched.safetensors")).unwrap()
             == fs::read(folder.join("dense.safetensors")).unwrap()
     );
+}
+
+/// Who is asked to end takes the unfinished file along.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_run_tidies_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_large(&folder.join("model.safetensors"), 64);
+    let output = folder.join("split.safetensors");
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut attempts = 0;
+        let code = loop {
+            fs::write(&output, "the old file").unwrap();
+            let arguments = ["split", "model.safetensors", "-o", "split.safetensors"];
+            match signalled_while_writing(folder, &arguments, signal) {
+                Some(code) => break code,
+                None => attempts += 1,
+            }
+            assert!(attempts < 20, "it is always done before it can be interrupted");
+        };
+        assert_eq!(code, Some(130));
+        assert_eq!(fs::read(&output).unwrap(), b"the old file");
+        assert!(unfinished(folder).is_none(), "something half-written was left");
+    }
 }

@@ -20,7 +20,7 @@ use crate::output::{bytes, count, facts, print, print_json};
 
 pub(crate) const EXAMPLE: &str = "\
 Example (after those of residua stats --help):
-  residua classify all.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier lda-shrink -o predicted.npy
+  residua classify all-stats.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier lda-shrink -o predicted.npy
 
 Without -o the labels are printed, one a line, unless --labels asks for the accuracy instead.";
 

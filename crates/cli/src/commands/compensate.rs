@@ -17,7 +17,7 @@ use crate::output::{bytes, count, facts, percent, print, print_json};
 
 pub(crate) const EXAMPLE: &str = "\
 Example (after residua demo, and the first one of residua stats --help):
-  residua compensate old.safetensors --method linear --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full -o moved.safetensors --memory-budget 512MiB";
+  residua compensate old-stats.safetensors --method linear --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full -o moved-stats.safetensors --memory-budget 512MiB";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
@@ -30,11 +30,12 @@ pub(crate) struct Args {
     /// Which definition of the method
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Features [n, d] of the new task's samples as the model saw them before the task; several in turn
-    #[arg(long, value_name = "FEATURES", num_args = 1.., required = true)]
+    /// Features [n, d] of the new task's samples as the model saw them before the task; may be given several
+    /// times, such as for auxiliary data
+    #[arg(long, value_name = "FEATURES", required = true)]
     before: Vec<ArrayRef>,
     /// Features of the same samples as the model sees them after the task, in the same order
-    #[arg(long, value_name = "FEATURES", num_args = 1.., required = true)]
+    #[arg(long, value_name = "FEATURES", required = true)]
     after: Vec<ArrayRef>,
     /// Where to write the moved statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "OUT")]

@@ -24,7 +24,7 @@ pub(crate) const EXAMPLE: &str = "\
 Examples (the last two after residua demo and those of residua stats --help):
   residua report split.safetensors -o report.html --against model.safetensors
   residua report residua-demo/drift.safetensors -o drift.html
-  residua report old.safetensors -o statistics.html --against moved.safetensors
+  residua report old-stats.safetensors -o statistics.html --against moved-stats.safetensors
 
 Of a split file it shows memory and errors, which without --against are distances from base + residual; of
 class statistics, spectra and how they moved; of a file that evaluate takes, accuracies, spectra and memory.";

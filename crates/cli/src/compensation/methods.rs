@@ -1,7 +1,7 @@
 //! Compensators by name.
 
 use clap::ValueEnum;
-use residua::compensate::{Attention, Linear, Method, Mode};
+use residua::compensate::{Attention, Linear, Method, Mode, Rff, Variant, WeakNonlinear};
 
 /// How statistics are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -10,6 +10,10 @@ pub(crate) enum MethodArg {
     Linear,
     /// The drift of the nearest samples, weighted by softmax
     Attention,
+    /// The drift as a smooth function of the feature: ridge regression on random Fourier features
+    Rff,
+    /// Linear but for a hidden layer of rectified units
+    WeakNonlinear,
 }
 
 impl MethodArg {
@@ -18,11 +22,23 @@ impl MethodArg {
         Self::value_variants()
     }
 
-    /// The method with its defaults.
+    /// The method with the defaults of a mode.
     pub(crate) fn method(self, mode: ModeArg) -> Box<dyn Method> {
         match self {
             Self::Linear => Box::new(Linear::new(mode.into())),
             Self::Attention => Box::new(Attention::new(mode.into())),
+            Self::Rff => Box::new(Rff::new(mode.into())),
+            Self::WeakNonlinear => Box::new(WeakNonlinear::new(mode.into())),
+        }
+    }
+
+    /// The variant of [`DriftCompensator`](residua::compensate::DriftCompensator) that it moves.
+    pub(crate) fn variant(self) -> Variant {
+        match self {
+            Self::Linear => Variant::Linear,
+            Self::Attention => Variant::Attention,
+            Self::Rff => Variant::Rff,
+            Self::WeakNonlinear => Variant::WeakNonlinear,
         }
     }
 }

@@ -105,7 +105,7 @@ fn timeline(found: &Evaluation) -> Result<Figure, String> {
         bytes(found.budget_bytes)
     );
     let svg = memory(&x, &y, &points, limit, &timeline.stages)?;
-    Ok(Figure::new("Memory over time", svg, caption))
+    Ok(Figure::new("Memory over time", svg, caption).wide())
 }
 
 fn table(found: &Evaluation) -> String {

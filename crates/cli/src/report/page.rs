@@ -15,11 +15,13 @@ pub(super) struct Figure {
     caption: String,
     /// Names and colours of what is drawn.
     legend: Vec<(String, String)>,
+    /// Over the whole width of the page.
+    wide: bool,
 }
 
 impl Figure {
     pub(super) fn new(title: impl Into<String>, svg: String, caption: impl Into<String>) -> Self {
-        Self { title: title.into(), svg, caption: caption.into(), legend: Vec::new() }
+        Self { title: title.into(), svg, caption: caption.into(), legend: Vec::new(), wide: false }
     }
 
     /// With a legend of names and colours, as HTML writes them.
@@ -27,9 +29,15 @@ impl Figure {
         Self { legend, ..self }
     }
 
+    /// Over the whole width of the page.
+    pub(super) fn wide(self) -> Self {
+        Self { wide: true, ..self }
+    }
+
     fn write(&self, html: &mut String) {
+        let class = if self.wide { " class=\"wide\"" } else { "" };
         // Writing into a String cannot fail.
-        let _ = write!(html, "<figure>\n<h2>{}</h2>\n", escape(&self.title));
+        let _ = write!(html, "<figure{class}>\n<h2>{}</h2>\n", escape(&self.title));
         if !self.legend.is_empty() {
             html.push_str("<p class=\"legend\">");
             for (name, colour) in &self.legend {

@@ -175,7 +175,7 @@ fn sizes(measured: &Measured) -> Sizes {
 fn table(matrices: &[MatrixSummary]) -> String {
     let mut html = String::from(
         "<table>\n<thead><tr><th>tensor<th>shape<th>density<th>B/nnz<th>residual\
-         <th>base<th>row nnz<th>rows by nnz (log)</tr></thead>\n<tbody>\n",
+         <th>base<th>row nnz<th class=\"left\">rows by nnz (log)</tr></thead>\n<tbody>\n",
     );
     for m in matrices {
         let _ = writeln!(

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Kind};
 use crate::output::{bytes, count, ratio};
 
 /// Eigenvalues this far below the largest are not shown, in powers of ten.
-const DEPTH: f64 = 8.0;
+const DEPTH: f64 = 5.0;
 
 /// Named statistics side by side, such as those before and after a task: the first ones are what the page is
 /// about.

@@ -112,3 +112,60 @@ pub(crate) fn write_large(path: &Path, mebibytes: usize) {
     file.end().unwrap();
     file.finish().unwrap();
 }
+
+/// The bundled features, where the examples of `--help` expect them.
+pub(crate) fn bundle_features(bench: &Bench) {
+    let features = include_bytes!("../../../../assets/drift.safetensors");
+    std::fs::create_dir_all(bench.path("residua-demo")).unwrap();
+    std::fs::write(bench.path("residua-demo/drift.safetensors"), features).unwrap();
+}
+
+/// An array as numpy saves it.
+pub(crate) fn npy(path: &Path, descr: &str, shape: &[usize], data: &[u8]) {
+    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.as_bytes());
+    file.extend(data);
+    std::fs::write(path, file).unwrap();
+}
+
+/// Features `[n, d]` as an npy file.
+pub(crate) fn npy_features(path: &Path, d: usize, values: &[f32]) {
+    npy(path, "<f4", &[values.len() / d, d], &bytes(values));
+}
+
+/// Labels `[n]` as an npy file.
+pub(crate) fn npy_labels(path: &Path, labels: &[u32]) {
+    let data: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+    npy(path, "<u4", &[labels.len()], &data);
+}
+
+/// Runs the binary to its end; the most memory it held, in bytes.
+///
+/// The kernel counts what the process held before it became the binary too, so this test must stay small
+/// itself: one test a process, files written in pieces.
+#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
+#[cfg(target_os = "linux")]
+pub(crate) fn peak(folder: &Path, arguments: &[&str]) -> u64 {
+    let child = Command::new(RESIDUA)
+        .args(arguments)
+        .current_dir(folder)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut status = 0;
+    // SAFETY: rusage is plain data for which all zeroes are valid; wait4 writes to the two places only.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::wait4(child.id() as i32, &mut status, 0, &mut usage), child.id() as i32);
+        usage
+    };
+    assert_eq!(status, 0, "{arguments:?}");
+    usage.ru_maxrss as u64 * 1024
+}

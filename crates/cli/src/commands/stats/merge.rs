@@ -12,7 +12,7 @@ use crate::output::{print, print_json};
 
 pub(super) const EXAMPLE: &str = "\
 Example (after the first ones of residua stats --help):
-  residua stats merge old.safetensors new.safetensors -o all.safetensors
+  residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
 A class that several files have becomes one, as if its samples had been collected together; counts say how
 much each weighs. Do not merge a class with itself.";

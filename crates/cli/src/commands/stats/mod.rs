@@ -1,5 +1,6 @@
-//! `residua stats FEATURES.. -o STATS`, and `residua stats merge`.
+//! `residua stats FEATURES.. -o STATS`, `residua stats merge` and `residua stats extract`.
 
+mod extract;
 mod merge;
 
 use std::path::PathBuf;
@@ -21,9 +22,9 @@ use crate::progress::Bar;
 
 pub(crate) const EXAMPLE: &str = "\
 Examples (after residua demo):
-  residua stats residua-demo/drift.safetensors:old_before --labels y_old -o old.safetensors
-  residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new.safetensors
-  residua stats merge old.safetensors new.safetensors -o all.safetensors
+  residua stats residua-demo/drift.safetensors:old_before --labels y_old -o old-stats.safetensors
+  residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new-stats.safetensors
+  residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
 Of every class its count, mean and covariance are kept, and no sample.";
 
@@ -57,9 +58,9 @@ pub(crate) struct Args {
     /// Arrays of features [n, d]: .npy files, or tensors as FILE.safetensors:TENSOR
     #[arg(required = true)]
     features: Vec<ArrayRef>,
-    /// Their labels [n], one array for each, in the same order; a bare name is a tensor beside the features
-    /// [default: the tensor of the same file that holds labels]
-    #[arg(long, value_name = "LABELS", num_args = 1..)]
+    /// Their labels [n]; a bare name is a tensor beside the features. With several arrays of features given
+    /// once for each, in the same order [default: the tensor of the same file that holds labels]
+    #[arg(long, value_name = "LABELS")]
     labels: Vec<ArrayRef>,
     /// Where to write the statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "STATS", required = true)]
@@ -84,6 +85,9 @@ enum Command {
     /// Merge statistics of shards, tasks or machines into one file
     #[command(after_help = merge::EXAMPLE)]
     Merge(merge::Args),
+    /// Take the statistics of one method out of a file written by task
+    #[command(after_help = extract::EXAMPLE)]
+    Extract(extract::Args),
 }
 
 fn storage(text: &str) -> Result<Storage, String> {
@@ -160,8 +164,10 @@ impl Written {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    if let Some(Command::Merge(args)) = &args.command {
-        return merge::run(args);
+    match &args.command {
+        Some(Command::Merge(args)) => return merge::run(args),
+        Some(Command::Extract(args)) => return extract::run(args),
+        None => {}
     }
     let Some(output) = &args.output else { return Err(Failure::usage("--output is missing")) };
     let arrays = arrays(&args.features, &args.labels)?;

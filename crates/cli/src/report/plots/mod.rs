@@ -24,6 +24,8 @@ const LINE: RGBColor = RGBColor(0xd9, 0x6b, 0x27);
 
 /// Twice the size at which the page shows them: the SVG writer rounds to whole units, which would show.
 const SIZE: (u32, u32) = (1120, 660);
+/// The same for a plot over the whole width.
+const WIDE: (u32, u32) = (2320, 560);
 const FONT: &str = "sans-serif";
 const FONT_SIZE: i32 = 28;
 

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Axis, FONT, FONT_SIZE, GRID, INK, OURS, SIZE, chart, draw};
+use super::{Axis, FONT, FONT_SIZE, GRID, INK, OURS, SIZE, WIDE, chart, draw};
 
 /// Mid-tones that stand out on light and dark, and from each other.
 const COLOURS: [RGBColor; 7] = [
@@ -95,7 +95,7 @@ pub(in crate::report) fn memory(
     limit: f64,
     stages: &[(f64, String)],
 ) -> Result<String, String> {
-    draw(SIZE, |area| {
+    draw(WIDE, |area| {
         let mut chart = chart(area, x, y)?;
         let fill = OURS.mix(0.25);
         chart.draw_series(
@@ -112,7 +112,8 @@ pub(in crate::report) fn memory(
             let line = [(*start, 0.0), (*start, height)];
             chart.draw_series([PathElement::new(line, INK.stroke_width(2))])?;
             let style = ink(Pos::new(HPos::Left, VPos::Top));
-            chart.draw_series([Text::new(format!(" {name}"), (*start, height), style)])?;
+            let beside = start + 0.004 * x.range.1;
+            chart.draw_series([Text::new(name.clone(), (beside, height), style)])?;
         }
         Ok(())
     })

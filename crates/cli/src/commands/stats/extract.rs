@@ -1,0 +1,53 @@
+//! `residua stats extract STATE --method M -o OUT`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use residua::compensate::Variant;
+
+use super::Written;
+use crate::args::{BudgetArgs, RunArgs};
+use crate::commands::task::resume;
+use crate::compensation::methods::MethodArg;
+use crate::failure::{Failure, Result};
+use crate::output::{print, print_json};
+
+pub(super) const EXAMPLE: &str = "\
+Example (after those of residua task --help):
+  residua stats extract model.state.safetensors --method linear -o linear.safetensors";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A file written by task
+    state: PathBuf,
+    /// Of which method [default: none, old classes as they were]
+    #[arg(long, value_enum)]
+    method: Option<MethodArg>,
+    /// Where to write the statistics; replaced only when the run succeeded
+    #[arg(short, long, value_name = "STATS")]
+    output: PathBuf,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub(super) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let start = Instant::now();
+    let state = resume(&args.state, &budget)?;
+    let name = args.method.map_or(Variant::SeqFt, MethodArg::variant).name();
+    let Some(statistics) = state.statistics(name) else {
+        let known: Vec<_> = state.names().collect();
+        return Err(Failure::usage(format!(
+            "{} does not know the variant {name}, but {}",
+            args.state.display(),
+            known.join(", ")
+        )));
+    };
+    statistics.save(&args.output)?;
+    let done = Written::new(statistics, &args.output, start, &budget);
+    let rows = [("variant", format!("{name}, {} tasks", state.tasks()))];
+    if args.run.json { print_json(&done) } else { print(done.text(&rows, &args.output)) }
+}

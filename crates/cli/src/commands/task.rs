@@ -1,0 +1,167 @@
+//! `residua task STATE --before X --after Y --labels L`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use residua::compensate::{DriftCompensator, FeatureSource, Task, Variant};
+use residua::format::file::{Checkpoint, FileError};
+use residua::memory::{Budget, process};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::methods::MethodArg;
+use crate::compensation::pairs::Pairs;
+use crate::failure::{Failure, Result};
+use crate::output::{bytes, count, print, print_json, table};
+
+pub(crate) const EXAMPLE: &str = "\
+Examples (after residua demo):
+  residua task model.state.safetensors --after residua-demo/drift.safetensors:old_before --labels y_old --method linear
+  residua task model.state.safetensors --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full --labels y_cur
+  residua stats extract model.state.safetensors --method linear -o linear.safetensors
+
+A run that is killed leaves the state of the last finished task: give the same task again.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
+pub(crate) struct Args {
+    /// What is known after the tasks so far: made by the first task, replaced when a task succeeded
+    state: PathBuf,
+    /// Features [n, d] of the task's samples before the task; left out for the first one
+    #[arg(long, value_name = "FEATURES")]
+    before: Option<ArrayRef>,
+    /// Features of the same samples after the task
+    #[arg(long, value_name = "FEATURES")]
+    after: ArrayRef,
+    /// Labels [n] of the samples; a bare name is a tensor beside the features after the task
+    #[arg(long, value_name = "LABELS")]
+    labels: ArrayRef,
+    /// Methods to move old classes with, each for itself, beside none at all; may be given several times,
+    /// with the first task [default: linear]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    method: Vec<MethodArg>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Serialize)]
+struct Done {
+    /// Tasks finished so far.
+    tasks: u64,
+    dim: usize,
+    variants: Vec<Known>,
+    state_bytes: u64,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    memory_budget_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Known {
+    name: String,
+    classes: usize,
+    samples: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let start = Instant::now();
+    let bar = args.run.progress();
+    let arrays = Arrays {
+        // The first task has nothing before it, and what stands there is not looked at.
+        before: args.before.clone().unwrap_or_else(|| args.after.clone()),
+        after: Some(args.after.clone()),
+        labels: Some(args.labels.beside(&args.after)),
+    };
+    let mut source = Pairs::open(vec![arrays], "reading", &bar)?;
+    let mut state = if args.state.exists() {
+        if !args.method.is_empty() {
+            return Err(Failure::usage("--method is for the first task; the state says which ones it has"));
+        }
+        resume(&args.state, &budget)?
+    } else {
+        let methods = if args.method.is_empty() { &[MethodArg::Linear][..] } else { &args.method };
+        let variants = methods.iter().map(|method| method.variant());
+        DriftCompensator::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants))
+    };
+    if state.tasks() > 0 && args.before.is_none() {
+        let problem = format!("{} knows {} tasks: name --before", args.state.display(), state.tasks());
+        return Err(Failure::usage(problem));
+    }
+    source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
+    let task = Task { current: &mut source, auxiliary: None };
+    state.finish_task(task, &budget).map_err(|error| source.explain(error))?;
+    state.save(&args.state)?;
+    drop(source);
+    drop(bar);
+    let known = |name: &str| {
+        let statistics = state.statistics(name);
+        let (classes, samples) = statistics.map_or((0, 0), |all| (all.len(), all.samples()));
+        Known { name: name.to_owned(), classes, samples }
+    };
+    let done = Done {
+        tasks: state.tasks(),
+        dim: state.dim(),
+        variants: state.names().map(known).collect(),
+        state_bytes: std::fs::metadata(&args.state).map_or(0, |metadata| metadata.len()),
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory_bytes: process::peak_rss(),
+        memory_budget_bytes: budget.limit(),
+    };
+    if args.run.json { print_json(&done) } else { print(text(&done, &args.state)) }
+}
+
+fn text(done: &Done, state: &Path) -> String {
+    let mut table = table(["variant", "classes", "samples"]);
+    for known in &done.variants {
+        table.add_row([known.name.clone(), known.classes.to_string(), count(known.samples)]);
+    }
+    let peak = done.peak_memory_bytes.map_or_else(|| "?".into(), bytes);
+    format!(
+        "{} finished tasks, d = {}\n\n{table}\n\ntook {:.1} s, memory peak {peak} of {}; wrote {}, {}",
+        done.tasks,
+        done.dim,
+        done.seconds,
+        bytes(done.memory_budget_bytes),
+        state.display(),
+        bytes(done.state_bytes)
+    )
+}
+
+/// What a state says about itself, as far as it is needed to open it.
+#[derive(Deserialize)]
+struct Meta {
+    dim: usize,
+    variants: Vec<Name>,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+/// Opens a state with the variants that it was made with.
+pub(crate) fn resume(path: &Path, budget: &Budget) -> Result<DriftCompensator> {
+    const KEY: &str = "residua.drift";
+    let file = Checkpoint::open(path)?;
+    let Some(text) = file.metadata().get(KEY) else {
+        let problem = format!("holds no saved tasks (no metadata entry {KEY})");
+        return Err(FileError::malformed(path, problem).into());
+    };
+    let meta: Meta = serde_json::from_str(text)
+        .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;
+    let mut variants = Vec::new();
+    for Name { name } in &meta.variants {
+        let Some(variant) = Variant::ALL.into_iter().find(|variant| variant.name() == name) else {
+            return Err(
+                FileError::malformed(path, format!("variant {name:?} is none of this program's")).into()
+            );
+        };
+        variants.push(variant);
+    }
+    Ok(DriftCompensator::new(meta.dim, variants).resume(path, budget)?)
+}

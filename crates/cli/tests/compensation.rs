@@ -1,0 +1,293 @@
+//! The commands about class statistics, by their output and by what they write.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::fs;
+
+use common::{Bench, bundle_features, noise, npy_features, npy_labels};
+use residua::compensate::ClassStatistics;
+use residua::format::file::Checkpoint;
+use residua::memory::Budget;
+use serde_json::Value;
+
+const DIM: usize = 8;
+const CLASSES: usize = 3;
+/// Samples of a class.
+const EACH: usize = 40;
+
+/// Well separated classes: class c lies around 10 on axis c.
+fn features(classes: std::ops::Range<usize>, seed: u64) -> (Vec<f32>, Vec<u32>) {
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for sample in 0..EACH {
+        for class in classes.clone() {
+            let number = seed + ((sample * 100 + class) * DIM) as u64;
+            let centre = |axis: usize| if axis == class { 10.0 } else { 0.0 };
+            values.extend((0..DIM).map(|axis| centre(axis) + noise(number + axis as u64)));
+            labels.push(class as u32);
+        }
+    }
+    (values, labels)
+}
+
+/// What the task does to every feature: linear, so that a linear compensator follows exactly.
+fn drift(values: &[f32]) -> Vec<f32> {
+    let row = |row: &[f32]| -> Vec<f32> {
+        (0..DIM).map(|axis| 1.5 * row[axis] - 0.5 * row[(axis + 1) % DIM] + 2.0).collect()
+    };
+    values.chunks(DIM).flat_map(row).collect()
+}
+
+/// Arrays of a first task, `old`, and of a second one before and after it, `cur`.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let (old, y_old) = features(0..CLASSES, 0);
+    let (cur, y_cur) = features(CLASSES..2 * CLASSES, 7_000_000);
+    npy_features(&bench.path("old.npy"), DIM, &old);
+    npy_features(&bench.path("old_after.npy"), DIM, &drift(&old));
+    npy_labels(&bench.path("y_old.npy"), &y_old);
+    npy_features(&bench.path("cur_before.npy"), DIM, &cur);
+    npy_features(&bench.path("cur_after.npy"), DIM, &drift(&cur));
+    npy_labels(&bench.path("y_cur.npy"), &y_cur);
+    bench
+}
+
+fn load(bench: &Bench, name: &str) -> ClassStatistics {
+    ClassStatistics::load(&bench.path(name), &Budget::unlimited()).unwrap()
+}
+
+/// Largest difference of means, and of covariances.
+fn distance(a: &ClassStatistics, b: &ClassStatistics) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let classes = a.iter().zip(b.iter()).map(|((label, a), (other, b))| {
+        assert_eq!((label, a.count()), (other, b.count()));
+        let covariance = (a.covariance().to_dense() - b.covariance().to_dense()).amax();
+        covariance.max((a.mean() - b.mean()).amax())
+    });
+    classes.fold(0.0, f64::max)
+}
+
+const STATS: [&str; 6] = ["stats", "old.npy", "--labels", "y_old.npy", "-o", "old.stats.safetensors"];
+
+#[test]
+fn stats_of_shards_merge_to_those_of_the_whole() {
+    let bench = bench();
+    let whole = bench.json(&[&STATS[..], &["--precision", "f64"]].concat());
+    assert_eq!((whole["classes"].as_u64(), whole["samples"].as_u64()), (Some(3), Some(120)));
+    assert_eq!(whole["dim"], DIM);
+    assert!(bench.ok(&STATS).contains("3 of 120 samples, d = 8"));
+
+    let (values, labels) = features(0..CLASSES, 0);
+    for (name, range) in [("a", 0..70), ("b", 70..120)] {
+        npy_features(&bench.path(&format!("{name}.npy")), DIM, &values[range.start * DIM..range.end * DIM]);
+        npy_labels(&bench.path(&format!("y_{name}.npy")), &labels[range]);
+        let (features, labels) = (format!("{name}.npy"), format!("y_{name}.npy"));
+        let output = format!("{name}.safetensors");
+        bench.ok(&["stats", &features, "--labels", &labels, "--precision", "f64", "-o", &output]);
+    }
+    let merged = bench.json(&["stats", "merge", "a.safetensors", "b.safetensors", "-o", "m.safetensors"]);
+    assert_eq!(merged["samples"], 120);
+    bench.ok(&[&STATS[..], &["--precision", "f64"]].concat());
+    assert!(distance(&load(&bench, "m.safetensors"), &load(&bench, "old.stats.safetensors")) < 1e-10);
+    // Both files at once are the same samples in the same order: the same bits.
+    let both =
+        ["stats", "a.npy", "b.npy", "--labels", "y_a.npy", "--labels", "y_b.npy", "--precision", "f64"];
+    bench.ok(&[&both[..], &["-o", "both.safetensors"]].concat());
+    assert_eq!(
+        fs::read(bench.path("both.safetensors")).unwrap(),
+        fs::read(bench.path("old.stats.safetensors")).unwrap()
+    );
+}
+
+#[test]
+fn stats_takes_every_option_and_inspect_shows_it() {
+    let bench = bench();
+    let options: [(&[&str], &str); 6] = [
+        (&["--storage", "packed", "--precision", "bf16"], "packed"),
+        (&["--storage", "low-rank:3"], "low-rank"),
+        (&["--shrinkage", "oas"], "packed"),
+        (&["--shrinkage", "0.25", "--precision", "f64"], "packed"),
+        (&["--storage", "smallest", "--threads", "1"], "packed"),
+        (&["--storage", "low-rank:2", "--shrinkage", "0.5"], "low-rank"),
+    ];
+    for (options, form) in options {
+        bench.ok(&[&STATS[..], options].concat());
+        let found = bench.json(&["inspect", "old.stats.safetensors"]);
+        assert_eq!(found["kind"], "statistics", "{options:?}");
+        let classes = found["statistics"]["classes"].as_array().unwrap();
+        assert_eq!(classes.len(), CLASSES, "{options:?}");
+        assert_eq!(classes[0]["form"], form, "{options:?}");
+        assert_eq!(classes[0]["samples"], EACH);
+    }
+    assert!(bench.ok(&["inspect", "old.stats.safetensors"]).contains("low-rank r = 2, f32"));
+    // Three samples in eight dimensions are their own factor, which Ledoit–Wolf needs.
+    let (values, labels) = features(0..CLASSES, 0);
+    npy_features(&bench.path("few.npy"), DIM, &values[..9 * DIM]);
+    npy_labels(&bench.path("y_few.npy"), &labels[..9]);
+    let few = ["stats", "few.npy", "--labels", "y_few.npy", "-o", "few.safetensors"];
+    bench.ok(&few);
+    let found = bench.json(&["inspect", "few.safetensors"]);
+    assert_eq!(found["statistics"]["classes"][0]["form"], "factor");
+    bench.ok(&[&few[..], &["--shrinkage", "ledoit-wolf"]].concat());
+}
+
+#[test]
+fn every_method_follows_a_linear_drift() {
+    let bench = bench();
+    bench.ok(&STATS);
+    bench.ok(&["stats", "old_after.npy", "--labels", "y_old.npy", "-o", "true.safetensors"]);
+    let (stale, truth) = (load(&bench, "old.stats.safetensors"), load(&bench, "true.safetensors"));
+    for method in ["linear", "attention", "rff", "weak-nonlinear"] {
+        for mode in ["exact", "compat"] {
+            let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy", "-o", "moved.safetensors"];
+            let line = ["compensate", "old.stats.safetensors", "--method", method, "--mode", mode];
+            let done = bench.json(&[&line[..], &pairs].concat());
+            assert_eq!((done["method"].as_str(), done["mode"].as_str()), (Some(method), Some(mode)));
+            assert_eq!((done["classes"].as_u64(), done["pairs"].as_u64()), (Some(3), Some(120)));
+            let moved = load(&bench, "moved.safetensors");
+            assert_eq!(moved.samples(), truth.samples());
+            if method == "linear" && mode == "exact" {
+                let (before, after) = (distance(&stale, &truth), distance(&moved, &truth));
+                assert!(after < 0.02 * before, "{method} {mode}: {after} of {before}");
+            }
+        }
+    }
+    // The pairs in two pieces are the same pairs.
+    let (values, _) = features(CLASSES..2 * CLASSES, 7_000_000);
+    for (name, values) in [("cur_before", values.clone()), ("cur_after", drift(&values))] {
+        npy_features(&bench.path(&format!("{name}.1.npy")), DIM, &values[..50 * DIM]);
+        npy_features(&bench.path(&format!("{name}.2.npy")), DIM, &values[50 * DIM..]);
+    }
+    let line = ["compensate", "old.stats.safetensors", "--method", "linear"];
+    let whole = ["--before", "cur_before.npy", "--after", "cur_after.npy", "-o", "whole.safetensors"];
+    bench.ok(&[&line[..], &whole].concat());
+    let before = ["--before", "cur_before.1.npy", "--before", "cur_before.2.npy"];
+    let after = ["--after", "cur_after.1.npy", "--after", "cur_after.2.npy", "-o", "parts.safetensors"];
+    bench.ok(&[&line[..], &before, &after].concat());
+    assert_eq!(
+        fs::read(bench.path("whole.safetensors")).unwrap(),
+        fs::read(bench.path("parts.safetensors")).unwrap()
+    );
+}
+
+#[test]
+fn classify_predicts_and_measures() {
+    let bench = bench();
+    bench.ok(&STATS);
+    let (_, labels) = features(0..CLASSES, 0);
+    for classifier in ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "rgda", "rgda-low-rank"]
+    {
+        let line = ["classify", "old.stats.safetensors", "old.npy", "--classifier", classifier];
+        let found = bench.json(&[&line[..], &["--labels", "y_old.npy", "--prior", "counts"]].concat());
+        assert_eq!(found["accuracy"].as_f64(), Some(100.0), "{classifier}: {found}");
+        let predicted: Vec<u32> = serde_json::from_value(found["predictions"].clone()).unwrap();
+        assert_eq!(predicted, labels);
+    }
+    let line = ["classify", "old.stats.safetensors", "old.npy"];
+    let lines: String = labels.iter().map(|label| format!("{label}\n")).collect();
+    assert_eq!(bench.ok(&line), lines);
+    for name in ["p.npy", "p.txt", "p.safetensors"] {
+        assert!(bench.ok(&[&line[..], &["-o", name]].concat()).contains(name));
+    }
+    assert_eq!(fs::read_to_string(bench.path("p.txt")).unwrap(), lines);
+    let raw: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+    assert!(fs::read(bench.path("p.npy")).unwrap().ends_with(&raw));
+    // What was predicted can be given as labels.
+    for predicted in ["p.npy", "p.safetensors"] {
+        assert_eq!(bench.json(&[&line[..], &["--labels", predicted]].concat())["correct"], labels.len());
+    }
+}
+
+#[test]
+fn tasks_go_on_from_the_saved_state() {
+    let bench = bench();
+    let methods = ["--method", "linear", "--method", "rff"];
+    let first = ["task", "state.safetensors", "--after", "old.npy", "--labels", "y_old.npy"];
+    assert_eq!(bench.json(&[&first[..], &methods].concat())["tasks"], 1);
+    let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy", "--labels", "y_cur.npy"];
+    let second = [&["task", "state.safetensors"], &pairs[..]].concat();
+    let done = bench.json(&second);
+    assert_eq!(done["tasks"], 2);
+    let names: Vec<_> = done["variants"].as_array().unwrap().iter().map(|v| v["name"].clone()).collect();
+    assert_eq!(names, ["SeqFT", "SeqFT + linear", "SeqFT + rff"]);
+    assert!(done["variants"].as_array().unwrap().iter().all(|v| v["classes"] == 2 * CLASSES));
+
+    // The same by single commands.
+    bench.ok(&STATS);
+    let line = ["compensate", "old.stats.safetensors", "--method", "linear", "-o", "moved.safetensors"];
+    bench.ok(&[&line[..], &pairs[..4]].concat());
+    bench.ok(&["stats", "cur_after.npy", "--labels", "y_cur.npy", "-o", "new.safetensors"]);
+    bench.ok(&["stats", "merge", "moved.safetensors", "new.safetensors", "-o", "all.safetensors"]);
+    bench.ok(&["stats", "extract", "state.safetensors", "--method", "linear", "-o", "linear.safetensors"]);
+    assert!(distance(&load(&bench, "linear.safetensors"), &load(&bench, "all.safetensors")) < 1e-6);
+    bench.ok(&["stats", "extract", "state.safetensors", "-o", "stale.safetensors"]);
+    assert!(distance(&load(&bench, "stale.safetensors"), &load(&bench, "all.safetensors")) > 1.0);
+
+    // A task that fails leaves the state as it was.
+    let before = fs::read(bench.path("state.safetensors")).unwrap();
+    npy_labels(&bench.path("y_few.npy"), &[3, 4, 5]);
+    bench.fails(3, &[&second[..6], &["--labels", "y_few.npy"]].concat());
+    assert_eq!(fs::read(bench.path("state.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn evaluate_keeps_to_the_protocol() {
+    let bench = Bench::new();
+    bundle_features(&bench);
+    let line = ["evaluate", "residua-demo/drift.safetensors", "--method", "linear"];
+    // Measured in Python on the same file: percent of all, old and new classes. A sample or two may differ.
+    let expected = [
+        ("stale", "ncm", [68.3, 57.5, 79.2]),
+        ("stale", "lda", [60.8, 36.8, 84.8]),
+        ("stale", "lda-shrink", [63.6, 43.2, 83.9]),
+        ("stale", "qda-shrink", [68.4, 52.3, 84.5]),
+        ("true", "ncm", [71.5, 67.9, 75.1]),
+        ("true", "lda", [74.3, 72.2, 76.5]),
+        ("true", "lda-shrink", [74.5, 71.6, 77.3]),
+        ("true", "qda-shrink", [75.7, 73.0, 78.4]),
+    ];
+    let rows = bench.json(&line);
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        let keys: Vec<_> = row.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["all", "classifier", "new", "old", "statistics"]);
+    }
+    for (statistics, classifier, percents) in expected {
+        let found = |row: &&Value| row["statistics"] == statistics && row["classifier"] == classifier;
+        let row = rows.iter().find(found).unwrap();
+        for (key, percent) in ["all", "old", "new"].into_iter().zip(percents) {
+            assert!((row[key].as_f64().unwrap() - percent).abs() < 0.21, "{row}, expected {percents:?}");
+        }
+    }
+    let moved = rows.iter().find(|row| row["statistics"] == "linear" && row["classifier"] == "lda").unwrap();
+    assert!(moved["all"].as_f64().unwrap() > 72.0, "{moved}");
+    let lora = bench.json(&[&line[..], &["--variant", "lora", "--mode", "compat"]].concat());
+    assert_ne!(lora.as_array().unwrap()[0], rows[0]);
+    assert!(bench.ok(&line).contains("15 old and 15 new classes, d = 384"));
+}
+
+#[test]
+fn reports_show_statistics_and_evaluations() {
+    let bench = bench();
+    bench.ok(&STATS);
+    bench.ok(&["stats", "old_after.npy", "--labels", "y_old.npy", "-o", "true.safetensors"]);
+    let shown = |arguments: &[&str], plots: usize, words: &[&str]| {
+        bench.ok(&[&["report", "-o", "r.html"], arguments].concat());
+        let html = fs::read_to_string(bench.path("r.html")).unwrap();
+        assert_eq!(html.matches("<svg").count(), plots, "{arguments:?}");
+        for word in words {
+            assert!(html.contains(word), "{arguments:?}: {word}");
+        }
+        let foreign = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!foreign.contains("http") && !foreign.contains("<script") && !foreign.contains("url("));
+    };
+    shown(&["old.stats.safetensors"], 2, &["Eigenvalues", "3 classes"]);
+    shown(&["old.stats.safetensors", "--against", "true.safetensors"], 2, &["before and after", "moved by"]);
+    bundle_features(&bench);
+    let plots = if cfg!(target_os = "linux") { 3 } else { 2 };
+    shown(&["residua-demo/drift.safetensors"], plots, &["Accuracy by method", "weak-nonlinear", "budget"]);
+    let file = Checkpoint::open(&bench.path("true.safetensors")).unwrap();
+    assert!(file.metadata().contains_key("residua.statistics"));
+}

@@ -1,0 +1,188 @@
+//! What is wrong with features, labels and statistics is told by file, tensor and row.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::{Bench, bytes, noise, npy, npy_features, npy_labels};
+use residua::format::file::{Dtype, SafetensorsWriter};
+
+const DIM: usize = 6;
+const ROWS: usize = 60;
+
+fn values(rows: usize, dim: usize) -> Vec<f32> {
+    (0..rows * dim).map(|i| noise(i as u64)).collect()
+}
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let labels: Vec<u32> = (0..ROWS as u32).map(|row| row % 3).collect();
+    npy_features(&bench.path("x.npy"), DIM, &values(ROWS, DIM));
+    npy_features(&bench.path("y.npy"), DIM, &values(ROWS, DIM));
+    npy_labels(&bench.path("labels.npy"), &labels);
+    npy_features(&bench.path("short.npy"), DIM, &values(ROWS - 1, DIM));
+    npy_labels(&bench.path("few.npy"), &labels[1..]);
+    npy_features(&bench.path("wide.npy"), DIM + 1, &values(ROWS, DIM + 1));
+    npy_features(&bench.path("empty.npy"), DIM, &[]);
+    npy_labels(&bench.path("none.npy"), &[]);
+    let mut nan = values(ROWS, DIM);
+    nan[17 * DIM + 4] = f32::NAN;
+    npy_features(&bench.path("nan.npy"), DIM, &nan);
+    npy(&bench.path("negative.npy"), "<i4", &[ROWS], &[255; 4 * ROWS]);
+    npy(&bench.path("deep.npy"), "<f4", &[2, 3, 4], &bytes(&values(6, 4)));
+    let mut unknown = labels.clone();
+    unknown[7] = 99;
+    npy_labels(&bench.path("unknown.npy"), &unknown);
+    let mut file = SafetensorsWriter::create(&bench.path("x.safetensors"), 512).unwrap();
+    file.tensor("before", Dtype::F32, &[ROWS, DIM], &bytes(&values(ROWS, DIM))).unwrap();
+    file.tensor("after", Dtype::F32, &[ROWS, DIM], &bytes(&nan)).unwrap();
+    file.tensor("y", Dtype::U8, &[ROWS], &[1; ROWS]).unwrap();
+    file.finish().unwrap();
+    bench.ok(&["stats", "x.npy", "--labels", "labels.npy", "-o", "s.safetensors"]);
+    bench.ok(&["stats", "wide.npy", "--labels", "labels.npy", "-o", "wide.safetensors"]);
+    bench
+}
+
+#[test]
+fn bad_input_is_3_and_named() {
+    let bench = bench();
+    let out = ["-o", "out.safetensors"];
+    let stats = |features, labels| [&["stats", features, "--labels", labels], &out[..]].concat();
+    let compensate = |before, after| {
+        [&["compensate", "s.safetensors", "--before", before, "--after", after], &out[..]].concat()
+    };
+    let table: [(Vec<&str>, &[&str]); 17] = [
+        (stats("nan.npy", "labels.npy"), &["nan.npy", "row 17", "column 4", "NaN"]),
+        (stats("x.safetensors:after", "y"), &["x.safetensors:after", "row 17", "NaN"]),
+        (stats("x.npy", "few.npy"), &["few.npy", "59", "60"]),
+        (stats("empty.npy", "none.npy"), &["empty.npy", "empty"]),
+        (stats("x.npy", "negative.npy"), &["negative.npy", "labels"]),
+        (stats("deep.npy", "labels.npy"), &["deep.npy", "[2, 3, 4]"]),
+        (stats("x.safetensors:absent", "y"), &["x.safetensors", "absent"]),
+        (compensate("x.npy", "short.npy"), &["short.npy", "59", "60"]),
+        (compensate("x.npy", "wide.npy"), &["wide.npy", "dimension 7", "6"]),
+        (compensate("x.npy", "nan.npy"), &["nan.npy", "row 17", "after the task"]),
+        (compensate("wide.npy", "wide.npy"), &["wide.npy", "dimension 7", "s.safetensors", "6"]),
+        (compensate("empty.npy", "empty.npy"), &["empty.npy", "empty"]),
+        (
+            [&["stats", "merge", "s.safetensors", "wide.safetensors"], &out[..]].concat(),
+            &["wide.safetensors", "dimension 7", "6"],
+        ),
+        (["classify", "s.safetensors", "wide.npy"].into(), &["wide.npy", "dimension 7", "s.safetensors"]),
+        (["classify", "s.safetensors", "nan.npy"].into(), &["nan.npy", "row 17"]),
+        (
+            ["classify", "s.safetensors", "x.npy", "--labels", "unknown.npy"].into(),
+            &["unknown.npy", "row 7", "label 99", "s.safetensors"],
+        ),
+        (["classify", "x.safetensors", "x.npy"].into(), &["x.safetensors", "no class statistics"]),
+    ];
+    for (arguments, messages) in table {
+        let error = bench.fails(3, &arguments);
+        for message in messages {
+            assert!(error.contains(message), "{arguments:?}: no {message:?} in {error}");
+        }
+    }
+    // The third block of the second file: rows count from the start of their own file.
+    let mut late = values(700, DIM);
+    late[600 * DIM] = f32::INFINITY;
+    npy_features(&bench.path("late.npy"), DIM, &late);
+    let two =
+        ["compensate", "s.safetensors", "--before", "x.npy", "late.npy", "--after", "y.npy", "late.npy"];
+    let error = bench.fails(3, &[&two[..], &out].concat());
+    assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
+    npy_labels(&bench.path("y_late.npy"), &[1; 700]);
+    let error = bench.fails(3, &["classify", "s.safetensors", "late.npy"]);
+    assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
+    let error = bench.fails(3, &["evaluate", "x.safetensors"]);
+    assert!(error.contains("x.safetensors") && error.contains("old_before"), "{error}");
+    assert!(!bench.path("out.safetensors").exists());
+}
+
+#[test]
+fn bad_usage_is_2() {
+    let bench = bench();
+    let out = ["-o", "out.safetensors"];
+    let table: [(&[&str], &str); 11] = [
+        (&[&["stats", "x.npy"], &out[..]].concat(), "--labels"),
+        (
+            &[&["stats", "x.npy", "--labels", "y.npy", "labels.npy"], &out[..]].concat(),
+            "1 arrays of features",
+        ),
+        (&[&["stats", "x.safetensors"], &out[..]].concat(), "x.safetensors:before"),
+        (&[&["stats", "x.txt", "--labels", "labels.npy"], &out[..]].concat(), ".npy or .safetensors"),
+        (&["stats", "x.npy", "--labels", "labels.npy"], "--output"),
+        (
+            &[&["stats", "x.npy", "--labels", "labels.npy", "--storage", "tiny"], &out[..]].concat(),
+            "low-rank:64",
+        ),
+        (&[&["stats", "x.npy", "--labels", "labels.npy", "--shrinkage", "2"], &out[..]].concat(), "oas"),
+        (
+            &[
+                &[
+                    "compensate",
+                    "s.safetensors",
+                    "--before",
+                    "x.npy",
+                    "--before",
+                    "y.npy",
+                    "--after",
+                    "y.npy",
+                ],
+                &out[..],
+            ]
+            .concat(),
+            "one for each",
+        ),
+        (
+            &[&["compensate", "s.safetensors", "--method", "magic", "--before", "x.npy"], &out[..]].concat(),
+            "weak-nonlinear",
+        ),
+        (&["classify", "s.safetensors", "x.npy", "-o", "p.csv"], ".npy, .safetensors or .txt"),
+        (&[&["stats", "merge", "s.safetensors"], &out[..]].concat(), "2 values"),
+    ];
+    for (arguments, message) in table {
+        let error = bench.fails(2, arguments);
+        assert!(error.contains(message), "{arguments:?}: {error}");
+    }
+    assert!(!bench.path("out.safetensors").exists());
+}
+
+#[test]
+fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
+    let bench = bench();
+    let out = ["-o", "out.safetensors"];
+    let pairs = ["--before", "x.npy", "--after", "y.npy"];
+    let compensate = [&["compensate", "s.safetensors"], &pairs[..], &out].concat();
+    let table: [&[&str]; 6] = [
+        &[&["stats", "x.npy", "--labels", "labels.npy"], &out[..]].concat(),
+        &[&["stats", "merge", "s.safetensors", "s.safetensors"], &out[..]].concat(),
+        &compensate,
+        &["classify", "s.safetensors", "x.npy"],
+        &["evaluate", "x.safetensors"],
+        &["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"],
+    ];
+    for arguments in table {
+        let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
+        assert!(error.contains("the least that would do is"), "{arguments:?}: {error}");
+    }
+    // Not the process but the job: covariances of 16,000 dimensions do not fit.
+    npy_features(&bench.path("huge.npy"), 16_000, &values(3, 16_000));
+    npy_features(&bench.path("huge_stats.npy"), 16_000, &values(3, 16_000));
+    npy_labels(&bench.path("y_huge.npy"), &[0, 0, 1]);
+    bench.ok(&["stats", "huge_stats.npy", "--labels", "y_huge.npy", "-o", "huge.safetensors"]);
+    let huge = ["compensate", "huge.safetensors", "--before", "huge.npy", "--after", "huge.npy"];
+    let error = bench.fails(4, &[&huge[..], &out].concat());
+    assert!(error.contains("GiB") && error.contains("the least that would do"), "{error}");
+    let absent: [&[&str]; 5] = [
+        &[&["stats", "absent.npy", "--labels", "labels.npy"], &out[..]].concat(),
+        &[&["stats", "x.npy", "--labels", "absent.npy"], &out[..]].concat(),
+        &["classify", "absent.safetensors", "x.npy"],
+        &["evaluate", "absent.safetensors"],
+        &["stats", "x.npy", "--labels", "labels.npy", "-o", "absent/out.safetensors"],
+    ];
+    for arguments in absent {
+        let error = bench.fails(5, arguments);
+        assert!(error.contains("absent"), "{arguments:?}: {error}");
+    }
+    assert!(!bench.path("out.safetensors").exists());
+}
