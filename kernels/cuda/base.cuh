@@ -20,8 +20,8 @@ struct base_int8 {
     }
 };
 
-// base·X of four rows, every second tile, added to the calling lane's sums. A lane multiplies what it loads of x with four
-// rows. Without GROUPED the scales are left out.
+// base·X of four rows, every second tile, added to the calling lane's sums. A lane multiplies what it loads of x with
+// all four. Without GROUPED the scales are left out.
 template <class K, int B, bool GROUPED>
 __device__ __forceinline__ void base_tiles(
     const Base& base, unsigned four, unsigned half, const float* x, unsigned cols, unsigned stride, Batch<B> (&sum)[4]) {

@@ -1,5 +1,5 @@
-// Triplets in any order to CSR, duplicates summed in the order they come. Atomics only count; the order of entries comes
-// from sorting, so the bits of the result never change.
+// Triplets in any order to CSR, duplicates summed in the order they come. Atomics only count; the order of entries
+// comes from sorting, so the bits of the result never change.
 
 #include "operands.cuh"
 

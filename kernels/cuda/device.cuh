@@ -6,8 +6,8 @@
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has to
-// hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
+// to hold: left to itself the assembler goes for more, and spills.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
@@ -24,8 +24,11 @@ __device__ __forceinline__ float half_bits(unsigned bits) {
     return value;
 }
 
-__device__ __forceinline__ float shuffle_xor(float value, unsigned lanes) {
-    return __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
+// Adds to each value that of the lane whose number differs in the bit `lanes`.
+template <int B>
+__device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
+#pragma unroll
+    for (int b = 0; b < B; ++b) values[b] += __shfl_xor_sync(0xFFFFFFFFu, values[b], lanes);
 }
 
 __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {

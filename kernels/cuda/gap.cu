@@ -10,7 +10,7 @@ RESIDUA_WIDE_KERNEL(spmm_g8_b8, Gap a, Product p) { spmm<Value, gap_u8, 8>(a, p)
 RESIDUA_KERNEL(spmm_g16_b1, Gap a, Product p) { spmm<Value, gap_u16, 1>(a, p); }
 RESIDUA_WIDE_KERNEL(spmm_g16_b8, Gap a, Product p) { spmm<Value, gap_u16, 8>(a, p); }
 
-// A layer whose residual is so sparse that its gaps take 16 bits is the base first, then the product: no kernel of its own.
+// A layer whose residual is so sparse that its gaps take 16 bits is the base first, then the product.
 RESIDUA_KERNEL(forward_int4_b1, Base base, Gap a, Product p) { forward<base_int4, Value, gap_u8, 1>(base, a, p); }
 RESIDUA_WIDE_KERNEL(forward_int4_b8, Base base, Gap a, Product p) { forward<base_int4, Value, gap_u8, 8>(base, a, p); }
 RESIDUA_KERNEL(forward_int8_b1, Base base, Gap a, Product p) { forward<base_int8, Value, gap_u8, 1>(base, a, p); }

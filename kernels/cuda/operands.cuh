@@ -11,7 +11,7 @@ constexpr unsigned ROWS = 16;
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
 struct Gap {
     const unsigned* blocks;  // row blocks + 1: first slice of each
-    const uint4* slices;     // per slice: first step; steps << 16 | rows << 8 | log2(lanes per row); 16 row numbers of 4 bits
+    const uint4* slices;     // per slice: first step; steps << 16 | rows << 8 | log2(lanes per row); 16 rows of 4 bits
     const unsigned* starts;  // per slice and lane: column before the lane's first entry
     const void* gaps;        // per step and lane: 4 gaps
     const void* values;      // per step and lane: 4 values

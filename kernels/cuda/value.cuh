@@ -76,10 +76,7 @@ __device__ __forceinline__ Batch<B> load_batch(const float* from) {
 template <int B>
 __device__ __forceinline__ void sum_lanes(Batch<B>& sums, unsigned lanes) {
 #pragma unroll 1
-    for (unsigned distance = 1; distance < lanes; distance *= 2) {
-#pragma unroll
-        for (int b = 0; b < B; ++b) sums.at[b] += shuffle_xor(sums.at[b], distance);
-    }
+    for (unsigned distance = 1; distance < lanes; distance *= 2) add_from_lane(sums.at, distance);
 }
 
 // What a block of threads works on: a row block and a tile of B vectors of the batch. Tiles of one row block are
