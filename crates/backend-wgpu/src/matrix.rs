@@ -45,11 +45,11 @@ impl WgpuMatrix {
             return Err(BackendError::TooLarge { what, shape, limit, unit: "rows" });
         }
         // Counts, teams and slices of the plan.
-        let _held = budget.reserve(rows as u64 * 48, "laying a matrix out")?;
+        let _held = budget.reserve(rows as u64 * 64, "laying a matrix out")?;
         let counts = source.counts();
         let mut parts = Vec::new();
         // Ranges of rows that are still to be laid out, the first on top.
-        let mut rest = if rows == 0 { Vec::new() } else { vec![0..rows] };
+        let mut rest: Vec<_> = std::iter::once(0..rows).filter(|rows| !rows.is_empty()).collect();
         while let Some(rows) = rest.pop() {
             match plan(&counts, rows.clone(), value_type.words(), gpu.tuning, gpu.binding_limit) {
                 Some(plan) => parts.push(Part::new(gpu, budget, source, &plan)?),

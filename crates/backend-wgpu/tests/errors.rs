@@ -11,10 +11,12 @@ use residua_format::{BaseKind, Csr, QuantizedBase};
 use residua_memory::Budget;
 
 type Outcome = Result<(), Failed>;
+/// A test by name.
+type Case = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases: [(&str, fn() -> Outcome); 9] = [
+    let cases: [Case; 9] = [
         ("an adapter by a wrong name", wrong_name),
         ("an adapter by a wrong number", wrong_number),
         ("a row beyond the binding limit", row_too_large),

@@ -47,18 +47,16 @@ impl Gpu {
         Ok(queued.params.insert(params).clone())
     }
 
-    /// Queues dispatches, in order. Nothing is queued when one of them fails.
+    /// Queues dispatches, in order and with none of another thread between them: one may read what the one before it
+    /// leaves in the shared scratch.
     pub(crate) fn enqueue(&self, dispatches: Vec<Dispatch>) -> Result<(), BackendError> {
         self.check()?;
+        let mut queued = self.queued();
         for dispatch in dispatches {
             debug_assert!(dispatch.params.len() * 4 <= SLOT);
-            let full = {
-                let mut queued = self.queued();
-                queued.dispatches.push(dispatch);
-                queued.dispatches.len() == MOST
-            };
-            if full {
-                self.submit()?;
+            queued.dispatches.push(dispatch);
+            if queued.dispatches.len() == MOST {
+                self.submit_queued(&mut queued)?;
             }
         }
         Ok(())
@@ -66,12 +64,14 @@ impl Gpu {
 
     /// Submits what is queued, as one pass. Devices order dispatches that share what one of them writes.
     pub(crate) fn submit(&self) -> Result<(), BackendError> {
-        let params = self.params()?;
-        let mut queued = self.queued();
+        self.submit_queued(&mut self.queued())
+    }
+
+    fn submit_queued(&self, queued: &mut Queued) -> Result<(), BackendError> {
+        self.check()?;
         let dispatches = std::mem::take(&mut queued.dispatches);
-        if dispatches.is_empty() {
-            return Ok(());
-        }
+        // Whoever made a dispatch made the buffer of parameters.
+        let Some(params) = queued.params.clone().filter(|_| !dispatches.is_empty()) else { return Ok(()) };
         let mut bytes = vec![0u8; dispatches.len() * SLOT];
         for (slot, dispatch) in bytes.chunks_exact_mut(SLOT).zip(&dispatches) {
             let params: &[u8] = bytemuck::cast_slice(&dispatch.params);
