@@ -1,4 +1,5 @@
 //! Containers through the C interface: the same numbers as through the library.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::ffi::{CStr, CString};
 use std::ptr::null_mut;
