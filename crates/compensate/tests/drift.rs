@@ -143,23 +143,48 @@ fn published_rows_on_the_full_fine_tune() {
 }
 
 #[test]
-fn exact_linear_is_as_good_as_promised() {
+fn exact_methods_are_as_good_as_promised() {
+    let drift = Drift::open("full");
+    let linear = drift.row("linear", &drift.moved(&Linear::default()));
+    let rff = drift.row("rff", &drift.moved(&Rff::default()));
+    let weak = drift.row("weak-nonlinear", &drift.moved(&WeakNonlinear::default()));
+    // All classes: LDA with the shared covariance, and QDA. A sample or two for rounding.
+    for (name, row, lda, qda) in
+        [("linear", linear, 73.8, 74.4), ("rff", rff, 73.8, 74.6), ("weak", weak, 73.8, 74.6)]
+    {
+        assert!(row[1][0] >= lda - 0.1 && row[3][0] >= qda - 0.1, "{name}: {row:?}");
+    }
+    let drift = Drift::open("lora");
+    let truth = drift.row("true", &drift.statistics("old_after", "y_old"));
+    let linear = drift.row("linear", &drift.moved(&Linear::default()));
+    let halved = drift.row("linear, noise 0.5", &drift.moved(&Linear { noise: 0.5, ..Linear::default() }));
+    // Within half a point of the truth.
+    assert!(linear[1][0] >= truth[1][0] - 0.5, "{linear:?}");
+    assert!(halved[1][0] >= truth[1][0] - 0.5 && halved[3][0] >= truth[3][0] - 0.5, "{halved:?}");
+}
+
+/// The table of docs/compensation.md: minutes.
+#[test]
+#[ignore = "prints the table of docs/compensation.md, which takes minutes"]
+fn every_method_and_mode() {
     for variant in ["full", "lora"] {
         let drift = Drift::open(variant);
-        let stale = drift.row("stale", &drift.stale());
-        let truth = drift.row("true", &drift.statistics("old_after", "y_old"));
-        let linear = drift.row("linear", &drift.moved(&Linear::default()));
-        let half = |noise| Linear { noise, ..Linear::default() };
-        drift.row("linear, noise 0.5", &drift.moved(&half(0.5)));
-        drift.row("linear, noise 1", &drift.moved(&half(1.0)));
-        drift.row("rff", &drift.moved(&Rff::default()));
-        drift.row("rff, noise 0.5", &drift.moved(&Rff { noise: 0.5, ..Rff::default() }));
-        drift.row("rff, noise 1", &drift.moved(&Rff { noise: 1.0, ..Rff::default() }));
-        drift.row("weak-nonlinear", &drift.moved(&WeakNonlinear::default()));
+        drift.row("stale", &drift.stale());
+        drift.row("true", &drift.statistics("old_after", "y_old"));
+        for noise in [0.0, 0.5, 1.0] {
+            let methods: [Box<dyn Method>; 3] = [
+                Box::new(Linear { noise, ..Linear::default() }),
+                Box::new(Rff { noise, ..Rff::default() }),
+                Box::new(WeakNonlinear { noise, ..WeakNonlinear::default() }),
+            ];
+            for method in methods {
+                drift.row(&format!("{}, noise {noise}", method.name()), &drift.moved(&*method));
+            }
+        }
         drift.row("attention", &drift.moved(&Attention::default()));
-        // Shared covariance: within half a point of the truth, and well above doing nothing.
-        assert!(linear[1][0] >= truth[1][0] - 0.6, "{variant}: {linear:?}");
-        assert!(linear[1][0] >= stale[1][0] + 10.0, "{variant}: {linear:?}");
-        assert!(linear[3][0] >= stale[3][0] + 5.0, "{variant}: {linear:?}");
+        for compat in [Variant::Linear, Variant::Rff, Variant::WeakNonlinear, Variant::Attention] {
+            let method = compat.method_in(Mode::Compat).unwrap();
+            drift.row(&format!("{}, compat", method.name()), &drift.moved(&*method));
+        }
     }
 }

@@ -16,7 +16,8 @@ use crate::{Precision, Result};
 /// only where the task's samples are.
 ///
 /// Cosines are taken a tile at a time with a running choice of the k nearest: scratch is a few MB a thread
-/// whatever the number of samples and points. The samples themselves are kept, as direction and drift.
+/// whatever the number of samples. The samples themselves are kept, as direction and drift, in a temporary file if
+/// they would take more than a quarter of the memory that is left.
 ///
 /// * [`Mode::Exact`]: class moments by symmetric cubature, points whose mean and covariance are exactly the
 ///   class's, so that their number can be small; nothing stale is blended in.
@@ -91,6 +92,8 @@ impl PointMap for Attend {
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {
-        Ok(points + self.nearest.drift(points, self.kernel))
+        let mut moved = self.nearest.drift(points, self.kernel)?;
+        moved += points;
+        Ok(moved)
     }
 }

@@ -10,6 +10,7 @@ mod noise;
 mod regress;
 mod rff;
 mod ridge;
+mod store;
 mod transport;
 mod weak;
 

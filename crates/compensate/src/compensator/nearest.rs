@@ -2,19 +2,19 @@
 
 use std::cmp::Ordering;
 
-use half::bf16;
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
 use residua_memory::{Budget, Reservation};
 
 use super::not_empty;
+use super::store::Store;
 use crate::algebra;
 use crate::source::{FeatureSource, for_each_block};
 use crate::{Precision, Result};
 
 /// Points that one thread works on at a time.
 const POINTS: usize = 64;
-/// Keys that are compared with them at a time.
+/// Keys that they are compared with at a time.
 const KEYS: usize = 512;
 
 /// Directions of samples before a task, and their drift.
@@ -22,65 +22,9 @@ const KEYS: usize = 512;
 pub(super) struct Nearest {
     dim: usize,
     count: usize,
-    keys: Rows,
-    drift: Rows,
+    keys: Store,
+    drift: Store,
     _held: Reservation,
-}
-
-/// Numbers of samples, one sample after the other.
-#[derive(Debug)]
-enum Rows {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
-}
-
-impl Rows {
-    fn new(precision: Precision) -> Self {
-        if precision == Precision::Bf16 { Self::Bf16(Vec::new()) } else { Self::F32(Vec::new()) }
-    }
-
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::F32(_) => 4,
-            Self::Bf16(_) => 2,
-        }
-    }
-
-    /// Room for exactly `more`, so that what is held is what was reserved.
-    fn reserve(&mut self, more: usize) {
-        match self {
-            Self::F32(rows) => rows.reserve_exact(more),
-            Self::Bf16(rows) => rows.reserve_exact(more),
-        }
-    }
-
-    fn extend(&mut self, values: impl Iterator<Item = f32>) {
-        match self {
-            Self::F32(rows) => rows.extend(values),
-            Self::Bf16(rows) => rows.extend(values.map(bf16::from_f32)),
-        }
-    }
-
-    /// Adds `weight` times the `out.len()` numbers from `start` on.
-    fn add_to(&self, out: &mut [f32], weight: f32, start: usize) {
-        let range = start..start + out.len();
-        match self {
-            Self::F32(rows) => out.iter_mut().zip(&rows[range]).for_each(|(out, v)| *out += weight * v),
-            Self::Bf16(rows) => {
-                out.iter_mut().zip(&rows[range]).for_each(|(out, v)| *out += weight * v.to_f32())
-            }
-        }
-    }
-
-    fn matrix(&self, dim: usize, first: usize, count: usize) -> DMatrix<f32> {
-        let range = first * dim..(first + count) * dim;
-        match self {
-            Self::F32(rows) => DMatrix::from_column_slice(dim, count, &rows[range]),
-            Self::Bf16(rows) => {
-                DMatrix::from_iterator(dim, count, rows[range].iter().map(|value| value.to_f32()))
-            }
-        }
-    }
 }
 
 /// How much drift of a sample counts: `softmax(cos/temperature)` over the `k` nearest.
@@ -90,7 +34,7 @@ pub(super) struct Kernel {
     pub(super) temperature: f64,
 }
 
-/// A sample's cosine and number.
+/// A sample's cosine, later its weight, and its number.
 type Candidate = (f32, u32);
 
 /// Nearest first; of equals the first sample first.
@@ -98,19 +42,43 @@ fn nearer(a: &Candidate, b: &Candidate) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
+/// Points that go through the samples together.
+struct Tile {
+    /// Directions `[d, n]`.
+    points: DMatrix<f32>,
+    /// Of each point.
+    nearest: Vec<Running>,
+    /// `[d, n]`.
+    drift: DMatrix<f32>,
+}
+
+/// The nearest samples so far, and others that were no farther than the k-th when it was last looked for.
+struct Running {
+    candidates: Vec<Candidate>,
+    least: f32,
+    /// How many candidates are dealt with.
+    done: usize,
+}
+
 impl Nearest {
-    /// Keeps all samples of a source.
+    /// Keeps all samples of a source, in memory if they take no more than a quarter of what is left, else in a
+    /// temporary file: the moved classes need their room too.
     pub(super) fn read(
         source: &mut dyn FeatureSource,
         precision: Precision,
         budget: &Budget,
     ) -> Result<Self> {
         let dim = source.dim();
-        let (mut keys, mut drift) = (Rows::new(precision), Rows::new(precision));
+        let numbers = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(dim);
+        let room = budget.available() / 4;
+        let known = source.rows().map(numbers);
+        let size = if precision == Precision::Bf16 { 2 * 2 } else { 2 * 4 };
+        let in_file = known.is_some_and(|numbers| (numbers as u64).saturating_mul(size) > room);
+        let mut keys = Store::new(dim, precision, in_file)?;
+        let mut drift = Store::new(dim, precision, in_file)?;
         let mut held = budget.reserve(0, "stored features")?;
-        if let Some(rows) = source.rows() {
-            let numbers = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(dim);
-            held.grow((2 * keys.bytes()).saturating_mul(numbers as u64), "stored features")?;
+        if let Some(numbers) = known {
+            held.grow((2 * keys.number_bytes()).saturating_mul(numbers as u64), "stored features")?;
             keys.reserve(numbers);
             drift.reserve(numbers);
         }
@@ -118,7 +86,7 @@ impl Nearest {
         for_each_block(source, budget, |block| {
             let (before, after) = (block.before(), block.after()?);
             count += block.rows();
-            let needed = 2 * keys.bytes() * (count * dim) as u64;
+            let needed = 2 * keys.number_bytes() * (count * dim) as u64;
             if needed > held.bytes() {
                 held.grow(needed - held.bytes(), "stored features")?;
                 keys.reserve(before.len());
@@ -126,10 +94,9 @@ impl Nearest {
             }
             for column in before.column_iter() {
                 let norm = column.norm().max(1e-12);
-                keys.extend(column.iter().map(|value| value / norm));
+                keys.extend(column.iter().map(|value| value / norm))?;
             }
-            drift.extend(after.iter().zip(before.iter()).map(|(after, before)| after - before));
-            Ok(())
+            drift.extend(after.iter().zip(before.iter()).map(|(after, before)| after - before))
         })?;
         not_empty(count as u64)?;
         Ok(Self { dim, count, keys, drift, _held: held })
@@ -139,62 +106,114 @@ impl Nearest {
         self.dim
     }
 
+    /// Candidates that a point holds at most.
+    fn capacity(&self, kernel: Kernel) -> usize {
+        2 * kernel.k.min(self.count) + KEYS
+    }
+
     /// Bytes that [`drift`](Self::drift) of `points` points works in.
     pub(super) fn scratch(&self, kernel: Kernel, points: usize) -> u64 {
-        let (k, threads) =
-            (kernel.k.min(self.count), rayon::current_num_threads().min(points.div_ceil(POINTS)));
-        let thread = 4 * (self.dim * (KEYS + 2 * POINTS) + KEYS * POINTS)
-            + POINTS * 2 * (k + KEYS) * size_of::<Candidate>();
-        (thread * threads) as u64
+        let threads = rayon::current_num_threads().min(points.div_ceil(POINTS));
+        let point = 8 * self.dim + self.capacity(kernel) * size_of::<Candidate>();
+        (points * point + threads * 4 * KEYS * POINTS + 3 * 4 * KEYS * self.dim) as u64
     }
 
-    /// The drift `[d, n]` of points `[d, n]`; tiles of points go to different threads.
-    pub(super) fn drift(&self, points: DMatrixView<'_, f32>, kernel: Kernel) -> DMatrix<f32> {
-        let mut drift = DMatrix::zeros(self.dim, points.ncols());
-        drift.as_mut_slice().par_chunks_mut(self.dim * POINTS).enumerate().for_each(|(tile, out)| {
-            let points = points.columns(tile * POINTS, out.len() / self.dim);
-            for (point, out) in self.candidates(points, kernel.k).iter().zip(out.chunks_mut(self.dim)) {
-                self.average(point, kernel.temperature, out);
-            }
-        });
-        drift
+    /// The drift `[d, n]` of points `[d, n]`. Samples pass by once to find the nearest and once to add their
+    /// drift; tiles of points go to different threads.
+    pub(super) fn drift(&self, points: DMatrixView<'_, f32>, kernel: Kernel) -> Result<DMatrix<f32>> {
+        let k = kernel.k.min(self.count);
+        let mut tiles: Vec<Tile> = (0..points.ncols())
+            .step_by(POINTS)
+            .map(|first| {
+                Tile::new(points.columns(first, POINTS.min(points.ncols() - first)), self.capacity(kernel))
+            })
+            .collect();
+        for (first, count) in self.pieces() {
+            let keys = self.keys.matrix(first, count)?;
+            tiles.par_iter_mut().for_each(|tile| tile.compare(&keys, first, k));
+        }
+        tiles.par_iter_mut().for_each(|tile| tile.weigh(k, kernel.temperature));
+        for (first, count) in self.pieces() {
+            let drift = self.drift.matrix(first, count)?;
+            tiles.par_iter_mut().for_each(|tile| tile.add(&drift, first));
+        }
+        let mut all = DMatrix::zeros(self.dim, points.ncols());
+        for (tile, first) in tiles.into_iter().zip((0..).step_by(POINTS)) {
+            all.columns_mut(first, tile.drift.ncols()).copy_from(&tile.drift);
+        }
+        Ok(all)
     }
 
-    /// The nearest samples of each point, from a tile of cosines at a time.
-    fn candidates(&self, points: DMatrixView<'_, f32>, k: usize) -> Vec<Vec<Candidate>> {
-        let k = k.min(self.count);
+    fn pieces(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.count).step_by(KEYS).map(|first| (first, KEYS.min(self.count - first)))
+    }
+}
+
+impl Tile {
+    fn new(points: DMatrixView<'_, f32>, capacity: usize) -> Self {
         let mut points = points.into_owned();
         points.column_iter_mut().for_each(|mut column| column /= column.norm().max(1e-12));
-        let mut nearest = vec![Vec::with_capacity(k + KEYS); points.ncols()];
-        for first in (0..self.count).step_by(KEYS) {
-            let keys = self.keys.matrix(self.dim, first, KEYS.min(self.count - first));
-            let cosines = algebra::product(algebra::t(&keys), algebra::n(&points));
-            for (nearest, cosines) in nearest.iter_mut().zip(cosines.column_iter()) {
-                // The k-th so far: whatever is farther is out.
-                let least =
-                    if nearest.len() == k { nearest.last().map(|last: &Candidate| last.0) } else { None };
-                let numbered = cosines.iter().zip(first as u32..).map(|(&cosine, number)| (cosine, number));
-                nearest.extend(numbered.filter(|(cosine, _)| least.is_none_or(|least| *cosine > least)));
-                // Also when it has k exactly: the last one has to be the farthest.
-                if nearest.len() >= k {
-                    nearest.select_nth_unstable_by(k - 1, nearer);
-                    nearest.truncate(k);
+        let running =
+            || Running { candidates: Vec::with_capacity(capacity), least: f32::NEG_INFINITY, done: 0 };
+        let nearest = (0..points.ncols()).map(|_| running()).collect();
+        let drift = DMatrix::zeros(points.nrows(), points.ncols());
+        Self { points, nearest, drift }
+    }
+
+    /// Takes in the samples `first..` whose directions are `keys`.
+    fn compare(&mut self, keys: &DMatrix<f32>, first: usize, k: usize) {
+        let cosines = algebra::product(algebra::t(keys), algebra::n(&self.points));
+        for (nearest, cosines) in self.nearest.iter_mut().zip(cosines.column_iter()) {
+            if nearest.candidates.len() + cosines.len() > nearest.candidates.capacity() {
+                nearest.narrow(k);
+            }
+            // Farther than the k-th so far, or as far and later: out.
+            let (least, candidates) = (nearest.least, &mut nearest.candidates);
+            for (&cosine, number) in cosines.iter().zip(first as u32..) {
+                if cosine > least {
+                    candidates.push((cosine, number));
                 }
             }
         }
-        // In one order, so that sums round alike.
-        nearest.iter_mut().for_each(|nearest| nearest.sort_unstable_by_key(|candidate| candidate.1));
-        nearest
     }
 
-    /// The softmax-weighted drift of samples.
-    fn average(&self, nearest: &[Candidate], temperature: f64, out: &mut [f32]) {
-        let largest = nearest.iter().map(|candidate| candidate.0).fold(f32::NEG_INFINITY, f32::max);
-        let weight = |cosine: f32| (f64::from(cosine - largest) / temperature).exp();
-        let sum: f64 = nearest.iter().map(|candidate| weight(candidate.0)).sum();
-        for &(cosine, number) in nearest {
-            let weight = (weight(cosine) / sum) as f32;
-            self.drift.add_to(out, weight, number as usize * self.dim);
+    /// Settles who the nearest are, in the order of samples so that sums round alike, and what each counts.
+    fn weigh(&mut self, k: usize, temperature: f64) {
+        for nearest in &mut self.nearest {
+            nearest.narrow(k);
+            let candidates = &mut nearest.candidates;
+            candidates.sort_unstable_by_key(|candidate| candidate.1);
+            let largest = candidates.iter().map(|candidate| candidate.0).fold(f32::NEG_INFINITY, f32::max);
+            let weight = |cosine: f32| (f64::from(cosine - largest) / temperature).exp();
+            let sum: f64 = candidates.iter().map(|candidate| weight(candidate.0)).sum();
+            candidates.iter_mut().for_each(|candidate| candidate.0 = (weight(candidate.0) / sum) as f32);
+        }
+    }
+
+    /// Adds the drift of the samples `first..` as far as they count.
+    fn add(&mut self, drift: &DMatrix<f32>, first: usize) {
+        let dim = drift.nrows();
+        for (nearest, out) in self.nearest.iter_mut().zip(self.drift.as_mut_slice().chunks_mut(dim.max(1))) {
+            while let Some(&(weight, number)) = nearest.candidates.get(nearest.done) {
+                let at = number as usize - first;
+                if at >= drift.ncols() {
+                    break;
+                }
+                let sample = &drift.as_slice()[at * dim..(at + 1) * dim];
+                out.iter_mut().zip(sample).for_each(|(out, v)| *out += weight * v);
+                nearest.done += 1;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Keeps the k nearest.
+    fn narrow(&mut self, k: usize) {
+        if self.candidates.len() >= k {
+            self.candidates.select_nth_unstable_by(k - 1, nearer);
+            self.candidates.truncate(k);
+            self.least = self.candidates[k - 1].0;
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
 const DRAW_RIDGE: f64 = 1e-4;
 /// How much of the old moments the reference keeps where it blends.
 pub(super) const STALE: f64 = 0.1;
+/// Features that are moved at a time.
+const CHUNK: usize = 1024;
 /// Directions whose variance is below this share of the largest are not varied.
 const NEGLIGIBLE: f64 = 1e-13;
 
@@ -64,11 +66,17 @@ impl Points {
         Ok(Self::Cubature { least })
     }
 
-    /// Points one class takes at most.
-    fn most(&self, dim: usize) -> usize {
+    /// Points that a class takes, and dense matrices beside them.
+    fn needs(&self, covariance: &Covariance) -> (usize, u64) {
         match self {
-            Self::Drawn { base, .. } => base.ncols(),
-            Self::Cubature { least } => least + 2 * dim,
+            Self::Drawn { base, .. } => (base.ncols(), 5),
+            Self::Cubature { least } => {
+                let rank = covariance.rank().filter(|_| covariance.is_pure_factor());
+                let rank = rank.filter(|rank| (1..=covariance.dim()).contains(rank));
+                let points = |rank: usize| 2 * rank * rotations(rank, *least);
+                // The scatter and its stored form; to factor a full matrix takes more.
+                rank.map_or((points(covariance.dim()).max(least + 2), 6), |rank| (points(rank), 2))
+            }
         }
     }
 }
@@ -88,8 +96,11 @@ impl<M: PointMap> Compensator for Transport<M> {
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
         let dim = self.dim();
         same_dimension("the statistics", statistics.dim(), dim)?;
-        let most = self.points.most(dim);
-        let scratch = 5 * Covariance::dense_bytes(dim) + 24 * (dim * most) as u64 + self.map.scratch(most);
+        let needs = |class: &ClassGaussian| {
+            let (points, dense) = self.points.needs(class.covariance());
+            dense * Covariance::dense_bytes(dim) + 28 * (dim * points) as u64 + self.map.scratch(points)
+        };
+        let scratch = statistics.iter().map(|(_, class)| needs(class)).max().unwrap_or(0);
         statistics.map(scratch, budget, |_, class| {
             let (mean, covariance) = match &self.points {
                 Points::Drawn { base, stale, .. } => self.drawn(class, base, *stale)?,
@@ -105,9 +116,15 @@ impl<M: PointMap> Compensator for Transport<M> {
 
     fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>> {
         same_dimension("the features", features.nrows(), self.dim())?;
-        let size = 8 * features.len() as u64;
-        let _held = budget.reserve(size + self.map.scratch(features.ncols()), "moving features")?;
-        self.map.map(features)
+        let chunk = CHUNK.min(features.ncols());
+        let size = 4 * (features.len() + self.dim() * chunk) as u64;
+        let _held = budget.reserve(size + self.map.scratch(chunk), "moving features")?;
+        let mut moved = DMatrix::zeros(features.nrows(), features.ncols());
+        for first in (0..features.ncols()).step_by(CHUNK) {
+            let count = CHUNK.min(features.ncols() - first);
+            moved.columns_mut(first, count).copy_from(&self.map.map(features.columns(first, count))?);
+        }
+        Ok(moved)
     }
 }
 
@@ -139,7 +156,7 @@ impl<M: PointMap> Transport<M> {
     fn cubature(&self, class: &ClassGaussian, least: usize) -> Result<(DVector<f64>, Covariance)> {
         let factor = factor(class.covariance())?;
         let (dim, rank) = factor.shape();
-        let rotations = least.div_ceil(2 * rank.max(1)).max(1);
+        let rotations = rotations(rank, least);
         let mut points = DMatrix::zeros(dim, 2 * rank * rotations);
         for (rotation, radius) in radii(rank, rotations).into_iter().enumerate() {
             let rotated = algebra::product(algebra::n(&factor), algebra::n(&orthogonal(rank, rotation)));
@@ -185,6 +202,11 @@ fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
     Ok(DMatrix::from_fn(dim, dim - first, |r, c| vectors[(r, first + c)] * values[first + c].max(0.0).sqrt()))
 }
 
+/// Sets of 2·rank points that make `least` points.
+fn rotations(rank: usize, least: usize) -> usize {
+    least.div_ceil(2 * rank.max(1)).max(1)
+}
+
 /// Distances from the mean of a standard normal point in `rank` dimensions, at `count` even quantiles; the mean
 /// of their squares is `rank`, exactly.
 fn radii(rank: usize, count: usize) -> Vec<f64> {
@@ -200,9 +222,12 @@ fn radii(rank: usize, count: usize) -> Vec<f64> {
     squares.into_iter().map(|square| (square * scale).sqrt()).collect()
 }
 
-/// An orthogonal matrix without large entries: a cosine transform after random signs, so that no point lies
-/// far out on one axis.
+/// An orthogonal matrix, another one for each number. In few dimensions a random one, evenly distributed; in
+/// many a cosine transform after random signs, which is found faster and has no large entries either.
 fn orthogonal(n: usize, which: usize) -> DMatrix<f64> {
+    if n <= 64 {
+        return draw(n, n, which as u64).qr().q();
+    }
     let signs = draw(n, 1, which as u64).map(f64::signum);
     let size = n as f64;
     DMatrix::from_fn(n, n, |row, col| {
