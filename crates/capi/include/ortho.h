@@ -225,8 +225,8 @@ int orth_layer_alloc_ortho_coo32(orth_layer_t *layer,
 void orth_layer_free_ortho(orth_layer_t *layer);
 
 /*
- Computes output = base * input + alpha * (ortho * input), input [batch][in_features], output
- [batch][out_features], row-major.
+ Computes output = base * input + alpha * (ortho * input), input [batch, in_features], output
+ [batch, out_features], row-major.
 
  The layer is checked each time, so what you changed since the last call takes effect, and no content of the struct
  or its buffers makes this read or write outside of them. A COO part is sorted once and again after a change.
@@ -403,8 +403,8 @@ residua_layer_t *residua_layer_open(const residua_file_t *file,
                                     const residua_backend_t *backend);
 
 /*
- Computes output = base * input + alpha * (sparse * input), input [batch][in_features], output
- [batch][out_features], row-major, in this process's memory. Without a dense part only the second term.
+ Computes output = base * input + alpha * (sparse * input), input [batch, in_features], output
+ [batch, out_features], row-major, in this process's memory. Without a dense part only the second term.
 
  Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
  own.

@@ -212,8 +212,8 @@ pub unsafe extern "C" fn residua_layer_open(
     })
 }
 
-/// Computes output = base * input + alpha * (sparse * input), input [batch][in_features], output
-/// [batch][out_features], row-major, in this process's memory. Without a dense part only the second term.
+/// Computes output = base * input + alpha * (sparse * input), input [batch, in_features], output
+/// [batch, out_features], row-major, in this process's memory. Without a dense part only the second term.
 ///
 /// Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
 /// own.

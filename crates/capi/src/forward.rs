@@ -12,8 +12,8 @@ use crate::types::orth_layer_t;
 /// The backend, where it has threads of its own.
 static THREADED: Mutex<Option<CpuBackend>> = Mutex::new(None);
 
-/// Computes output = base * input + alpha * (ortho * input), input [batch][in_features], output
-/// [batch][out_features], row-major.
+/// Computes output = base * input + alpha * (ortho * input), input [batch, in_features], output
+/// [batch, out_features], row-major.
 ///
 /// The layer is checked each time, so what you changed since the last call takes effect, and no content of the struct
 /// or its buffers makes this read or write outside of them. A COO part is sorted once and again after a change.
