@@ -67,6 +67,26 @@ impl CudaBackend {
         crate::driver::nvidia::devices()
     }
 
+    /// The GPU of a number, or the first of which the name contains `device`; GPU 0 when nothing is said.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn find(device: Option<&str>) -> Result<Self, BackendError> {
+        let Some(wanted) = device else { return Self::new(0) };
+        if let Ok(index) = wanted.parse() {
+            return Self::new(index);
+        }
+        let names = Self::devices()?;
+        let matches = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
+        match names.iter().position(matches) {
+            Some(index) => Self::new(index),
+            None => {
+                let (wanted, present) = (wanted.to_owned(), names.join(", "));
+                Err(BackendError::NoSuchDevice { backend: NAME, wanted, present })
+            }
+        }
+    }
+
     pub(crate) fn on(driver: Arc<dyn Driver>) -> Self {
         Self { driver, budget: Budget::unlimited(), recorded: None }
     }
@@ -113,6 +133,7 @@ impl CudaBackend {
     pub fn write(&self, values: &[f32], vector: &mut CudaVector) -> Result<(), BackendError> {
         self.check_idle("a write")?;
         check_upload(values.len(), vector.shape())?;
+        self.check_own([("the vector", vector.device())])?;
         if values.is_empty() {
             return Ok(());
         }
@@ -135,6 +156,14 @@ impl CudaBackend {
         work(&Self { recorded: Some(recorded.clone()), ..self.clone() })?;
         let launches = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
         CudaGraph::new(self.driver.clone(), launches)
+    }
+
+    /// That operands, by name with the identity of their device, are held by this one.
+    fn check_own<const N: usize>(&self, operands: [(&'static str, usize); N]) -> Result<(), BackendError> {
+        match operands.iter().find(|(_, device)| *device != self.driver.identity()) {
+            None => Ok(()),
+            Some((what, _)) => Err(BackendError::Foreign { backend: self.device(), what }),
+        }
     }
 
     fn check_idle(&self, what: &str) -> Result<(), BackendError> {
@@ -299,6 +328,7 @@ impl Backend for CudaBackend {
 
     fn download(&self, vector: &CudaVector) -> Result<Vec<f32>, BackendError> {
         self.check_idle("a download")?;
+        self.check_own([("the vector", vector.device())])?;
         vector.read(&self.driver, &self.budget)
     }
 
@@ -316,6 +346,7 @@ impl Backend for CudaBackend {
         y: &mut CudaVector,
     ) -> Result<(), BackendError> {
         check_product("spmm", a, x, y)?;
+        self.check_own([("the matrix", a.device()), ("x", x.device()), ("y", y.device())])?;
         if alpha == 0.0 || a.nnz == 0 {
             return self.scale(beta, y);
         }
@@ -334,6 +365,8 @@ impl Backend for CudaBackend {
         y: &mut CudaVector,
     ) -> Result<(), BackendError> {
         check_forward(base, residual, x, y)?;
+        self.check_own([("the base", base.device()), ("the residual", residual.device())])?;
+        self.check_own([("x", x.device()), ("y", y.device())])?;
         if y.shape().contains(&0) {
             return Ok(());
         }

@@ -68,6 +68,11 @@ impl CudaBase {
         self.kind
     }
 
+    /// The identity of its device.
+    pub(crate) fn device(&self) -> usize {
+        self.codes.device()
+    }
+
     pub(crate) fn argument(&self) -> launch::Base {
         let group_shift = match is_grouped(self.kind) {
             true => self.kind.group(self.shape[1]).ilog2(),

@@ -27,6 +27,14 @@ pub(crate) enum Kind {
 }
 
 impl CudaMatrix {
+    /// The identity of its device.
+    pub(crate) fn device(&self) -> usize {
+        match &self.kind {
+            Kind::Sliced(_, sliced) => sliced.device(),
+            Kind::Csr(csr) => csr.row_ptr.device(),
+        }
+    }
+
     /// Number of stored entries.
     pub fn nnz(&self) -> usize {
         self.nnz

@@ -82,6 +82,11 @@ impl CudaVector {
         Ok(padded.chunks_exact(stride).flat_map(|row| &row[..batch]).copied().collect())
     }
 
+    /// The identity of its device.
+    pub(crate) fn device(&self) -> usize {
+        self.values.device()
+    }
+
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
         self.values.bytes()

@@ -119,6 +119,26 @@ fn a_gpu_that_is_not_there_is_an_error_and_no_panic() {
 }
 
 #[test]
+fn operands_of_another_device_are_refused() {
+    let (here, there) = (Emulator::new().backend(), Emulator::new().backend());
+    let csr = matrix(4, 6, 2);
+    let (a, base_here) = (here.upload_csr(&csr).unwrap(), here.upload_base(&base(4, 6)).unwrap());
+    let (x, mut y) = (here.zeros([6, 1]).unwrap(), here.zeros([4, 1]).unwrap());
+    let (foreign, mut foreign_y) = (there.zeros([6, 1]).unwrap(), there.zeros([4, 1]).unwrap());
+    let results = [
+        here.spmv(1.0, &a, &foreign, 0.0, &mut y),
+        here.spmv(1.0, &a, &x, 0.0, &mut foreign_y),
+        there.spmv(1.0, &a, &foreign, 0.0, &mut foreign_y),
+        there.forward(&base_here, &a, 1.0, &foreign, &mut foreign_y),
+        here.write(&[0.0; 6], &mut there.zeros([6, 1]).unwrap()),
+        there.download(&x).map(drop),
+    ];
+    for result in results {
+        assert!(matches!(result, Err(BackendError::Foreign { .. })), "{result:?}");
+    }
+}
+
+#[test]
 fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
     let cuda = Emulator::new().backend();
     let csr = matrix(33, 70, 4);

@@ -41,12 +41,22 @@ fn a_backend_that_is_not_there_says_how_to_get_it() {
     assert_eq!(listed("wgpu").is_err_and(|why| why.contains("--features wgpu")), !built_in);
 }
 
-/// Where there is a device it computes, where there is none the command says what to do.
 #[test]
 fn products_on_wgpu_are_timed_or_refused_with_a_reason() {
-    let arguments = ["bench", "--backend", "wgpu", "--shape", "64x100", "--matrices", "2", "--batch", "1,3", "--json"];
+    products_are_timed_or_refused_with_a_reason("wgpu");
+}
+
+#[test]
+fn products_on_cuda_are_timed_or_refused_with_a_reason() {
+    products_are_timed_or_refused_with_a_reason("cuda");
+}
+
+/// Where there is a device it computes, where there is none the command says what to do.
+fn products_are_timed_or_refused_with_a_reason(backend: &str) {
+    let arguments =
+        ["bench", "--backend", backend, "--shape", "64x100", "--matrices", "2", "--batch", "1,3", "--json"];
     let output = Bench::new().run(&arguments);
-    match listed("wgpu") {
+    match listed(backend) {
         Err(why) => {
             assert_eq!(output.status.code(), Some(1));
             assert!(text(&output.stderr).contains(&why), "{}", text(&output.stderr));

@@ -139,23 +139,8 @@ fn cpu(_: &Options, _: &Budget) -> Result<AnyBackend, BackendError> {
 
 #[cfg(feature = "cuda")]
 fn cuda(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
-    use residua_backend_cuda::CudaBackend;
-    let index = match &options.device {
-        None => 0,
-        Some(wanted) => match wanted.parse() {
-            Ok(index) => index,
-            Err(_) => {
-                let names = CudaBackend::devices()?;
-                let matches = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
-                names.iter().position(matches).ok_or_else(|| BackendError::NoSuchDevice {
-                    backend: "cuda",
-                    wanted: wanted.clone(),
-                    present: names.join(", "),
-                })?
-            }
-        },
-    };
-    Ok(Box::new(Untyped(CudaBackend::new(index)?.with_budget(budget.clone()))))
+    let backend = residua_backend_cuda::CudaBackend::find(options.device.as_deref())?;
+    Ok(Box::new(Untyped(backend.with_budget(budget.clone()))))
 }
 
 #[cfg(not(feature = "cuda"))]

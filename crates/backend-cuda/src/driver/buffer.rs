@@ -65,6 +65,11 @@ impl Buffer {
         self.address
     }
 
+    /// The [identity](Driver::identity) of its device.
+    pub(crate) fn device(&self) -> usize {
+        self.driver.identity()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -145,6 +145,10 @@ impl Driver for Emulated {
         format!("emulated{}", if self.reverse { ", reversed" } else { "" })
     }
 
+    fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     fn allocate(&self, bytes: usize, what: &'static str) -> Result<Address, BackendError> {
         let mut state = self.state();
         let free = self.limit - state.used;

@@ -28,6 +28,9 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// The device, for people.
     fn device(&self) -> String;
 
+    /// A number that streams of one open device share, and no others.
+    fn identity(&self) -> usize;
+
     /// `bytes` (at least 1) of device memory; `what` they are for is named in errors.
     fn allocate(&self, bytes: usize, what: &'static str) -> Result<Address, BackendError>;
 

@@ -92,6 +92,11 @@ impl Sliced {
         launch::Gap { blocks, slices, starts, gaps, values, scales }
     }
 
+    /// The identity of their device.
+    pub(crate) fn device(&self) -> usize {
+        self.planes[0].device()
+    }
+
     /// The planes, to hold on to.
     pub(crate) fn buffers(&self) -> impl Iterator<Item = Arc<Buffer>> {
         self.planes.iter().cloned()

@@ -64,7 +64,8 @@ fn devices(kind: Kind) -> Vec<Device> {
     match kind {
         Kind::Cpu => cpu(),
         Kind::Wgpu => wgpu(),
-        Kind::Cuda | Kind::Auto => Vec::new(),
+        Kind::Cuda => cuda(),
+        Kind::Auto => Vec::new(),
     }
 }
 
@@ -72,6 +73,17 @@ fn cpu() -> Vec<Device> {
     let opened = open(Kind::Cpu, &Options::default(), &Budget::unlimited());
     let device = |name| Device { backend: Kind::Cpu.name(), index: 0, name, facts: Vec::new() };
     opened.map(|cpu| vec![device(cpu.device())]).unwrap_or_default()
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Vec<Device> {
+    let device = |(index, name)| Device { backend: Kind::Cuda.name(), index, name, facts: Vec::new() };
+    residua::cuda::CudaBackend::devices().unwrap_or_default().into_iter().enumerate().map(device).collect()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Vec<Device> {
+    Vec::new()
 }
 
 #[cfg(feature = "wgpu")]

@@ -57,6 +57,10 @@ impl Driver for Stream {
         self.device.description().into()
     }
 
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.device).addr()
+    }
+
     fn allocate(&self, bytes: usize, what: &'static str) -> Result<Address, BackendError> {
         self.device.enter()?;
         // SAFETY: content is unknown until something is written.

@@ -5,12 +5,73 @@ use residua::memory::Budget;
 use super::{Args, Done};
 use crate::failure::Result;
 
+#[cfg(not(feature = "cuda"))]
+pub(super) fn cuda(_: &Args, budget: &Budget) -> Result<Done> {
+    not_built_in(residua::any::Kind::Cuda, budget)
+}
+
+#[cfg(feature = "cuda")]
+pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
+    use std::time::Instant;
+
+    use residua::backend::{Backend, Shaped};
+    use residua::cuda::{CudaBackend, CudaMatrix};
+
+    use super::{Timing, load, operands};
+
+    let gpu = CudaBackend::find(args.adapter.as_deref())?.with_budget(budget.clone());
+    let mut upload_seconds = 0.0;
+    let matrices = load(args, budget, |matrix| {
+        let start = Instant::now();
+        let matrix = gpu.upload(matrix)?;
+        gpu.synchronize()?;
+        upload_seconds += start.elapsed().as_secs_f64();
+        Ok(matrix)
+    })?;
+    let mut ready = Vec::new();
+    for &batch in &args.batch {
+        let batch = batch.into();
+        let mut operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape))?;
+        // One launch for all products, as a runtime would do it.
+        let graph = gpu.record(|gpu| {
+            let mut all = matrices.iter().zip(&mut operands);
+            all.try_for_each(|(matrix, (x, y))| gpu.spmm(1.0, matrix, x, 0.0, y))
+        })?;
+        ready.push((batch, graph, Vec::new()));
+    }
+    // The first round warms up and is not counted.
+    for round in 0..=args.repetitions {
+        for (_, graph, seconds) in &mut ready {
+            let start = Instant::now();
+            graph.replay()?;
+            gpu.synchronize()?;
+            if round > 0 {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let nnz = matrices.iter().map(CudaMatrix::nnz).sum();
+    let timing = |(batch, _, seconds)| Timing::new(gpu.device(), batch, "host", seconds, nnz);
+    Ok(Done {
+        matrices: matrices.len(),
+        nnz,
+        values: args.values.name(),
+        bytes: matrices.iter().map(CudaMatrix::bytes).sum(),
+        upload_seconds: Some(upload_seconds),
+        timings: ready.into_iter().map(timing).collect(),
+    })
+}
+
 #[cfg(not(feature = "wgpu"))]
 pub(super) fn wgpu(_: &Args, budget: &Budget) -> Result<Done> {
-    use residua::any::{Kind, Options, open};
+    not_built_in(residua::any::Kind::Wgpu, budget)
+}
+
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+fn not_built_in(kind: residua::any::Kind, budget: &Budget) -> Result<Done> {
     // Says how to get it.
-    let error = open(Kind::Wgpu, &Options::default(), budget).err();
-    Err(error.map_or_else(|| crate::failure::Failure::usage("wgpu is not built in"), Into::into))
+    let error = residua::any::open(kind, &Default::default(), budget).err();
+    Err(error.map_or_else(|| crate::failure::Failure::usage(format!("{kind} is not built in")), Into::into))
 }
 
 #[cfg(feature = "wgpu")]

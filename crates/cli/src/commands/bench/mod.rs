@@ -33,6 +33,8 @@ are read from memory. Configurations take turns within a repetition.";
 enum BackendArg {
     /// This machine's processor
     Cpu,
+    /// An NVIDIA GPU
+    Cuda,
     /// A Vulkan, Metal or Direct3D 12 device (where the build has it, see `residua devices`)
     Wgpu,
 }
@@ -127,6 +129,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let done = match args.backend {
         BackendArg::Cpu => cpu(args, &budget)?,
+        BackendArg::Cuda => device::cuda(args, &budget)?,
         BackendArg::Wgpu => device::wgpu(args, &budget)?,
     };
     if args.json { print_json(&done) } else { print(text(&done)) }
