@@ -225,9 +225,25 @@ fn demo_goes_the_whole_way() {
     for speed in found["speed"].as_array().unwrap() {
         assert!(speed["difference"].as_f64().unwrap() < 1e-5, "{speed}");
     }
-    assert!(bench.path("residua-demo/report.html").exists());
+    let rows = found["compensation"]["rows"].as_array().unwrap();
+    let lda = |statistics: &str| {
+        let row = rows.iter().find(|row| row["statistics"] == statistics && row["classifier"] == "lda");
+        row.unwrap()["all"].as_f64().unwrap()
+    };
+    // Every method is far better than doing nothing, and none sees the truth.
+    for method in ["linear", "attention", "rff", "weak-nonlinear"] {
+        assert!(lda(method) > lda("stale") + 8.0, "{method}: {rows:?}");
+    }
+    assert!(lda("true") > lda("stale") + 8.0);
+    for stage in found["compensation"]["stages"].as_array().unwrap() {
+        assert!(stage["seconds"].as_f64().unwrap() > 0.0, "{stage}");
+    }
+    let html = fs::read_to_string(bench.path("residua-demo/report.html")).unwrap();
+    assert_eq!(html.matches("<svg").count(), if cfg!(target_os = "linux") { 7 } else { 6 });
     let shown = bench.ok(&["demo", "--output", "elsewhere"]);
-    assert!(shown.contains("✓ sound") && shown.contains("elsewhere/report.html"), "{shown}");
+    for text in ["✓ sound", "elsewhere/report.html", "weak-nonlinear"] {
+        assert!(shown.contains(text), "{shown}");
+    }
 }
 
 #[test]

@@ -86,11 +86,10 @@ fn bad_input_is_3_and_named() {
     let mut late = values(700, DIM);
     late[600 * DIM] = f32::INFINITY;
     npy_features(&bench.path("late.npy"), DIM, &late);
-    let two =
-        ["compensate", "s.safetensors", "--before", "x.npy", "late.npy", "--after", "y.npy", "late.npy"];
-    let error = bench.fails(3, &[&two[..], &out].concat());
+    let before = ["compensate", "s.safetensors", "--before", "x.npy", "--before", "late.npy"];
+    let after = ["--after", "y.npy", "--after", "late.npy"];
+    let error = bench.fails(3, &[&before[..], &after, &out].concat());
     assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
-    npy_labels(&bench.path("y_late.npy"), &[1; 700]);
     let error = bench.fails(3, &["classify", "s.safetensors", "late.npy"]);
     assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
     let error = bench.fails(3, &["evaluate", "x.safetensors"]);
@@ -105,7 +104,7 @@ fn bad_usage_is_2() {
     let table: [(&[&str], &str); 11] = [
         (&[&["stats", "x.npy"], &out[..]].concat(), "--labels"),
         (
-            &[&["stats", "x.npy", "--labels", "y.npy", "labels.npy"], &out[..]].concat(),
+            &[&["stats", "x.npy", "--labels", "a.npy", "--labels", "b.npy"], &out[..]].concat(),
             "1 arrays of features",
         ),
         (&[&["stats", "x.safetensors"], &out[..]].concat(), "x.safetensors:before"),

@@ -243,3 +243,20 @@ fn shrinking_pulls_towards_the_mean_variance() {
     assert_eq!(few.get(2).unwrap().covariance(), statistics.get(2).unwrap().covariance());
     assert!(statistics.shrink(Shrinkage::Fixed(1.5), &budget).is_err());
 }
+
+#[test]
+fn the_spectrum_is_that_of_the_average_covariance() {
+    let rows: Vec<f32> = (0..60).map(|i| ((i * 7919) % 101) as f32).collect();
+    let labels = [0, 0, 0, 0, 1, 1, 1, 1, 1, 2];
+    let statistics = collect(6, &rows, &labels, 3, Storage::Smallest);
+    let dense = |label| statistics.get(label).unwrap().covariance().to_dense();
+    // Weights n − 1 are 3 and 4; the single sample counts as two.
+    let average = (dense(0) * 3.0 + dense(1) * 4.0 + dense(2)) / 8.0;
+    let mut expected: Vec<f64> = average.symmetric_eigenvalues().iter().copied().collect();
+    expected.sort_by(|a, b| b.total_cmp(a));
+    let found = statistics.spectrum(&Budget::unlimited()).unwrap();
+    assert_eq!(found.len(), 6);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-9 * average.trace(), "{found} {expected}");
+    }
+}

@@ -6,7 +6,6 @@ pub(crate) mod classifiers;
 pub(crate) mod methods;
 pub(crate) mod pairs;
 pub(crate) mod protocol;
-pub(crate) mod spectrum;
 pub(crate) mod timeline;
 
 use residua::compensate::{ClassStatistics, Compensator};

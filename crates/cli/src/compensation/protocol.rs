@@ -23,7 +23,6 @@ use super::blocks::for_each_block;
 use super::classifiers::{ClassifierArg, SHRINK};
 use super::methods::{MethodArg, ModeArg};
 use super::pairs::Pairs;
-use super::spectrum::spectrum;
 use super::timeline::{Timeline, Watch};
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
@@ -142,7 +141,7 @@ impl Protocol<'_> {
                 let all = old.merge(&new, budget)?;
                 let (rows, count) = self.rows(name, &all, old, budget, &quiet)?;
                 tests = count;
-                let spectrum = if self.spectra { spectrum(old, budget)? } else { Vec::new() };
+                let spectrum = if self.spectra { old.spectrum(budget)? } else { Vec::new() };
                 stages.push(Stage { name: name.into(), rows, seconds, peak_bytes, spectrum });
                 bar.advance(1);
                 Ok(())

@@ -7,7 +7,6 @@ use residua::memory::Budget;
 
 use super::page::{Figure, Section};
 use super::plots::{Axis, Bar, Line, bars, colour, lines};
-use crate::compensation::spectrum::spectrum;
 use crate::failure::{Failure, Kind};
 use crate::output::{bytes, count, ratio};
 
@@ -20,7 +19,7 @@ pub(crate) fn section(named: &[(String, ClassStatistics)], budget: &Budget) -> R
     let plot = |error: String| Failure::new(Kind::Other, error);
     let mut spectrums = Vec::new();
     for (name, statistics) in named {
-        spectrums.push((name.as_str(), spectrum(statistics, budget)?));
+        spectrums.push((name.as_str(), statistics.spectrum(budget)?));
     }
     let curves: Vec<_> = spectrums.iter().map(|(name, values)| (*name, values.as_slice())).collect();
     let title = if named.len() > 1 { "Eigenvalues before and after" } else { "Eigenvalues" };

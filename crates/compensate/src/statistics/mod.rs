@@ -6,6 +6,7 @@ mod file;
 mod gaussian;
 mod merge;
 mod shrink;
+mod spectrum;
 mod values;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,31 @@
+//! Eigenvalues of what classes have in common.
+
+use nalgebra::DMatrix;
+use residua_memory::Budget;
+
+use super::{ClassStatistics, Covariance};
+use crate::{Result, algebra};
+
+impl ClassStatistics {
+    /// Eigenvalues of the average class covariance, classes weighted by n − 1 (a single sample counts as
+    /// two), the largest first; none where there is no class.
+    ///
+    /// # Errors
+    /// When the eigenvalues cannot be found or the budget has no room.
+    pub fn spectrum(&self, budget: &Budget) -> Result<Vec<f64>> {
+        let dim = self.dim();
+        // The sum, and the decomposition with its vectors and its scratch.
+        let _held = budget.reserve(4 * Covariance::dense_bytes(dim), "the average covariance's spectrum")?;
+        let weight = |count: u64| (count - 1).max(1) as f64;
+        let all: f64 = self.iter().map(|(_, class)| weight(class.count())).sum();
+        if self.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sum = DMatrix::zeros(dim, dim);
+        for (_, class) in self.iter() {
+            class.covariance().add_lower_to(weight(class.count()) / all, &mut sum);
+        }
+        let (values, _) = algebra::eigen(&sum, "the average class covariance")?;
+        Ok(values.iter().rev().copied().collect())
+    }
+}
