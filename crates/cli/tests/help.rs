@@ -21,6 +21,7 @@ const COMMANDS: &[&str] = &[
     "task",
     "classify",
     "evaluate",
+    "devices",
     "bench",
     "report",
     "completions",

@@ -169,6 +169,7 @@ fn has_gpu() -> bool {
     false
 }
 
+#[cfg(not(all(feature = "cpu", feature = "cuda", feature = "wgpu")))]
 fn not_built_in(kind: Kind) -> BackendError {
     BackendError::Unavailable {
         backend: kind.name(),
