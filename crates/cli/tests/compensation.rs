@@ -153,6 +153,9 @@ fn every_method_follows_a_linear_drift() {
             }
         }
     }
+    let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy", "-o", "noisy.safetensors"];
+    let noisy = ["compensate", "old.stats.safetensors", "--method", "rff", "--noise", "0.5"];
+    bench.ok(&[&noisy[..], &pairs].concat());
     // The pairs in two pieces are the same pairs.
     let (values, _) = features(CLASSES..2 * CLASSES, 7_000_000);
     for (name, values) in [("cur_before", values.clone()), ("cur_after", drift(&values))] {

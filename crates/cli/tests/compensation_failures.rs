@@ -101,7 +101,10 @@ fn bad_input_is_3_and_named() {
 fn bad_usage_is_2() {
     let bench = bench();
     let out = ["-o", "out.safetensors"];
-    let table: [(&[&str], &str); 11] = [
+    let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
+    let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
+    let table: [(&[&str], &str); 12] = [
+        (&[&noisy[..], &pairs].concat(), "--noise"),
         (&[&["stats", "x.npy"], &out[..]].concat(), "--labels"),
         (
             &[&["stats", "x.npy", "--labels", "a.npy", "--labels", "b.npy"], &out[..]].concat(),

@@ -7,7 +7,7 @@ use residua::compensate::{ClassStatistics, FeatureSource};
 use residua::memory::process;
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs};
+use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::apply;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::methods::{MethodArg, ModeArg};
@@ -30,6 +30,10 @@ pub(crate) struct Args {
     /// Which definition of the method
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
+    /// Share of the covariance that the method leaves unexplained to add to moved ones, 0 to 1; not with
+    /// attention or compat mode
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    noise: f64,
     /// Features [n, d] of the new task's samples as the model saw them before the task; may be given several
     /// times, such as for auxiliary data
     #[arg(long, value_name = "FEATURES", required = true)]
@@ -69,6 +73,9 @@ pub(crate) fn run(args: &Args) -> Result {
         let problem = format!("{before} arrays with --before, but {after} with --after: give one for each");
         return Err(Failure::usage(problem));
     }
+    if args.noise > 0.0 && (args.mode == ModeArg::Compat || !args.method.takes_noise()) {
+        return Err(Failure::usage("--noise is for linear, rff and weak-nonlinear in exact mode"));
+    }
     let arrays = args.before.iter().zip(&args.after);
     let arrays = arrays.map(|(before, after)| Arrays {
         before: before.clone(),
@@ -83,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result {
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
     let means: Vec<_> = stale.iter().map(|(_, class)| class.mean().clone()).collect();
 
-    let method = args.method.method(args.mode);
+    let method = args.method.method(args.mode, args.noise);
     let start = Instant::now();
     let fitted = method.fit(&mut source, &budget).map_err(|error| source.explain(error))?;
     let fit_seconds = start.elapsed().as_secs_f64();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use comfy_table::Table;
 
-use crate::args::{BudgetArgs, RunArgs};
+use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::protocol::{Evaluation, Protocol, Row, Stage, Variant};
 use crate::failure::Result;
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Which definition of the methods
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
+    /// Share of the covariance that a method leaves unexplained to add to moved ones; attention adds none
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    noise: f64,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -43,8 +46,8 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let methods = if args.method.is_empty() { MethodArg::all() } else { &args.method };
-    let protocol =
-        Protocol { file: &args.file, variant: args.variant, methods, mode: args.mode, spectra: false };
+    let (file, variant, mode, noise) = (&args.file, args.variant, args.mode, args.noise);
+    let protocol = Protocol { file, variant, methods, mode, noise, spectra: false };
     let found = protocol.run(&budget, &args.run.progress())?;
     if args.run.json { print_json(&found.rows().collect::<Vec<_>>()) } else { print(text(&found)) }
 }

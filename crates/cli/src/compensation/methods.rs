@@ -22,14 +22,19 @@ impl MethodArg {
         Self::value_variants()
     }
 
-    /// The method with the defaults of a mode.
-    pub(crate) fn method(self, mode: ModeArg) -> Box<dyn Method> {
+    /// The method with the defaults of a mode, and `noise` where it [takes it](Self::takes_noise).
+    pub(crate) fn method(self, mode: ModeArg, noise: f64) -> Box<dyn Method> {
         match self {
-            Self::Linear => Box::new(Linear::new(mode.into())),
+            Self::Linear => Box::new(Linear { noise, ..Linear::new(mode.into()) }),
             Self::Attention => Box::new(Attention::new(mode.into())),
-            Self::Rff => Box::new(Rff::new(mode.into())),
-            Self::WeakNonlinear => Box::new(WeakNonlinear::new(mode.into())),
+            Self::Rff => Box::new(Rff { noise, ..Rff::new(mode.into()) }),
+            Self::WeakNonlinear => Box::new(WeakNonlinear { noise, ..WeakNonlinear::new(mode.into()) }),
         }
+    }
+
+    /// Whether the method can add what it leaves unexplained.
+    pub(crate) fn takes_noise(self) -> bool {
+        self != Self::Attention
     }
 
     /// The variant of [`DriftCompensator`](residua::compensate::DriftCompensator) that it moves.
@@ -78,7 +83,7 @@ mod tests {
     fn names_on_the_command_line_are_the_methods_own() {
         for method in MethodArg::all() {
             let name = method.to_possible_value().map(|value| value.get_name().to_owned());
-            assert_eq!(name.as_deref(), Some(method.method(ModeArg::Exact).name()));
+            assert_eq!(name.as_deref(), Some(method.method(ModeArg::Exact, 0.0).name()));
         }
     }
 }

@@ -113,6 +113,8 @@ pub(crate) struct Protocol<'a> {
     pub(crate) variant: Variant,
     pub(crate) methods: &'a [MethodArg],
     pub(crate) mode: ModeArg,
+    /// Share of what methods leave unexplained that is added to covariances.
+    pub(crate) noise: f64,
     /// Whether eigenvalues are wanted too.
     pub(crate) spectra: bool,
 }
@@ -149,7 +151,7 @@ impl Protocol<'_> {
         add("stale", &stale, (seconds, peak))?;
         let mut pairs = 0;
         for &method in self.methods {
-            let method = method.method(self.mode);
+            let method = method.method(self.mode, self.noise);
             bar.tensor(method.name());
             watch.stage(method.name());
             let clock = Clock::start();
