@@ -39,7 +39,8 @@ impl WgpuBackend {
     /// products.
     ///
     /// # Errors
-    /// See the [trait](residua_backend::Backend#errors); [`BackendError::DeviceLimit`] when a row does not fit a binding.
+    /// See the [trait](residua_backend::Backend#errors); [`BackendError::DeviceLimit`] when a row does not fit a
+    /// binding.
     pub fn upload_plain_csr(&self, matrix: &Csr<f32, u32>) -> Result<WgpuCsr, BackendError> {
         let gpu = &self.gpu;
         let (rows, shape) = (matrix.rows(), [matrix.rows(), matrix.cols()]);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use residua_backend::{Backend, BackendError};
-use residua_backend_wgpu::{Options, WgpuBackend, adapters};
+use residua_backend_wgpu::{AdapterInfo, Options, WgpuBackend, adapters};
 use residua_format::{BaseKind, Csr, QuantizedBase};
 use residua_memory::Budget;
 
@@ -16,27 +16,39 @@ type Case = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases: [Case; 9] = [
+    let cases: [Case; 8] = [
         ("an adapter by a wrong name", wrong_name),
         ("an adapter by a wrong number", wrong_number),
         ("a row beyond the binding limit", row_too_large),
         ("a base's row beyond the binding limit", base_row_too_large),
         ("a vector beyond the binding limit", vector_too_large),
-        ("memory that the device refuses", out_of_memory),
         ("an operand of another device", foreign),
         ("a lost device, opened again", lost),
         ("a device lost with work queued", lost_with_work),
     ];
-    let none = adapters().is_empty();
-    let mut trials: Vec<Trial> = cases
-        .into_iter()
-        .map(|(name, run)| match none {
-            true => Trial::test(name, || Ok(())).with_kind("skipped, no adapter").with_ignored_flag(true),
-            false => Trial::test(name, run),
-        })
-        .collect();
-    trials.push(Trial::test("no adapter at all", no_adapter));
+    let adapters = adapters();
+    // Only a device in software takes its memory from the process, and only on Linux can that be limited here.
+    let own_memory = cfg!(target_os = "linux") && adapters.first().is_some_and(AdapterInfo::is_software);
+    let mut trials: Vec<Trial> =
+        cases.into_iter().map(|(name, run)| trial(name, run, !adapters.is_empty(), "adapter")).collect();
+    trials.push(trial(REFUSED, out_of_memory, own_memory, "software adapter"));
+    // Elsewhere drivers are part of the system; the choice itself is tested where it is made.
+    trials.push(trial(NONE, no_adapter, cfg!(target_os = "linux"), "Vulkan loader"));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Names of the tests that run in a process of their own.
+const REFUSED: &str = "memory that the device refuses";
+const NONE: &str = "no adapter at all";
+
+/// A test, or its name as skipped.
+fn trial(name: &str, run: fn() -> Outcome, runs: bool, needed: &str) -> Trial {
+    match runs {
+        true => Trial::test(name, run),
+        false => {
+            Trial::test(name, || Ok(())).with_kind(format!("skipped, no {needed}")).with_ignored_flag(true)
+        }
+    }
 }
 
 fn options(change: impl FnOnce(&mut Options)) -> Options {
@@ -80,14 +92,10 @@ fn no_adapter() -> Outcome {
         let kind = |error: &BackendError| matches!(error, BackendError::Unavailable { .. });
         return refused(open(), kind, &["wgpu is not available", "Vulkan", "mesa-vulkan-drivers"]);
     }
-    if cfg!(not(target_os = "linux")) {
-        // Elsewhere drivers are part of the system; the choice itself is tested where it is made.
-        return Ok(());
-    }
     // The Vulkan loader takes its drivers from here alone.
     child(
         std::process::Command::new(std::env::current_exe()?)
-            .args(["--exact", "no adapter at all"])
+            .args(["--exact", NONE])
             .env(CHILD, "1")
             .env("VK_DRIVER_FILES", "/nonexistent.json")
             .env("VK_ICD_FILENAMES", "/nonexistent.json"),
@@ -148,13 +156,9 @@ fn out_of_memory() -> Outcome {
     if std::env::var_os(CHILD).is_some() {
         return fill_memory();
     }
-    // Only a device in software takes its memory from the process, and only here can that be limited.
-    if cfg!(not(target_os = "linux")) || !adapters()[0].is_software() {
-        return Ok(());
-    }
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -v 4000000; exec \"$0\" --exact \"$1\""]);
-    child(command.arg(std::env::current_exe()?).arg("memory that the device refuses").env(CHILD, "1"))
+    child(command.arg(std::env::current_exe()?).arg(REFUSED).env(CHILD, "1"))
 }
 
 fn fill_memory() -> Outcome {

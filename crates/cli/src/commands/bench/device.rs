@@ -104,8 +104,8 @@ pub(super) fn wgpu(args: &Args, budget: &Budget) -> Result<Done> {
     for round in 0..=args.repetitions {
         for (_, operands, seconds, clock) in &mut ready {
             let time = gpu.time(|| -> Result<(), BackendError> {
-                let all = matrices.iter().zip(&mut *operands);
-                all.map(|(matrix, (x, y))| gpu.spmm(1.0, matrix, x, 0.0, y)).collect()
+                let mut all = matrices.iter().zip(&mut *operands);
+                all.try_for_each(|(matrix, (x, y))| gpu.spmm(1.0, matrix, x, 0.0, y))
             })?;
             if round > 0 {
                 seconds.push(time.seconds);
