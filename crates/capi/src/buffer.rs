@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn sizes_beyond_memory_are_failures() {
-        for bytes in [None, Some(usize::MAX), Some(isize::MAX as usize - 64), Some(1 << 60)] {
+        // What an allocator has to refuse is in tests/c/hostile.c: AddressSanitizer ends the program there.
+        for bytes in [None, Some(usize::MAX), Some(isize::MAX as usize - 64)] {
             assert!(matches!(allocate("test", bytes), Err(Failure::Memory { .. })), "{bytes:?}");
         }
     }

@@ -112,6 +112,9 @@ static void sizes(void)
     REFUSED(orth_layer_init(&layer, 4, 4, 3), "q_bits is 3");
     REFUSED(orth_layer_init(&layer, SIZE_MAX / 2, SIZE_MAX / 2, 4), "out of memory");
     REFUSED(orth_layer_init(&layer, SIZE_MAX / 64, 32, 8), "out of memory");
+#ifndef __SANITIZE_ADDRESS__ /* which ends a program that asks for so much */
+    REFUSED(orth_layer_init(&layer, (size_t)1 << 50, (size_t)1 << 9, 8), "out of memory");
+#endif
 
     layer = twos();
     REFUSED(orth_layer_alloc_ortho_csr(&layer, SIZE_MAX, M), "values");
