@@ -18,7 +18,7 @@ pub(crate) struct Report {
     pub(crate) repeats: Option<bool>,
     /// Bytes per second that a copy on the device reads and writes.
     pub(crate) copy_bandwidth: Option<f64>,
-    /// Peers that are not installed.
+    /// Peers that are not installed, or failed.
     pub(crate) absent: Vec<String>,
     pub(crate) rows: Vec<Row>,
 }
@@ -74,7 +74,7 @@ impl Report {
             );
         }
         if !self.absent.is_empty() {
-            let _ = writeln!(text, "Not installed: {}.", self.absent.join(", "));
+            let _ = writeln!(text, "Not there: {}.", self.absent.join(", "));
         }
         text += "\nTimes faster: the peer's time over ours; `layer` rows have the base alone as peer, where below 1 is the \
                  residual's cost.\n\n\

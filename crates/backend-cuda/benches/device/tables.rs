@@ -94,9 +94,13 @@ fn products(
         names.push("warm, no graph");
         let mut peer_names = Vec::new();
         if let Some(peers) = peers {
-            for (name, sequence) in peers.products(csr, batch, &x, plan.cold_bytes, WARM_LAUNCHES)? {
-                sequences.push(sequence);
-                peer_names.push(name);
+            // A peer that fails is a line of the report, not the end of it.
+            match peers.products(csr, batch, &x, plan.cold_bytes, WARM_LAUNCHES) {
+                Ok(theirs) => theirs.into_iter().for_each(|(name, sequence)| {
+                    sequences.push(sequence);
+                    peer_names.push(name);
+                }),
+                Err(error) => report.absent.push(format!("peers at {rows}×{cols}, batch {batch} ({error})")),
             }
         }
         let seconds = medians(&mut sequences, plan.rounds)?;
