@@ -93,7 +93,7 @@ fn bad_input_is_3_and_named() {
     let error = bench.fails(3, &["classify", "s.safetensors", "late.npy"]);
     assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
     let error = bench.fails(3, &["evaluate", "x.safetensors"]);
-    assert!(error.contains("x.safetensors") && error.contains("old_before"), "{error}");
+    assert!(error.contains("x.safetensors") && error.contains("y_old"), "{error}");
     assert!(!bench.path("out.safetensors").exists());
 }
 
