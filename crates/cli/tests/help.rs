@@ -53,8 +53,10 @@ fn every_line_of_the_readme_runs() {
     assert!(lines.len() > 8, "{lines:?}");
     run(&bench, "residua convert model.safetensors layer.npz");
     common::bundle_features(&bench);
-    // Minutes in a debug build, and nothing that a smaller shape would not show.
-    let small = |line: &str| line.replace("4096x11008", "64x100");
+    // Minutes in a debug build, and nothing that a smaller shape or fewer methods would not show.
+    let small = |line: &str| {
+        line.replace("4096x11008", "64x100").replace("residua evaluate", "residua evaluate --method linear")
+    };
     lines.iter().for_each(|line| run(&bench, &small(line)));
 }
 
