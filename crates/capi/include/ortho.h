@@ -51,7 +51,7 @@ typedef struct residua_file_t residua_file_t;
 typedef struct residua_layer_t residua_layer_t;
 
 /*
- The dense part: codes with one scale per row, w[row][col] = code * q_scales[row].
+ The dense part: codes with one scale per row, weight = code * scale.
 
  Code number row * in_features + col. With q_bits 4 two codes share a byte, the even number in the low nibble,
  both two's complement (-8 to 7); with q_bits 8 a code is an int8_t. Nothing pads a row.

@@ -11,7 +11,7 @@ pub const ORTH_FORMAT_CSR: c_int = 1;
 /// `orth_ortho_t.format`: `row_ptr` holds the row and `col_indices` the column of each value.
 pub const ORTH_FORMAT_COO32: c_int = 2;
 
-/// The dense part: codes with one scale per row, w[row][col] = code * q_scales[row].
+/// The dense part: codes with one scale per row, weight = code * scale.
 ///
 /// Code number row * in_features + col. With q_bits 4 two codes share a byte, the even number in the low nibble,
 /// both two's complement (-8 to 7); with q_bits 8 a code is an int8_t. Nothing pads a row.
