@@ -64,6 +64,7 @@ impl Budget {
     /// # Errors
     /// When baseline and slack alone exceed `bytes`.
     pub fn for_process(bytes: u64, slack: u64) -> Result<Self, BudgetError> {
+        crate::process::return_freed_memory();
         let baseline = crate::process::current_rss().unwrap_or(0).saturating_add(slack);
         if baseline > bytes {
             return Err(BudgetError {
