@@ -24,7 +24,7 @@ pub fn reset_peak_rss() -> bool {
 pub fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const LARGE: libc::c_int = 1 << 20;
+        const LARGE: libc::c_int = 128 << 10;
         // SAFETY: mallopt changes parameters of the allocator and touches no memory that is in use; a refusal
         // changes nothing.
         unsafe {
