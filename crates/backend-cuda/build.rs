@@ -11,13 +11,14 @@ mod emulator {
     use std::path::{Path, PathBuf};
 
     /// Modules, their source files and the value type they are compiled for.
-    const MODULES: [(&str, &str, &str); 6] = [
+    const MODULES: [(&str, &str, &str); 7] = [
         ("gap_f32", "gap.cu", "value_f32"),
         ("gap_f16", "gap.cu", "value_f16"),
         ("gap_bf16", "gap.cu", "value_bf16"),
         ("gap_i8", "gap.cu", "value_i8"),
         ("csr", "csr.cu", ""),
         ("coo", "coo.cu", ""),
+        ("peer_coo", "peer_coo.cu", ""),
     ];
 
     pub(super) fn build() {

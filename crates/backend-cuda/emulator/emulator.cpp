@@ -225,7 +225,8 @@ Entry::Entry(const char* module, const char* kernel, Body body, const size_t* si
 using namespace residua;
 
 // Every module registers its kernels; without a mention of it the linker would leave it out.
-#define RESIDUA_MODULES(each) each(gap_f32) each(gap_f16) each(gap_bf16) each(gap_i8) each(csr) each(coo)
+#define RESIDUA_MODULES(each) \
+    each(gap_f32) each(gap_f16) each(gap_bf16) each(gap_i8) each(csr) each(coo) each(peer_coo)
 #define RESIDUA_DECLARE(module) void residua_link_##module();
 #define RESIDUA_MENTION(module) residua_link_##module();
 RESIDUA_MODULES(RESIDUA_DECLARE)

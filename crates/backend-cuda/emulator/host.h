@@ -108,6 +108,13 @@ inline unsigned atomicAdd(unsigned* to, unsigned value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
 
+// Only kernels to compare with add floats this way. The threads of a launch are fibers of one OS thread.
+inline float atomicAdd(float* to, float value) {
+    const float before = *to;
+    *to = before + value;
+    return before;
+}
+
 // The functions of device.cuh.
 
 template <class T>

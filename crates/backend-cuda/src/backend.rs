@@ -8,7 +8,7 @@ use residua_format::{BaseKind, Coo, Csr, GapCsr, QuantizedBase, ValuePlane, Valu
 use residua_memory::Budget;
 
 use crate::base::CudaBase;
-use crate::coo;
+use crate::coo::DeviceCoo;
 use crate::driver::{Driver, NAME, failed};
 use crate::graph::CudaGraph;
 use crate::launch::{CSR_ROWS, Gap, Launch, MOST_BLOCKS, Module, Product, ROWS, THREADS};
@@ -43,8 +43,8 @@ use crate::vector::{CudaVector, stride};
 /// ```
 #[derive(Debug, Clone)]
 pub struct CudaBackend {
-    driver: Arc<dyn Driver>,
-    budget: Budget,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) budget: Budget,
     /// Where launches go instead of to the device while a graph is recorded.
     recorded: Option<Arc<Mutex<Vec<Launch>>>>,
 }
@@ -159,21 +159,24 @@ impl CudaBackend {
     }
 
     /// That operands, by name with the identity of their device, are held by this one.
-    fn check_own<const N: usize>(&self, operands: [(&'static str, usize); N]) -> Result<(), BackendError> {
+    pub(crate) fn check_own<const N: usize>(
+        &self,
+        operands: [(&'static str, usize); N],
+    ) -> Result<(), BackendError> {
         match operands.iter().find(|(_, device)| *device != self.driver.identity()) {
             None => Ok(()),
             Some((what, _)) => Err(BackendError::Foreign { backend: self.device(), what }),
         }
     }
 
-    fn check_idle(&self, what: &str) -> Result<(), BackendError> {
+    pub(crate) fn check_idle(&self, what: &str) -> Result<(), BackendError> {
         match self.recorded {
             None => Ok(()),
             Some(_) => Err(failed(format!("{what} cannot be recorded; do it before"))),
         }
     }
 
-    fn launch(&self, launch: Launch) -> Result<(), BackendError> {
+    pub(crate) fn launch(&self, launch: Launch) -> Result<(), BackendError> {
         match &self.recorded {
             None => self.driver.launch(&launch),
             Some(recorded) => {
@@ -196,7 +199,7 @@ impl CudaBackend {
     }
 
     /// `y = beta·y`.
-    fn scale(&self, beta: f32, y: &CudaVector) -> Result<(), BackendError> {
+    pub(crate) fn scale(&self, beta: f32, y: &CudaVector) -> Result<(), BackendError> {
         let [rows, batch] = y.shape();
         let values = rows * stride(batch);
         if beta == 1.0 || values == 0 {
@@ -305,7 +308,8 @@ impl Backend for CudaBackend {
     fn upload_coo(&self, matrix: &Coo<f32, u32>) -> Result<CudaMatrix, BackendError> {
         self.check_idle("an upload")?;
         let shape = checked([matrix.rows(), matrix.cols()])?;
-        let (csr, nnz) = coo::to_csr(&self.driver, &self.budget, matrix)?;
+        let coo = DeviceCoo::upload(&self.driver, &self.budget, matrix)?;
+        let (csr, nnz) = coo.to_csr(&self.driver, &self.budget)?;
         Ok(CudaMatrix { shape, nnz, kind: Kind::Csr(csr) })
     }
 

@@ -13,6 +13,8 @@ pub(crate) fn ptx(module: Module) -> &'static str {
         Module::Gap(ValueType::I8) => include_str!("../ptx/gap_i8.ptx"),
         Module::Csr => include_str!("../ptx/csr.ptx"),
         Module::Coo => include_str!("../ptx/coo.ptx"),
+        #[cfg(feature = "peers")]
+        Module::PeerCoo => include_str!("../ptx/peer_coo.ptx"),
     }
 }
 
@@ -22,6 +24,8 @@ pub(crate) fn source(module: Module) -> &'static str {
         Module::Gap(_) => include_str!("../ptx/gap.cu"),
         Module::Csr => include_str!("../ptx/csr.cu"),
         Module::Coo => include_str!("../ptx/coo.cu"),
+        #[cfg(feature = "peers")]
+        Module::PeerCoo => include_str!("../ptx/peer_coo.cu"),
     }
 }
 
@@ -47,6 +51,9 @@ mod tests {
             (Module::Csr, &["csr_b1", "csr_b8", "scale"][..]),
             (Module::Coo, &["coo_count", "coo_scan", "coo_deal", "coo_sort", "coo_merge"][..]),
         ];
+        #[cfg(feature = "peers")]
+        let others =
+            [others.as_slice(), &[(Module::PeerCoo, &["peer_coo_per_entry", "peer_coo_scan"])]].concat();
         for (module, kernels) in modules.into_iter().chain(others) {
             assert!(ptx(module).contains(".target sm_80"), "{}", module.name());
             for kernel in kernels {

@@ -27,6 +27,9 @@ pub(crate) enum Module {
     Csr,
     /// `coo.cu`.
     Coo,
+    /// `peer_coo.cu`.
+    #[cfg(feature = "peers")]
+    PeerCoo,
 }
 
 impl Module {
@@ -39,6 +42,8 @@ impl Module {
             Self::Gap(ValueType::I8) => "gap_i8",
             Self::Csr => "csr",
             Self::Coo => "coo",
+            #[cfg(feature = "peers")]
+            Self::PeerCoo => "peer_coo",
         }
     }
 }

@@ -16,6 +16,8 @@ mod kernels;
 mod launch;
 mod layout;
 mod matrix;
+#[cfg(feature = "peers")]
+mod peer;
 mod vector;
 
 #[cfg(feature = "emulator")]
@@ -25,4 +27,6 @@ pub use backend::CudaBackend;
 pub use base::CudaBase;
 pub use graph::CudaGraph;
 pub use matrix::CudaMatrix;
+#[cfg(feature = "peers")]
+pub use peer::{PeerCoo, PeerKernel};
 pub use vector::CudaVector;

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use residua_backend::{Backend, BackendError, reference};
-use residua_backend_cuda::{CudaBackend, Emulator};
+use residua_backend_cuda::{CudaBackend, Emulator, PeerCoo, PeerKernel};
 use residua_format::convert::{coo_to_csr, csr_to_coo, csr_to_gap};
 use residua_format::strategies::{any_gap_csr, coo};
 use residua_format::{BaseKind, Coo, Csr, Duplicates, QuantizedBase, ValueType};
@@ -253,5 +253,25 @@ proptest! {
         for (found, expected) in cuda.download(&y).unwrap().iter().zip(&expected) {
             prop_assert!(expected.admits(*found), "{found} for {expected:?}");
         }
+    }
+}
+
+#[test]
+fn what_the_device_program_compares_with_is_right() {
+    let cuda = Emulator::new().backend();
+    let csr = matrix(70, 50, 4);
+    let coo = PeerCoo::new(&cuda, &csr_to_coo(&csr).unwrap()).unwrap();
+    for batch in [1, 3] {
+        let x = numbers(1, 50 * batch);
+        let expected = reference::product(&csr, &x, batch);
+        let (x, mut y) = (cuda.upload_vector(&x, [50, batch]).unwrap(), cuda.zeros([70, batch]).unwrap());
+        for kernel in [PeerKernel::PerEntry, PeerKernel::Scan] {
+            coo.spmm(&cuda, kernel, &x, &mut y).unwrap();
+            let found = cuda.download(&y).unwrap();
+            assert!(found.iter().zip(&expected).all(|(found, e)| e.admits(*found)), "{kernel:?}, {batch}");
+        }
+        let converted = coo.to_csr(&cuda).unwrap();
+        cuda.spmm(1.0, &converted, &x, 0.0, &mut y).unwrap();
+        assert!(cuda.download(&y).unwrap().iter().zip(&expected).all(|(found, e)| e.admits(*found)));
     }
 }

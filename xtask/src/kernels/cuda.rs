@@ -14,13 +14,14 @@ use crate::venv::Venv;
 const STEPS: [&[&str]; 2] =
     [&["--no-deps", "nvidia-cuda-nvrtc-cu12==12.0.76"], &["--no-deps", "nvidia-cuda-nvcc-cu12==12.0.76"]];
 /// Name of a module, its source, and the value type it is compiled for.
-const MODULES: [(&str, &str, Option<&str>); 6] = [
+const MODULES: [(&str, &str, Option<&str>); 7] = [
     ("gap_f32", "gap.cu", Some("value_f32")),
     ("gap_f16", "gap.cu", Some("value_f16")),
     ("gap_bf16", "gap.cu", Some("value_bf16")),
     ("gap_i8", "gap.cu", Some("value_i8")),
     ("csr", "csr.cu", None),
     ("coo", "coo.cu", None),
+    ("peer_coo", "peer_coo.cu", None),
 ];
 /// What the report is made for.
 const ARCHITECTURES: [&str; 2] = ["sm_80", "sm_90"];
