@@ -1,61 +1,56 @@
-//! Everything that needs a GPU, in one program: conformance, a repeat-for-bits check, and the tables.
+//! Everything that needs an NVIDIA GPU, in one program: conformance, a repeat-for-bits check, and the tables.
 //!
-//! `cargo xtask device` builds it; it then runs on a machine with neither Rust nor a registry, and writes `device.json` and
-//! `device.md`. Peers (cuSPARSE, cuBLAS) take part where their libraries are installed. With `--emulate` the kernels run on
-//! the processor and the shapes are tiny: that tries the program, and its figures mean nothing.
+//! `cargo xtask device` builds it; it then runs on a machine with neither Rust nor a registry, and writes
+//! `device-cuda.json` and `device-cuda.md`. Peers (cuSPARSE, cuBLAS) take part where their libraries are installed. With
+//! `--emulate` the kernels run on the processor and the shapes are tiny: that tries the program, and its figures mean
+//! nothing.
 
-mod data;
+mod libraries;
 mod peers;
 mod repeat;
-mod report;
+mod sanitizer;
+#[path = "../../../backend/benches/device/mod.rs"]
+mod shared;
 mod tables;
-mod timing;
+mod targets;
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use residua_backend::Backend;
 use residua_backend::conformance::{Device, main as conformance};
 use residua_backend_cuda::{CudaBackend, Emulator};
+use shared::arguments::Arguments;
+use shared::data::Plan;
+use shared::report::Report;
+use shared::{Result, suite};
 
-/// Any failure.
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// Set for the child process that is the conformance suite: its arguments are those of a test program.
-const CONFORMANCE: &str = "RESIDUA_DEVICE_CONFORMANCE";
+/// Name of the results.
+const NAME: &str = "device-cuda";
 
 const HELP: &str = "\
 Try and time Residua's CUDA backend on this machine's GPU.
 
-Usage: residua-device [--device N] [--out FOLDER] [--no-conformance] [--quick] [--emulate]
+Usage: residua-device-cuda [--device N] [--out FOLDER] [--no-conformance] [--quick] [--emulate]
 
-  --device N        which GPU (0)
-  --out FOLDER      where device.json and device.md go (.)
+  --device N        which GPU, by number or part of its name (0)
+  --out FOLDER      where device-cuda.json and device-cuda.md go (.)
   --no-conformance  leave the conformance suite out
   --quick           one shape, two densities, few rounds
   --emulate         no GPU: tiny shapes on the processor, to try this program";
 
-struct Arguments {
-    device: usize,
-    out: PathBuf,
-    conformance: bool,
-    quick: bool,
-    emulate: bool,
-}
+/// The device of the suite that is the emulator.
+const EMULATOR: &str = "emulate";
 
 fn main() -> ExitCode {
-    if let Ok(device) = std::env::var(CONFORMANCE) {
-        return suite(device);
+    if let Some(device) = suite::asked() {
+        return run_suite(device);
     }
-    let arguments = match arguments() {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}\n\n{HELP}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&arguments) {
+    let outcome = shared::arguments::parse(HELP, Some("--emulate")).and_then(|arguments| match arguments {
+        None => Ok(true),
+        Some(arguments) => run(&arguments),
+    });
+    libraries::forget();
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -65,37 +60,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> Result<Option<Arguments>> {
-    let mut arguments =
-        Arguments { device: 0, out: ".".into(), conformance: true, quick: false, emulate: false };
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        let mut value = || given.next().ok_or(format!("{argument} takes a value"));
-        match argument.as_str() {
-            "--device" => arguments.device = value()?.parse()?,
-            "--out" => arguments.out = value()?.into(),
-            "--no-conformance" => arguments.conformance = false,
-            "--quick" => arguments.quick = true,
-            "--emulate" => arguments.emulate = true,
-            // What `cargo bench` adds.
-            "--bench" => {}
-            "--help" | "-h" => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            other => return Err(format!("{other}: no such option").into()),
-        }
-    }
-    Ok(Some(arguments))
-}
-
-fn suite(device: String) -> ExitCode {
-    if device == "emulate" {
+fn run_suite(device: String) -> ExitCode {
+    if device == EMULATOR {
         return conformance(vec![Device::new("cuda-emulated", |budget| {
             Ok(Emulator::new().backend().with_budget(budget))
         })]);
     }
-    let index = device.parse().unwrap_or(0);
+    // A number that is none fails below, with the numbers that are.
+    let index = device.parse().unwrap_or(usize::MAX);
     conformance(vec![
         Device::new(&format!("cuda-{index}"), move |budget| Ok(CudaBackend::new(index)?.with_budget(budget)))
             .same_bits("another-stream", move |budget| {
@@ -106,33 +78,62 @@ fn suite(device: String) -> ExitCode {
 
 /// Whether everything that has a right answer had it.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let cuda =
-        if arguments.emulate { Emulator::new().backend() } else { CudaBackend::new(arguments.device)? };
-    let mut report = report::Report::new(&cuda.device());
+    let emulate = arguments.own;
+    if !emulate {
+        libraries::find()?;
+    }
+    let index = if emulate { 0 } else { index(arguments.device.as_deref().unwrap_or("0"))? };
+    let cuda = if emulate { Emulator::new().backend() } else { CudaBackend::new(index)? };
+    let driver = if emulate { "none".into() } else { driver_version() };
+    let mut report = Report::new(cuda.device(), driver, "the host's clock around many launches and one wait");
     println!("{}", report.device);
+    if emulate {
+        report.notes.push("kernels ran on the processor: figures mean nothing".into());
+    }
     if arguments.conformance {
-        let device = if arguments.emulate { "emulate".into() } else { arguments.device.to_string() };
-        let mut child = Command::new(std::env::current_exe()?);
-        child.env(CONFORMANCE, device).args(["--format", "terse"]);
-        if arguments.emulate {
-            child.arg("odd-size");
-        }
-        report.conformance = Some(child.status()?.success());
+        let (device, filter) =
+            if emulate { (EMULATOR.into(), Some("odd-size")) } else { (index.to_string(), None) };
+        report.conformance = Some(suite::run(&device, filter)?);
     }
-    let plan = data::plan(arguments.quick, arguments.emulate);
+    let plan = match (emulate, arguments.quick) {
+        (true, _) => Plan::tiny([64, 96], vec![1, 8]),
+        (false, true) => Plan::quick(),
+        (false, false) => Plan::full(),
+    };
     report.repeats = Some(repeat::same_bits(&cuda, &plan)?);
-    if !arguments.emulate {
-        // Peers share the device's primary context.
-        let peers = peers::Peers::open(arguments.device)?;
-        report.copy_bandwidth = Some(peers.copy_bandwidth()?);
-        report.absent = peers.absent();
-        tables::fill(&cuda, Some(&peers), &plan, &mut report)?;
-    } else {
-        tables::fill(&cuda, None, &plan, &mut report)?;
+    report.save(&arguments.out, NAME)?;
+    let peers = if emulate { None } else { Some(peers::Peers::open(index)?) };
+    if let Some(peers) = &peers {
+        report.copy_bandwidth = Some(peers.copy_bandwidth(plan.copy_bytes)?);
+        report.notes.extend(peers.absent());
     }
-    std::fs::create_dir_all(&arguments.out)?;
-    std::fs::write(arguments.out.join("device.json"), serde_json::to_string_pretty(&report)?)?;
-    std::fs::write(arguments.out.join("device.md"), report.markdown())?;
+    tables::Tables { cuda: &cuda, peers: peers.as_ref(), plan: &plan, report: &mut report }
+        .fill(&arguments.out)?;
+    let clean = if emulate || !arguments.conformance {
+        None
+    } else {
+        sanitizer::run(&index.to_string(), &mut report)?
+    };
+    report.targets = targets::judge(&report, &plan);
+    report.complete = true;
+    report.save(&arguments.out, NAME)?;
     println!("\n{}", report.markdown());
-    Ok(report.conformance != Some(false) && report.repeats == Some(true))
+    Ok(report.is_right() && clean != Some(false))
+}
+
+/// The number of a GPU that a number or part of a name stands for.
+fn index(device: &str) -> Result<usize> {
+    if let Ok(index) = device.parse() {
+        return Ok(index);
+    }
+    let names = CudaBackend::devices()?;
+    let wanted = device.to_lowercase();
+    let position = names.iter().position(|name| name.to_lowercase().contains(&wanted));
+    position.ok_or_else(|| format!("no GPU is called {device:?}; there are: {}", names.join(", ")).into())
+}
+
+/// The driver's own version, where the kernel module tells; the backend's name holds the CUDA version.
+fn driver_version() -> String {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    text.lines().next().map_or("unknown version".into(), |line| line.trim().to_owned())
 }

@@ -5,13 +5,14 @@ use residua_backend_cuda::CudaBackend;
 use residua_format::ValueType;
 use residua_format::convert::csr_to_gap;
 
-use super::data::{Plan, Random, base, matrix};
+use super::shared::Result;
+use super::shared::data::{Plan, Random, base, matrix};
 
 /// Repetitions that are compared with the first.
 const TIMES: usize = 50;
 
 /// Whether products and layers of the first shape repeat bit for bit.
-pub(crate) fn same_bits(cuda: &CudaBackend, plan: &Plan) -> super::Result<bool> {
+pub(crate) fn same_bits(cuda: &CudaBackend, plan: &Plan) -> Result<bool> {
     let shape @ [rows, cols] = plan.shapes[0];
     let csr = matrix(shape, 0.05, 1)?;
     let (sparse, base) =

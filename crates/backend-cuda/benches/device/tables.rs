@@ -1,39 +1,257 @@
 //! Products and layers timed: out of cache and in it, in a graph and one by one, beside the peers.
 
-use residua_backend::Backend;
-use residua_backend_cuda::{CudaBackend, CudaMatrix};
+use std::path::Path;
+use std::time::Instant;
+
+use residua_backend::{Backend, BackendError, reference};
+use residua_backend_cuda::{CudaBackend, CudaBase, CudaGraph, CudaMatrix, PeerCoo, PeerKernel};
 use residua_format::convert::{csr_to_coo, csr_to_gap};
 use residua_format::{Csr, ValueType};
 
-use super::data::{Plan, Random, base, matrix};
-use super::peers::Peers;
-use super::report::{Report, Row};
-use super::timing::{Sequence, medians};
+use super::peers::{Contestants, Peers};
+use super::shared::Result;
+use super::shared::data::{Plan, Random, base, matrix};
+use super::shared::report::{Report, Row, shape_text};
+use super::shared::timing::{Run, Sequence, medians};
 
 /// Launches of a sequence on one matrix.
 const WARM_LAUNCHES: usize = 64;
+/// Products that one conversion from COO is shared among.
+const COO_PRODUCTS: f64 = 100.0;
+/// Peers' names that targets ask for.
+pub(crate) const BASE_ALONE: &str = "base alone";
+pub(crate) const PER_ENTRY: &str = "COO, a thread per entry";
+/// The row of a conversion with the products after it.
+pub(crate) const COO_TOTAL: [&str; 3] = ["coo to csr + 100 spmv", "f32", "warm, mean of a product"];
 
-pub(crate) fn fill(
-    cuda: &CudaBackend,
-    peers: Option<&Peers>,
-    plan: &Plan,
-    report: &mut Report,
-) -> super::Result {
-    for &shape in &plan.shapes {
-        for (i, &density) in plan.densities.iter().enumerate() {
-            let csr = matrix(shape, density, i as u64 + 1)?;
-            eprintln!("{shape:?} at {density}: {} entries", csr.nnz());
-            // All value types once, in the middle of the table; bf16 everywhere.
-            let types =
-                if shape[1] == 11008 && density == 0.05 { &ValueType::ALL[..] } else { &[ValueType::Bf16] };
-            for &value_type in types {
-                products(cuda, peers, plan, report, &csr, value_type, density)?;
+/// What is timed, and where it goes.
+pub(crate) struct Tables<'a> {
+    pub(crate) cuda: &'a CudaBackend,
+    pub(crate) peers: Option<&'a Peers>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) report: &'a mut Report,
+}
+
+impl Tables<'_> {
+    /// Fills the report, saving it after each matrix.
+    pub(crate) fn fill(&mut self, out: &Path) -> Result {
+        for &shape in &self.plan.shapes {
+            for (i, &density) in self.plan.densities.iter().enumerate() {
+                let csr = matrix(shape, density, i as u64 + 1)?;
+                eprintln!("{} at {density}: {} entries", shape_text(shape), csr.nnz());
+                // All value types once, in the middle of the table; bf16 everywhere.
+                let all = self.plan.all_types_at == (shape, density);
+                let types = if all { &ValueType::ALL[..] } else { &[ValueType::Bf16] };
+                for &value_type in types {
+                    self.products(&csr, value_type, density, &self.plan.batches)?;
+                }
+                self.layers(&csr, density)?;
+                self.triplets(&csr, density)?;
+                self.report.targets = super::targets::judge(self.report, self.plan);
+                self.report.save(out, super::NAME)?;
             }
-            layers(cuda, plan, report, &csr, density)?;
-            conversion(cuda, report, &csr, density)?;
         }
+        for &shape in &self.plan.small {
+            let csr = matrix(shape, 0.05, 1)?;
+            eprintln!("{}, bound by launches: {} entries", shape_text(shape), csr.nnz());
+            if !self.plan.shapes.contains(&shape) {
+                self.products(&csr, ValueType::Bf16, 0.05, &[1])?;
+            }
+            self.layer_sequence(shape, &csr)?;
+            self.report.save(out, super::NAME)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn medians(&self, sequences: &mut [Sequence<'_>]) -> Result<Vec<f64>> {
+        medians(sequences, self.plan.rounds, self.plan.round)
+    }
+
+    fn products(
+        &mut self,
+        csr: &Csr<f32, u32>,
+        value_type: ValueType,
+        density: f64,
+        batches: &[usize],
+    ) -> Result {
+        let (cuda, plan, [rows, cols]) = (self.cuda, self.plan, [csr.rows(), csr.cols()]);
+        let matrices = copies(cuda, csr, value_type, plan.cold_bytes)?;
+        for &batch in batches {
+            let x = Random(2).numbers(cols * batch);
+            let x_here = cuda.upload_vector(&x, [cols, batch])?;
+            let mut y = cuda.zeros([rows, batch])?;
+            let cold = cuda
+                .record(|cuda| matrices.iter().try_for_each(|a| cuda.spmm(1.0, a, &x_here, 0.0, &mut y)))?;
+            let warm = cuda.record(|cuda| {
+                (0..WARM_LAUNCHES).try_for_each(|_| cuda.spmm(1.0, &matrices[0], &x_here, 0.0, &mut y))
+            })?;
+            let names = ["cold", "warm", "warm, no graph"];
+            let one_by_one =
+                || (0..WARM_LAUNCHES).try_for_each(|_| cuda.spmm(1.0, &matrices[0], &x_here, 0.0, &mut y));
+            let mut sequences = vec![
+                Sequence { launches: matrices.len(), run: replay(cuda, cold) },
+                Sequence { launches: WARM_LAUNCHES, run: replay(cuda, warm) },
+                Sequence { launches: WARM_LAUNCHES, run: timed(cuda, one_by_one) },
+            ];
+            let theirs =
+                self.peers.map(|peers| peers.products(csr, batch, &x, plan.cold_bytes, WARM_LAUNCHES));
+            let Contestants { sequences: theirs, notes } = theirs.unwrap_or_default();
+            let (peer_names, theirs): (Vec<_>, Vec<_>) = theirs.into_iter().unzip();
+            sequences.extend(theirs);
+            let seconds = self.medians(&mut sequences)?;
+            drop(sequences);
+            self.report.notes.extend(notes);
+            let (own, others) = seconds.split_at(names.len());
+            for (mode, &seconds) in names.into_iter().zip(own) {
+                let of_mode = mode.trim_end_matches(", no graph");
+                let peers = peer_names.iter().zip(others).filter(|((_, of), _)| *of == of_mode);
+                self.report.rows.push(Row {
+                    shape: [rows, cols],
+                    density,
+                    operation: if batch == 1 { "spmv".into() } else { format!("spmm {batch}") },
+                    values: value_type.name().into(),
+                    mode: mode.into(),
+                    seconds,
+                    bytes: matrices[0].bytes() + 4 * batch * (rows + cols),
+                    peers: peers.map(|((name, _), &seconds)| (name.clone(), seconds)).collect(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The fused layer beside its base alone.
+    fn layers(&mut self, csr: &Csr<f32, u32>, density: f64) -> Result {
+        let (cuda, shape @ [rows, cols]) = (self.cuda, [csr.rows(), csr.cols()]);
+        let pairs = layers(cuda, csr, |bytes| self.plan.cold_bytes.div_ceil(bytes).clamp(1, 64))?;
+        let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
+        for batch in [1, 8] {
+            let x = cuda.upload_vector(&Random(2).numbers(cols * batch), [cols, batch])?;
+            let mut y = cuda.zeros([rows, batch])?;
+            let mut sequences = Vec::new();
+            for alpha in [1.0, 0.0] {
+                let graph = cuda.record(|cuda| {
+                    pairs
+                        .iter()
+                        .try_for_each(|(base, residual)| cuda.forward(base, residual, alpha, &x, &mut y))
+                })?;
+                sequences.push(Sequence { launches: pairs.len(), run: replay(cuda, graph) });
+            }
+            let seconds = self.medians(&mut sequences)?;
+            self.report.rows.push(Row {
+                shape,
+                density,
+                operation: format!("layer {batch}"),
+                values: "bf16".into(),
+                mode: "cold".into(),
+                seconds: seconds[0],
+                bytes: bytes + 4 * batch * (rows + cols),
+                peers: vec![(BASE_ALONE.into(), seconds[1])],
+            });
+        }
+        Ok(())
+    }
+
+    /// A model's worth of small layers: what a graph saves.
+    fn layer_sequence(&mut self, shape: [usize; 2], csr: &Csr<f32, u32>) -> Result {
+        let (cuda, [rows, cols]) = (self.cuda, shape);
+        let pairs = layers(cuda, csr, |_| WARM_LAUNCHES)?;
+        let x = cuda.upload_vector(&Random(2).numbers(cols), [cols, 1])?;
+        let (mut y, mut z) = (cuda.zeros([rows, 1])?, cuda.zeros([rows, 1])?);
+        let graph = cuda.record(|cuda| {
+            pairs.iter().try_for_each(|(base, residual)| cuda.forward(base, residual, 1.0, &x, &mut y))
+        })?;
+        let one_by_one =
+            || pairs.iter().try_for_each(|(base, residual)| cuda.forward(base, residual, 1.0, &x, &mut z));
+        let mut sequences = vec![
+            Sequence { launches: pairs.len(), run: replay(cuda, graph) },
+            Sequence { launches: pairs.len(), run: timed(cuda, one_by_one) },
+        ];
+        let seconds = self.medians(&mut sequences)?;
+        self.report.rows.push(Row {
+            shape,
+            density: 0.05,
+            operation: format!("{} layers in a row", pairs.len()),
+            values: "bf16".into(),
+            mode: "one graph, mean of a layer".into(),
+            seconds: seconds[0],
+            bytes: pairs[0].0.bytes() + pairs[0].1.bytes() + 4 * (rows + cols),
+            peers: vec![("launched one by one".into(), seconds[1])],
+        });
+        Ok(())
+    }
+
+    /// Triplets: converted and multiplied, beside kernels that multiply with them as they are.
+    fn triplets(&mut self, csr: &Csr<f32, u32>, density: f64) -> Result {
+        let (cuda, shape @ [rows, cols]) = (self.cuda, [csr.rows(), csr.cols()]);
+        let host = csr_to_coo(csr)?;
+        let coo = PeerCoo::new(cuda, &host)?;
+        let x = Random(2).numbers(cols);
+        let expected = reference::product(csr, &x, 1);
+        let x = cuda.upload_vector(&x, [cols, 1])?;
+        let mut y = cuda.zeros([rows, 1])?;
+        let (plain, gap) = (coo.to_csr(cuda)?, cuda.upload(&csr_to_gap(csr, ValueType::F32)?)?);
+        // The scan takes rows times entries: once, where that is least.
+        let scans = shape == self.plan.shapes[0] && density <= 0.05;
+        let kernels = [PeerKernel::PerEntry, PeerKernel::Scan];
+        let kernels = &kernels[..if scans { 2 } else { 1 }];
+        for &kernel in kernels {
+            coo.spmm(cuda, kernel, &x, &mut y)?;
+            check(&format!("{kernel:?}"), &cuda.download(&y)?, &expected)?;
+        }
+        for (name, a) in [("CSR from COO", &plain), ("gap CSR", &gap)] {
+            cuda.spmm(1.0, a, &x, 0.0, &mut y)?;
+            check(name, &cuda.download(&y)?, &expected)?;
+        }
+
+        // A conversion waits for itself, so one at a time is timed.
+        let alone = |run| medians(&mut [Sequence { launches: 1, run }], 3, 0.0).map(|seconds| seconds[0]);
+        let convert = alone(timed(cuda, || coo.to_csr(cuda).map(drop)))?;
+        let convert_uploaded = alone(timed(cuda, || cuda.upload_coo(&host).map(drop)))?;
+        let graph = |work: &mut dyn FnMut(&CudaBackend) -> Result<(), BackendError>| -> Result<Sequence<'_>> {
+            let graph = cuda.record(|cuda| (0..WARM_LAUNCHES).try_for_each(|_| work(cuda)))?;
+            Ok(Sequence { launches: WARM_LAUNCHES, run: replay(cuda, graph) })
+        };
+        let mut sequences = vec![
+            graph(&mut |cuda| cuda.spmm(1.0, &plain, &x, 0.0, &mut y))?,
+            graph(&mut |cuda| cuda.spmm(1.0, &gap, &x, 0.0, &mut y))?,
+            graph(&mut |cuda| coo.spmm(cuda, PeerKernel::PerEntry, &x, &mut y))?,
+        ];
+        let mut products = self.medians(&mut sequences)?;
+        drop(sequences);
+        if scans {
+            let run = timed(cuda, || coo.spmm(cuda, PeerKernel::Scan, &x, &mut y));
+            products.extend(medians(&mut [Sequence { launches: 1, run }], 1, 0.0)?);
+        }
+        let peers: Vec<_> = [PER_ENTRY, "COO, a thread per row that scans all"]
+            .into_iter()
+            .map(String::from)
+            .zip(products[2..].iter().copied())
+            .collect();
+        let per_entry = vec![(PER_ENTRY.to_owned(), products[2])];
+        let vectors = 4 * (rows + cols);
+        let own = |operation: &str, mode: &str, seconds, bytes, peers| Row {
+            shape,
+            density,
+            operation: operation.into(),
+            values: "f32".into(),
+            mode: mode.into(),
+            seconds,
+            bytes,
+            peers,
+        };
+        let [total, _, total_mode] = COO_TOTAL;
+        let mean = convert / COO_PRODUCTS + products[0];
+        self.report.rows.extend([
+            own("spmv, csr from coo", "warm", products[0], plain.bytes() + vectors, peers.clone()),
+            own("spmv, gap csr", "warm", products[1], gap.bytes() + vectors, peers),
+            own("coo to csr", "on the device", convert, host.nnz() * 12, Vec::new()),
+            own("coo to csr", "with upload", convert_uploaded, host.nnz() * 12, Vec::new()),
+            own(total, total_mode, mean, plain.bytes() + vectors, per_entry.clone()),
+            own("coo to csr + 1 spmv", "warm", convert + products[0], plain.bytes() + vectors, per_entry),
+        ]);
+        Ok(())
+    }
 }
 
 /// As many copies as push each other out of the cache.
@@ -42,152 +260,49 @@ fn copies(
     csr: &Csr<f32, u32>,
     value_type: ValueType,
     cold_bytes: usize,
-) -> super::Result<Vec<CudaMatrix>> {
+) -> Result<Vec<CudaMatrix>> {
     let gap = csr_to_gap(csr, value_type)?;
-    let first = cuda.upload(&gap)?;
-    let count = cold_bytes.div_ceil(first.bytes()).clamp(1, 512);
-    let mut matrices = vec![first];
-    for _ in 1..count {
+    let mut matrices = vec![cuda.upload(&gap)?];
+    for _ in 1..cold_bytes.div_ceil(matrices[0].bytes()).clamp(1, 512) {
         matrices.push(cuda.upload(&gap)?);
     }
     Ok(matrices)
 }
 
-fn products(
-    cuda: &CudaBackend,
-    peers: Option<&Peers>,
-    plan: &Plan,
-    report: &mut Report,
-    csr: &Csr<f32, u32>,
-    value_type: ValueType,
-    density: f64,
-) -> super::Result {
-    let [rows, cols] = [csr.rows(), csr.cols()];
-    let matrices = copies(cuda, csr, value_type, plan.cold_bytes)?;
-    for &batch in &plan.batches {
-        let x = Random(2).numbers(cols * batch);
-        let x_here = cuda.upload_vector(&x, [cols, batch])?;
-        let mut y = cuda.zeros([rows, batch])?;
-        let cold =
-            cuda.record(|cuda| matrices.iter().try_for_each(|a| cuda.spmm(1.0, a, &x_here, 0.0, &mut y)))?;
-        let warm = cuda.record(|cuda| {
-            (0..WARM_LAUNCHES).try_for_each(|_| cuda.spmm(1.0, &matrices[0], &x_here, 0.0, &mut y))
-        })?;
-        let replay = |graph: residua_backend_cuda::CudaGraph, launches| Sequence {
-            launches,
-            run: Box::new(move || {
-                graph.replay()?;
-                Ok(cuda.synchronize()?)
-            }),
-        };
-        let mut sequences = vec![replay(cold, matrices.len()), replay(warm, WARM_LAUNCHES)];
-        let mut names = vec!["cold", "warm"];
-        sequences.push(Sequence {
-            launches: WARM_LAUNCHES,
-            run: Box::new(|| {
-                for _ in 0..WARM_LAUNCHES {
-                    cuda.spmm(1.0, &matrices[0], &x_here, 0.0, &mut y)?;
-                }
-                Ok(cuda.synchronize()?)
-            }),
-        });
-        names.push("warm, no graph");
-        let mut peer_names = Vec::new();
-        if let Some(peers) = peers {
-            // A peer that fails is a line of the report, not the end of it.
-            match peers.products(csr, batch, &x, plan.cold_bytes, WARM_LAUNCHES) {
-                Ok(theirs) => theirs.into_iter().for_each(|(name, sequence)| {
-                    sequences.push(sequence);
-                    peer_names.push(name);
-                }),
-                Err(error) => report.absent.push(format!("peers at {rows}×{cols}, batch {batch} ({error})")),
-            }
-        }
-        let seconds = medians(&mut sequences, plan.rounds)?;
-        drop(sequences);
-        let (own, others) = seconds.split_at(names.len());
-        for (mode, &seconds) in names.into_iter().zip(own) {
-            let peers = peer_names
-                .iter()
-                .zip(others)
-                .filter(|((_, of), _)| *of == mode.trim_end_matches(", no graph"));
-            report.rows.push(Row {
-                shape: [rows, cols],
-                density,
-                operation: if batch == 1 { "spmv".into() } else { format!("spmm {batch}") },
-                values: value_type.name().into(),
-                mode: mode.into(),
-                seconds,
-                bytes: matrices[0].bytes() + 4 * batch * (rows + cols),
-                peers: peers.map(|((name, _), &seconds)| (name.clone(), seconds)).collect(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The fused layer beside its base alone.
+/// Layers with the same weights; `count` says how many, from the bytes of one.
 fn layers(
     cuda: &CudaBackend,
-    plan: &Plan,
-    report: &mut Report,
     csr: &Csr<f32, u32>,
-    density: f64,
-) -> super::Result {
-    let shape @ [rows, cols] = [csr.rows(), csr.cols()];
-    let host = base(shape)?;
-    let gap = csr_to_gap(csr, ValueType::Bf16)?;
+    count: impl Fn(usize) -> usize,
+) -> Result<Vec<(CudaBase, CudaMatrix)>> {
+    let (host, gap) = (base([csr.rows(), csr.cols()])?, csr_to_gap(csr, ValueType::Bf16)?);
     let mut pairs = vec![(cuda.upload_base(&host)?, cuda.upload(&gap)?)];
-    let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
-    for _ in 1..plan.cold_bytes.div_ceil(bytes).min(64) {
+    for _ in 1..count(pairs[0].0.bytes() + pairs[0].1.bytes()) {
         pairs.push((cuda.upload_base(&host)?, cuda.upload(&gap)?));
     }
-    for batch in [1, 8] {
-        let x = cuda.upload_vector(&Random(2).numbers(cols * batch), [cols, batch])?;
-        let mut y = cuda.zeros([rows, batch])?;
-        let mut sequences = Vec::new();
-        for alpha in [1.0, 0.0] {
-            let graph = cuda.record(|cuda| {
-                pairs.iter().try_for_each(|(base, residual)| cuda.forward(base, residual, alpha, &x, &mut y))
-            })?;
-            let run = Box::new(move || {
-                graph.replay()?;
-                Ok(cuda.synchronize()?)
-            });
-            sequences.push(Sequence { launches: pairs.len(), run });
-        }
-        let seconds = medians(&mut sequences, plan.rounds)?;
-        report.rows.push(Row {
-            shape,
-            density,
-            operation: format!("layer {batch}"),
-            values: "bf16".into(),
-            mode: "cold".into(),
-            seconds: seconds[0],
-            bytes: bytes + 4 * batch * (rows + cols),
-            peers: vec![("base alone".into(), seconds[1])],
-        });
-    }
-    Ok(())
+    Ok(pairs)
 }
 
-/// COO to CSR on the device, upload included.
-fn conversion(cuda: &CudaBackend, report: &mut Report, csr: &Csr<f32, u32>, density: f64) -> super::Result {
-    let coo = csr_to_coo(csr)?;
-    let run = || {
-        cuda.upload_coo(&coo)?;
-        Ok(cuda.synchronize()?)
-    };
-    let seconds = medians(&mut [Sequence { launches: 1, run: Box::new(run) }], 3)?;
-    report.rows.push(Row {
-        shape: [csr.rows(), csr.cols()],
-        density,
-        operation: "coo to csr".into(),
-        values: "f32".into(),
-        mode: "with upload".into(),
-        seconds: seconds[0],
-        bytes: coo.nnz() * 12,
-        peers: Vec::new(),
-    });
-    Ok(())
+/// Seconds of replays and one wait.
+fn replay(cuda: &CudaBackend, graph: CudaGraph) -> Run<'_> {
+    timed(cuda, move || graph.replay())
+}
+
+/// Seconds of calls and one wait.
+fn timed<'a>(cuda: &'a CudaBackend, mut call: impl FnMut() -> Result<(), BackendError> + 'a) -> Run<'a> {
+    Box::new(move |times| {
+        let start = Instant::now();
+        (0..times).try_for_each(|_| call())?;
+        cuda.synchronize()?;
+        Ok(start.elapsed().as_secs_f64())
+    })
+}
+
+fn check(name: &str, found: &[f32], expected: &[reference::Expected]) -> Result {
+    match found.iter().zip(expected).position(|(found, expected)| !expected.admits(*found)) {
+        None => Ok(()),
+        Some(row) => {
+            Err(format!("{name}: y[{row}] is {} where {} is right", found[row], expected[row].value).into())
+        }
+    }
 }

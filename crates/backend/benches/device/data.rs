@@ -2,28 +2,67 @@
 
 use residua_format::{BaseKind, Csr, QuantizedBase};
 
+use super::Result;
+
 /// What to time.
 pub(crate) struct Plan {
     pub(crate) shapes: Vec<[usize; 2]>,
     pub(crate) densities: Vec<f64>,
     /// Vectors of a product, 1 for SpMV.
     pub(crate) batches: Vec<usize>,
-    /// Repetitions of which the median counts.
+    /// Shapes whose kernels are over before the next is launched.
+    pub(crate) small: Vec<[usize; 2]>,
+    /// The shape and density at which every type of values takes part; bf16 does everywhere.
+    pub(crate) all_types_at: ([usize; 2], f64),
+    /// Rounds of which the median counts, and seconds of a round.
     pub(crate) rounds: usize,
+    pub(crate) round: f64,
     /// Bytes of matrices that one after another push each other out of the second-level cache.
     pub(crate) cold_bytes: usize,
+    /// Bytes of each end of a copy that measures bandwidth.
+    pub(crate) copy_bytes: usize,
 }
 
-pub(crate) fn plan(quick: bool, emulate: bool) -> Plan {
-    let (shapes, densities, rounds, cold_bytes) = match (emulate, quick) {
-        (true, _) => (vec![[64, 96]], vec![0.05, 0.5], 2, 64 << 10),
-        (false, true) => (vec![[4096, 11008]], vec![0.05, 0.5], 5, 256 << 20),
-        (false, false) => {
-            (vec![[4096, 4096], [4096, 11008], [8192, 28672]], vec![0.01, 0.05, 0.1, 0.5], 15, 256 << 20)
+impl Plan {
+    pub(crate) fn full() -> Self {
+        Self {
+            shapes: vec![[4096, 4096], [4096, 11008], [8192, 28672]],
+            densities: vec![0.01, 0.05, 0.1, 0.5],
+            batches: vec![1, 8, 32, 128],
+            small: vec![[256, 256], [512, 512], [1024, 1024], [2048, 2048]],
+            all_types_at: ([4096, 11008], 0.05),
+            rounds: 9,
+            round: 0.01,
+            cold_bytes: 256 << 20,
+            copy_bytes: 512 << 20,
         }
-    };
-    let batches = if emulate { vec![1, 8] } else { vec![1, 8, 32, 128] };
-    Plan { shapes, densities, batches, rounds, cold_bytes }
+    }
+
+    /// One shape, two densities.
+    pub(crate) fn quick() -> Self {
+        Self {
+            shapes: vec![[4096, 11008]],
+            densities: vec![0.05, 0.5],
+            small: vec![[512, 512]],
+            rounds: 5,
+            ..Self::full()
+        }
+    }
+
+    /// What a processor that plays a device can do: it tries the program, and its figures mean nothing.
+    pub(crate) fn tiny(shape: [usize; 2], batches: Vec<usize>) -> Self {
+        Self {
+            shapes: vec![shape],
+            densities: vec![0.05, 0.5],
+            batches,
+            small: vec![shape],
+            all_types_at: (shape, 0.05),
+            rounds: 2,
+            round: 0.0,
+            cold_bytes: 64 << 10,
+            copy_bytes: 8 << 20,
+        }
+    }
 }
 
 /// SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014).
@@ -48,7 +87,7 @@ impl Random {
 }
 
 /// A matrix of which every place is filled with probability `density`.
-pub(crate) fn matrix([rows, cols]: [usize; 2], density: f64, seed: u64) -> super::Result<Csr<f32, u32>> {
+pub(crate) fn matrix([rows, cols]: [usize; 2], density: f64, seed: u64) -> Result<Csr<f32, u32>> {
     let mut random = Random(seed);
     let bound = (density * 2f64.powi(64)) as u64;
     let (mut row_ptr, mut columns) = (vec![0u32], Vec::new());
@@ -61,7 +100,7 @@ pub(crate) fn matrix([rows, cols]: [usize; 2], density: f64, seed: u64) -> super
 }
 
 /// An INT4 base with groups of 128 columns.
-pub(crate) fn base([rows, cols]: [usize; 2]) -> super::Result<QuantizedBase> {
+pub(crate) fn base([rows, cols]: [usize; 2]) -> Result<QuantizedBase> {
     let (kind, mut random) = (BaseKind::Int4G128, Random(3));
     // Shapes here have even columns, so that every byte is two codes.
     let codes = (0..rows * kind.row_bytes(cols)).map(|_| random.next() as u8).collect();
