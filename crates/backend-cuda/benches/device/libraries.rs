@@ -42,7 +42,7 @@ pub(crate) fn find() -> Result {
 pub(crate) fn forget() {
     if let Some(links) = std::env::var_os(DONE) {
         // Links only, and a later run makes its own.
-        for link in files(Path::new(&links)) {
+        for link in files(Path::new(&links)).filter(|file| file.is_symlink()) {
             let _ = std::fs::remove_file(link);
         }
         let _ = std::fs::remove_dir(&links);

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::sync::{Mutex, PoisonError};
 
-use cudarc::driver::result;
-use cudarc::driver::sys::{CUmodule, CUresult};
+use cudarc::driver::DriverError;
+use cudarc::driver::sys::{CUjit_option, CUmodule, CUresult, cuModuleLoadDataEx};
 use cudarc::nvrtc;
 use residua_backend::BackendError;
 
 use super::device::Device;
-use super::status::{Named, name};
+use super::status::name;
 use crate::driver::{NAME, failed};
 use crate::kernels;
 use crate::launch::Module;
@@ -22,11 +22,30 @@ pub(super) fn load(device: &Device, module: Module) -> Result<CUmodule, BackendE
     let ptx = CString::new(kernels::ptx(module)).map_err(|_| failed("PTX holds a zero"))?;
     match load_ptx(&ptx) {
         Ok(loaded) => Ok(loaded),
-        Err(refusal) if is_refusal(refusal.0) => {
-            let why = format!("the driver refuses {}.ptx: {}", module.name(), name(refusal));
-            load_ptx(&compiled(device, module, &why)?).named(&format!("cuModuleLoadData {}", module.name()))
+        Err(refusal) if is_refusal(refusal.status.0) => {
+            let why = format!("the driver refuses {}.ptx: {}", module.name(), refusal.text());
+            load_ptx(&compiled(device, module, &why)?).map_err(|refusal| refusal.error(module))
         }
-        Err(error) => Err(super::status::error(&format!("cuModuleLoadData {}", module.name()), error)),
+        Err(refusal) => Err(refusal.error(module)),
+    }
+}
+
+/// What the driver says of PTX that it does not load.
+struct Refusal {
+    status: DriverError,
+    /// Of its compiler, in one line.
+    log: String,
+}
+
+impl Refusal {
+    fn text(&self) -> String {
+        let log = if self.log.is_empty() { String::new() } else { format!(": {}", self.log) };
+        format!("{}{log}", name(self.status))
+    }
+
+    fn error(self, module: Module) -> BackendError {
+        let log = if self.log.is_empty() { String::new() } else { format!(" ({})", self.log) };
+        super::status::error(&format!("cuModuleLoadDataEx {}{log}", module.name()), self.status)
     }
 }
 
@@ -42,20 +61,35 @@ fn is_refusal(status: CUresult) -> bool {
     )
 }
 
-fn load_ptx(ptx: &CStr) -> Result<CUmodule, cudarc::driver::DriverError> {
-    // SAFETY: the text ends with a zero.
-    unsafe { result::module::load_data(ptx.as_ptr().cast()) }
+/// Bytes of the driver's compiler's log that are kept.
+const LOG: usize = 2048;
+
+fn load_ptx(ptx: &CStr) -> Result<CUmodule, Refusal> {
+    let (mut module, mut log) = (std::ptr::null_mut(), [0u8; LOG]);
+    let mut options =
+        [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    // The second value is a number in a pointer's place, and is replaced by the length that was used.
+    let mut values = [log.as_mut_ptr().cast(), std::ptr::without_provenance_mut(LOG)];
+    // SAFETY: the text ends with a zero; there are two options with a value each, and the first one's has the bytes that
+    // the second one's names.
+    let status = unsafe {
+        cuModuleLoadDataEx(&mut module, ptx.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
+    };
+    status.result().map(|()| module).map_err(|status| Refusal { status, log: one_line(&log) })
+}
+
+/// Text up to a zero or the end, lines joined.
+fn one_line(log: &[u8]) -> String {
+    let text = log.split(|&byte| byte == 0).next().unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// The module compiled for the device, once per process.
 fn compiled(device: &Device, module: Module, why: &str) -> Result<CString, BackendError> {
     // SAFETY: only tries to open the library.
     if !unsafe { nvrtc::sys::is_culib_present() } {
-        return Err(BackendError::Unavailable {
-            backend: NAME,
-            missing: format!("a driver that takes the kernels, or NVRTC to compile them here ({why})"),
-            install: "update the NVIDIA driver, or install libnvrtc of the driver's CUDA version".into(),
-        });
+        return Err(nobody_compiles(why));
     }
     let capability = device.capability();
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,4 +106,36 @@ fn compiled(device: &Device, module: Module, why: &str) -> Result<CString, Backe
     let text = CString::new(text.trim_end_matches('\0')).map_err(|_| failed("NVRTC's PTX holds a zero"))?;
     compiled.insert((module, capability), text.clone());
     Ok(text)
+}
+
+fn nobody_compiles(why: &str) -> BackendError {
+    BackendError::Unavailable {
+        backend: NAME,
+        missing: format!("a driver that takes the kernels, or NVRTC to compile them here ({why})"),
+        install: "update the NVIDIA driver, or install libnvrtc of the driver's CUDA version".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_too_old_for_the_ptx_is_helped_or_named() {
+        for refusal in [CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION, CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU]
+        {
+            assert!(is_refusal(refusal));
+        }
+        assert!(!is_refusal(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        let error = nobody_compiles("the driver refuses csr.ptx: CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222)");
+        assert!(matches!(error, BackendError::Unavailable { backend: "cuda", .. }));
+        let text = error.to_string();
+        assert!(text.contains("PTX_VERSION (222)") && text.contains("libnvrtc"), "{text}");
+    }
+
+    #[test]
+    fn the_compilers_log_becomes_one_line() {
+        assert_eq!(one_line(b"ptxas fatal : a\n\n  b\n\0rest"), "ptxas fatal : a; b");
+        assert_eq!(one_line(&[0; 8]), "");
+    }
 }

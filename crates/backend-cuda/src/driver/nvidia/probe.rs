@@ -12,7 +12,11 @@ const LEAST_VERSION: i32 = 12_000;
 
 /// The driver's number for GPU `index`.
 pub(super) fn check(index: usize) -> Result<i32, BackendError> {
-    let count = count()?;
+    chosen(index, count()?, device_name)
+}
+
+/// The driver's number for GPU `index` of `count`.
+fn chosen(index: usize, count: i32, device_name: impl Fn(i32) -> String) -> Result<i32, BackendError> {
     i32::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
         let names = (0..count).map(|index| format!("{index} {}", device_name(index)));
         BackendError::NoSuchDevice {
@@ -21,6 +25,15 @@ pub(super) fn check(index: usize) -> Result<i32, BackendError> {
             present: names.collect::<Vec<_>>().join(", "),
         }
     })
+}
+
+/// That a driver of this version can do what is needed.
+fn new_enough(version: i32) -> Result<(), BackendError> {
+    if version >= LEAST_VERSION {
+        return Ok(());
+    }
+    let has = version_text(version);
+    Err(unavailable(&format!("a driver for CUDA 12.0 or newer (this one is for {has})")))
 }
 
 /// Number of GPUs, at least 1.
@@ -38,11 +51,7 @@ pub(super) fn count() -> Result<i32, BackendError> {
             return Err(unavailable(&format!("a working NVIDIA driver (cuInit: {})", name(status))));
         }
     }
-    let version = version()?;
-    if version < LEAST_VERSION {
-        let has = version_text(version);
-        return Err(unavailable(&format!("a driver for CUDA 12.0 or newer (this one is for {has})")));
-    }
+    new_enough(version()?)?;
     let count = result::device::get_count().named("cuDeviceGetCount")?;
     if count == 0 {
         return Err(unavailable("an NVIDIA GPU"));
@@ -73,5 +82,32 @@ fn unavailable(missing: &str) -> BackendError {
         backend: NAME,
         missing: missing.into(),
         install: "install a GPU with NVIDIA's driver 525 or newer, or use another backend".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_driver_is_named_with_what_is_needed() {
+        let error = new_enough(11_080).unwrap_err();
+        assert!(matches!(error, BackendError::Unavailable { backend: "cuda", .. }));
+        let text = error.to_string();
+        assert!(text.contains("CUDA 12.0") && text.contains("CUDA 11.8") && text.contains("525"), "{text}");
+        assert!(new_enough(LEAST_VERSION).is_ok() && new_enough(13_000).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_number_is_named_with_what_is_there() {
+        let name = |index| format!("H{index}00");
+        assert_eq!(chosen(1, 2, name), Ok(1));
+        for wrong in [2, usize::MAX] {
+            let error = chosen(wrong, 2, name).unwrap_err();
+            assert!(
+                matches!(&error, BackendError::NoSuchDevice { wanted, .. } if *wanted == wrong.to_string())
+            );
+            assert!(error.to_string().contains("0 H000, 1 H100"), "{error}");
+        }
     }
 }

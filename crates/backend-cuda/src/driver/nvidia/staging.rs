@@ -16,7 +16,7 @@ unsafe impl Send for Staging {}
 
 impl Staging {
     /// Nothing when the system has no memory to lock; copies then go without. A device must be entered.
-    pub(super) fn new() -> Option<Self> {
+    fn new() -> Option<Self> {
         // SAFETY: a size and no flags; freed in `drop`.
         let at = unsafe { result::malloc_host(BYTES, 0) }.ok()?;
         // SAFETY: BYTES bytes were allocated.
@@ -24,10 +24,16 @@ impl Staging {
         Some(Self { at: at.cast() })
     }
 
-    /// Its first bytes, unless that is more than there are.
-    pub(super) fn first(&mut self, bytes: usize) -> Option<&mut [u8]> {
+    /// The first bytes of what is there, or is made now; nothing for more bytes than that has. A device must be entered.
+    pub(super) fn first(staging: &mut Option<Self>, bytes: usize) -> Option<&mut [u8]> {
+        if bytes > BYTES {
+            return None;
+        }
+        if staging.is_none() {
+            *staging = Self::new();
+        }
         // SAFETY: allocated and initialised in `new`, borrowed from the only owner.
-        (bytes <= BYTES).then(|| unsafe { std::slice::from_raw_parts_mut(self.at, bytes) })
+        staging.as_mut().map(|staging| unsafe { std::slice::from_raw_parts_mut(staging.at, bytes) })
     }
 }
 

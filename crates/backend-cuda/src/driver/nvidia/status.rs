@@ -30,6 +30,7 @@ pub(super) fn error(call: &str, error: DriverError) -> BackendError {
         | CUDA_ERROR_INVALID_PC
         | CUDA_ERROR_HARDWARE_STACK_ERROR
         | CUDA_ERROR_LAUNCH_TIMEOUT
+        | CUDA_ERROR_ASSERT
         | CUDA_ERROR_LAUNCH_FAILED => BackendError::DeviceLost { backend: NAME, message },
         _ => failed(message),
     }

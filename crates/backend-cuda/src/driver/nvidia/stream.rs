@@ -18,6 +18,7 @@ use crate::launch::{Launch, THREADS};
 pub(super) struct Stream {
     pub(super) device: Arc<Device>,
     pub(super) handle: CUstream,
+    /// Made when it is first needed: streams that only capture a graph need none.
     staging: Mutex<Option<Staging>>,
 }
 
@@ -31,8 +32,7 @@ impl Stream {
         device.enter()?;
         let handle =
             result::stream::create(result::stream::StreamKind::NonBlocking).named("cuStreamCreate")?;
-        let staging = Mutex::new(Staging::new());
-        Ok(Self { device, handle, staging })
+        Ok(Self { device, handle, staging: Mutex::default() })
     }
 
     pub(super) fn wait(&self) -> Result<(), BackendError> {
@@ -96,7 +96,7 @@ impl Driver for Stream {
     fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), BackendError> {
         self.device.enter()?;
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = match staging.as_mut().and_then(|staging| staging.first(bytes.len())) {
+        let from = match Staging::first(&mut staging, bytes.len()) {
             Some(pinned) => {
                 pinned.copy_from_slice(bytes);
                 &*pinned
@@ -111,7 +111,7 @@ impl Driver for Stream {
     fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), BackendError> {
         self.device.enter()?;
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        let pinned = staging.as_mut().and_then(|staging| staging.first(bytes.len()));
+        let pinned = Staging::first(&mut staging, bytes.len());
         let (to, rest) = match pinned {
             Some(pinned) => (pinned, Some(bytes)),
             None => (bytes, None),
