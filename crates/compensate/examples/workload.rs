@@ -173,31 +173,29 @@ fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Pr
     let loaded = process::current_rss().unwrap_or(0);
     process::reset_peak_rss();
     let (wall, cpu) = (Instant::now(), cpu_seconds());
-    let mut times = (0.0, 0.0);
+    let took = || (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let fit;
     let check = if name == "rgda" {
         let classifier = Qda::new(&stale, Qda::REFERENCE, 2.0, Prior::Uniform, &budget)?;
-        times.0 = wall.elapsed().as_secs_f64();
+        fit = took();
         let mut block = FeatureBlock::new(DIM);
         let mut source = SafetensorsSource::new(&file, &names("before", None, None))?;
         source.read(1000, &mut block)?;
         let features: DMatrixView<'_, f32> = block.before();
-        let sum = classifier.predict(features, &budget)?.iter().map(|&label| f64::from(label)).sum::<f64>();
-        times.1 = wall.elapsed().as_secs_f64() - times.0;
-        sum
+        classifier.predict(features, &budget)?.iter().map(|&label| f64::from(label)).sum::<f64>()
     } else {
         let mut source = SafetensorsSource::new(&file, &names("before", Some("after"), None))?;
         let fitted = method(name, size.draws)?.fit(&mut source, &budget)?;
-        times.0 = wall.elapsed().as_secs_f64();
+        fit = took();
         let moved = fitted.apply(&stale, &budget)?;
-        times.1 = wall.elapsed().as_secs_f64() - times.0;
         moved.iter().map(|(_, class)| class.mean().norm()).sum::<f64>()
     };
-    let (seconds, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let all = took();
     let peak = process::peak_rss().unwrap_or(0);
     let report = serde_json::json!({
         "program": "residua", "method": name, "workload": workload, "threads": rayon::current_num_threads(),
-        "budget_bytes": limit.0, "seconds": seconds, "fit_seconds": times.0, "apply_seconds": times.1,
-        "cpu_seconds": cpu, "peak_bytes": peak, "peak_above_inputs": peak.saturating_sub(loaded), "check": check,
+        "budget_bytes": limit.0, "seconds": all.0, "fit_seconds": fit.0, "cpu_seconds": all.1, "fit_cpu_seconds": fit.1,
+        "peak_bytes": peak, "peak_above_inputs": peak.saturating_sub(loaded), "check": check,
     });
     println!("{report}");
     Ok(())

@@ -24,7 +24,8 @@ use crate::Result;
 use crate::project::{Project, cargo};
 use crate::venv::Venv;
 
-const PACKAGES: &[&str] = &["numpy", "scipy", "safetensors", "sparse_dot_mkl", "mkl"];
+/// Python packages of all contestants but torch.
+pub(super) const PACKAGES: &[&str] = &["numpy", "scipy", "safetensors", "sparse_dot_mkl", "mkl"];
 
 /// The row that all ratios refer to.
 pub(super) const OURS: &str = "residua";
@@ -106,7 +107,7 @@ fn rust_peers(project: &Project, peers: &Path) -> Result<Command> {
     Ok(Command::new(target.join("release").join("residua-bench-peers")))
 }
 
-fn build(command: &mut Command) -> Result {
+pub(super) fn build(command: &mut Command) -> Result {
     match command.stdin(Stdio::null()).status()?.success() {
         true => Ok(()),
         false => Err(format!("{command:?} failed").into()),

@@ -4,6 +4,7 @@
 //! and runs one timed repetition when asked. One round asks each of them once, so that a machine which
 //! slows down for a while slows all of them, and ratios are taken within rounds.
 
+mod compensate;
 mod contestant;
 mod data;
 mod machine;
@@ -28,23 +29,34 @@ Time Residua and its peers on the same data and write docs/benchmarks.md.
 
 Usage: cargo xtask bench [options]
 
-  --only CASES   comma-separated: coo, spmv, spmm, split, compare
-  --rounds N     repetitions of each case [7]
+  --only CASES   comma-separated: coo, spmv, spmm, split, compare; or compensate, which is run only if asked for:
+                 class statistics against torch, up to a quarter of an hour, one section of the page
+  --rounds N     repetitions of each case [7; of compensate 1 to 5, by how long torch takes]
   --torch        install torch too (several GB, in target/bench-venv) for the case split
   --scale SIZE   also split a checkpoint of this size (3B: 6.4 GB, written to target/bench-data)
   --quick        small data, to try the command itself
+  --python FILE  for compensate, an interpreter that has torch and safetensors [installs them]
   --out FILE     where to write [docs/benchmarks.md]";
 
 /// Threads of OpenMP spin for a while after their work; they must not disturb the next contestant.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Repetitions of a case.
+const ROUNDS: usize = 7;
 
 struct Options {
     only: Option<Vec<String>>,
-    rounds: usize,
+    rounds: Option<usize>,
     torch: bool,
     scale: Option<String>,
     size: Size,
+    python: Option<PathBuf>,
     out: Option<PathBuf>,
+}
+
+impl Options {
+    fn wants(&self, case: &str) -> bool {
+        self.only.as_ref().map_or(case != compensate::NAME, |only| only.iter().any(|name| name == case))
+    }
 }
 
 /// Something that several contestants do.
@@ -101,18 +113,34 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let project = Project::read()?;
+    let out = options.out.clone().unwrap_or_else(|| project.root.join("docs").join("benchmarks.md"));
+    let old = std::fs::read_to_string(&out).unwrap_or_default();
+    let mut text = if CASES.iter().any(|case| options.wants(case.name)) {
+        cases(&project, &options, &old)?
+    } else {
+        old
+    };
+    if options.wants(compensate::NAME) {
+        let section = compensate::run(&project, options.size, options.rounds, options.python)?;
+        text = compensate::replaced(&text, &section);
+    }
+    beside(&out, |path| Ok(std::fs::write(path, &text)?))?;
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the cases; the page, with what it keeps of the old one.
+fn cases(project: &Project, options: &Options, old: &str) -> Result<String> {
     let data = Data::prepare(&project.target.join("bench-data"), options.size)?;
-    let (mut contestants, mut absent) = contestant::all(&project, &data, options.torch)?;
+    let (mut contestants, mut absent) = contestant::all(project, &data, options.torch)?;
     let mut sections = Vec::new();
-    for case in CASES {
-        if options.only.as_ref().is_some_and(|only| !only.iter().any(|name| name == case.name)) {
-            continue;
-        }
+    for case in CASES.iter().filter(|case| options.wants(case.name)) {
         for &threads in case.threads {
-            sections.push(measure(case, threads, &data, &mut contestants, options.rounds)?);
+            let rounds = options.rounds.unwrap_or(ROUNDS);
+            sections.push(measure(case, threads, &data, &mut contestants, rounds)?);
         }
     }
-    let scale = options.scale.as_deref().map(|size| scale::run(&project, size)).transpose()?;
+    let scale = options.scale.as_deref().map(|size| scale::run(project, size)).transpose()?;
     let about: Vec<String> = contestants.iter().map(Contestant::about).collect();
     if options.size == Size::Quick {
         absent.insert(
@@ -120,12 +148,8 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             "everything of interest: this was a quick run on small data, not on the sizes named".into(),
         );
     }
-    let mut text = markdown::page(&machine::describe(&project), &about, &absent, &sections, scale.as_deref());
-    let out = options.out.unwrap_or_else(|| project.root.join("docs").join("benchmarks.md"));
-    text += kept(&std::fs::read_to_string(&out).unwrap_or_default());
-    beside(&out, |path| Ok(std::fs::write(path, &text)?))?;
-    println!("{text}");
-    Ok(ExitCode::SUCCESS)
+    let page = markdown::page(&machine::describe(project), &about, &absent, &sections, scale.as_deref());
+    Ok(page + kept(old))
 }
 
 /// What follows was measured by other commands.
@@ -138,22 +162,32 @@ fn kept(old: &str) -> &str {
 
 fn parse(args: Vec<OsString>) -> Result<Option<Options>> {
     use lexopt::prelude::*;
-    let mut options =
-        Options { only: None, rounds: 7, torch: false, scale: None, size: Size::Full, out: None };
+    let mut options = Options {
+        only: None,
+        rounds: None,
+        torch: false,
+        scale: None,
+        size: Size::Full,
+        python: None,
+        out: None,
+    };
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("only") => {
                 let names: Vec<String> = parser.value()?.string()?.split(',').map(str::to_owned).collect();
-                if let Some(name) = names.iter().find(|name| !CASES.iter().any(|case| case.name == **name)) {
+                let known =
+                    |name: &str| name == compensate::NAME || CASES.iter().any(|case| case.name == name);
+                if let Some(name) = names.iter().find(|name| !known(name)) {
                     return Err(format!("no case is called {name:?}; --help lists them").into());
                 }
                 options.only = Some(names);
             }
-            Long("rounds") => options.rounds = parser.value()?.parse::<usize>()?.max(1),
+            Long("rounds") => options.rounds = Some(parser.value()?.parse::<usize>()?.max(1)),
             Long("torch") => options.torch = true,
             Long("scale") => options.scale = Some(parser.value()?.string()?),
             Long("quick") => options.size = Size::Quick,
+            Long("python") => options.python = Some(parser.value()?.into()),
             Long("out") => options.out = Some(parser.value()?.into()),
             Long("help") | Short('h') => return Ok(None),
             _ => return Err(arg.unexpected().into()),

@@ -5,7 +5,7 @@ use residua_memory::{Budget, Reservation};
 
 use super::{Compensator, Noise};
 use crate::error::same_dimension;
-use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Diagonal};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Precision};
 use crate::{Result, algebra};
 
 /// `x ↦ M·x + b`, with `M [d, d]` and `b [d]`. A Gaussian's image is the Gaussian of mean `M·μ + b` and
@@ -52,11 +52,17 @@ impl AffineMap {
         &self.shift
     }
 
-    fn map_covariance(&self, covariance: &Covariance) -> Result<Covariance> {
+    /// `single` is the matrix as f32, for factors that are stored no more precise than that.
+    fn map_covariance(&self, covariance: &Covariance, single: &DMatrix<f32>) -> Result<Covariance> {
         let precision = covariance.precision();
         let matrix = algebra::n(&self.matrix);
         if let Some(factor) = covariance.pure_factor() {
-            let mapped = algebra::product(matrix, algebra::n(&factor));
+            let mapped = if precision == Precision::F64 {
+                algebra::product(matrix, algebra::n(&factor))
+            } else {
+                let factor = factor.map(|v| v as f32);
+                algebra::product(algebra::n(single), algebra::n(&factor)).map(f64::from)
+            };
             return Ok(Covariance::with_factor(mapped, Diagonal::Scalar(self.floor), precision));
         }
         let mapped = algebra::product(matrix, algebra::n(&covariance.to_dense()));
@@ -75,9 +81,11 @@ impl Compensator for AffineMap {
 
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
         same_dimension("the statistics", statistics.dim(), self.dim())?;
+        let _single = budget.reserve(4 * self.matrix.len() as u64, "an affine map")?;
+        let single = self.matrix.map(|v| v as f32);
         statistics.map(3 * Covariance::dense_bytes(self.dim()), budget, |_, class| {
             let mean = &self.matrix * class.mean() + &self.shift;
-            let mut covariance = self.map_covariance(class.covariance())?;
+            let mut covariance = self.map_covariance(class.covariance(), &single)?;
             if let Some(noise) = &self.noise {
                 covariance = noise.add_to(covariance)?;
             }

@@ -77,19 +77,25 @@ impl Linear {
         let scratch = Moments::bytes(dim, dim) + 3 * 8 * (BLOCK * dim) as u64;
         let _scratch = budget.reserve(scratch, "fitting the linear compensator")?;
         let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
+        let (mut x, mut drift) = (DMatrix::zeros(dim, 0), DMatrix::zeros(dim, 0));
         for_each_block(source, budget, |block| {
             let (before, after) = (block.before(), block.after()?);
             match self.mode {
                 Mode::Compat => moments.add(&normalised(before), &normalised(after)),
                 Mode::Exact => {
-                    let x = before.map(f64::from);
-                    let drift = after.map(f64::from) - &x;
-                    moments.add_centred(x, drift);
+                    if x.ncols() != block.rows() {
+                        x = DMatrix::zeros(dim, block.rows());
+                        drift = x.clone();
+                    }
+                    x.copy_from(&before);
+                    after.sub_to(&before, &mut drift);
+                    moments.add_centred(&mut x, &mut drift);
                 }
             }
             Ok(())
         })?;
         not_empty(moments.count)?;
+        moments.settle();
         match self.mode {
             Mode::Compat => self.finish_compat(moments, budget),
             Mode::Exact => self.finish_exact(moments, budget),

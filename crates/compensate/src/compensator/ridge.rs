@@ -92,13 +92,13 @@ impl Exact {
             });
             let random = lift.features(before);
             let mut x = DMatrix::zeros(all, block.rows());
-            x.rows_mut(0, dim).copy_from(&before.map(f64::from));
-            x.rows_mut(dim, self.features).copy_from(&random.map(f64::from));
-            let drift = after.map(f64::from) - before.map(f64::from);
-            moments.add_centred(x, drift);
+            x.rows_mut(0, dim).copy_from(&before);
+            x.rows_mut(dim, self.features).copy_from(&random);
+            moments.add_centred(&mut x, &mut (after - before));
             Ok(())
         })?;
         not_empty(moments.count)?;
+        moments.settle();
         let lift = lift.ok_or(CompensateError::Empty("the feature source"))?;
         let (weights, noise) = self.solve(&mut moments, dim, budget)?;
         let shift = &moments.mean_target - weights.tr_mul(&moments.mean);
