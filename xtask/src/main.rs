@@ -25,7 +25,7 @@ Usage: cargo xtask <task> [options]
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
   bench            time Residua and its peers in turn, write docs/benchmarks.md
   install-capi     build the C library and install it with its header
-  device           try and time the CUDA backend on a GPU, or build the program that does
+  device           try and time the GPU backends, or build the programs that do
   kernels          validate the WGSL kernels, compile the CUDA ones to PTX, write crates/backend-cuda/ptx
 
 `cargo xtask <task> --help` shows the options.";

@@ -1,4 +1,4 @@
-//! `cargo xtask device`: everything that needs a GPU, as one program that can be carried to it.
+//! `cargo xtask device`: everything that needs a GPU, as programs that can be carried to it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,29 +10,106 @@ use crate::Result;
 use crate::project::{Project, cargo};
 
 const HELP: &str = "\
-Try and time the CUDA backend: conformance, whether bits repeat, and tables beside cuSPARSE and cuBLAS.
+Try and time the GPU backends: conformance, whether bits repeat, and tables beside a copy on the device, cuSPARSE and cuBLAS.
 
-Usage: cargo xtask device [--build-only] [options of the program]
+Usage: cargo xtask device [--backend cuda|wgpu] [--build-only] [options of the programs]
 
-  --build-only  only build target/device/residua-device, which runs on a machine with neither Rust nor a
-                registry: carry it there and start it
-  --device N, --out FOLDER, --no-conformance, --quick, --emulate
-                go to the program; its results are device.json and device.md in target/device";
+  --backend B   only this one; else both, one after the other
+  --build-only  only build target/device/residua-device-cuda and -wgpu, which run on a machine with neither Rust nor
+                a registry: carry the folder there and start run.sh
+  --device N, --no-conformance, --quick
+                go to the programs; their results are device-*.json and device-*.md in target/device
+  --emulate     tries the CUDA program without a GPU";
+
+/// A backend with a device program.
+#[derive(Clone, Copy, PartialEq)]
+enum Backend {
+    Cuda,
+    Wgpu,
+}
+
+impl Backend {
+    const ALL: [Self; 2] = [Self::Cuda, Self::Wgpu];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        }
+    }
+
+    /// The file name of its program.
+    fn program(self) -> String {
+        format!("residua-device-{}{}", self.name(), std::env::consts::EXE_SUFFIX)
+    }
+
+    /// Whether an option of the command line goes to its program.
+    fn takes(self, option: &OsString) -> bool {
+        self == Self::Cuda || option != "--emulate"
+    }
+}
+
+/// What the command line asks for.
+struct Asked {
+    backends: Vec<Backend>,
+    build_only: bool,
+    rest: Vec<OsString>,
+}
 
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     }
+    let asked = parse(args)?;
     let project = Project::read()?;
-    let program = build(&project)?;
-    println!("{}", program.display());
-    if args.iter().any(|arg| arg == "--build-only") {
+    let folder = project.target.join("device");
+    for &backend in &asked.backends {
+        println!("{}", build(&project, &folder, backend)?.display());
+    }
+    let script = folder.join("run.sh");
+    std::fs::write(&script, SCRIPT)?;
+    executable_by_all(&script)?;
+    if asked.build_only {
         return Ok(ExitCode::SUCCESS);
     }
-    let folder = project.target.join("device");
-    let status = Command::new(&program).arg("--out").arg(folder).args(args).status()?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut passed = true;
+    for &backend in &asked.backends {
+        let options = asked.rest.iter().filter(|option| backend.takes(option));
+        let mut program = Command::new(folder.join(backend.program()));
+        passed &= program.arg("--out").arg(&folder).args(options).status()?.success();
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs what lies beside it, on a machine that has nothing else.
+const SCRIPT: &str = r#"#!/bin/sh
+# Tries and times Residua's GPU backends on this machine; options go to both programs (--help lists them).
+# Results: device-cuda.json, device-cuda.md, device-wgpu.json, device-wgpu.md, beside this file.
+here=$(cd "$(dirname "$0")" && pwd)
+passed=0
+for program in "$here"/residua-device-cuda "$here"/residua-device-wgpu; do
+    [ -x "$program" ] || continue
+    "$program" --out "$here" "$@" || passed=1
+done
+exit $passed
+"#;
+
+fn parse(args: Vec<OsString>) -> Result<Asked> {
+    let mut asked = Asked { backends: Backend::ALL.to_vec(), build_only: false, rest: Vec::new() };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--build-only") => asked.build_only = true,
+            Some("--backend") => {
+                let wanted = args.next().unwrap_or_default();
+                let backend = Backend::ALL.into_iter().find(|backend| wanted == backend.name());
+                asked.backends = vec![backend.ok_or("--backend takes cuda or wgpu")?];
+            }
+            _ => asked.rest.push(arg),
+        }
+    }
+    Ok(asked)
 }
 
 /// What cargo says of a finished target.
@@ -47,30 +124,44 @@ struct Target {
     name: String,
 }
 
-/// Builds the program and puts it where it is easy to find.
-fn build(project: &Project) -> Result<PathBuf> {
+/// Builds a program and puts it where it is easy to find.
+fn build(project: &Project, folder: &Path, backend: Backend) -> Result<PathBuf> {
     let output = Command::new(cargo())
-        .args(["build", "--release", "-p", "residua-backend-cuda", "--bench", "device"])
+        .args([
+            "build",
+            "--release",
+            "-p",
+            &format!("residua-backend-{}", backend.name()),
+            "--bench",
+            "device",
+        ])
         .arg("--message-format=json-render-diagnostics")
         .env("RESIDUA_COMMIT", commit(&project.root))
         .current_dir(&project.root)
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
-        return Err("the program does not build".into());
+        return Err(format!("the {} program does not build", backend.name()).into());
     }
     let built = executable(&String::from_utf8_lossy(&output.stdout)).ok_or("cargo names no program")?;
-    let folder = project.target.join("device");
-    std::fs::create_dir_all(&folder)?;
-    let program = folder.join(format!("residua-device{}", std::env::consts::EXE_SUFFIX));
+    std::fs::create_dir_all(folder)?;
+    let program = folder.join(backend.program());
     std::fs::copy(built, &program)?;
     Ok(program)
 }
 
 fn executable(messages: &str) -> Option<PathBuf> {
     messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok()).find_map(|artifact| {
-        artifact.target.is_some_and(|target| target.name == "device").then_some(artifact.executable)?
+        artifact.target.is_some_and(|target| target.name == "device").then_some(artifact.executable?)
     })
+}
+
+fn executable_by_all(file: &Path) -> Result {
+    #[cfg(unix)]
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
 }
 
 /// The commit that is built, marked where files differ from it.
@@ -96,5 +187,18 @@ mod tests {
 {"reason":"build-finished","success":true}"#;
         assert_eq!(executable(messages), Some("/t/release/deps/device-1".into()));
         assert_eq!(executable("{}"), None);
+    }
+
+    #[test]
+    fn options_go_to_the_programs_that_have_them() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let asked = parse(words("--quick --emulate --build-only")).unwrap();
+        assert!(asked.backends == Backend::ALL && asked.build_only);
+        assert_eq!(asked.rest, words("--quick --emulate"));
+        assert!(Backend::Cuda.takes(&asked.rest[1]) && !Backend::Wgpu.takes(&asked.rest[1]));
+        let asked = parse(words("--backend wgpu --device llvmpipe")).unwrap();
+        assert!(asked.backends == [Backend::Wgpu]);
+        assert_eq!(asked.rest, words("--device llvmpipe"));
+        assert!(parse(words("--backend metal")).is_err());
     }
 }

@@ -7,7 +7,6 @@
 
 mod libraries;
 mod peers;
-mod repeat;
 mod sanitizer;
 #[path = "../../../backend/benches/device/mod.rs"]
 mod shared;
@@ -100,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         (false, true) => Plan::quick(),
         (false, false) => Plan::full(),
     };
-    report.repeats = Some(repeat::same_bits(&cuda, &plan)?);
+    report.repeats = Some(shared::repeat::same_bits(&cuda, &plan)?);
     report.save(&arguments.out, NAME)?;
     let peers = if emulate { None } else { Some(peers::Peers::open(index)?) };
     if let Some(peers) = &peers {

@@ -12,8 +12,6 @@ pub(crate) struct Plan {
     pub(crate) batches: Vec<usize>,
     /// Shapes whose kernels are over before the next is launched.
     pub(crate) small: Vec<[usize; 2]>,
-    /// The shape and density at which every type of values takes part; bf16 does everywhere.
-    pub(crate) all_types_at: ([usize; 2], f64),
     /// Rounds of which the median counts, and seconds of a round.
     pub(crate) rounds: usize,
     pub(crate) round: f64,
@@ -30,7 +28,6 @@ impl Plan {
             densities: vec![0.01, 0.05, 0.1, 0.5],
             batches: vec![1, 8, 32, 128],
             small: vec![[256, 256], [512, 512], [1024, 1024], [2048, 2048]],
-            all_types_at: ([4096, 11008], 0.05),
             rounds: 9,
             round: 0.01,
             cold_bytes: 256 << 20,
@@ -56,7 +53,6 @@ impl Plan {
             densities: vec![0.05, 0.5],
             batches,
             small: vec![shape],
-            all_types_at: (shape, 0.05),
             rounds: 2,
             round: 0.0,
             cold_bytes: 64 << 10,

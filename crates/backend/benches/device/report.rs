@@ -124,7 +124,7 @@ impl Report {
             let peers: Vec<String> = row.peers.iter().map(peer).collect();
             let _ = writeln!(
                 text,
-                "| {} | {} % | {} | {} | {} | {:.2} | {:.0} | {share} | {} |",
+                "| {} | {} % | {} | {} | {} | {:.2} | {:.1} | {share} | {} |",
                 shape_text(row.shape),
                 100.0 * row.density,
                 row.operation,

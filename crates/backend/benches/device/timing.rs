@@ -12,8 +12,8 @@ pub(crate) struct Sequence<'a> {
 
 pub(crate) type Run<'a> = Box<dyn FnMut(usize) -> Result<f64> + 'a>;
 
-/// The most repetitions behind one wait.
-const MOST: f64 = 4096.0;
+/// The most launches behind one wait, what a device's timestamps can count among them.
+const MOST_LAUNCHES: usize = 16 << 10;
 
 /// Median seconds of one launch of each sequence, over rounds of about `round` seconds. Sequences take turns, so that a
 /// change of clocks meets all.
@@ -23,7 +23,8 @@ pub(crate) fn medians(sequences: &mut [Sequence<'_>], rounds: usize, round: f64)
         // Warms up; then tells how often it takes for waiting not to weigh.
         (sequence.run)(1)?;
         let once = (sequence.run)(1)?;
-        times.push((round / once.max(1e-9)).clamp(1.0, MOST) as usize);
+        let most = (MOST_LAUNCHES / sequence.launches).max(1);
+        times.push(((round / once.max(1e-9)) as usize).clamp(1, most));
     }
     let mut seconds = vec![Vec::new(); sequences.len()];
     for _ in 0..rounds {

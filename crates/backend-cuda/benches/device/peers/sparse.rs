@@ -17,13 +17,11 @@ use cudarc::cusparse::sys::{
     cusparseSpMMAlg_t::*, cusparseSpMVAlg_t::*, cusparseStatus_t,
 };
 use cudarc::driver::{CudaSlice, CudaStream};
-use residua_backend::reference;
 use residua_format::Csr;
 
+use super::super::shared::check::is_product;
 use super::{ONE, Product, Result, ZERO, pointer, scalar};
 
-/// Products up to so many multiplications are compared with the reference, which takes about a second for them.
-const CHECKED: usize = 200_000_000;
 /// Launches by which algorithms are compared.
 const TRIALS: usize = 20;
 
@@ -81,7 +79,7 @@ impl Sparse {
         let operands = Operands { matrix: Rc::new(Matrix::new(&self.stream, csr)?), vectors };
         let (mut best, mut refusals) = (None, Vec::new());
         for algorithm in Algorithm::all(batch) {
-            match self.trial(&operands, algorithm, csr, batch, x) {
+            match self.trial(&operands, algorithm, csr, x) {
                 Ok(seconds) if best.is_some_and(|(least, _)| least <= seconds) => {}
                 Ok(seconds) => best = Some((seconds, algorithm)),
                 Err(error) => refusals.push(format!("{algorithm:?}: {error}")),
@@ -103,18 +101,13 @@ impl Sparse {
         operands: &Operands,
         algorithm: Algorithm,
         csr: &Csr<f32, u32>,
-        batch: usize,
         x: &[f32],
     ) -> Result<f64> {
         let product = SparseProduct::new(self, operands.clone(), algorithm)?;
         product.launch()?;
         let y = self.stream.clone_dtoh(&operands.vectors.y)?;
-        if csr.nnz() * batch <= CHECKED {
-            let expected = reference::product(csr, x, batch);
-            if let Some(at) = y.iter().zip(&expected).position(|(y, e)| !e.admits(*y)) {
-                return Err(format!("y[{at}] is {} where {} is right", y[at], expected[at].value).into());
-            }
-        }
+        self.stream.synchronize()?;
+        is_product("its result", csr, csr.nnz(), x, &y)?;
         let start = Instant::now();
         (0..TRIALS).try_for_each(|_| product.launch())?;
         self.stream.synchronize()?;

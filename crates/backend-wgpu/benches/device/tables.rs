@@ -1,0 +1,173 @@
+//! Products and layers timed, out of cache and in it, beside plain CSR and the base alone.
+
+use std::path::Path;
+
+use residua_backend::{Backend, BackendError};
+use residua_backend_wgpu::{WgpuBackend, WgpuBase, WgpuMatrix};
+use residua_format::convert::csr_to_gap;
+use residua_format::{Csr, GapCsr, ValueType};
+
+use super::shared::Result;
+use super::shared::check::is_product;
+use super::shared::data::{Plan, Random, base, matrix};
+use super::shared::report::{Report, Row, shape_text};
+use super::shared::timing::{Sequence, medians};
+
+/// Dispatches of a sequence on one matrix.
+const WARM_DISPATCHES: usize = 64;
+
+/// What is timed, and where it goes.
+pub(crate) struct Tables<'a> {
+    pub(crate) gpu: &'a WgpuBackend,
+    pub(crate) plan: &'a Plan,
+    pub(crate) report: &'a mut Report,
+}
+
+impl Tables<'_> {
+    /// Fills the report, saving it after each matrix.
+    pub(crate) fn fill(&mut self, out: &Path) -> Result {
+        for &shape in &self.plan.shapes {
+            for (i, &density) in self.plan.densities.iter().enumerate() {
+                let csr = matrix(shape, density, i as u64 + 1)?;
+                eprintln!("{} at {density}: {} entries", shape_text(shape), csr.nnz());
+                for value_type in ValueType::ALL {
+                    // Batches with the usual values, single vectors with all.
+                    let batches = if value_type == ValueType::Bf16 { &self.plan.batches[..] } else { &[1] };
+                    self.products(&csr, value_type, density, batches)?;
+                }
+                self.layers(&csr, density)?;
+                self.report.targets = super::targets::judge(self.report, self.plan);
+                self.report.save(out, super::NAME)?;
+            }
+        }
+        for &shape in &self.plan.small {
+            if !self.plan.shapes.contains(&shape) {
+                let csr = matrix(shape, 0.05, 1)?;
+                eprintln!("{}, bound by dispatches: {} entries", shape_text(shape), csr.nnz());
+                self.products(&csr, ValueType::Bf16, 0.05, &[1])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn medians(&self, sequences: &mut [Sequence<'_>]) -> Result<Vec<f64>> {
+        medians(sequences, self.plan.rounds, self.plan.round)
+    }
+
+    fn products(
+        &mut self,
+        csr: &Csr<f32, u32>,
+        value_type: ValueType,
+        density: f64,
+        batches: &[usize],
+    ) -> Result {
+        let (gpu, [rows, cols]) = (self.gpu, [csr.rows(), csr.cols()]);
+        let gap = csr_to_gap(csr, value_type)?;
+        let matrices = copies(gpu, &gap, self.plan.cold_bytes)?;
+        // As many bytes of plain CSR, for the type of values that it has.
+        let plain = match value_type {
+            ValueType::F32 => {
+                let first = gpu.upload_plain_csr(csr)?;
+                let count = self.plan.cold_bytes.div_ceil(first.bytes().max(1)).clamp(1, 128);
+                let mut all = vec![first];
+                for _ in 1..count {
+                    all.push(gpu.upload_plain_csr(csr)?);
+                }
+                all
+            }
+            _ => Vec::new(),
+        };
+        for &batch in batches {
+            let host = Random(2).numbers(cols * batch);
+            let x = gpu.upload_vector(&host, [cols, batch])?;
+            let (mut y, mut z) = (gpu.zeros([rows, batch])?, gpu.zeros([rows, batch])?);
+            gpu.spmm(1.0, &matrices[0], &x, 0.0, &mut y)?;
+            is_product(value_type.name(), &gap, csr.nnz(), &host, &gpu.download(&y)?)?;
+            for mode in ["cold", "warm"] {
+                let launches = if mode == "cold" { matrices.len() } else { WARM_DISPATCHES };
+                let at = |i: usize, len: usize| if mode == "cold" { i % len } else { 0 };
+                let mut sequences = vec![sequence(gpu, launches, |i| {
+                    gpu.spmm(1.0, &matrices[at(i, matrices.len())], &x, 0.0, &mut y)
+                })];
+                if batch == 1 && !plain.is_empty() {
+                    let launches = if mode == "cold" { plain.len() } else { WARM_DISPATCHES };
+                    sequences.push(sequence(gpu, launches, |i| {
+                        gpu.spmv_plain_csr(1.0, &plain[at(i, plain.len())], &x, 0.0, &mut z)
+                    }));
+                }
+                let seconds = self.medians(&mut sequences)?;
+                drop(sequences);
+                self.report.rows.push(Row {
+                    shape: [rows, cols],
+                    density,
+                    operation: if batch == 1 { "spmv".into() } else { format!("spmm {batch}") },
+                    values: value_type.name().into(),
+                    mode: mode.into(),
+                    seconds: seconds[0],
+                    bytes: matrices[0].bytes() + 4 * batch * (rows + cols),
+                    peers: seconds[1..].iter().map(|&seconds| ("CSR f32".into(), seconds)).collect(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The fused layer beside its base alone.
+    fn layers(&mut self, csr: &Csr<f32, u32>, density: f64) -> Result {
+        let (gpu, shape @ [rows, cols]) = (self.gpu, [csr.rows(), csr.cols()]);
+        let pairs = layers(gpu, csr, self.plan.cold_bytes)?;
+        let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
+        for batch in [1, 8] {
+            let x = gpu.upload_vector(&Random(2).numbers(cols * batch), [cols, batch])?;
+            let (mut y, mut z) = (gpu.zeros([rows, batch])?, gpu.zeros([rows, batch])?);
+            let mut sequences = vec![
+                sequence(gpu, pairs.len(), |i| gpu.forward(&pairs[i].0, &pairs[i].1, 1.0, &x, &mut y)),
+                sequence(gpu, pairs.len(), |i| gpu.forward(&pairs[i].0, &pairs[i].1, 0.0, &x, &mut z)),
+            ];
+            let seconds = self.medians(&mut sequences)?;
+            self.report.rows.push(Row {
+                shape,
+                density,
+                operation: format!("layer {batch}"),
+                values: "bf16".into(),
+                mode: "cold".into(),
+                seconds: seconds[0],
+                bytes: bytes + 4 * batch * (rows + cols),
+                peers: vec![("base alone".into(), seconds[1])],
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Dispatches `call(0)` to `call(launches - 1)`, as often as asked, in submissions of many.
+fn sequence<'a>(
+    gpu: &'a WgpuBackend,
+    launches: usize,
+    mut call: impl FnMut(usize) -> Result<(), BackendError> + 'a,
+) -> Sequence<'a> {
+    let run = Box::new(move |times| {
+        let time = gpu.time(|| (0..times).try_for_each(|_| (0..launches).try_for_each(&mut call)))?;
+        Ok(time.seconds)
+    });
+    Sequence { launches, run }
+}
+
+/// As many copies as push each other out of the cache.
+fn copies(gpu: &WgpuBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<WgpuMatrix>> {
+    let mut matrices = vec![gpu.upload(gap)?];
+    for _ in 1..cold_bytes.div_ceil(matrices[0].bytes().max(1)).clamp(1, 256) {
+        matrices.push(gpu.upload(gap)?);
+    }
+    Ok(matrices)
+}
+
+/// As many layers as push each other out of the cache.
+fn layers(gpu: &WgpuBackend, csr: &Csr<f32, u32>, cold_bytes: usize) -> Result<Vec<(WgpuBase, WgpuMatrix)>> {
+    let (host, gap) = (base([csr.rows(), csr.cols()])?, csr_to_gap(csr, ValueType::Bf16)?);
+    let mut pairs = vec![(gpu.upload_base(&host)?, gpu.upload(&gap)?)];
+    for _ in 1..cold_bytes.div_ceil(pairs[0].0.bytes() + pairs[0].1.bytes()).clamp(1, 64) {
+        pairs.push((gpu.upload_base(&host)?, gpu.upload(&gap)?));
+    }
+    Ok(pairs)
+}
