@@ -149,18 +149,14 @@ fn exact_methods_are_as_good_as_promised() {
     let rff = drift.row("rff", &drift.moved(&Rff::default()));
     let weak = drift.row("weak-nonlinear", &drift.moved(&WeakNonlinear::default()));
     // All classes: LDA with the shared covariance, and QDA. A sample or two for rounding.
-    for (name, row, lda, qda) in
-        [("linear", linear, 73.8, 74.4), ("rff", rff, 73.8, 74.6), ("weak", weak, 73.8, 74.6)]
-    {
-        assert!(row[1][0] >= lda - 0.1 && row[3][0] >= qda - 0.1, "{name}: {row:?}");
+    for (name, row) in [("linear", linear), ("rff", rff), ("weak", weak)] {
+        assert!(row[1][0] >= 73.8 - 0.1 && row[3][0] >= 74.6 - 0.1, "{name}: {row:?}");
     }
     let drift = Drift::open("lora");
     let truth = drift.row("true", &drift.statistics("old_after", "y_old"));
-    let linear = drift.row("linear", &drift.moved(&Linear::default()));
-    let halved = drift.row("linear, noise 0.5", &drift.moved(&Linear { noise: 0.5, ..Linear::default() }));
+    let rff = drift.row("rff", &drift.moved(&Rff::default()));
     // Within half a point of the truth.
-    assert!(linear[1][0] >= truth[1][0] - 0.5, "{linear:?}");
-    assert!(halved[1][0] >= truth[1][0] - 0.5 && halved[3][0] >= truth[3][0] - 0.5, "{halved:?}");
+    assert!(rff[1][0] >= truth[1][0] - 0.5 && rff[3][0] >= truth[3][0] - 0.5, "{rff:?}");
 }
 
 /// The table of docs/compensation.md: minutes.
@@ -171,7 +167,7 @@ fn every_method_and_mode() {
         let drift = Drift::open(variant);
         drift.row("stale", &drift.stale());
         drift.row("true", &drift.statistics("old_after", "y_old"));
-        for noise in [0.0, 0.5, 1.0] {
+        for noise in [1.0, 0.0] {
             let methods: [Box<dyn Method>; 3] = [
                 Box::new(Linear { noise, ..Linear::default() }),
                 Box::new(Rff { noise, ..Rff::default() }),

@@ -141,7 +141,8 @@ fn moments_are_those_of_many_draws() {
     }
 }
 
-/// By the law of total covariance: with noise that no map can know, `noise: 1` gives the covariance after.
+/// By the law of total covariance: with noise that no map can know, `noise: 1` gives the covariance after, and a
+/// class of few samples stays a factor of its rank.
 #[test]
 fn noise_makes_covariances_whole() {
     let (dim, count, budget) = (5, 4000, Budget::unlimited());
@@ -158,14 +159,19 @@ fn noise_makes_covariances_whole() {
         (moved.get(0).unwrap().covariance().to_dense() - &truth).norm() / truth.norm()
     };
     let methods: [(Box<dyn Method>, Box<dyn Method>); 3] = [
-        (Box::new(Linear::default()), Box::new(Linear { noise: 1.0, ..Linear::default() })),
-        (Box::new(Rff::default()), Box::new(Rff { noise: 1.0, ..Rff::default() })),
-        (Box::new(WeakNonlinear::default()), Box::new(WeakNonlinear { noise: 1.0, ..Default::default() })),
+        (Box::new(Linear { noise: 0.0, ..Linear::default() }), Box::new(Linear::default())),
+        (Box::new(Rff { noise: 0.0, ..Rff::default() }), Box::new(Rff::default())),
+        (Box::new(WeakNonlinear { noise: 0.0, ..Default::default() }), Box::new(WeakNonlinear::default())),
     ];
     for (without, with) in methods {
         let (without, with) = (error(&*without), error(&*with));
         assert!(without > 0.2 && with < 0.02, "{without} {with}");
     }
+    let few = collect(dim, &before[..3 * dim], &labels[..3], Storage::Smallest);
+    let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+    let moved = Linear::default().fit(&mut source, &budget).unwrap().apply(&few, &budget).unwrap();
+    let covariance = moved.get(0).unwrap().covariance();
+    assert!(covariance.is_pure_factor() && covariance.rank() == few.get(0).unwrap().covariance().rank());
 }
 
 proptest! {

@@ -30,10 +30,10 @@ pub(crate) struct Args {
     /// Which definition of the method
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Share of the covariance that the method leaves unexplained to add to moved ones, 0 to 1; not with
-    /// attention or compat mode
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
-    noise: f64,
+    /// Share of the covariance that the method leaves unexplained that moved ones are stretched to hold, 0 to 1; not
+    /// with attention or compat mode [default: 1]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    noise: Option<f64>,
     /// Features [n, d] of the new task's samples as the model saw them before the task; may be given several
     /// times, such as for auxiliary data
     #[arg(long, value_name = "FEATURES", required = true)]
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result {
         let problem = format!("{before} arrays with --before, but {after} with --after: give one for each");
         return Err(Failure::usage(problem));
     }
-    if args.noise > 0.0 && (args.mode == ModeArg::Compat || !args.method.takes_noise()) {
+    if args.noise.is_some() && !args.method.takes_noise(args.mode) {
         return Err(Failure::usage("--noise is for linear, rff and weak-nonlinear in exact mode"));
     }
     let arrays = args.before.iter().zip(&args.after);
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result {
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
     let means: Vec<_> = stale.iter().map(|(_, class)| class.mean().clone()).collect();
 
-    let method = args.method.method(args.mode, args.noise);
+    let method = args.method.method(args.mode, args.noise.unwrap_or(1.0));
     let start = Instant::now();
     let fitted = method.fit(&mut source, &budget).map_err(|error| source.explain(error))?;
     let fit_seconds = start.elapsed().as_secs_f64();

@@ -33,8 +33,9 @@ pub(crate) struct Args {
     /// Which definition of the methods
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Share of the covariance that a method leaves unexplained to add to moved ones; attention adds none
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    /// Share of the covariance that a method leaves unexplained that moved ones are stretched to hold, 0 to 1; not
+    /// with attention or compat mode
+    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = share)]
     noise: f64,
     #[command(flatten)]
     budget: BudgetArgs,

@@ -90,7 +90,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     if is_protocol(&file) {
         let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
         let (file, variant) = (&args.file, args.variant);
-        let protocol = Protocol { file, variant, methods, mode, noise: 0.0, spectra: true };
+        let protocol = Protocol { file, variant, methods, mode, noise: 1.0, spectra: true };
         return drift::section(&protocol.run(budget, bar)?).map_err(undrawn);
     }
     let container = Container::from_file(file)?;

@@ -32,9 +32,9 @@ impl MethodArg {
         }
     }
 
-    /// Whether the method can add what it leaves unexplained.
-    pub(crate) fn takes_noise(self) -> bool {
-        self != Self::Attention
+    /// Whether the method makes room for what it leaves unexplained.
+    pub(crate) fn takes_noise(self, mode: ModeArg) -> bool {
+        self != Self::Attention && mode == ModeArg::Exact
     }
 
     /// The variant of [`DriftCompensator`](residua::compensate::DriftCompensator) that it moves.
@@ -83,7 +83,7 @@ mod tests {
     fn names_on_the_command_line_are_the_methods_own() {
         for method in MethodArg::all() {
             let name = method.to_possible_value().map(|value| value.get_name().to_owned());
-            assert_eq!(name.as_deref(), Some(method.method(ModeArg::Exact, 0.0).name()));
+            assert_eq!(name.as_deref(), Some(method.method(ModeArg::Exact, 1.0).name()));
         }
     }
 }

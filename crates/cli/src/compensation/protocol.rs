@@ -113,7 +113,7 @@ pub(crate) struct Protocol<'a> {
     pub(crate) variant: Variant,
     pub(crate) methods: &'a [MethodArg],
     pub(crate) mode: ModeArg,
-    /// Share of what methods leave unexplained that is added to covariances.
+    /// Share of what methods leave unexplained that covariances are stretched to hold.
     pub(crate) noise: f64,
     /// Whether eigenvalues are wanted too.
     pub(crate) spectra: bool,

@@ -3,7 +3,7 @@
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::{Compensator, Noise};
+use super::Compensator;
 use crate::error::same_dimension;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Precision};
 use crate::{Result, algebra};
@@ -16,7 +16,8 @@ pub struct AffineMap {
     shift: DVector<f64>,
     /// Added to every variance.
     floor: f64,
-    noise: Option<Noise>,
+    /// For covariances in place of M.
+    spread: Option<DMatrix<f64>>,
     _held: Reservation,
 }
 
@@ -29,7 +30,7 @@ impl AffineMap {
         same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
         same_dimension("the map's shift", shift.len(), matrix.nrows())?;
         let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
-        Ok(Self { matrix, shift, floor: 0.0, noise: None, _held: held })
+        Ok(Self { matrix, shift, floor: 0.0, spread: None, _held: held })
     }
 
     /// Adds `floor` to every variance of what is mapped.
@@ -37,9 +38,10 @@ impl AffineMap {
         Self { floor, ..self }
     }
 
-    /// Adds `noise` to every covariance that is mapped.
-    pub(super) fn with_noise(self, noise: Option<Noise>) -> Self {
-        Self { noise, ..self }
+    /// Stretches every covariance that is mapped by `stretch [d, d]`.
+    pub(super) fn stretched(self, stretch: &DMatrix<f64>) -> Self {
+        let spread = algebra::product(algebra::n(stretch), algebra::n(&self.matrix));
+        Self { spread: Some(spread), ..self }
     }
 
     /// `M [d, d]`.
@@ -52,21 +54,26 @@ impl AffineMap {
         &self.shift
     }
 
-    /// `single` is the matrix as f32, for factors that are stored no more precise than that.
+    /// `[d, d]`, by which covariances are mapped.
+    fn spread(&self) -> &DMatrix<f64> {
+        self.spread.as_ref().unwrap_or(&self.matrix)
+    }
+
+    /// `single` is that matrix as f32, for factors that are stored no more precise than that.
     fn map_covariance(&self, covariance: &Covariance, single: &DMatrix<f32>) -> Result<Covariance> {
         let precision = covariance.precision();
-        let matrix = algebra::n(&self.matrix);
+        let matrix = self.spread();
         if let Some(factor) = covariance.pure_factor() {
             let mapped = if precision == Precision::F64 {
-                algebra::product(matrix, algebra::n(&factor))
+                algebra::product(algebra::n(matrix), algebra::n(&factor))
             } else {
                 let factor = factor.map(|v| v as f32);
                 algebra::product(algebra::n(single), algebra::n(&factor)).map(f64::from)
             };
             return Ok(Covariance::with_factor(mapped, Diagonal::Scalar(self.floor), precision));
         }
-        let mapped = algebra::product(matrix, algebra::n(&covariance.to_dense()));
-        let mut mapped = algebra::product(algebra::n(&mapped), algebra::t(&self.matrix));
+        let mapped = algebra::product(algebra::n(matrix), algebra::n(&covariance.to_dense()));
+        let mut mapped = algebra::product(algebra::n(&mapped), algebra::t(matrix));
         for i in 0..mapped.nrows() {
             mapped[(i, i)] += self.floor;
         }
@@ -82,13 +89,10 @@ impl Compensator for AffineMap {
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
         same_dimension("the statistics", statistics.dim(), self.dim())?;
         let _single = budget.reserve(4 * self.matrix.len() as u64, "an affine map")?;
-        let single = self.matrix.map(|v| v as f32);
+        let single = self.spread().map(|v| v as f32);
         statistics.map(3 * Covariance::dense_bytes(self.dim()), budget, |_, class| {
             let mean = &self.matrix * class.mean() + &self.shift;
-            let mut covariance = self.map_covariance(class.covariance(), &single)?;
-            if let Some(noise) = &self.noise {
-                covariance = noise.add_to(covariance)?;
-            }
+            let covariance = self.map_covariance(class.covariance(), &single)?;
             ClassGaussian::new(class.count(), mean, covariance, budget)
         })
     }

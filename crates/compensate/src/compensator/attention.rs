@@ -73,7 +73,7 @@ impl Method for Attention {
         };
         let nearest = Nearest::read(source, self.precision, budget)?;
         let kernel = Kernel { k: self.nearest, temperature: self.temperature };
-        Ok(Box::new(Transport { map: Attend { nearest, kernel }, points, noise: None }))
+        Ok(Box::new(Transport { map: Attend { nearest, kernel }, points, stretch: None }))
     }
 }
 

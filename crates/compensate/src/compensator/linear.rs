@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::Budget;
 
 use super::regress::Moments;
-use super::{AffineMap, Compensator, Method, Mode, Noise, not_empty};
+use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
 use crate::Result;
 use crate::error::check;
 use crate::source::{BLOCK, FeatureSource, for_each_block};
@@ -28,8 +28,8 @@ pub struct Linear {
     pub ridge: f64,
     /// τ, how slowly the blend with the identity fades with the number of samples; compat mode only.
     pub temperature: f64,
-    /// How much of the covariance that the regression leaves unexplained is added to moved covariances, 0 to 1;
-    /// exact mode only. 1 is the law of total covariance; it makes every covariance a full matrix.
+    /// How much of the covariance that the regression leaves unexplained moved covariances are stretched to hold,
+    /// 0 to 1; exact mode only.
     pub noise: f64,
 }
 
@@ -40,7 +40,7 @@ impl Linear {
             Mode::Compat => 0.1,
             Mode::Exact => 1e-4,
         };
-        Self { mode, ridge, temperature: 1.0, noise: 0.0 }
+        Self { mode, ridge, temperature: 1.0, noise: 1.0 }
     }
 }
 
@@ -105,13 +105,13 @@ impl Linear {
     fn finish_exact(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {
         let dim = moments.mean.len();
         let penalty = DVector::from_element(dim, self.ridge * moments.gram.trace() / dim as f64);
-        let (mut matrix, noise) = if moments.gram.trace() == 0.0 {
+        let (mut matrix, rest) = if moments.gram.trace() == 0.0 {
             // All samples are one point: it tells a shift, nothing more.
             (DMatrix::zeros(dim, dim), None)
         } else if self.noise > 0.0 {
             let solution = moments.solve(&penalty)?;
-            let noise = moments.noise(&solution.weights, &penalty, solution.freedom);
-            (solution.weights, noise)
+            let rest = moments.explained_and_noise(&solution.weights, &penalty, solution.freedom);
+            (solution.weights, rest)
         } else {
             (moments.weights(&penalty)?, None)
         };
@@ -121,8 +121,11 @@ impl Linear {
         }
         // Through the means: mean_x + mean_v = M·mean_x + b.
         let shift = &moments.mean + &moments.mean_target - &matrix * &moments.mean;
-        let noise = noise.map(|noise| Noise::new(noise * self.noise, budget)).transpose()?;
-        Ok(AffineMap::new(matrix, shift, budget)?.with_noise(noise))
+        let map = AffineMap::new(matrix, shift, budget)?;
+        Ok(match rest {
+            Some((explained, noise)) => map.stretched(&noise::stretch(explained, noise * self.noise, budget)?),
+            None => map,
+        })
     }
 
     fn finish_compat(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {

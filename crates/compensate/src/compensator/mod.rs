@@ -23,8 +23,6 @@ pub use linear::Linear;
 pub use rff::Rff;
 pub use weak::WeakNonlinear;
 
-use noise::Noise;
-
 use crate::source::FeatureSource;
 use crate::statistics::ClassStatistics;
 use crate::{CompensateError, Result};

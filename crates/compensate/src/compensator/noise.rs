@@ -1,30 +1,85 @@
 //! What a regression does not explain.
 
 use nalgebra::DMatrix;
-use residua_memory::{Budget, Reservation};
+use residua_memory::Budget;
 
 use crate::Result;
-use crate::statistics::Covariance;
+use crate::algebra::{self, Cholesky};
 
-/// The covariance of the drift that a map of features does not predict, to be added to moved covariances: by
-/// the law of total covariance `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`.
-#[derive(Debug)]
-pub(super) struct Noise {
-    /// `[d, d]`, both triangles.
-    covariance: DMatrix<f64>,
-    _held: Reservation,
+/// Added to variances before one is divided by another, relative to their mean: where features hardly vary, a
+/// ratio says nothing.
+const RIDGE: f64 = 1e-3;
+
+/// `T [d, d]` that stretches covariances `C` of what a map gives to `T·C·Tᵀ`, so that they hold what the map cannot
+/// know as well.
+///
+/// A map predicts the mean of where a feature goes; by the law of total covariance `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`.
+/// With S and R for these terms on the pairs of the fit, `T = ((S + R)·S⁻¹)^½`, the principal root, makes S into
+/// S + R, and is the same map whatever basis features are written in. Adding R would do that too, but would fill
+/// directions in which a class of few samples has no variance, nor have the classes collected anew beside it.
+pub(super) fn stretch(
+    mut explained: DMatrix<f64>,
+    mut noise: DMatrix<f64>,
+    budget: &Budget,
+) -> Result<DMatrix<f64>> {
+    let (what, dim) = ("the noise of a regression", explained.nrows());
+    let _scratch = budget.reserve(5 * 8 * explained.len() as u64, what)?;
+    let ridge = RIDGE * (explained.trace() + noise.trace()) / dim as f64;
+    (0..dim).for_each(|i| explained[(i, i)] += ridge);
+    // With S = L·Lᵀ and K = L⁻¹·R·L⁻ᵀ = U·D·Uᵀ, T = L·U·(I + D)^½·Uᵀ·L⁻¹.
+    let cholesky = Cholesky::new(&explained, what, "give it more samples")?;
+    cholesky.whiten(&mut noise);
+    noise.transpose_mut();
+    cholesky.whiten(&mut noise);
+    let (values, vectors) = algebra::eigen(&noise, what)?;
+    let mut inverse = DMatrix::identity(dim, dim);
+    cholesky.whiten(&mut inverse);
+    let mut right = algebra::product(algebra::t(&vectors), algebra::n(&inverse));
+    for (mut row, value) in right.row_iter_mut().zip(values.iter()) {
+        row *= (1.0 + value.max(0.0)).sqrt();
+    }
+    let left = algebra::product(algebra::n(&cholesky.lower()), algebra::n(&vectors));
+    Ok(algebra::product(algebra::n(&left), algebra::n(&right)))
 }
 
-impl Noise {
-    pub(super) fn new(covariance: DMatrix<f64>, budget: &Budget) -> Result<Self> {
-        let held = budget.reserve(8 * covariance.len() as u64, "the noise of a regression")?;
-        Ok(Self { covariance, _held: held })
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn covariance(values: &[f64], dim: usize, samples: usize) -> DMatrix<f64> {
+        let samples = DMatrix::from_fn(dim, samples, |r, c| values[r * samples + c]);
+        &samples * samples.transpose() / samples.ncols() as f64
     }
 
-    /// The sum, packed: the noise fills every direction.
-    pub(super) fn add_to(&self, covariance: Covariance) -> Result<Covariance> {
-        let mut sum = self.covariance.clone();
-        covariance.add_lower_to(1.0, &mut sum);
-        Covariance::packed(&sum, covariance.precision())
+    proptest! {
+        /// `T·S·Tᵀ = S + R`, but for the ridge, and `T = I` where there is no noise.
+        #[test]
+        fn what_is_explained_becomes_the_whole(
+            dim in 1usize..7, values in prop::collection::vec(-1.0..1.0f64, 7 * 20), rank in 0usize..7,
+        ) {
+            let budget = Budget::unlimited();
+            let explained = covariance(&values, dim, 20);
+            let noise = covariance(&values[50..], dim, rank.max(1)) * f64::from(u8::from(rank > 0));
+            let whole = &explained + &noise;
+            let map = stretch(explained.clone(), noise.clone(), &budget).unwrap();
+            let off = (&map * &explained * map.transpose() - &whole).norm() / whole.norm();
+            prop_assert!(off < 10.0 * RIDGE, "{off}");
+            let none = stretch(explained, noise * 0.0, &budget).unwrap();
+            prop_assert!((none - DMatrix::identity(dim, dim)).amax() < 1e-9);
+        }
+
+        /// In another basis it is the same map, but for the ridge.
+        #[test]
+        fn the_basis_does_not_matter(values in prop::collection::vec(-1.0..1.0f64, 5 * 40)) {
+            let (dim, budget) = (4, Budget::unlimited());
+            let (explained, noise) = (covariance(&values, dim, 20), covariance(&values[100..], dim, 20));
+            let basis = DMatrix::from_fn(dim, dim, |r, c| if r == c { 1.0 + r as f64 / 4.0 } else { 0.1 * values[r + c] });
+            let turned = |m: &DMatrix<f64>| &basis * m * basis.transpose();
+            let one = stretch(turned(&explained), turned(&noise), &budget).unwrap() * &basis;
+            let other = &basis * stretch(explained, noise, &budget).unwrap();
+            prop_assert!((&one - &other).norm() / other.norm() < 0.02);
+        }
     }
 }

@@ -187,14 +187,15 @@ impl Moments {
         best.ok_or(CompensateError::Empty("the list of ridges to choose from"))
     }
 
-    /// The covariance of what the weights leave unexplained, `[d, d]`, by its degrees of freedom; `None` where
-    /// it was not collected or too few samples are there to tell.
-    pub(super) fn noise(
-        &self,
+    /// Where the first d features are what the targets are the drift of: the covariances `[d, d]` of the feature with
+    /// its predicted drift, and of what is left of the drift, by its degrees of freedom. `None` where they were not
+    /// collected or too few samples are there to tell.
+    pub(super) fn explained_and_noise(
+        &mut self,
         weights: &DMatrix<f64>,
         penalty: &DVector<f64>,
         freedom: f64,
-    ) -> Option<DMatrix<f64>> {
+    ) -> Option<(DMatrix<f64>, DMatrix<f64>)> {
         let left = self.count as f64 - 1.0 - freedom;
         let mut noise = self.targets.clone().filter(|_| left >= 1.0)?;
         algebra::mirror(&mut noise);
@@ -204,7 +205,14 @@ impl Moments {
             row *= penalty.sqrt();
         }
         algebra::add_product(&mut noise, -1.0, algebra::t(&pulled), algebra::n(&pulled));
-        Some(noise / left)
+
+        let mut whole = pulled;
+        whole.copy_from(weights);
+        (0..weights.ncols()).for_each(|i| whole[(i, i)] += 1.0);
+        algebra::mirror(&mut self.gram);
+        let moved = algebra::product(algebra::n(&self.gram), algebra::n(&whole));
+        let explained = algebra::product(algebra::t(&whole), algebra::n(&moved));
+        Some((explained / (self.count as f64 - 1.0), noise / left))
     }
 }
 

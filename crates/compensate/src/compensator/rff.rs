@@ -42,8 +42,8 @@ pub struct Rff {
     pub directions: Option<DMatrix<f64>>,
     /// b `[D]` to use in compat mode instead of draws.
     pub offsets: Option<DVector<f64>>,
-    /// How much of the covariance that the regression leaves unexplained is added to moved covariances, 0 to 1;
-    /// exact mode. 1 is the law of total covariance; it makes every covariance a full matrix.
+    /// How much of the covariance that the regression leaves unexplained moved covariances are stretched to hold,
+    /// 0 to 1; exact mode.
     pub noise: f64,
 }
 
@@ -64,7 +64,7 @@ impl Rff {
             base: None,
             directions: None,
             offsets: None,
-            noise: 0.0,
+            noise: 1.0,
         }
     }
 }
@@ -93,7 +93,7 @@ impl Method for Rff {
                 let (directions, offsets) = (self.directions.as_ref(), self.offsets.as_ref());
                 let lift = Lift::reference(dim, self.features, self.seed, directions, offsets)?;
                 let map = ridge::reference(lift, ridge, source, budget)?;
-                Ok(Box::new(Transport { map, points, noise: None }))
+                Ok(Box::new(Transport { map, points, stretch: None }))
             }
             Mode::Exact => {
                 let points = Points::cubature(self.points)?;
@@ -105,8 +105,8 @@ impl Method for Rff {
                     ridge: self.ridge,
                     noise: self.noise,
                 };
-                let (map, noise) = exact.fit(source, budget)?;
-                Ok(Box::new(Transport { map, points, noise }))
+                let (map, stretch) = exact.fit(source, budget)?;
+                Ok(Box::new(Transport { map, points, stretch }))
             }
         }
     }

@@ -6,7 +6,7 @@ use residua_memory::{Budget, Reservation};
 use super::lift::{Activation, Lift};
 use super::regress::Moments;
 use super::transport::PointMap;
-use super::{Noise, not_empty};
+use super::{noise, not_empty};
 use crate::source::{BLOCK, FeatureSource, for_each_block};
 use crate::{CompensateError, Result, algebra};
 
@@ -76,9 +76,11 @@ impl Exact {
         self,
         source: &mut dyn FeatureSource,
         budget: &Budget,
-    ) -> Result<(RidgeMap, Option<Noise>)> {
+    ) -> Result<(RidgeMap, Option<DMatrix<f32>>)> {
         let (dim, all) = (source.dim(), source.dim() + self.features);
-        let held = budget.reserve(RidgeMap::bytes(dim, self.features, true), "a map of random features")?;
+        // With the stretch of covariances.
+        let bytes = RidgeMap::bytes(dim, self.features, true) + 4 * (dim * dim) as u64;
+        let held = budget.reserve(bytes, "a map of random features")?;
         let block = 8 * BLOCK * (3 * all + 4 * dim);
         let _scratch =
             budget.reserve(Moments::bytes(all, dim) + block as u64, "fitting a ridge regression")?;
@@ -100,7 +102,7 @@ impl Exact {
         not_empty(moments.count)?;
         moments.settle();
         let lift = lift.ok_or(CompensateError::Empty("the feature source"))?;
-        let (weights, noise) = self.solve(&mut moments, dim, budget)?;
+        let (weights, stretch) = self.solve(&mut moments, dim, budget)?;
         let shift = &moments.mean_target - weights.tr_mul(&moments.mean);
         let map = RidgeMap {
             lift,
@@ -109,7 +111,7 @@ impl Exact {
             shift: shift.map(|v| v as f32),
             _held: held,
         };
-        Ok((map, noise))
+        Ok((map, stretch.map(|stretch| stretch.map(|v| v as f32))))
     }
 
     fn solve(
@@ -117,7 +119,7 @@ impl Exact {
         moments: &mut Moments,
         dim: usize,
         budget: &Budget,
-    ) -> Result<(DMatrix<f64>, Option<Noise>)> {
+    ) -> Result<(DMatrix<f64>, Option<DMatrix<f64>>)> {
         let diagonal = moments.gram.diagonal();
         let mean = |from: usize, count: usize| diagonal.rows(from, count).sum() / count.max(1) as f64;
         let (linear, random) = (mean(0, dim), mean(dim, self.features));
@@ -134,10 +136,13 @@ impl Exact {
             Some(ridge) => moments.best([penalty(ridge)].into_iter())?,
             None => moments.best(RIDGES.into_iter().map(penalty))?,
         };
-        let noise =
-            if self.noise > 0.0 { moments.noise(&best.weights, &penalty, best.freedom) } else { None };
-        let noise = noise.map(|noise| Noise::new(noise * self.noise, budget)).transpose()?;
-        Ok((best.weights, noise))
+        let rest = if self.noise > 0.0 {
+            moments.explained_and_noise(&best.weights, &penalty, best.freedom)
+        } else {
+            None
+        };
+        let stretch = |(explained, noise)| noise::stretch(explained, noise * self.noise, budget);
+        Ok((best.weights, rest.map(stretch).transpose()?))
     }
 }
 

@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::lift::draw;
-use super::{Compensator, Noise};
+use super::Compensator;
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
@@ -85,7 +85,8 @@ impl Points {
 pub(super) struct Transport<M> {
     pub(super) map: M,
     pub(super) points: Points,
-    pub(super) noise: Option<Noise>,
+    /// By this `[d, d]` covariances are stretched, to hold what the map leaves unexplained.
+    pub(super) stretch: Option<DMatrix<f32>>,
 }
 
 impl<M: PointMap> Compensator for Transport<M> {
@@ -105,10 +106,6 @@ impl<M: PointMap> Compensator for Transport<M> {
             let (mean, covariance) = match &self.points {
                 Points::Drawn { base, stale, .. } => self.drawn(class, base, *stale)?,
                 Points::Cubature { least } => self.cubature(class, *least)?,
-            };
-            let covariance = match &self.noise {
-                Some(noise) => noise.add_to(covariance)?,
-                None => covariance,
             };
             ClassGaussian::new(class.count(), mean, covariance, budget)
         })
@@ -168,8 +165,12 @@ impl<M: PointMap> Transport<M> {
         }
         let (mean, mut centred) = self.moments(&points)?;
         centred /= (points.ncols() as f64).sqrt();
+        if let Some(stretch) = &self.stretch {
+            let single = centred.map(|v| v as f32);
+            centred = algebra::product(algebra::n(stretch), algebra::n(&single)).map(f64::from);
+        }
         let precision = class.covariance().precision();
-        if 2 * centred.ncols() <= dim && self.noise.is_none() {
+        if 2 * centred.ncols() <= dim {
             return Ok((mean, Covariance::factor(centred, precision)));
         }
         let mut sum = DMatrix::zeros(dim, dim);

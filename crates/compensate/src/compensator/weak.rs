@@ -78,7 +78,7 @@ impl WeakNonlinear {
             base: None,
             start: None,
             batches: None,
-            noise: 0.0,
+            noise: 1.0,
         }
     }
 }
@@ -111,14 +111,14 @@ impl Method for WeakNonlinear {
                     ridge: self.ridge,
                     noise: self.noise,
                 };
-                let (map, noise) = exact.fit(source, budget)?;
-                Ok(Box::new(Transport { map, points, noise }))
+                let (map, stretch) = exact.fit(source, budget)?;
+                Ok(Box::new(Transport { map, points, stretch }))
             }
             Mode::Compat => {
                 let base = self.base.as_ref();
                 let map = self.train(source, budget)?;
                 let points = Points::drawn(map.dim(), self.points, self.seed, base, 0.0, budget)?;
-                Ok(Box::new(Transport { map, points, noise: None }))
+                Ok(Box::new(Transport { map, points, stretch: None }))
             }
         }
     }

@@ -43,7 +43,7 @@ impl From<&Evaluation> for Compensation {
 /// Evaluates every method on the features in `file`.
 pub(super) fn evaluate(file: &Path, budget: &Budget, bar: &Bar) -> Result<Evaluation> {
     let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
-    Protocol { file, variant: Variant::Full, methods, mode, noise: 0.0, spectra: true }.run(budget, bar)
+    Protocol { file, variant: Variant::Full, methods, mode, noise: 1.0, spectra: true }.run(budget, bar)
 }
 
 pub(super) fn text(found: &Evaluation) -> String {
