@@ -123,7 +123,9 @@ impl Linear {
         let shift = &moments.mean + &moments.mean_target - &matrix * &moments.mean;
         let map = AffineMap::new(matrix, shift, budget)?;
         Ok(match rest {
-            Some((explained, noise)) => map.stretched(&noise::stretch(explained, noise * self.noise, budget)?),
+            Some((explained, noise)) => {
+                map.stretched(&noise::stretch(explained, noise * self.noise, budget)?)
+            }
             None => map,
         })
     }

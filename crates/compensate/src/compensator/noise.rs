@@ -60,7 +60,7 @@ mod tests {
             dim in 1usize..7, values in prop::collection::vec(-1.0..1.0f64, 7 * 20), rank in 0usize..7,
         ) {
             let budget = Budget::unlimited();
-            let explained = covariance(&values, dim, 20);
+            let explained = covariance(&values, dim, 20) + DMatrix::identity(dim, dim) * 0.3;
             let noise = covariance(&values[50..], dim, rank.max(1)) * f64::from(u8::from(rank > 0));
             let whole = &explained + &noise;
             let map = stretch(explained.clone(), noise.clone(), &budget).unwrap();

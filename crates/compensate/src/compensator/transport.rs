@@ -3,8 +3,8 @@
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::lift::draw;
 use super::Compensator;
+use super::lift::draw;
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
