@@ -9,16 +9,17 @@ mod common;
 use std::path::Path;
 
 use common::{noise, peak};
+use residua::compensate::statistics::{StatisticsReader, StatisticsWriter};
 use residua::format::file::{Dtype, SafetensorsWriter};
+use residua::memory::Budget;
 
-const ROWS: usize = 20_000;
 const DIM: usize = 256;
 const CLASSES: usize = 20;
 
 /// Features of one model, row by row; `step` makes another model of it.
-fn write_features(file: &mut SafetensorsWriter, name: &str, step: usize) {
-    file.begin(name, Dtype::F32, &[ROWS, DIM]).unwrap();
-    for row in 0..ROWS {
+fn write_features(file: &mut SafetensorsWriter, name: &str, rows: usize, step: usize) {
+    file.begin(name, Dtype::F32, &[rows, DIM]).unwrap();
+    for row in 0..rows {
         let class = row % CLASSES;
         let value =
             |axis: usize| noise((class * DIM + axis) as u64) + noise((row * DIM + axis) as u64 + 9_999);
@@ -30,38 +31,64 @@ fn write_features(file: &mut SafetensorsWriter, name: &str, step: usize) {
     file.end().unwrap();
 }
 
-fn write_all(path: &Path) {
+/// `before` and `after` of `rows` samples, and labels.
+fn write_all(path: &Path, rows: usize) {
     let mut file = SafetensorsWriter::create(path, 512).unwrap();
-    write_features(&mut file, "before", 0);
-    write_features(&mut file, "after", 3);
-    let labels: Vec<u8> = (0..ROWS).map(|row| (row % CLASSES) as u8).collect();
-    file.tensor("labels", Dtype::U8, &[ROWS], &labels).unwrap();
+    write_features(&mut file, "before", rows, 0);
+    write_features(&mut file, "after", rows, 3);
+    let labels: Vec<u8> = (0..rows).map(|row| (row % CLASSES) as u8).collect();
+    file.tensor("labels", Dtype::U8, &[rows], &labels).unwrap();
     file.finish().unwrap();
 }
 
-/// 20 MB of features a side, 20 classes of 256 dimensions.
+/// The classes of a file, each under `times` labels; bytes of the new file.
+fn multiply(from: &Path, to: &Path, times: u32) -> u64 {
+    let budget = Budget::unlimited();
+    let few = StatisticsReader::open(from).unwrap();
+    let mut many = StatisticsWriter::create(to, few.dim(), 0).unwrap();
+    for (label, _) in few.counts() {
+        let class = few.class(label, &budget).unwrap().unwrap();
+        (0..times).for_each(|time| many.add(label * times + time, &class).unwrap());
+    }
+    many.finish().unwrap()
+}
+
+/// Runs a command, which may hold no more than `mebibytes`.
+fn within(folder: &Path, mebibytes: u64, command: &[&str]) {
+    let budget = format!("{mebibytes}MiB");
+    let start = std::time::Instant::now();
+    let held = peak(folder, &[command, &["--memory-budget", &budget]].concat());
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{command:?} held {:.1} MiB, {seconds:.1} s", held as f64 / (1 << 20) as f64);
+    assert!(held <= mebibytes << 20, "{command:?} held {held} bytes of {budget}");
+}
+
+/// First 20 MB of features a side and 20 classes of 256 dimensions; then statistics larger than the budget.
 #[test]
 fn statistics_are_made_moved_and_used_within_the_budget() {
     let folder = tempfile::tempdir().unwrap();
-    write_all(&folder.path().join("x.safetensors"));
-    let (budget, bytes) = ("96MiB", 96u64 << 20);
-    let mut commands: Vec<Vec<&str>> = vec![
-        vec!["stats", "x.safetensors:before", "-o", "s.safetensors"],
-        vec!["classify", "s.safetensors", "x.safetensors:before", "--classifier", "lda"],
-        vec!["classify", "s.safetensors", "x.safetensors:before", "--classifier", "qda-shrink"],
-        vec!["stats", "merge", "s.safetensors", "s.safetensors", "-o", "m.safetensors"],
-        vec!["inspect", "s.safetensors"],
-    ];
-    let pairs =
-        ["--before", "x.safetensors:before", "--after", "x.safetensors:after", "-o", "moved.safetensors"];
+    let folder = folder.path();
+    write_all(&folder.join("x.safetensors"), 20_000);
+    let stats = ["stats", "x.safetensors:before"];
+    within(folder, 96, &[&stats[..], &["-o", "s.safetensors"]].concat());
+    let classify = ["classify", "s.safetensors", "x.safetensors:before", "--classifier"];
+    within(folder, 96, &[&classify[..], &["lda"]].concat());
+    within(folder, 96, &[&classify[..], &["qda-shrink"]].concat());
+    within(folder, 96, &["stats", "merge", "s.safetensors", "s.safetensors", "-o", "m.safetensors"]);
+    within(folder, 96, &["inspect", "s.safetensors"]);
+    let pairs = ["--before", "x.safetensors:before", "--after", "x.safetensors:after"];
     for method in ["linear", "attention", "rff", "weak-nonlinear"] {
-        commands.push([&["compensate", "s.safetensors", "--method", method], &pairs[..]].concat());
+        let compensate = ["compensate", "s.safetensors", "-o", "moved.safetensors", "--method", method];
+        within(folder, 96, &[&compensate[..], &pairs].concat());
     }
-    for command in commands {
-        let start = std::time::Instant::now();
-        let held = peak(folder.path(), &[&command[..], &["--memory-budget", budget]].concat());
-        let seconds = start.elapsed().as_secs_f64();
-        println!("{command:?} held {:.1} MiB, {seconds:.1} s", held as f64 / (1 << 20) as f64);
-        assert!(held <= bytes, "{command:?} held {held} of {bytes} bytes");
-    }
+
+    let precise = ["--storage", "packed", "--precision", "f64", "-o", "few.safetensors"];
+    within(folder, 96, &[&stats[..], &precise].concat());
+    let bytes = multiply(&folder.join("few.safetensors"), &folder.join("many.safetensors"), 18);
+    assert!(bytes > 80 << 20);
+    write_all(&folder.join("y.safetensors"), 1000);
+    let pairs = ["--before", "y.safetensors:before", "--after", "y.safetensors:after"];
+    let compensate = ["compensate", "many.safetensors", "-o", "moved.safetensors"];
+    within(folder, 72, &[&compensate[..], &pairs].concat());
+    within(folder, 72, &["stats", "merge", "many.safetensors", "moved.safetensors", "-o", "m.safetensors"]);
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::compensate::{ClassStatistics, FeatureSource};
+use residua::compensate::FeatureSource;
+use residua::compensate::statistics::{StatisticsReader, StatisticsWriter};
 use residua::memory::process;
+use residua::split::Progress;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, share};
-use crate::compensation::apply;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::pairs::Pairs;
@@ -86,34 +87,37 @@ pub(crate) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let bar = args.run.progress();
     let mut source = Pairs::open(arrays.collect(), "fitting", &bar)?;
-    let stale = ClassStatistics::load(&args.statistics, &budget)?;
+    let stale = StatisticsReader::open(&args.statistics)?;
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
-    let means: Vec<_> = stale.iter().map(|(_, class)| class.mean().clone()).collect();
 
     let method = args.method.method(args.mode, args.noise.unwrap_or(1.0));
     let start = Instant::now();
     let fitted = method.fit(&mut source, &budget).map_err(|error| source.explain(error))?;
     let fit_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
-    let moved = apply(&*fitted, stale, &budget, &bar)?;
+    bar.begin_steps("moving", stale.len());
+    let mut file = StatisticsWriter::create(&args.output, stale.dim(), stale.len())?;
+    let mut shifts = 0.0;
+    fitted.apply_file(&stale, &budget, &mut |label, old, new| {
+        let shift = (new.mean() - old.mean()).norm();
+        shifts += if shift > 0.0 { shift / old.mean().norm() } else { 0.0 };
+        bar.advance(1);
+        file.add(label, new)
+    })?;
+    bar.end();
+    let output_bytes = file.finish()?;
     let apply_seconds = start.elapsed().as_secs_f64();
-    drop(fitted);
-    moved.save(&args.output)?;
 
-    let shifts = moved.iter().zip(&means).map(|((_, class), old)| {
-        let shift = (class.mean() - old).norm();
-        if shift > 0.0 { shift / old.norm() } else { 0.0 }
-    });
     let done = Done {
         method: method.name(),
         mode: args.mode.name(),
-        classes: moved.len(),
-        dim: moved.dim(),
+        classes: stale.len(),
+        dim: stale.dim(),
         pairs: source.rows().unwrap_or(0),
-        mean_shift: shifts.sum::<f64>() / moved.len().max(1) as f64,
+        mean_shift: shifts / stale.len().max(1) as f64,
         fit_seconds,
         apply_seconds,
-        output_bytes: std::fs::metadata(&args.output).map_or(0, |metadata| metadata.len()),
+        output_bytes,
         peak_memory_bytes: process::peak_rss(),
         memory_budget_bytes: budget.limit(),
     };

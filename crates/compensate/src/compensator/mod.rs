@@ -23,8 +23,9 @@ pub use linear::Linear;
 pub use rff::Rff;
 pub use weak::WeakNonlinear;
 
+use crate::error::same_dimension;
 use crate::source::FeatureSource;
-use crate::statistics::ClassStatistics;
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, StatisticsReader, workers};
 use crate::{CompensateError, Result};
 
 /// Whether to reproduce the published definition or to do what is measurably better.
@@ -60,6 +61,31 @@ pub trait Compensator: Send + Sync {
     /// # Errors
     /// When the dimension is another, or the budget has no room.
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics>;
+
+    /// As [`apply`](Self::apply), for classes in a file: hands each class as it was and as it is moved to `done`,
+    /// labels rising, such as to write it with a [`StatisticsWriter`](crate::statistics::StatisticsWriter). Only
+    /// as many classes are held as are worked on at a time.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply); also when the file cannot be read, or the first error of `done`.
+    fn apply_file(
+        &self,
+        statistics: &StatisticsReader,
+        budget: &Budget,
+        done: &mut dyn FnMut(u32, &ClassGaussian, &ClassGaussian) -> Result<()>,
+    ) -> Result<()> {
+        same_dimension("the statistics", statistics.dim(), self.dim())?;
+        let labels: Vec<u32> = statistics.counts().map(|(label, _)| label).collect();
+        let class = 2 * Covariance::dense_bytes(self.dim());
+        for group in labels.chunks(workers(class, budget)) {
+            let stale = statistics.read(group.iter().copied(), budget)?;
+            let moved = self.apply(&stale, budget)?;
+            for ((label, old), (_, new)) in stale.iter().zip(moved.iter()) {
+                done(label, old, new)?;
+            }
+        }
+        Ok(())
+    }
 
     /// Features `[d, n]` as they would be after the task.
     ///

@@ -20,13 +20,14 @@ use serde::{Deserialize, Serialize};
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
 use crate::Result;
+use crate::error::same_dimension;
 
 /// The metadata entry.
 const KEY: &str = "residua.statistics";
 /// The version of this layout.
 const VERSION: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     version: u32,
     dim: usize,
@@ -34,31 +35,19 @@ struct Meta {
     classes: BTreeMap<u32, u64>,
 }
 
-impl ClassStatistics {
-    /// Writes the statistics to a file, which appears complete or not at all.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let classes = self.iter().map(|(label, class)| (label, class.count())).collect();
-        let meta = Meta { version: VERSION, dim: self.dim(), classes };
-        let json = serde_json::to_string(&meta)
-            .map_err(|error| FileError::malformed(path, format!("metadata: {error}")))?;
-        let header = 256 * self.len() as u64 + SafetensorsWriter::metadata_bytes(KEY, &json);
-        let mut file = SafetensorsWriter::create(path, header)?;
-        file.metadata(KEY, json);
-        for (label, class) in self.iter() {
-            write_class(&mut file, &format!("class.{label}"), class)?;
-        }
-        file.finish()?;
-        Ok(())
-    }
+/// A file of class statistics, its classes read when they are asked for.
+#[derive(Debug)]
+pub struct StatisticsReader {
+    file: Checkpoint,
+    meta: Meta,
+}
 
-    /// Reads statistics, every number checked.
+impl StatisticsReader {
+    /// Opens what [`ClassStatistics::save`] or a [`StatisticsWriter`] wrote.
     ///
     /// # Errors
-    /// When the file is not one that [`save`](Self::save) writes, or the budget has no room.
-    pub fn load(path: &Path, budget: &Budget) -> Result<Self> {
+    /// When the file cannot be read or holds no class statistics.
+    pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let meta = file.metadata().get(KEY).ok_or_else(|| {
             FileError::malformed(path, format!("holds no class statistics (no metadata entry {KEY})"))
@@ -69,13 +58,120 @@ impl ClassStatistics {
             let problem = format!("statistics of version {}, this program reads {VERSION}", meta.version);
             return Err(FileError::malformed(path, problem).into());
         }
-        let mut statistics = Self::new(meta.dim);
-        for (label, count) in meta.classes {
-            // The numbers are reserved twice for a moment, here and by the class: they are few.
-            let class = read_class(&file, &format!("class.{label}"), count, meta.dim, budget)?;
-            statistics.insert(label, class)?;
+        Ok(Self { file, meta })
+    }
+
+    /// The feature dimension d.
+    pub fn dim(&self) -> usize {
+        self.meta.dim
+    }
+
+    /// Number of classes.
+    pub fn len(&self) -> usize {
+        self.meta.classes.len()
+    }
+
+    /// Whether there is no class.
+    pub fn is_empty(&self) -> bool {
+        self.meta.classes.is_empty()
+    }
+
+    /// Labels, rising, and numbers of samples.
+    pub fn counts(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.meta.classes.iter().map(|(&label, &count)| (label, count))
+    }
+
+    /// Bytes of all means and covariances.
+    pub fn bytes(&self) -> u64 {
+        self.file.tensors().iter().map(|tensor| tensor.bytes).sum()
+    }
+
+    /// Reads one class, every number checked; `None` if there is no such class.
+    ///
+    /// # Errors
+    /// When its tensors are malformed, or the budget has no room.
+    pub fn class(&self, label: u32, budget: &Budget) -> Result<Option<ClassGaussian>> {
+        let Some(&count) = self.meta.classes.get(&label) else { return Ok(None) };
+        read_class(&self.file, &format!("class.{label}"), count, self.meta.dim, budget).map(Some)
+    }
+
+    /// Reads the classes with these labels, as far as there are any, every number checked.
+    ///
+    /// # Errors
+    /// As [`class`](Self::class).
+    pub fn read(&self, labels: impl IntoIterator<Item = u32>, budget: &Budget) -> Result<ClassStatistics> {
+        let mut statistics = ClassStatistics::new(self.dim());
+        for label in labels {
+            if let Some(class) = self.class(label, budget)? {
+                statistics.insert(label, class)?;
+            }
         }
         Ok(statistics)
+    }
+}
+
+/// Writes class statistics to a file class by class, so that not all have to be held.
+///
+/// The file appears complete at [`finish`](Self::finish); dropped before that, nothing has changed.
+#[derive(Debug)]
+pub struct StatisticsWriter {
+    file: SafetensorsWriter,
+    meta: Meta,
+}
+
+impl StatisticsWriter {
+    /// Starts a file that is to replace `path`, for about `classes` classes of features of dimension `dim`.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path, dim: usize, classes: usize) -> Result<Self> {
+        // A label and a count have at most 10 and 20 digits.
+        let header = 512 + (256 + 2 * 36) * classes as u64;
+        let file = SafetensorsWriter::create(path, header)?;
+        Ok(Self { file, meta: Meta { version: VERSION, dim, classes: BTreeMap::new() } })
+    }
+
+    /// Writes a class.
+    ///
+    /// # Errors
+    /// When its dimension is another, the label has been written, or the disk does not take it.
+    pub fn add(&mut self, label: u32, class: &ClassGaussian) -> Result<()> {
+        same_dimension("a class", class.dim(), self.meta.dim)?;
+        write_class(&mut self.file, &format!("class.{label}"), class)?;
+        self.meta.classes.insert(label, class.count());
+        Ok(())
+    }
+
+    /// Puts the file in its place; returns its bytes.
+    ///
+    /// # Errors
+    /// When the disk does not take it. What was there stays then.
+    pub fn finish(mut self) -> Result<u64> {
+        let json = serde_json::to_string(&self.meta)
+            .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
+        self.file.metadata(KEY, json);
+        Ok(self.file.finish()?)
+    }
+}
+
+impl ClassStatistics {
+    /// Writes the statistics to a file, which appears complete or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut file = StatisticsWriter::create(path, self.dim(), self.len())?;
+        self.iter().try_for_each(|(label, class)| file.add(label, class))?;
+        file.finish().map(drop)
+    }
+
+    /// Reads statistics, every number checked.
+    ///
+    /// # Errors
+    /// When the file is not one that [`save`](Self::save) writes, or the budget has no room.
+    pub fn load(path: &Path, budget: &Budget) -> Result<Self> {
+        let file = StatisticsReader::open(path)?;
+        file.read(file.meta.classes.keys().copied(), budget)
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result {
         )));
     };
     statistics.save(&args.output)?;
-    let done = Written::new(statistics, &args.output, start, &budget);
+    let done = Written::new(&args.output, start, &budget)?;
     let rows = [("variant", format!("{name}, {} tasks", state.tasks()))];
     if args.run.json { print_json(&done) } else { print(done.text(&rows, &args.output)) }
 }

@@ -1,9 +1,12 @@
 //! `residua stats merge A B.. -o OUT`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::compensate::{ClassStatistics, CompensateError};
+use residua::compensate::statistics::{StatisticsReader, StatisticsWriter};
+use residua::compensate::{ClassGaussian, CompensateError};
+use residua::split::Progress;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
@@ -36,24 +39,33 @@ pub(super) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let start = Instant::now();
     let bar = args.run.progress();
-    bar.begin_steps("merging", args.files.len());
-    let mut merged: Option<ClassStatistics> = None;
-    for file in &args.files {
-        residua::split::Progress::tensor(&bar, &file.to_string_lossy());
-        let next = ClassStatistics::load(file, &budget)?;
-        merged = Some(match merged {
-            None => next,
-            Some(merged) => merged.merge(&next, &budget).map_err(|error| match error {
-                CompensateError::Dimension { .. } => Failure::input(file, error),
-                other => other.into(),
-            })?,
-        });
-        residua::split::Progress::advance(&bar, 1);
+    let files = args.files.iter().map(|path| StatisticsReader::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let dim = files.first().map_or(0, StatisticsReader::dim);
+    if let Some((path, file)) = args.files.iter().zip(&files).find(|(_, file)| file.dim() != dim) {
+        let what = "the statistics to merge".into();
+        return Err(Failure::input(
+            path,
+            CompensateError::Dimension { what, found: file.dim(), expected: dim },
+        ));
     }
+    let labels: BTreeSet<u32> = files.iter().flat_map(|file| file.counts().map(|(label, _)| label)).collect();
+    bar.begin_steps("merging", labels.len());
+    let mut output = StatisticsWriter::create(&args.output, dim, labels.len())?;
+    for label in labels {
+        let mut merged: Option<ClassGaussian> = None;
+        for file in &files {
+            let Some(next) = file.class(label, &budget)? else { continue };
+            merged = Some(match merged {
+                None => next,
+                Some(merged) => merged.merge(&next, &budget)?,
+            });
+        }
+        merged.iter().try_for_each(|class| output.add(label, class))?;
+        Progress::advance(&bar, 1);
+    }
+    output.finish()?;
     drop(bar);
-    let Some(merged) = merged else { return Err(Failure::usage("name the files to merge")) };
-    merged.save(&args.output)?;
-    let done = Written::new(&merged, &args.output, start, &budget);
+    let done = Written::new(&args.output, start, &budget)?;
     let files = [("merged", format!("{} files", args.files.len()))];
     if args.run.json { print_json(&done) } else { print(done.text(&files, &args.output)) }
 }

@@ -3,12 +3,12 @@
 mod extract;
 mod merge;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
 use clap::{Subcommand, ValueEnum};
-use residua::compensate::statistics::Shrinkage;
+use residua::compensate::statistics::{Shrinkage, StatisticsReader};
 use residua::compensate::{ClassStatistics, CompensateError, Precision, Side, StatisticsBuilder, Storage};
 use residua::memory::{Budget, process};
 use serde::Serialize;
@@ -124,26 +124,23 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn new(
-        statistics: &ClassStatistics,
-        output: &std::path::Path,
-        start: Instant,
-        budget: &Budget,
-    ) -> Self {
-        Self {
-            classes: statistics.len(),
-            samples: statistics.samples(),
-            dim: statistics.dim(),
-            statistics_bytes: statistics.bytes(),
+    /// What is in the file that was written.
+    pub(super) fn new(output: &Path, start: Instant, budget: &Budget) -> Result<Self> {
+        let file = StatisticsReader::open(output)?;
+        Ok(Self {
+            classes: file.len(),
+            samples: file.counts().map(|(_, count)| count).sum(),
+            dim: file.dim(),
+            statistics_bytes: file.bytes(),
             output_bytes: std::fs::metadata(output).map_or(0, |metadata| metadata.len()),
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: process::peak_rss(),
             memory_budget_bytes: budget.limit(),
-        }
+        })
     }
 
     /// The facts for people; `more` comes first.
-    pub(super) fn text(&self, more: &[(&str, String)], output: &std::path::Path) -> String {
+    pub(super) fn text(&self, more: &[(&str, String)], output: &Path) -> String {
         let mut rows = more.to_vec();
         rows.push((
             "classes",
@@ -179,7 +176,7 @@ pub(crate) fn run(args: &Args) -> Result {
         statistics = statistics.shrink(shrinkage, &budget)?;
     }
     statistics.save(output)?;
-    let done = Written::new(&statistics, output, start, &budget);
+    let done = Written::new(output, start, &budget)?;
     if args.run.json { print_json(&done) } else { print(done.text(&[], output)) }
 }
 
