@@ -51,7 +51,54 @@ mod emulator {
             // Vector loads from odd addresses, too.
             compiler.flag("-fsanitize=alignment,bounds").flag("-fsanitize-undefined-trap-on-error");
         }
-        compiler.compile("residua_emulator");
+        let objects = compiler.compile_intermediates();
+        cc::Build::new().cpp_link_stdlib(None).objects(&objects).compile("residua_emulator");
+        driver(&objects);
+    }
+
+    /// A libcuda that plays a GPU by the emulator, for the tests of what talks to the real one; they find it through
+    /// `RESIDUA_PLAYED_DRIVER`, which is empty where there is none.
+    fn driver(emulator: &[PathBuf]) {
+        println!("cargo::rerun-if-changed=ptx");
+        let sanitized = std::env::var_os("CARGO_CFG_SANITIZE").is_some();
+        if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("linux") || sanitized {
+            println!("cargo::rustc-env=RESIDUA_PLAYED_DRIVER=");
+            return;
+        }
+        let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+        let hashes = out.join("known_ptx.cpp");
+        if let Err(error) = std::fs::write(&hashes, known_ptx()) {
+            println!("cargo::error={}: {error}", hashes.display());
+        }
+        let mut compiler = cc::Build::new();
+        compiler.cpp(true).std("c++17").opt_level(1);
+        let objects = compiler.file("emulator/driver.cpp").file(hashes).compile_intermediates();
+        let library = out.join("libcuda.so");
+        let mut link = compiler.get_compiler().to_command();
+        link.arg("-shared").args(objects).args(emulator).arg("-o").arg(&library);
+        match link.status() {
+            Ok(status) if status.success() => {}
+            other => println!("cargo::error={}: {other:?}", library.display()),
+        }
+        println!("cargo::rustc-env=RESIDUA_PLAYED_DRIVER={}", library.display());
+    }
+
+    /// The table by which the played driver knows the modules.
+    fn known_ptx() -> String {
+        let entry = |(module, _, _): &(&str, &str, &str)| {
+            let text = std::fs::read(format!("ptx/{module}.ptx")).unwrap_or_default();
+            // FNV-1a (G. Fowler, L. C. Noll, K.-P. Vo), as in driver.cpp.
+            let hash = text.iter().fold(14_695_981_039_346_656_037u64, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(1_099_511_628_211)
+            });
+            format!("    {{\"{module}\", {hash}ull}},\n")
+        };
+        let entries: String = MODULES.iter().map(entry).collect();
+        format!(
+            "#include <stddef.h>\n#include <stdint.h>\nstruct KnownPtx {{ const char* module; uint64_t hash; }};\n\
+             extern const KnownPtx KNOWN_PTX[] = {{\n{entries}}};\nextern const size_t KNOWN_PTX_COUNT = {};\n",
+            MODULES.len()
+        )
     }
 
     /// A file that compiles one module.

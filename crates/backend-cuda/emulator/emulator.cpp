@@ -249,6 +249,15 @@ void residua_machine_free(void* made) {
     free(made);
 }
 
+// The number of a kernel's parameters, and the size of each; 0 where there is no such kernel.
+size_t residua_kernel_sizes(const char* module, const char* kernel, const size_t** sizes) {
+    RESIDUA_MODULES(RESIDUA_MENTION)
+    for (const Entry* entry = entries; entry; entry = entry->next) {
+        if (!strcmp(entry->module, module) && !strcmp(entry->kernel, kernel)) return *sizes = entry->sizes, entry->count;
+    }
+    return 0;
+}
+
 // Runs a kernel to its end; 0, or 1 with what is wrong in `message`.
 int residua_machine_launch(
     void* on, const char* module, const char* kernel, unsigned blocks, unsigned threads, void** arguments,
