@@ -237,6 +237,11 @@ int cuCtxSetCurrent(Context* wanted) {
     return SUCCESS;
 }
 
+int cuCtxGetCurrent(Context** found) {
+    *found = current;
+    return SUCCESS;
+}
+
 int cuMemGetInfo_v2(size_t* free, size_t* total) {
     IN_CONTEXT;
     *total = number("FAKE_CUDA_MEMORY", 4ull << 30);
@@ -324,6 +329,18 @@ int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t count, Stream* stream) 
     CAN_FAIL(UNKNOWN);
     Operation operation;
     operation.to = to;
+    operation.from = reinterpret_cast<const void*>(from);
+    operation.count = count;
+    return enqueue(stream, std::move(operation));
+}
+
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t count, Stream* stream) {
+    IN_CONTEXT;
+    NEEDS(streams.count(stream), INVALID_HANDLE);
+    NEEDS(holds(device_memory, to, count) && holds(device_memory, from, count), INVALID_VALUE);
+    CAN_FAIL(UNKNOWN);
+    Operation operation;
+    operation.to = reinterpret_cast<void*>(to);
     operation.from = reinterpret_cast<const void*>(from);
     operation.count = count;
     return enqueue(stream, std::move(operation));

@@ -81,6 +81,7 @@ impl DenseProduct {
         let number = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
         let expected = f64::from(self.sizes[2]) * number(FILL) * number(FILL);
         let found = self.dense.stream.clone_dtoh(&*self.y)?;
+        self.dense.stream.synchronize()?;
         match found.iter().map(|&bits| number(bits)).find(|y| (y / expected - 1.0).abs() > 0.02) {
             None => Ok(()),
             Some(y) => Err(format!("it computes {y} where {expected} is right").into()),
