@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use residua_backend::{Backend, BackendError};
 use residua_backend_wgpu::{AdapterInfo, Options, WgpuBackend, adapters};
-use residua_format::{BaseKind, Csr, QuantizedBase};
+use residua_format::convert::csr_to_gap;
+use residua_format::{BaseKind, Csr, QuantizedBase, ValueType};
 use residua_memory::Budget;
 
 type Outcome = Result<(), Failed>;
@@ -16,13 +17,14 @@ type Case = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases: [Case; 8] = [
+    let cases: [Case; 9] = [
         ("an adapter by a wrong name", wrong_name),
         ("an adapter by a wrong number", wrong_number),
         ("a row beyond the binding limit", row_too_large),
         ("a base's row beyond the binding limit", base_row_too_large),
         ("a vector beyond the binding limit", vector_too_large),
         ("an operand of another device", foreign),
+        ("values of 16 bits without the device's own", halves),
         ("a lost device, opened again", lost),
         ("a device lost with work queued", lost_with_work),
     ];
@@ -194,6 +196,28 @@ fn child(command: &mut std::process::Command) -> Outcome {
         return Ok(());
     }
     Err(format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)).into())
+}
+
+/// Nothing can miss a feature that is never asked for.
+fn halves() -> Outcome {
+    let backend = open()?;
+    let features = backend.wgpu().0.features();
+    if features.contains(residua_backend_wgpu::wgpu::Features::SHADER_F16) {
+        return Err("16-bit floats were asked for".into());
+    }
+    let csr = Csr::new(1, 3, vec![0, 3], vec![0, 1, 2], vec![0.5f32, -2.0, 65504.0])?;
+    for value_type in [ValueType::F16, ValueType::Bf16] {
+        let gap = csr_to_gap(&csr, value_type)?;
+        let a = backend.upload(&gap)?;
+        let x = backend.upload_vector(&[4.0, 1.5, 0.0], [3, 1])?;
+        let mut y = backend.zeros([1, 1])?;
+        backend.spmv(1.0, &a, &x, 0.0, &mut y)?;
+        let found = backend.download(&y)?;
+        if found != [-1.0] {
+            return Err(format!("{value_type}: {found:?}").into());
+        }
+    }
+    Ok(())
 }
 
 fn foreign() -> Outcome {

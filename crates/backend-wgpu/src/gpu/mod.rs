@@ -64,20 +64,7 @@ impl Gpu {
     pub(crate) fn open(options: &Options) -> Result<Arc<Self>, BackendError> {
         let (info, adapter) = adapter::choose(options.adapter.as_deref())?;
         let mut limits = adapter.limits();
-        for (what, needed, found) in [
-            ("threads in a workgroup", THREADS, limits.max_compute_invocations_per_workgroup),
-            ("threads in a workgroup's first dimension", THREADS, limits.max_compute_workgroup_size_x),
-            ("storage buffers in a shader", STORAGE_BINDINGS, limits.max_storage_buffers_per_shader_stage),
-            ("bytes of workgroup memory", WORKGROUP_MEMORY, limits.max_compute_workgroup_storage_size),
-        ] {
-            if found < needed {
-                return Err(BackendError::Unavailable {
-                    backend: NAME,
-                    missing: format!("{needed} {what} ({} has {found})", info.name),
-                    install: "choose another adapter".into(),
-                });
-            }
-        }
+        large_enough(&info.name, &limits)?;
         if let Some(limit) = options.binding_limit {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(limit);
         }
@@ -165,7 +152,41 @@ impl Gpu {
     }
 }
 
+/// That an adapter can run the kernels at all.
+fn large_enough(name: &str, limits: &wgpu::Limits) -> Result<(), BackendError> {
+    for (what, needed, found) in [
+        ("threads in a workgroup", THREADS, limits.max_compute_invocations_per_workgroup),
+        ("threads in a workgroup's first dimension", THREADS, limits.max_compute_workgroup_size_x),
+        ("storage buffers in a shader", STORAGE_BINDINGS, limits.max_storage_buffers_per_shader_stage),
+        ("bytes of workgroup memory", WORKGROUP_MEMORY, limits.max_compute_workgroup_storage_size),
+    ] {
+        if found < needed {
+            return Err(BackendError::Unavailable {
+                backend: NAME,
+                missing: format!("{needed} {what} ({name} has {found})"),
+                install: "choose another adapter".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// A message over several lines in one.
 fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_that_is_too_small_is_named_with_the_limit() {
+        assert_eq!(large_enough("a GPU", &wgpu::Limits::default()), Ok(()));
+        let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..Default::default() };
+        let error = large_enough("a phone", &limits).unwrap_err();
+        assert!(matches!(error, BackendError::Unavailable { backend: "wgpu", .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("7 storage buffers in a shader (a phone has 4)"), "{text}");
+    }
 }
