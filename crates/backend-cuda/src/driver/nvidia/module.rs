@@ -24,7 +24,8 @@ pub(super) fn load(device: &Device, module: Module) -> Result<CUmodule, BackendE
         Ok(loaded) => Ok(loaded),
         Err(refusal) if is_refusal(refusal.status.0) => {
             let why = format!("the driver refuses {}.ptx: {}", module.name(), refusal.text());
-            load_ptx(&compiled(device, module, &why)?).map_err(|refusal| refusal.error(module))
+            load_ptx(&compiled(device, module, &why)?)
+                .map_err(|again| failed(format!("{why}; what NVRTC makes is refused too: {}", again.text())))
         }
         Err(refusal) => Err(refusal.error(module)),
     }
