@@ -235,6 +235,34 @@ fn tasks_go_on_from_the_saved_state() {
 }
 
 #[test]
+fn tasks_learn_from_the_pairs_that_are_named() {
+    let bench = bench();
+    // The task's own samples do not move, the others do.
+    let (other, _) = features(0..2 * CLASSES, 9_000_000);
+    npy_features(&bench.path("other.npy"), DIM, &other);
+    npy_features(&bench.path("other_after.npy"), DIM, &drift(&other));
+    bench.ok(&["task", "first.safetensors", "--after", "old.npy", "--labels", "y_old.npy"]);
+    bench.ok(&["stats", "old_after.npy", "--labels", "y_old.npy", "-o", "true.safetensors"]);
+    bench.ok(&STATS);
+    let (truth, stale) = (load(&bench, "true.safetensors"), load(&bench, "old.stats.safetensors"));
+    let moved = |options: &[&str]| {
+        fs::copy(bench.path("first.safetensors"), bench.path("state.safetensors")).unwrap();
+        let task = ["task", "state.safetensors", "--before", "cur_before.npy", "--after", "cur_before.npy"];
+        bench.ok(&[&task[..], &["--labels", "y_cur.npy"], options].concat());
+        bench.ok(&["stats", "extract", "state.safetensors", "--method", "linear", "-o", "l.safetensors"]);
+        load(&bench, "l.safetensors").select(|label| label < CLASSES as u32)
+    };
+    let others = ["--auxiliary", "other.npy", "other_after.npy"];
+    let all = distance(&stale, &truth);
+    let found = |pairs: &str| moved(&[&others[..], &["--pairs", pairs]].concat());
+    assert!(distance(&found("auxiliary"), &truth) < 0.02 * all);
+    assert!(distance(&found("current"), &stale) < 1e-6 * all);
+    let both = found("both");
+    assert!(distance(&both, &truth) > 0.02 * all && distance(&both, &stale) > 0.02 * all);
+    assert_eq!(distance(&moved(&others), &both), 0.0);
+}
+
+#[test]
 fn evaluate_keeps_to_the_protocol() {
     let bench = Bench::new();
     bundle_features(&bench);

@@ -92,6 +92,17 @@ fn bad_input_is_3_and_named() {
     assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
     let error = bench.fails(3, &["classify", "s.safetensors", "late.npy"]);
     assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
+    let first = ["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
+    bench.ok(&first);
+    let task = [&first[..], &["--before", "y.npy", "--auxiliary"]].concat();
+    for pairs in ["both", "auxiliary"] {
+        let error = bench.fails(3, &[&task[..], &["late.npy", "late.npy", "--pairs", pairs]].concat());
+        assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
+    }
+    let error = bench.fails(3, &[&task[..], &["x.npy", "short.npy"]].concat());
+    assert!(error.contains("short.npy") && error.contains("59"), "{error}");
+    let error = bench.fails(3, &[&task[..], &["wide.npy", "wide.npy"]].concat());
+    assert!(error.contains("wide.npy") && error.contains("dimension 7"), "{error}");
     let error = bench.fails(3, &["evaluate", "x.safetensors"]);
     assert!(error.contains("x.safetensors") && error.contains("y_old"), "{error}");
     assert!(!bench.path("out.safetensors").exists());
@@ -103,7 +114,10 @@ fn bad_usage_is_2() {
     let out = ["-o", "out.safetensors"];
     let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
-    let table: [(&[&str], &str); 12] = [
+    let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
+    let table: [(&[&str], &str); 14] = [
+        (&[&task[..], &["--pairs", "auxiliary"]].concat(), "--auxiliary"),
+        (&[&task[..], &["--auxiliary", "x.npy"]].concat(), "2 values"),
         (&[&noisy[..], &pairs].concat(), "--noise"),
         (&[&["stats", "x.npy"], &out[..]].concat(), "--labels"),
         (

@@ -183,7 +183,7 @@ fn section(project: &Project, rows: &str, torch: &str) -> String {
         "## Compensation against torch\n\n\
          `cargo xtask bench --only compensate` at commit {}, {};\n\
          {}; {torch}; one thread each. The fixed workloads of\n\
-         `crates/compensate/examples/workload.rs`, d = 768; M: 10,000 pairs, 100 classes; L: 50,000 pairs, 200 classes;\n\
+         `crates/compensate/examples/workload/`, d = 768; M: 10,000 pairs, 100 classes; L: 50,000 pairs, 200 classes;\n\
          120 samples a class (S, of `--quick`: 2,048, 20 and 50). `xtask/peers/compensate_torch.py` is the reference as a first implementation writes it. Processes take turns;\n\
          seconds are the least of the rounds, wall clock / processor, memory the most, above what was held when the input was\n\
          there: for torch that includes all features, which Residua reads from the file in blocks. Residua ran within {BUDGET}.\n\

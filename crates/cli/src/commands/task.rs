@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use residua::compensate::{DriftCompensator, FeatureSource, Task, Variant};
+use clap::ValueEnum;
+use residua::compensate::{DriftCompensator, FeatureSource, Pairs as Choice, Task, Variant};
 use residua::format::file::{Checkpoint, FileError};
 use residua::memory::{Budget, process};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,13 @@ pub(crate) struct Args {
     /// Labels [n] of the samples; a bare name is a tensor beside the features after the task
     #[arg(long, value_name = "LABELS")]
     labels: ArrayRef,
+    /// Features [n, d] of other samples before the task and after it, to learn from how features move; may be
+    /// given several times
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
+    auxiliary: Vec<ArrayRef>,
+    /// What methods learn from: the task's own samples, auxiliary ones, or both [default: both]
+    #[arg(long, value_enum)]
+    pairs: Option<PairsArg>,
     /// Methods to move old classes with, each for itself, beside none at all; may be given several times,
     /// with the first task [default: linear]
     #[arg(long, value_enum, value_name = "METHOD")]
@@ -45,6 +53,27 @@ pub(crate) struct Args {
     budget: BudgetArgs,
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// What methods learn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PairsArg {
+    /// The task's own samples
+    Current,
+    /// Those of --auxiliary
+    Auxiliary,
+    /// Both, as far as there are auxiliary ones
+    Both,
+}
+
+impl From<PairsArg> for Choice {
+    fn from(pairs: PairsArg) -> Self {
+        match pairs {
+            PairsArg::Current => Self::Current,
+            PairsArg::Auxiliary => Self::Auxiliary,
+            PairsArg::Both => Self::Both,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -67,6 +96,9 @@ struct Known {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    if args.pairs == Some(PairsArg::Auxiliary) && args.auxiliary.is_empty() {
+        return Err(Failure::usage("--pairs auxiliary: name them with --auxiliary BEFORE AFTER"));
+    }
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
@@ -78,6 +110,12 @@ pub(crate) fn run(args: &Args) -> Result {
         labels: Some(args.labels.beside(&args.after)),
     };
     let mut source = Pairs::open(vec![arrays], "reading", &bar)?;
+    let auxiliary = args.auxiliary.chunks_exact(2).map(|pair| Arrays {
+        before: pair[0].clone(),
+        after: Some(pair[1].clone()),
+        labels: None,
+    });
+    let mut auxiliary = Pairs::open(auxiliary.collect(), "reading", &bar)?;
     let mut state = if args.state.exists() {
         if !args.method.is_empty() {
             return Err(Failure::usage("--method is for the first task; the state says which ones it has"));
@@ -93,10 +131,15 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::usage(problem));
     }
     source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
-    let task = Task { current: &mut source, auxiliary: None };
-    state.finish_task(task, &budget).map_err(|error| source.explain(error))?;
+    auxiliary.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
+    state.pairs = args.pairs.map_or_else(Choice::default, Choice::from);
+    let others = (!args.auxiliary.is_empty()).then_some(&mut auxiliary as &mut dyn FeatureSource);
+    let task = Task { current: &mut source, auxiliary: others };
+    let alone = args.pairs == Some(PairsArg::Auxiliary);
+    let done = state.finish_task(task, &budget);
+    done.map_err(|error| source.explain_with(&auxiliary, alone, error))?;
     state.save(&args.state)?;
-    drop(source);
+    drop((source, auxiliary));
     drop(bar);
     let known = |name: &str| {
         let statistics = state.statistics(name);

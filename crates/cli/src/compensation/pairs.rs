@@ -13,6 +13,8 @@ pub(crate) struct Pairs<'a> {
     parts: Vec<(Arrays, FileSource)>,
     /// The part that is read.
     current: usize,
+    /// Whether reading has begun.
+    begun: bool,
     what: &'static str,
     bar: &'a Bar,
 }
@@ -33,7 +35,7 @@ impl<'a> Pairs<'a> {
             }
             opened.push((arrays, source));
         }
-        Ok(Self { parts: opened, current: 0, what, bar })
+        Ok(Self { parts: opened, current: 0, begun: false, what, bar })
     }
 
     /// The error with the name of the array that it is about, and the row in that array.
@@ -54,6 +56,19 @@ impl<'a> Pairs<'a> {
             Some((arrays, _)) => arrays.explain(error),
             None => error.into(),
         }
+    }
+
+    /// As [`explain`](Self::explain), where `others` are read after these have been: all of them together, or,
+    /// where only the others are learned from, alone.
+    pub(crate) fn explain_with(&self, others: &Self, alone: bool, mut error: CompensateError) -> Failure {
+        if !others.begun {
+            return self.explain(error);
+        }
+        // These have been read once without a complaint.
+        if let (CompensateError::NotFinite { row, .. }, false) = (&mut error, alone) {
+            *row -= self.rows().unwrap_or(0).min(*row);
+        }
+        others.explain(error)
     }
 
     /// An error unless features have the dimension of what they meet.
@@ -98,7 +113,7 @@ impl FeatureSource for Pairs<'_> {
 
     fn rewind(&mut self) -> SourceResult<()> {
         self.parts.iter_mut().try_for_each(|(_, source)| source.rewind())?;
-        self.current = 0;
+        (self.current, self.begun) = (0, true);
         let bytes = self.rows().unwrap_or(0).saturating_mul(4 * self.dim() as u64);
         self.bar.begin(self.what, bytes);
         Ok(())

@@ -3,20 +3,24 @@
 //! ```sh
 //! cargo run --release -p residua-compensate --example workload -- make L /tmp/workload   # features to files
 //! cargo run --release -p residua-compensate --example workload -- run linear L /tmp/workload --budget 512MiB --threads 2
+//! cargo run --release -p residua-compensate --example workload -- error M /tmp/workload --classes 3 --samples 120
 //! ```
 //!
 //! Methods: `linear`, `attention`, `rff`, `weak-nonlinear` (add `-compat` for the reference's definition), and
 //! `rgda`, which builds the quadratic classifier and scores 1,000 features. `xtask/peers/compensate_torch.py` does
-//! the same on the same files.
+//! the same on the same files. `error` tells how far the moments of exact attention, and of 2,000 plain draws, are
+//! from those of 131,072 points, for classes of so many samples.
+
+mod accuracy;
+mod generator;
 
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nalgebra::{DMatrix, DMatrixView};
-use rand::SeedableRng;
-use rand_distr::{Distribution, StandardNormal};
+use generator::{DIM, Generator};
+use nalgebra::DMatrixView;
 use residua_compensate::classify::{Prior, Qda};
 use residua_compensate::source::{SafetensorsSource, TensorNames};
 use residua_compensate::*;
@@ -24,9 +28,6 @@ use residua_format::file::{Checkpoint, Dtype, SafetensorsWriter};
 use residua_memory::{Budget, ByteSize, process};
 
 type Outcome<T = ()> = std::result::Result<T, Box<dyn Error>>;
-
-const DIM: usize = 768;
-const CLUSTERS: usize = 20;
 
 /// A workload: samples, classes, samples a class, draws of the reference.
 struct Size {
@@ -45,51 +46,6 @@ fn size(name: &str) -> Outcome<Size> {
         "rank-deficient" => size(10_000, 200, 30, 2_000),
         _ => Err(format!("no workload {name}; there are S, M, L and rank-deficient").into()),
     }
-}
-
-/// Samples around 20 clusters with a spectrum of 5/i, and their drift: linear, a bend, and noise, about 28 % of
-/// the feature's norm.
-struct Generator {
-    rng: rand_chacha::ChaCha8Rng,
-    centres: DMatrix<f32>,
-    linear: DMatrix<f32>,
-    bend: DMatrix<f32>,
-    gain: f32,
-}
-
-impl Generator {
-    fn new() -> Self {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(17);
-        let mut matrix = |rows: usize, cols: usize, scale: f32| {
-            DMatrix::from_iterator(rows, cols, normal(&mut rng, rows * cols)) * scale
-        };
-        let unit = 1.0 / (DIM as f32).sqrt();
-        let centres = matrix(DIM, CLUSTERS, 0.3);
-        let (linear, bend) = (matrix(DIM, DIM, unit), matrix(DIM, DIM, unit));
-        let mut new = Self { rng, centres, linear, bend, gain: 1.0 };
-        let (x, y) = new.samples(512, |i| i);
-        new.gain = 0.28 * x.norm() / (y - x).norm();
-        new
-    }
-
-    /// Features before and after of `count` samples, the clusters given.
-    fn samples(&mut self, count: usize, cluster: impl Fn(usize) -> usize) -> (DMatrix<f32>, DMatrix<f32>) {
-        let mut x = DMatrix::from_iterator(DIM, count, normal(&mut self.rng, DIM * count));
-        for (row, mut values) in x.row_iter_mut().enumerate() {
-            values *= (5.0 / (row + 1) as f32).sqrt();
-        }
-        for (i, mut column) in x.column_iter_mut().enumerate() {
-            column += self.centres.column(cluster(i) % CLUSTERS);
-        }
-        let mut drift = &self.linear * &x + (&self.bend * &x).map(|v| (2.0 * v).tanh());
-        drift += DMatrix::from_iterator(DIM, count, normal(&mut self.rng, DIM * count)) * 0.1;
-        let y = &x + drift * self.gain;
-        (x, y)
-    }
-}
-
-fn normal(rng: &mut rand_chacha::ChaCha8Rng, count: usize) -> Vec<f32> {
-    (0..count).map(|_| StandardNormal.sample(rng)).collect()
 }
 
 /// Writes `{name}.safetensors`: `before`, `after` of the task, and the old classes' `old` with `labels`.
@@ -201,6 +157,30 @@ fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Pr
     Ok(())
 }
 
+/// Prints a line of JSON for each of the first classes of `samples` samples.
+fn error(workload: &str, folder: &Path, classes: usize, samples: usize) -> Outcome {
+    let budget = Budget::unlimited();
+    let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
+    let names = |before: &str, after: Option<&str>| TensorNames {
+        before: before.into(),
+        after: after.map(Into::into),
+        labels: None,
+    };
+    let mut pairs = SafetensorsSource::new(&file, &names("before", Some("after")))?;
+    let exact = Attention { temperature: 0.05, nearest: 400, ..Attention::default() };
+    let precise = Attention { precision: Precision::F32, ..exact.clone() };
+    let (exact, precise) = (exact.fit(&mut pairs, &budget)?, precise.fit(&mut pairs, &budget)?);
+    let mut old = SafetensorsSource::new(&file, &names("old", None))?;
+    for class in 0..classes {
+        let mut block = FeatureBlock::new(DIM);
+        while block.rows() < samples && old.read(samples - block.rows(), &mut block)? > 0 {}
+        let rows = block.before().map(f64::from);
+        let found = accuracy::of_class(&*exact, &*precise, &rows, 65_536, 2_000, &budget)?;
+        println!("{}", serde_json::json!({ "class": class, "samples": samples, "errors": found }));
+    }
+    Ok(())
+}
+
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
@@ -217,6 +197,10 @@ fn main() -> Outcome {
     match positional[..] {
         ["make", workload, folder, ..] => make(workload, Path::new(folder)),
         ["run", name, workload, folder, ..] => run(name, workload, &PathBuf::from(folder), limit, precision),
-        _ => Err("usage: workload make SIZE FOLDER | run METHOD SIZE FOLDER [--budget B] [--threads N] [--precision f32|bf16]".into()),
+        ["error", workload, folder, ..] => {
+            let number = |name: &str, default| option(name).map_or(Ok(default), |text| text.parse());
+            error(workload, Path::new(folder), number("--classes", 3)?, number("--samples", 120)?)
+        }
+        _ => Err("usage: workload make SIZE FOLDER | run METHOD SIZE FOLDER [--budget B] [--threads N] [--precision f32|bf16] | error SIZE FOLDER [--classes N] [--samples N] [--threads N]".into()),
     }
 }
