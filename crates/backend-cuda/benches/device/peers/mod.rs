@@ -150,7 +150,9 @@ impl Peers {
         // A capture has to be ended even when a launch failed.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
         let stream = self.stream.clone();
-        if let (Ok(()), Ok(Some(graph))) = (launched, graph) {
+        if let (Ok(()), Ok(Some(graph))) = (launched, graph)
+            && timed(&stream, 1, || Ok(graph.launch()?)).is_ok()
+        {
             let run = move |times: usize| {
                 // The graph's launches use what this holds.
                 let _held = &launch_all;
