@@ -42,6 +42,41 @@ fn linear_discriminant_is_that_of_the_correct_inverse() {
     }
 }
 
+/// Averages of covariances that are moved task by task are those of covariances that are moved class by class.
+#[test]
+fn linear_discriminant_of_tasks_that_were_left_as_they_were() {
+    let (dim, budget) = (5, Budget::unlimited());
+    let task = |classes: std::ops::Range<u32>, each: usize, seed: u64| {
+        let labels: Vec<u32> = classes.flat_map(|label| vec![label; each + label as usize]).collect();
+        collect(dim, &normal(dim * labels.len(), seed), &labels, Storage::Smallest)
+    };
+    let map = |mode, seed| {
+        let (before, after) = (normal(dim * 40, seed), normal(dim * 40, seed + 1));
+        let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+        Linear::new(mode).fit_map(&mut source, &budget).unwrap()
+    };
+    for (modes, each) in [([Mode::Exact; 2], 9), ([Mode::Compat; 2], 2), ([Mode::Compat, Mode::Exact], 9)] {
+        let tasks = [task(3..6, each, 1), task(0..2, each, 2), task(8..9, each, 3)];
+        let maps = [map(modes[0], 4), map(modes[1], 6)];
+        let first = maps[1].apply(&maps[0].apply(&tasks[0], &budget).unwrap(), &budget).unwrap();
+        let second = maps[1].apply(&tasks[1], &budget).unwrap();
+        let all = first.merge(&second, &budget).unwrap().merge(&tasks[2], &budget).unwrap();
+        let moved = Lda::new(&all, Ridge::shrink(0.1), Prior::Counts, &budget).unwrap();
+        let composed = maps[0].then(&maps[1], &budget).unwrap();
+        let parts = [(&tasks[0], Some(&composed)), (&tasks[1], Some(&maps[1])), (&tasks[2], None)];
+        let lazy = Lda::of_tasks(&parts, Ridge::shrink(0.1), Prior::Counts, &budget).unwrap();
+        assert_eq!(lazy.labels(), moved.labels());
+        let queries = normal(dim * 20, 8);
+        let queries = DMatrixView::from_slice(&queries, dim, 20);
+        let scores = [&lazy, &moved].map(|lda| lda.scores(queries, &budget).unwrap());
+        assert!(difference(&scores[0], &scores[1]) < 1e-9);
+    }
+    let twice = task(0..2, 5, 1);
+    let error = Lda::of_tasks(&[(&twice, None), (&twice, None)], Ridge::shrink(0.1), Prior::Uniform, &budget);
+    assert!(error.unwrap_err().to_string().contains("class 0"));
+    assert!(Lda::of_tasks(&[], Ridge::shrink(0.1), Prior::Uniform, &budget).is_err());
+}
+
 #[test]
 fn quadratic_discriminants() {
     let (fixture, budget) = (Fixture::methods(), Budget::unlimited());

@@ -64,6 +64,36 @@ proptest! {
         }
     }
 
+    /// The maps of tasks composed are the maps in turn, whatever they add and however classes are stored.
+    #[test]
+    fn composed_maps_are_the_maps_in_turn(
+        dim in 1usize..8, count in 2usize..30, seed in 0u64..1000,
+        modes in prop::collection::vec(prop_oneof![Just(Mode::Exact), Just(Mode::Compat)], 3),
+        form in prop_oneof![Just(Storage::Smallest), Just(Storage::Packed), Just(Storage::LowRank(2))],
+    ) {
+        let budget = Budget::unlimited();
+        let labels: Vec<u32> = (0..count as u32).map(|i| i % 2).collect();
+        let stale = collect(dim, &normal(dim * count, seed), &labels, Storage::Packed);
+        let stale = stale.store(form, Precision::F64, &budget).unwrap();
+        let maps: Vec<_> = (1..).zip(modes).map(|(task, mode)| {
+            let (before, after) = drifted(dim, 3 * dim + 20, seed + 10 * task);
+            let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+            Linear::new(mode).fit_map(&mut source, &budget).unwrap()
+        }).collect();
+        let mut in_turn = stale.clone();
+        for map in &maps {
+            in_turn = map.apply(&in_turn, &budget).unwrap();
+        }
+        let forwards = maps[0].then(&maps[1], &budget).unwrap().then(&maps[2], &budget).unwrap();
+        let backwards = maps[0].then(&maps[1].then(&maps[2], &budget).unwrap(), &budget).unwrap();
+        for composed in [forwards, backwards] {
+            for ((_, a), (_, b)) in composed.apply(&stale, &budget).unwrap().iter().zip(in_turn.iter()) {
+                prop_assert!((a.mean() - b.mean()).amax() <= 1e-10 * b.mean().amax().max(1.0));
+                prop_assert!(difference(&a.covariance().to_dense(), &b.covariance().to_dense()) < 1e-10);
+            }
+        }
+    }
+
     /// Whatever the drift, every covariance stays positive semi-definite.
     #[test]
     fn covariances_stay_positive(

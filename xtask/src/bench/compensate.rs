@@ -45,7 +45,7 @@ const RACES: &[Race] = &[
     Race {
         title: "linear, fitted and all classes moved",
         workload: "L",
-        ours: &[("exact", "linear"), ("compat", "linear-compat")],
+        ours: &[("exact, noise 0", "linear-plain"), ("exact", "linear"), ("compat", "linear-compat")],
         theirs: "linear",
         fit_only: false,
         rounds: 5,

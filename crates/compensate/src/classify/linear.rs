@@ -4,10 +4,11 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::{Classifier, Prior, Ridge};
-use crate::Result;
 use crate::algebra::{self, Cholesky};
+use crate::compensator::{AffineMap, Compensator};
 use crate::error::same_dimension;
-use crate::statistics::{ClassStatistics, Covariance};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Precision};
+use crate::{CompensateError, Result};
 
 /// `scores = weightsᵀ·x + bias`.
 #[derive(Debug)]
@@ -128,11 +129,73 @@ impl Lda {
     /// When there is no class, the regularised covariance is singular, or the budget has no room.
     pub fn new(statistics: &ClassStatistics, ridge: Ridge, prior: Prior, budget: &Budget) -> Result<Self> {
         statistics.expect(statistics.dim(), "the statistics")?;
+        let _scratch = budget.reserve(Covariance::dense_bytes(statistics.dim()), "averaging covariances")?;
+        Self::with_covariance(statistics, pooled(statistics), ridge, prior, budget)
+    }
+
+    /// As [`new`](Self::new), for classes that are still as their tasks left them: of each task the statistics and
+    /// the map from then to now, which is [`then`](AffineMap::then) of the maps since; `None` if there was none.
+    /// Covariances are averaged before they are moved, so that a task costs one product of matrices, however many
+    /// classes it has.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); also when dimensions differ or two tasks have a class in common.
+    pub fn of_tasks(
+        tasks: &[(&ClassStatistics, Option<&AffineMap>)],
+        ridge: Ridge,
+        prior: Prior,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let dim = tasks.first().map_or(0, |(statistics, _)| statistics.dim());
+        let _scratch = budget.reserve(3 * Covariance::dense_bytes(dim), "averaging covariances")?;
+        // How much a task weighs in the average, as in `pooled`.
+        let freedom = |statistics: &ClassStatistics| statistics.samples() - statistics.len() as u64;
+        let all: u64 = tasks.iter().map(|(statistics, _)| freedom(statistics)).sum();
+        let classes: usize = tasks.iter().map(|(statistics, _)| statistics.len()).sum();
+        let mut covariance = DMatrix::zeros(dim, dim);
+        let mut heads = ClassStatistics::new(dim);
+        for &(statistics, map) in tasks.iter().filter(|(statistics, _)| !statistics.is_empty()) {
+            same_dimension("a task's statistics", statistics.dim(), dim)?;
+            let weight = match all {
+                0 => statistics.len() as f64 / classes as f64,
+                _ => freedom(statistics) as f64 / all as f64,
+            };
+            // The average class, and means with no covariance, go through the map.
+            let mut average = ClassStatistics::new(dim);
+            let pooled = Covariance::packed(&pooled(statistics), Precision::F64)?;
+            average.insert(0, ClassGaussian::new(1, DVector::zeros(dim), pooled, budget)?)?;
+            if let Some(map) = map {
+                average = map.apply(&average, budget)?;
+            }
+            average.iter().for_each(|(_, class)| class.covariance().add_lower_to(weight, &mut covariance));
+            for (label, class) in statistics.iter() {
+                let mean = match map {
+                    Some(map) => map.matrix() * class.mean() + map.shift(),
+                    None => class.mean().clone(),
+                };
+                let head = ClassGaussian::new(class.count(), mean, Covariance::isotropic(dim, 0.0), budget)?;
+                if heads.insert(label, head)?.is_some() {
+                    let problem = format!("two tasks have class {label}: merge their statistics first");
+                    return Err(CompensateError::Statistics { problem });
+                }
+            }
+        }
+        Self::with_covariance(&heads, covariance, ridge, prior, budget)
+    }
+
+    /// From means and the average covariance (lower triangle).
+    fn with_covariance(
+        statistics: &ClassStatistics,
+        mut covariance: DMatrix<f64>,
+        ridge: Ridge,
+        prior: Prior,
+        budget: &Budget,
+    ) -> Result<Self> {
+        statistics.expect(statistics.dim(), "the statistics")?;
         ridge.check()?;
         let dim = statistics.dim();
-        let scratch = 3 * Covariance::dense_bytes(dim) + 8 * (2 * dim * statistics.len()) as u64;
+        let scratch = 2 * Covariance::dense_bytes(dim) + 8 * (2 * dim * statistics.len()) as u64;
         let _scratch = budget.reserve(scratch, "building the linear discriminant")?;
-        let mut covariance = pooled(statistics);
         let diagonal = ridge.diagonal(covariance.trace(), dim);
         covariance *= ridge.covariance;
         for i in 0..dim {

@@ -16,6 +16,8 @@ pub struct AffineMap {
     shift: DVector<f64>,
     /// Added to every variance.
     floor: f64,
+    /// Added to every covariance: what maps that this one is composed of have added, and the later ones moved.
+    added: Option<DMatrix<f64>>,
     /// For covariances in place of M.
     spread: Option<DMatrix<f64>>,
     _held: Reservation,
@@ -30,7 +32,7 @@ impl AffineMap {
         same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
         same_dimension("the map's shift", shift.len(), matrix.nrows())?;
         let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
-        Ok(Self { matrix, shift, floor: 0.0, spread: None, _held: held })
+        Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, _held: held })
     }
 
     /// Adds `floor` to every variance of what is mapped.
@@ -54,6 +56,44 @@ impl AffineMap {
         &self.shift
     }
 
+    /// This map and then `next` as one, so that a map for each task is all that has to be kept: statistics of a
+    /// class go through the maps since its task in one step, when they are needed.
+    ///
+    /// # Errors
+    /// When dimensions differ or the budget has no room.
+    pub fn then(&self, next: &Self, budget: &Budget) -> Result<Self> {
+        same_dimension("the next map", next.dim(), self.dim())?;
+        // Matrix, spread, what is added, and two products on the way to it.
+        let held = budget.reserve(3 * Covariance::dense_bytes(self.dim()), "an affine map")?;
+        let _scratch = budget.reserve(2 * Covariance::dense_bytes(self.dim()), "composing affine maps")?;
+        let product = |a: &DMatrix<f64>, b: &DMatrix<f64>| algebra::product(algebra::n(a), algebra::n(b));
+        let spread =
+            (self.spread.is_some() || next.spread.is_some()).then(|| product(next.spread(), self.spread()));
+        let mut added = next.added.clone();
+        if self.adds() {
+            let mut sum = self.added.clone().unwrap_or_else(|| DMatrix::zeros(self.dim(), self.dim()));
+            (0..self.dim()).for_each(|i| sum[(i, i)] += self.floor);
+            let moved = product(&product(next.spread(), &sum), &next.spread().transpose());
+            added = Some(match added {
+                Some(added) => added + moved,
+                None => moved,
+            });
+        }
+        Ok(Self {
+            matrix: product(&next.matrix, &self.matrix),
+            shift: &next.matrix * &self.shift + &next.shift,
+            floor: next.floor,
+            added,
+            spread,
+            _held: held,
+        })
+    }
+
+    /// Whether something is added to covariances.
+    fn adds(&self) -> bool {
+        self.floor > 0.0 || self.added.is_some()
+    }
+
     /// `[d, d]`, by which covariances are mapped.
     fn spread(&self) -> &DMatrix<f64> {
         self.spread.as_ref().unwrap_or(&self.matrix)
@@ -63,7 +103,7 @@ impl AffineMap {
     fn map_covariance(&self, covariance: &Covariance, single: &DMatrix<f32>) -> Result<Covariance> {
         let precision = covariance.precision();
         let matrix = self.spread();
-        if let Some(factor) = covariance.pure_factor() {
+        if let (Some(factor), None) = (covariance.pure_factor(), &self.added) {
             let mapped = if precision == Precision::F64 {
                 algebra::product(algebra::n(matrix), algebra::n(&factor))
             } else {
@@ -76,6 +116,9 @@ impl AffineMap {
         let mut mapped = algebra::product(algebra::n(&mapped), algebra::t(matrix));
         for i in 0..mapped.nrows() {
             mapped[(i, i)] += self.floor;
+        }
+        if let Some(added) = &self.added {
+            mapped += added;
         }
         Covariance::packed(&mapped, precision)
     }
