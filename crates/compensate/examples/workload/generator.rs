@@ -6,7 +6,8 @@ use rand_distr::{Distribution, StandardNormal};
 
 /// The feature dimension.
 pub(crate) const DIM: usize = 768;
-const CLUSTERS: usize = 20;
+/// What samples lie around.
+pub(crate) const CLUSTERS: usize = 20;
 
 /// Samples around 20 clusters with a spectrum of 5/i, and their drift: linear, a bend, and noise, about 28 % of
 /// the feature's norm.

@@ -20,8 +20,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use generator::{DIM, Generator};
-use nalgebra::DMatrixView;
+use generator::{CLUSTERS, DIM, Generator};
+use nalgebra::{DMatrix, DMatrixView};
 use residua_compensate::classify::{Prior, Qda};
 use residua_compensate::source::{SafetensorsSource, TensorNames};
 use residua_compensate::*;
@@ -159,8 +159,10 @@ fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Pr
     Ok(())
 }
 
-/// Prints a line of JSON for each of the first classes of `samples` samples.
+/// Prints a line of JSON for each of the first classes. One of more samples than a class has gets those of other
+/// classes of its cluster.
 fn error(workload: &str, folder: &Path, classes: usize, samples: usize) -> Outcome {
+    let each = size(workload)?.each;
     let budget = Budget::unlimited();
     let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
     let names = |before: &str, after: Option<&str>| TensorNames {
@@ -173,10 +175,15 @@ fn error(workload: &str, folder: &Path, classes: usize, samples: usize) -> Outco
     let precise = Attention { precision: Precision::F32, ..exact.clone() };
     let (exact, precise) = (exact.fit(&mut pairs, &budget)?, precise.fit(&mut pairs, &budget)?);
     let mut old = SafetensorsSource::new(&file, &names("old", None))?;
+    let mut block = FeatureBlock::new(DIM);
+    while old.read(4096, &mut block)? > 0 {}
+    let all = block.before();
     for class in 0..classes {
-        let mut block = FeatureBlock::new(DIM);
-        while block.rows() < samples && old.read(samples - block.rows(), &mut block)? > 0 {}
-        let rows = block.before().map(f64::from);
+        let row = |i: usize| (class + CLUSTERS * (i / each)) * each + i % each;
+        if row(samples.max(1) - 1) >= all.ncols() {
+            return Err(format!("workload {workload} has fewer than {samples} samples of a cluster").into());
+        }
+        let rows = DMatrix::from_fn(DIM, samples, |axis, i| f64::from(all[(axis, row(i))]));
         let found = accuracy::of_class(&*exact, &*precise, &rows, 65_536, 2_000, &budget)?;
         println!("{}", serde_json::json!({ "class": class, "samples": samples, "errors": found }));
     }

@@ -119,7 +119,8 @@ impl Moments {
     fn add_recent(&mut self) {
         let Some(recent) = &mut self.recent else { return };
         let add = |sum: &mut DMatrix<f64>, recent: &mut DMatrix<f32>| {
-            sum.iter_mut().zip(recent.iter()).for_each(|(sum, v)| *sum += f64::from(*v));
+            let numbers = sum.as_mut_slice().iter_mut().zip(recent.as_slice());
+            numbers.for_each(|(sum, v)| *sum += f64::from(*v));
             recent.fill(0.0);
         };
         add(&mut self.gram, &mut recent.gram);
@@ -218,13 +219,15 @@ impl Moments {
 
 /// Takes the mean of the columns off them.
 fn centre(columns: &mut DMatrix<f32>) -> DVector<f64> {
-    let mut mean = DVector::<f64>::zeros(columns.nrows());
-    for column in columns.column_iter() {
-        mean.iter_mut().zip(column.iter()).for_each(|(sum, v)| *sum += f64::from(*v));
+    let (rows, count) = columns.shape();
+    let mut mean = vec![0.0; rows];
+    // Slices, so that the compiler sees that numbers lie side by side.
+    for column in columns.as_slice().chunks_exact(rows.max(1)) {
+        mean.iter_mut().zip(column).for_each(|(sum, v)| *sum += f64::from(*v));
     }
-    mean /= columns.ncols() as f64;
-    for mut column in columns.column_iter_mut() {
-        column.iter_mut().zip(mean.iter()).for_each(|(v, mean)| *v = (f64::from(*v) - mean) as f32);
+    mean.iter_mut().for_each(|sum| *sum /= count as f64);
+    for column in columns.as_mut_slice().chunks_exact_mut(rows.max(1)) {
+        column.iter_mut().zip(&mean).for_each(|(v, mean)| *v = (f64::from(*v) - mean) as f32);
     }
-    mean
+    mean.into()
 }

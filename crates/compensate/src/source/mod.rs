@@ -80,6 +80,11 @@ pub(crate) fn for_each_block(
 /// An error that names the first number of `features [d, n]` that is not finite; `first` is the number of
 /// the first sample.
 pub(crate) fn check_finite(what: &'static str, features: DMatrixView<'_, f32>, first: u64) -> Result<()> {
+    // Without a branch for each number, which is what costs here.
+    let finite = |numbers: &[f32]| numbers.iter().fold(true, |all, value| all & value.is_finite());
+    if features.column_iter().all(|column| finite(column.as_slice())) {
+        return Ok(());
+    }
     let at = features.iter().position(|value| !value.is_finite());
     at.map_or(Ok(()), |at| {
         let (row, column) = (first + (at / features.nrows()) as u64, at % features.nrows());

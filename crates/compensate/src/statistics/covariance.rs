@@ -178,9 +178,7 @@ impl Covariance {
     pub(crate) fn factor_matrix(&self) -> Option<DMatrix<f64>> {
         match &self.form {
             Form::Packed(_) => None,
-            Form::Factor { columns, rank, .. } => {
-                Some(DMatrix::from_iterator(self.dim, *rank, columns.iter()))
-            }
+            Form::Factor { columns, rank, .. } => Some(DMatrix::from_vec(self.dim, *rank, columns.to_f64())),
         }
     }
 
@@ -297,7 +295,7 @@ impl Covariance {
         if values.len() != expected {
             return Err(format!("{} numbers of a covariance, expected {expected}", values.len()));
         }
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        if let Some(at) = values.not_finite() {
             return Err(format!("number {at} of a class's covariance is {}", values.get(at)));
         }
         let variance = |i: usize| match &self.form {

@@ -96,6 +96,24 @@ impl Values {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    /// All of them as f64.
+    pub(crate) fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Self::F64(v) => v.clone(),
+            Self::F32(v) => v.iter().map(|&v| v.into()).collect(),
+            Self::Bf16(v) => v.iter().map(|v| v.to_f64()).collect(),
+        }
+    }
+
+    /// The first that is not finite.
+    pub(crate) fn not_finite(&self) -> Option<usize> {
+        match self {
+            Self::F64(v) => v.iter().position(|v| !v.is_finite()),
+            Self::F32(v) => v.iter().position(|v| !v.is_finite()),
+            Self::Bf16(v) => v.iter().position(|v| !v.is_finite()),
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::F64(v) => bytemuck::cast_slice(v),
