@@ -131,7 +131,7 @@ fn settings() -> Vec<(String, Box<dyn Method>)> {
     for noise in [0.0, 0.5] {
         add(format!("linear, noise {noise}"), Box::new(Linear { noise, ..Linear::default() }));
     }
-    add("rff".into(), Box::new(Rff::default()));
+    add("rff".into(), Box::<Rff>::default());
     for noise in [0.0, 0.5] {
         add(format!("rff, noise {noise}"), Box::new(Rff { noise, ..Rff::default() }));
     }
@@ -144,7 +144,7 @@ fn settings() -> Vec<(String, Box<dyn Method>)> {
     for ridge in [1e-3, 1e-1, 10.0] {
         add(format!("rff, ridge {ridge}"), Box::new(Rff { ridge: Some(ridge), ..Rff::default() }));
     }
-    add("weak-nonlinear".into(), Box::new(WeakNonlinear::default()));
+    add("weak-nonlinear".into(), Box::<WeakNonlinear>::default());
     for noise in [0.0, 0.5] {
         let method = WeakNonlinear { noise, ..WeakNonlinear::default() };
         add(format!("weak-nonlinear, noise {noise}"), Box::new(method));
@@ -153,7 +153,7 @@ fn settings() -> Vec<(String, Box<dyn Method>)> {
         let method = WeakNonlinear { hidden: Some(hidden), ..WeakNonlinear::default() };
         add(format!("weak-nonlinear, hidden {hidden}"), Box::new(method));
     }
-    add("attention".into(), Box::new(Attention::default()));
+    add("attention".into(), Box::<Attention>::default());
     for temperature in [0.02, 0.05] {
         let method = Attention { temperature, ..Attention::default() };
         add(format!("attention, temperature {temperature}"), Box::new(method));
