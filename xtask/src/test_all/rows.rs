@@ -194,14 +194,13 @@ fn address_sanitizer(project: &Project) -> Result<Row> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut command = cargo_test(&names);
         command
-            .args(["--target", &host, "--target-dir"])
+            .args(["--target", &host, "--config", "profile.dev.package.\"*\".opt-level=1", "--target-dir"])
             .arg(target_dir)
             // Sanitizers are unstable flags; this lets a stable compiler take them.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUSTFLAGS", "-Zsanitizer=address")
-            // Slow enough as it is: optimise a little, keep only line numbers.
+            // Slow enough as it is, to build and to run: optimise a little.
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
             .env("CARGO_INCREMENTAL", "0");
         ran(log, &mut command)
     }))
