@@ -46,15 +46,29 @@ pub(crate) fn n<T: nalgebra::Scalar>(m: &DMatrix<T>) -> Op<'_, T> {
     Op::N(MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols()))
 }
 
+/// Columns of `rows` numbers each, one after the other.
+pub(crate) fn columns<T>(numbers: &[T], rows: usize) -> Op<'_, T> {
+    Op::N(MatRef::from_column_major_slice(numbers, rows, numbers.len() / rows.max(1)))
+}
+
 pub(crate) fn t<T: nalgebra::Scalar>(m: &DMatrix<T>) -> Op<'_, T> {
     Op::T(MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols()))
 }
 
 /// `out += alpha·a·b`.
 pub(crate) fn add_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
+    multiply(out, Accum::Add, alpha, a, b);
+}
+
+/// `out = alpha·a·b`.
+pub(crate) fn set_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
+    multiply(out, Accum::Replace, alpha, a, b);
+}
+
+fn multiply<T: Real>(out: &mut DMatrix<T>, accumulate: Accum, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
     let (a, b) = (a.get(), b.get());
     let rows = out.nrows();
-    if rows == 0 || out.ncols() == 0 || a.ncols() == 0 {
+    if rows == 0 || out.ncols() == 0 {
         return;
     }
     // A narrow product is cut finer, so that it keeps more than one thread busy.
@@ -62,7 +76,7 @@ pub(crate) fn add_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>,
     out.as_mut_slice().par_chunks_mut(rows * width).enumerate().for_each(|(panel, out)| {
         let cols = out.len() / rows;
         let out = MatMut::from_column_major_slice_mut(out, rows, cols);
-        matmul(out, Accum::Add, a, b.subcols(panel * width, cols), alpha, Par::Seq);
+        matmul(out, accumulate, a, b.subcols(panel * width, cols), alpha, Par::Seq);
     });
 }
 
@@ -181,7 +195,14 @@ mod tests {
     #[test]
     fn products_equal_nalgebra() {
         let (a, b) = (random(150, 70, 1), random(70, 300, 2));
-        assert!((product(n(&a), n(&b)) - &a * &b).amax() < 1e-12);
+        let mut out = product(n(&a), n(&b));
+        assert!((&out - &a * &b).amax() < 1e-12);
+        add_product(&mut out, 2.0, n(&a), n(&b));
+        assert!((&out - &a * &b * 3.0).amax() < 1e-12);
+        set_product(&mut out, 2.0, n(&a), n(&b));
+        assert!((&out - &a * &b * 2.0).amax() < 1e-12);
+        set_product(&mut out, 2.0, n(&random(150, 0, 5)), n(&random(0, 300, 6)));
+        assert_eq!(out.amax(), 0.0);
         let c = random(150, 20, 3);
         assert!((product(t(&a), n(&c)) - a.transpose() * &c).amax() < 1e-12);
         let mut gram = DMatrix::zeros(150, 150);

@@ -5,7 +5,7 @@ use residua_memory::{Budget, Reservation};
 
 use super::Compensator;
 use crate::error::same_dimension;
-use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Precision};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
 use crate::{Result, algebra};
 
 /// `x ↦ M·x + b`, with `M [d, d]` and `b [d]`. A Gaussian's image is the Gaussian of mean `M·μ + b` and
@@ -99,18 +99,14 @@ impl AffineMap {
         self.spread.as_ref().unwrap_or(&self.matrix)
     }
 
-    /// `single` is that matrix as f32, for factors that are stored no more precise than that.
+    /// `single` is that matrix as f32.
     fn map_covariance(&self, covariance: &Covariance, single: &DMatrix<f32>) -> Result<Covariance> {
         let precision = covariance.precision();
         let matrix = self.spread();
-        if let (Some(factor), None) = (covariance.pure_factor(), &self.added) {
-            let mapped = if precision == Precision::F64 {
-                algebra::product(algebra::n(matrix), algebra::n(&factor))
-            } else {
-                let factor = factor.map(|v| v as f32);
-                algebra::product(algebra::n(single), algebra::n(&factor)).map(f64::from)
-            };
-            return Ok(Covariance::with_factor(mapped, Diagonal::Scalar(self.floor), precision));
+        if self.added.is_none()
+            && let Some(mapped) = covariance.map_factor(matrix, single, self.floor)
+        {
+            return Ok(mapped);
         }
         let mapped = algebra::product(algebra::n(matrix), algebra::n(&covariance.to_dense()));
         let mut mapped = algebra::product(algebra::n(&mapped), algebra::t(matrix));

@@ -94,8 +94,8 @@ impl Linear {
             }
             Ok(())
         })?;
-        not_empty(moments.count)?;
         moments.settle();
+        not_empty(moments.count)?;
         match self.mode {
             Mode::Compat => self.finish_compat(moments, budget),
             Mode::Exact => self.finish_exact(moments, budget),

@@ -1,6 +1,8 @@
 //! A residual network of one hidden layer, and its gradients.
 
 use nalgebra::{DMatrix, DMatrixView};
+use rayon::prelude::*;
+use residua_format::vectorised;
 
 use crate::algebra;
 
@@ -59,24 +61,32 @@ impl Network {
         out
     }
 
-    /// Adds to `gradient` the gradient of `scale·Σ|f(x) − y|²` over the samples `x`, `y [d, n]`. The hidden layer
-    /// lives inside of this call: what is not kept need not be recomputed.
-    pub(super) fn add_gradient(&self, x: &DMatrix<f32>, y: &DMatrix<f32>, scale: f32, gradient: &mut Self) {
+    /// The gradient of `scale·Σ|f(x) − y|²` over the samples of `piece`, into `gradient`, or added to it where `add` says
+    /// so. What layers hold is overwritten by the next piece.
+    pub(super) fn gradient(&self, piece: &mut Piece, scale: f32, add: bool, gradient: &mut Self) {
         let [w0, w1] = self.weights();
-        let mut hidden = algebra::product(algebra::n(&self.inner), algebra::n(x));
+        let Piece { x, y, hidden, straight, bent, error, back } = piece;
+        let accumulate = if add { algebra::add_product } else { algebra::set_product };
+        algebra::set_product(hidden, 1.0, algebra::n(&self.inner), algebra::n(x));
         hidden.apply(|z| *z = z.max(0.0));
-        let straight = algebra::product(algebra::n(&self.linear), algebra::n(x));
-        let bent = algebra::product(algebra::n(&self.outer), algebra::n(&hidden));
+        algebra::set_product(straight, 1.0, algebra::n(&self.linear), algebra::n(x));
+        algebra::set_product(bent, 1.0, algebra::n(&self.outer), algebra::n(hidden));
         // ∂loss/∂f.
-        let mut error = &straight * w0 + &bent * w1 - y;
-        error *= 2.0 * scale;
+        for (((error, straight), bent), y) in
+            error.iter_mut().zip(straight.iter()).zip(bent.iter()).zip(y.iter())
+        {
+            *error = (straight * w0 + bent * w1 - y) * (2.0 * scale);
+        }
 
-        algebra::add_product(&mut gradient.linear, w0, algebra::n(&error), algebra::t(x));
-        algebra::add_product(&mut gradient.outer, w1, algebra::n(&error), algebra::t(&hidden));
-        let mut back = algebra::product(algebra::t(&self.outer), algebra::n(&error));
-        back.zip_apply(&hidden, |back, hidden| *back = if hidden > 0.0 { w1 * *back } else { 0.0 });
-        algebra::add_product(&mut gradient.inner, 1.0, algebra::n(&back), algebra::t(x));
-        self.add_gate_gradient([error.dot(&straight), error.dot(&bent)], &mut gradient.gates);
+        accumulate(&mut gradient.linear, w0, algebra::n(error), algebra::t(x));
+        accumulate(&mut gradient.outer, w1, algebra::n(error), algebra::t(hidden));
+        algebra::set_product(back, 1.0, algebra::t(&self.outer), algebra::n(error));
+        back.zip_apply(hidden, |back, hidden| *back = if hidden > 0.0 { w1 * *back } else { 0.0 });
+        accumulate(&mut gradient.inner, 1.0, algebra::n(back), algebra::t(x));
+        if !add {
+            gradient.gates = [0.0; 3];
+        }
+        self.add_gate_gradient([error.dot(straight), error.dot(bent)], &mut gradient.gates);
     }
 
     /// Through the softmax of the scaled gates.
@@ -100,6 +110,33 @@ impl Network {
     }
 }
 
+/// Samples `x`, `y [d, n]`, and what a gradient needs of each layer, in memory that the next samples use again.
+pub(super) struct Piece {
+    pub(super) x: DMatrix<f32>,
+    pub(super) y: DMatrix<f32>,
+    hidden: DMatrix<f32>,
+    straight: DMatrix<f32>,
+    bent: DMatrix<f32>,
+    error: DMatrix<f32>,
+    back: DMatrix<f32>,
+}
+
+impl Piece {
+    pub(super) fn new(dim: usize, hidden: usize, samples: usize) -> Self {
+        let features = || DMatrix::zeros(dim, samples);
+        let units = || DMatrix::zeros(hidden, samples);
+        Self {
+            x: features(),
+            y: features(),
+            hidden: units(),
+            straight: features(),
+            bent: features(),
+            error: features(),
+            back: units(),
+        }
+    }
+}
+
 fn softmax(a: f32, b: f32) -> [f32; 2] {
     let first = 1.0 / (1.0 + (b - a).exp());
     [first, 1.0 - first]
@@ -120,30 +157,52 @@ impl AdamW {
         Self { first: Network::zeros(dim, hidden), second: Network::zeros(dim, hidden), step: 0 }
     }
 
-    /// One step; leaves the gradient at 0.
-    pub(super) fn step(&mut self, network: &mut Network, gradient: &mut Network, rate: f64, decay: f64) {
-        use rayon::prelude::*;
+    /// One step.
+    pub(super) fn step(&mut self, network: &mut Network, gradient: &Network, rate: f64, decay: f64) {
         const PIECE: usize = 1 << 14;
         self.step += 1;
-        let (b1, b2) = (Self::BETA.0 as f32, Self::BETA.1 as f32);
         let correct = |beta: f64| 1.0 - beta.powi(self.step.try_into().unwrap_or(i32::MAX));
         let (size, root) = (rate / correct(Self::BETA.0), correct(Self::BETA.1).sqrt());
         // size·m / (√v/root + ε), with root taken out of the loop.
-        let (size, epsilon) = ((size * root) as f32, (Self::EPSILON * root) as f32);
-        let keep = (1.0 - rate * decay) as f32;
-        let parts = network.parts_mut().into_iter().zip(gradient.parts_mut());
+        let update = Update {
+            first: 1.0 - Self::BETA.0 as f32,
+            second: 1.0 - Self::BETA.1 as f32,
+            keep: (1.0 - rate * decay) as f32,
+            size: (size * root) as f32,
+            epsilon: (Self::EPSILON * root) as f32,
+        };
+        let parts = network.parts_mut().into_iter().zip(gradient.parts());
         let moments = self.first.parts_mut().into_iter().zip(self.second.parts_mut());
         for ((weights, gradient), (first, second)) in parts.zip(moments) {
-            let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks_mut(PIECE));
+            let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
             let moments = first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE));
             pieces.zip(moments).for_each(|((weights, gradient), (first, second))| {
-                for (((w, g), m), v) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
-                    *m += (1.0 - b1) * (*g - *m);
-                    *v += (1.0 - b2) * (*g * *g - *v);
-                    *w = *w * keep - size * *m / (v.sqrt() + epsilon);
-                    *g = 0.0;
-                }
+                move_weights(weights, gradient, first, second, update);
             });
+        }
+    }
+}
+
+/// The numbers of a step.
+#[derive(Clone, Copy)]
+struct Update {
+    /// How far the moments move towards the new ones.
+    first: f32,
+    second: f32,
+    keep: f32,
+    size: f32,
+    epsilon: f32,
+}
+
+vectorised! {
+    /// One step for weights side by side.
+    fn move_weights(
+        weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], update: Update,
+    ) {
+        for (((w, g), m), v) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
+            *m += update.first * (*g - *m);
+            *v += update.second * (*g * *g - *v);
+            *w = *w * update.keep - update.size * *m / (v.sqrt() + update.epsilon);
         }
     }
 }
@@ -178,7 +237,14 @@ mod tests {
         };
         let (x, y) = (random(dim, n, 4) * 3.0, random(dim, n, 5));
         let mut gradient = Network::zeros(dim, hidden);
-        network.add_gradient(&x, &y, 1.0 / y.len() as f32, &mut gradient);
+        // In two pieces.
+        let scale = 1.0 / y.len() as f32;
+        for (first, count) in [(0, 3), (3, 4)] {
+            let mut piece = Piece::new(dim, hidden, count);
+            piece.x.copy_from(&x.columns(first, count));
+            piece.y.copy_from(&y.columns(first, count));
+            network.gradient(&mut piece, scale, first > 0, &mut gradient);
+        }
         network.add_pull(&mut gradient);
         let step = 1e-2;
         for part in 0..4 {

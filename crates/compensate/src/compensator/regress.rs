@@ -30,12 +30,23 @@ pub(super) struct Moments {
     recent: Option<Recent>,
 }
 
-/// Products that are not part of the moments yet, in f32, which is twice as fast.
+/// Products that are not part of the moments yet, in f32, which is twice as fast, about origins near the samples.
 struct Recent {
     count: u64,
+    features: Origin,
+    targets: Origin,
     gram: DMatrix<f32>,
     cross: DMatrix<f32>,
-    targets: Option<DMatrix<f32>>,
+    squares: f64,
+    gram_targets: Option<DMatrix<f32>>,
+}
+
+/// Where samples are measured from: the mean of the first block of them.
+#[derive(Default)]
+struct Origin {
+    at: Vec<f64>,
+    /// Of all samples, from there.
+    sum: Vec<f64>,
 }
 
 /// What a penalty gives.
@@ -85,50 +96,54 @@ impl Moments {
         }
     }
 
-    /// Adds samples to moments about the means, by Chan's pairwise update, and leaves them centred.
-    /// [`settle`](Self::settle) the moments before they are used.
+    /// Adds samples to moments about the means, and leaves them centred near 0. [`settle`](Self::settle) the
+    /// moments before they are used.
     pub(super) fn add_centred(&mut self, x: &mut DMatrix<f32>, target: &mut DMatrix<f32>) {
-        let (mean, mean_target) = (centre(x), centre(target));
-        self.squares += target.column_iter().map(|column| f64::from(column.norm_squared())).sum::<f64>();
         let recent = self.recent.get_or_insert_with(|| Recent {
             count: 0,
+            features: Origin::default(),
+            targets: Origin::default(),
             gram: DMatrix::zeros(x.nrows(), x.nrows()),
             cross: DMatrix::zeros(x.nrows(), target.nrows()),
-            targets: self.targets.as_ref().map(|_| DMatrix::zeros(target.nrows(), target.nrows())),
+            squares: 0.0,
+            gram_targets: self.targets.as_ref().map(|_| DMatrix::zeros(target.nrows(), target.nrows())),
         });
+        if recent.count == 0 {
+            (recent.features, recent.targets) = (Origin::of(x), Origin::of(target));
+        }
+        recent.features.centre(x);
+        recent.targets.centre(target);
         recent.count += x.ncols() as u64;
+        recent.squares += target.column_iter().map(|column| f64::from(column.norm_squared())).sum::<f64>();
         algebra::add_gram(&mut recent.gram, 1.0, algebra::n(x));
         algebra::add_product(&mut recent.cross, 1.0, algebra::n(x), algebra::t(target));
-        if let Some(targets) = &mut recent.targets {
+        if let Some(targets) = &mut recent.gram_targets {
             algebra::add_gram(targets, 1.0, algebra::n(target));
         }
         if recent.count >= RECENT {
             self.add_recent();
         }
-
-        let (before, new) = (self.count as f64, x.ncols() as f64);
-        let between = (before * new / (before + new)).sqrt();
-        let (difference, difference_target) = (mean - &self.mean, mean_target - &self.mean_target);
-        self.mean += &difference * (new / (before + new));
-        self.mean_target += &difference_target * (new / (before + new));
-        let column = |v: DVector<f64>| DMatrix::from_column_slice(v.len(), 1, (v * between).as_slice());
-        self.accumulate(&column(difference), &column(difference_target));
-        self.count += x.ncols() as u64;
     }
 
+    /// Chan's pairwise update: what is about the origins is moved to be about the means of recent samples, and the
+    /// distance of these from the means so far is added.
     fn add_recent(&mut self) {
-        let Some(recent) = &mut self.recent else { return };
-        let add = |sum: &mut DMatrix<f64>, recent: &mut DMatrix<f32>| {
-            let numbers = sum.as_mut_slice().iter_mut().zip(recent.as_slice());
-            numbers.for_each(|(sum, v)| *sum += f64::from(*v));
-            recent.fill(0.0);
-        };
-        add(&mut self.gram, &mut recent.gram);
-        add(&mut self.cross, &mut recent.cross);
-        if let (Some(targets), Some(recent)) = (&mut self.targets, &mut recent.targets) {
-            add(targets, recent);
+        let Some(recent) = self.recent.as_mut().filter(|recent| recent.count > 0) else { return };
+        let (before, new) = (self.count as f64, recent.count as f64);
+        let between = before * new / (before + new);
+        let (x, target) =
+            (recent.features.means(new, &self.mean), recent.targets.means(new, &self.mean_target));
+        add_about_means(&mut self.gram, &mut recent.gram, [&x, &x], new, between, true);
+        add_about_means(&mut self.cross, &mut recent.cross, [&x, &target], new, between, false);
+        if let (Some(targets), Some(recent)) = (&mut self.targets, &mut recent.gram_targets) {
+            add_about_means(targets, recent, [&target, &target], new, between, true);
         }
-        recent.count = 0;
+        self.squares +=
+            recent.squares - new * target.off.norm_squared() + between * target.apart.norm_squared();
+        self.mean += x.apart * (new / (before + new));
+        self.mean_target += target.apart * (new / (before + new));
+        self.count += recent.count;
+        (recent.count, recent.squares) = (0, 0.0);
     }
 
     /// Ends the adding of samples.
@@ -217,17 +232,65 @@ impl Moments {
     }
 }
 
-/// Takes the mean of the columns off them.
-fn centre(columns: &mut DMatrix<f32>) -> DVector<f64> {
-    let (rows, count) = columns.shape();
-    let mut mean = vec![0.0; rows];
-    // Slices, so that the compiler sees that numbers lie side by side.
-    for column in columns.as_slice().chunks_exact(rows.max(1)) {
-        mean.iter_mut().zip(column).for_each(|(sum, v)| *sum += f64::from(*v));
+/// Where the mean of recent samples lies.
+struct Means {
+    /// From their origin.
+    off: DVector<f64>,
+    /// From the mean of all samples before them.
+    apart: DVector<f64>,
+}
+
+impl Origin {
+    fn of(columns: &DMatrix<f32>) -> Self {
+        let (rows, count) = columns.shape();
+        let mut at = vec![0.0; rows];
+        // Slices, so that the compiler sees that numbers lie side by side.
+        for column in columns.as_slice().chunks_exact(rows.max(1)) {
+            at.iter_mut().zip(column).for_each(|(sum, v)| *sum += f64::from(*v));
+        }
+        at.iter_mut().for_each(|sum| *sum /= count as f64);
+        Self { at, sum: vec![0.0; rows] }
     }
-    mean.iter_mut().for_each(|sum| *sum /= count as f64);
-    for column in columns.as_mut_slice().chunks_exact_mut(rows.max(1)) {
-        column.iter_mut().zip(&mean).for_each(|(v, mean)| *v = (f64::from(*v) - mean) as f32);
+
+    /// Takes the origin off the columns.
+    fn centre(&mut self, columns: &mut DMatrix<f32>) {
+        let rows = columns.nrows().max(1);
+        for column in columns.as_mut_slice().chunks_exact_mut(rows) {
+            for ((v, at), sum) in column.iter_mut().zip(&self.at).zip(&mut self.sum) {
+                *v = (f64::from(*v) - at) as f32;
+                *sum += f64::from(*v);
+            }
+        }
     }
-    mean.into()
+
+    fn means(&self, count: f64, before: &DVector<f64>) -> Means {
+        let off = DVector::from_column_slice(&self.sum) / count;
+        let apart = DVector::from_column_slice(&self.at) + &off - before;
+        Means { off, apart }
+    }
+}
+
+/// `sums += recent − new·off·offᵀ + between·apart·apartᵀ`, of a symmetric matrix only the lower triangle; recent
+/// products start anew.
+fn add_about_means(
+    sums: &mut DMatrix<f64>,
+    recent: &mut DMatrix<f32>,
+    [rows, cols]: [&Means; 2],
+    new: f64,
+    between: f64,
+    symmetric: bool,
+) {
+    let height = sums.nrows().max(1);
+    let pairs =
+        sums.as_mut_slice().chunks_exact_mut(height).zip(recent.as_mut_slice().chunks_exact_mut(height));
+    for (col, (sums, recent)) in pairs.enumerate() {
+        let first = if symmetric { col } else { 0 };
+        let (off, apart) = (-new * cols.off[col], between * cols.apart[col]);
+        let means = rows.off.as_slice()[first..].iter().zip(&rows.apart.as_slice()[first..]);
+        let numbers = sums[first..].iter_mut().zip(&recent[first..]);
+        for ((sum, recent), (row_off, row_apart)) in numbers.zip(means) {
+            *sum += f64::from(*recent) + off * row_off + apart * row_apart;
+        }
+        recent.fill(0.0);
+    }
 }

@@ -99,8 +99,8 @@ impl Exact {
             moments.add_centred(&mut x, &mut (after - before));
             Ok(())
         })?;
-        not_empty(moments.count)?;
         moments.settle();
+        not_empty(moments.count)?;
         let lift = lift.ok_or(CompensateError::Empty("the feature source"))?;
         let (weights, stretch) = self.solve(&mut moments, dim, budget)?;
         let shift = &moments.mean_target - weights.tr_mul(&moments.mean);

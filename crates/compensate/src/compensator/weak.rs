@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use residua_memory::{Budget, Reservation};
 
 use super::lift::{Activation, draw_uniform};
-use super::network::{AdamW, Network};
+use super::network::{AdamW, Network, Piece};
 use super::ridge::Exact;
 use super::transport::{PointMap, Points, Transport};
 use super::{Compensator, Method, Mode, not_empty};
@@ -134,30 +134,36 @@ impl WeakNonlinear {
         let hidden = network.inner.nrows();
         let size = 4 * Network::len(dim, hidden) as u64;
         let held = budget.reserve(size, "a network")?;
-        // Gradient and two moments; a piece of a batch on all its layers.
-        let work = 3 * size + (8 * PIECE * (4 * dim + 2 * hidden)) as u64;
+        // Gradient and two moments; pieces of a batch on all their layers.
+        let work = 3 * size + (8 * PIECE * (5 * dim + 2 * hidden)) as u64;
         let _work = budget.reserve(work, "training a network")?;
         let (mut samples, count) = store(source, budget)?;
         let mut order = Order { batches: self.batches.as_deref(), rng: self.generator(), next: 0 };
         let mut gradient = Network::zeros(dim, hidden);
         let mut optimiser = AdamW::new(dim, hidden);
         let mut row = vec![0.0; 2 * dim];
+        // All pieces but the last are of one size.
+        let (whole, rest) = (self.batch / PIECE, self.batch % PIECE);
+        let mut pieces = [(whole, PIECE), (usize::from(rest > 0), rest)]
+            .map(|(times, size)| (times, Piece::new(dim, hidden, if times > 0 { size } else { 0 })));
         for step in 0..self.steps {
-            for first in (0..self.batch).step_by(PIECE) {
-                let piece = PIECE.min(self.batch - first);
-                let (mut x, mut y) = (DMatrix::zeros(dim, piece), DMatrix::zeros(dim, piece));
-                for column in 0..piece {
-                    let sample = order.next(count)?;
-                    if !samples.get(sample, &mut row)? {
-                        return Err(CompensateError::Missing("sample that a batch asks for"));
+            let mut add = false;
+            for (times, piece) in &mut pieces {
+                for _ in 0..*times {
+                    for column in 0..piece.x.ncols() {
+                        let sample = order.next(count)?;
+                        if !samples.get(sample, &mut row)? {
+                            return Err(CompensateError::Missing("sample that a batch asks for"));
+                        }
+                        piece.x.column_mut(column).copy_from_slice(&row[..dim]);
+                        piece.y.column_mut(column).copy_from_slice(&row[dim..]);
                     }
-                    x.column_mut(column).copy_from_slice(&row[..dim]);
-                    y.column_mut(column).copy_from_slice(&row[dim..]);
+                    network.gradient(piece, 1.0 / (self.batch * dim) as f32, add, &mut gradient);
+                    add = true;
                 }
-                network.add_gradient(&x, &y, 1.0 / (self.batch * dim) as f32, &mut gradient);
             }
             network.add_pull(&mut gradient);
-            optimiser.step(&mut network, &mut gradient, self.rate_at(step), self.decay);
+            optimiser.step(&mut network, &gradient, self.rate_at(step), self.decay);
         }
         if network.parts().iter().any(|part| part.iter().any(|v| !v.is_finite())) {
             let remedy = "use a smaller learning rate, or features of a smaller scale";

@@ -1,5 +1,6 @@
 //! The ways a covariance is stored.
 
+use half::bf16;
 use nalgebra::{DMatrix, DVector};
 
 use super::values::{Precision, Values};
@@ -190,6 +191,37 @@ impl Covariance {
     /// The factor if it is the whole covariance.
     pub(crate) fn pure_factor(&self) -> Option<DMatrix<f64>> {
         self.is_pure_factor().then(|| self.factor_matrix())?
+    }
+
+    /// `M·Σ·Mᵀ + floor·I` of a pure factor, as a factor: what is stored as f64 by `matrix`, else by `single`, the same as
+    /// f32.
+    pub(crate) fn map_factor(
+        &self,
+        matrix: &DMatrix<f64>,
+        single: &DMatrix<f32>,
+        floor: f64,
+    ) -> Option<Self> {
+        let Form::Factor { columns, rank, diagonal } = &self.form else { return None };
+        if !diagonal.is_zero() {
+            return None;
+        }
+        let by_single = |columns: &[f32]| -> Vec<f32> {
+            algebra::product(algebra::n(single), algebra::columns(columns, self.dim)).data.into()
+        };
+        let columns = match columns {
+            Values::F64(v) => {
+                Values::F64(algebra::product(algebra::n(matrix), algebra::columns(v, self.dim)).data.into())
+            }
+            Values::F32(v) => Values::F32(by_single(v)),
+            Values::Bf16(v) => {
+                let wide: Vec<f32> = v.iter().map(|v| v.to_f32()).collect();
+                Values::Bf16(by_single(&wide).into_iter().map(bf16::from_f32).collect())
+            }
+        };
+        Some(Self {
+            dim: self.dim,
+            form: Form::Factor { columns, rank: *rank, diagonal: Diagonal::Scalar(floor) },
+        })
     }
 
     /// `tr Σ`.
