@@ -294,3 +294,39 @@ fn add_about_means(
         recent.fill(0.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Samples whose mean wanders: what blocks and groups of blocks leave out would show.
+    #[test]
+    fn moments_are_about_the_means() {
+        let (count, block) = (2_500, 100);
+        let number = |row: usize, at: usize| ((at * 7919 + row * 104_729) % 1000) as f64 / 1000.0;
+        let x = DMatrix::from_fn(3, count, |r, c| number(r, c) + (c * (r + 1)) as f64 / 400.0);
+        let target = DMatrix::from_fn(2, count, |r, c| number(r + 5, c) - (c / 300) as f64);
+        let mut moments = Moments::new(3, 2, true);
+        for first in (0..count).step_by(block) {
+            let part = |of: &DMatrix<f64>| of.columns(first, block).map(|v| v as f32);
+            moments.add_centred(&mut part(&x), &mut part(&target));
+        }
+        moments.settle();
+        let centred = |of: &DMatrix<f64>| {
+            let mean = of.column_mean();
+            DMatrix::from_columns(&of.column_iter().map(|column| column - &mean).collect::<Vec<_>>())
+        };
+        let (x0, target0) = (centred(&x), centred(&target));
+        let close = |found: &DMatrix<f64>, expected: &DMatrix<f64>| {
+            assert!((found - expected).norm() <= 1e-6 * expected.norm(), "{found} {expected}");
+        };
+        let lower = |of: &DMatrix<f64>| of.lower_triangle();
+        close(&lower(&moments.gram), &lower(&(&x0 * x0.transpose())));
+        close(&moments.cross, &(&x0 * target0.transpose()));
+        close(&lower(moments.targets.as_ref().unwrap()), &lower(&(&target0 * target0.transpose())));
+        assert!((moments.squares / target0.norm_squared() - 1.0).abs() < 1e-6);
+        assert_eq!(moments.count, count as u64);
+        assert!((moments.mean - x.column_mean()).norm() < 1e-6);
+        assert!((moments.mean_target - target.column_mean()).norm() < 1e-6);
+    }
+}
