@@ -94,8 +94,10 @@ pub(crate) fn add_gram<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>) {
     if rows == 0 || a.ncols() == 0 {
         return;
     }
-    out.as_mut_slice().par_chunks_mut(rows * PANEL).enumerate().for_each(|(panel, out)| {
-        let (first, cols) = (panel * PANEL, out.len() / rows);
+    // Half as wide as elsewhere: the less is computed that is not below the diagonal.
+    let width = PANEL / 2;
+    out.as_mut_slice().par_chunks_mut(rows * width).enumerate().for_each(|(panel, out)| {
+        let (first, cols) = (panel * width, out.len() / rows);
         let out = MatMut::from_column_major_slice_mut(out, rows, cols).subrows_mut(first, rows - first);
         let (left, right) = (a.subrows(first, rows - first), a.subrows(first, cols));
         matmul(out, Accum::Add, left, right.transpose(), alpha, Par::Seq);

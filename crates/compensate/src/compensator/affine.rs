@@ -40,9 +40,8 @@ impl AffineMap {
         Self { floor, ..self }
     }
 
-    /// Stretches every covariance that is mapped by `stretch [d, d]`.
-    pub(super) fn stretched(self, stretch: &DMatrix<f64>) -> Self {
-        let spread = algebra::product(algebra::n(stretch), algebra::n(&self.matrix));
+    /// Maps covariances by `spread [d, d]` in place of M.
+    pub(super) fn with_spread(self, spread: DMatrix<f64>) -> Self {
         Self { spread: Some(spread), ..self }
     }
 

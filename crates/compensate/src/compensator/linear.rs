@@ -121,11 +121,11 @@ impl Linear {
         }
         // Through the means: mean_x + mean_v = M·mean_x + b.
         let shift = &moments.mean + &moments.mean_target - &matrix * &moments.mean;
+        let spread = rest
+            .map(|(explained, noise)| noise::stretch(explained, noise * self.noise, matrix.clone(), budget));
         let map = AffineMap::new(matrix, shift, budget)?;
-        Ok(match rest {
-            Some((explained, noise)) => {
-                map.stretched(&noise::stretch(explained, noise * self.noise, budget)?)
-            }
+        Ok(match spread {
+            Some(spread) => map.with_spread(spread?),
             None => map,
         })
     }

@@ -10,16 +10,19 @@ use crate::algebra::{self, Cholesky};
 /// ratio says nothing.
 const RIDGE: f64 = 1e-3;
 
-/// `T [d, d]` that stretches covariances `C` of what a map gives to `T·C·Tᵀ`, so that they hold what the map cannot
-/// know as well.
+/// `T·M [d, d]`, where T stretches covariances `C` of what a map `M [d, d]` gives to `T·C·Tᵀ`, so that they hold what the
+/// map cannot know as well.
 ///
 /// A map predicts the mean of where a feature goes; by the law of total covariance `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`.
 /// With S and R for these terms on the pairs of the fit, `T = ((S + R)·S⁻¹)^½`, the principal root, makes S into
 /// S + R, and is the same map whatever basis features are written in. Adding R would do that too, but would fill
 /// directions in which a class of few samples has no variance, nor have the classes collected anew beside it.
+///
+/// Of `explained`, S, the lower triangle is read.
 pub(super) fn stretch(
     mut explained: DMatrix<f64>,
     mut noise: DMatrix<f64>,
+    mut map: DMatrix<f64>,
     budget: &Budget,
 ) -> Result<DMatrix<f64>> {
     let (what, dim) = ("the noise of a regression", explained.nrows());
@@ -31,12 +34,11 @@ pub(super) fn stretch(
     cholesky.whiten(&mut noise);
     noise.transpose_mut();
     cholesky.whiten(&mut noise);
-    let (values, vectors) = algebra::eigen(&noise, what)?;
-    let mut inverse = DMatrix::identity(dim, dim);
-    cholesky.whiten(&mut inverse);
-    let mut right = algebra::product(algebra::t(&vectors), algebra::n(&inverse));
-    for (mut row, value) in right.row_iter_mut().zip(values.iter()) {
-        row *= (1.0 + value.max(0.0)).sqrt();
+    let (values, mut vectors) = algebra::eigen(&noise, what)?;
+    cholesky.whiten(&mut map);
+    let right = algebra::product(algebra::t(&vectors), algebra::n(&map));
+    for (mut column, value) in vectors.column_iter_mut().zip(values.iter()) {
+        column *= (1.0 + value.max(0.0)).sqrt();
     }
     let left = algebra::product(algebra::n(&cholesky.lower()), algebra::n(&vectors));
     Ok(algebra::product(algebra::n(&left), algebra::n(&right)))
@@ -63,10 +65,10 @@ mod tests {
             let explained = covariance(&values, dim, 20) + DMatrix::identity(dim, dim) * 0.3;
             let noise = covariance(&values[50..], dim, rank.max(1)) * f64::from(u8::from(rank > 0));
             let whole = &explained + &noise;
-            let map = stretch(explained.clone(), noise.clone(), &budget).unwrap();
+            let map = stretch(explained.clone(), noise.clone(), DMatrix::identity(dim, dim), &budget).unwrap();
             let off = (&map * &explained * map.transpose() - &whole).norm() / whole.norm();
             prop_assert!(off < 10.0 * RIDGE, "{off}");
-            let none = stretch(explained, noise * 0.0, &budget).unwrap();
+            let none = stretch(explained, noise * 0.0, DMatrix::identity(dim, dim), &budget).unwrap();
             prop_assert!((none - DMatrix::identity(dim, dim)).amax() < 1e-9);
         }
 
@@ -77,8 +79,8 @@ mod tests {
             let (explained, noise) = (covariance(&values, dim, 20), covariance(&values[100..], dim, 20));
             let basis = DMatrix::from_fn(dim, dim, |r, c| if r == c { 1.0 + r as f64 / 4.0 } else { 0.1 * values[r + c] });
             let turned = |m: &DMatrix<f64>| &basis * m * basis.transpose();
-            let one = stretch(turned(&explained), turned(&noise), &budget).unwrap() * &basis;
-            let other = &basis * stretch(explained, noise, &budget).unwrap();
+            let one = stretch(turned(&explained), turned(&noise), basis.clone(), &budget).unwrap();
+            let other = &basis * stretch(explained, noise, DMatrix::identity(dim, dim), &budget).unwrap();
             prop_assert!((&one - &other).norm() / other.norm() < 0.02);
         }
     }

@@ -9,7 +9,7 @@ use crate::{CompensateError, Result};
 const PANEL: usize = 128;
 /// Samples whose products are summed as f32 before they are added as f64: few enough that it costs no more
 /// than the rounding of the features themselves.
-const RECENT: u64 = 1024;
+const RECENT: u64 = 2048;
 
 /// Moments of features `x [D]` and targets `t [d]`: about their means, or about 0. Memory is 8·(D² + D·d) bytes
 /// whatever the number of samples.
@@ -207,27 +207,34 @@ impl Moments {
     /// its predicted drift, and of what is left of the drift, by its degrees of freedom. `None` where they were not
     /// collected or too few samples are there to tell.
     pub(super) fn explained_and_noise(
-        &mut self,
+        &self,
         weights: &DMatrix<f64>,
         penalty: &DVector<f64>,
         freedom: f64,
     ) -> Option<(DMatrix<f64>, DMatrix<f64>)> {
         let left = self.count as f64 - 1.0 - freedom;
         let mut noise = self.targets.clone().filter(|_| left >= 1.0)?;
-        algebra::mirror(&mut noise);
-        algebra::add_product(&mut noise, -1.0, algebra::t(weights), algebra::n(&self.cross));
+        // With G the Gram matrix, P the penalty and C the cross products, G·W = C − P·W. So the drift explains
+        // Wᵀ·G·W = Wᵀ·C − Wᵀ·P·W of the targets' products and leaves T − Wᵀ·C − Wᵀ·P·W, and with the feature itself
+        // the first is G + G·W + Wᵀ·G + Wᵀ·G·W. All symmetric: lower triangles will do.
+        let dim = weights.ncols();
         let mut pulled = weights.clone();
-        for (mut row, penalty) in pulled.row_iter_mut().zip(penalty.iter()) {
-            row *= penalty.sqrt();
-        }
-        algebra::add_product(&mut noise, -1.0, algebra::t(&pulled), algebra::n(&pulled));
+        pulled.row_iter_mut().zip(penalty.iter()).for_each(|(mut row, penalty)| row *= penalty.sqrt());
+        let mut shrunk = DMatrix::zeros(dim, dim);
+        algebra::add_gram(&mut shrunk, 1.0, algebra::t(&pulled));
+        let fitted = algebra::product(algebra::t(weights), algebra::n(&self.cross));
+        noise -= &fitted;
+        noise -= &shrunk;
 
-        let mut whole = pulled;
-        whole.copy_from(weights);
-        (0..weights.ncols()).for_each(|i| whole[(i, i)] += 1.0);
-        algebra::mirror(&mut self.gram);
-        let moved = algebra::product(algebra::n(&self.gram), algebra::n(&whole));
-        let explained = algebra::product(algebra::t(&whole), algebra::n(&moved));
+        let mut explained = self.gram.view((0, 0), (dim, dim)) + fitted - shrunk;
+        for col in 0..dim {
+            for row in col..dim {
+                let moved =
+                    |row: usize, col: usize| self.cross[(row, col)] - penalty[row] * weights[(row, col)];
+                explained[(row, col)] += moved(row, col) + moved(col, row);
+            }
+        }
+        algebra::mirror(&mut noise);
         Some((explained / (self.count as f64 - 1.0), noise / left))
     }
 }

@@ -141,7 +141,9 @@ impl Exact {
         } else {
             None
         };
-        let stretch = |(explained, noise)| noise::stretch(explained, noise * self.noise, budget);
+        let stretch = |(explained, noise): (_, DMatrix<f64>)| {
+            noise::stretch(explained, noise * self.noise, DMatrix::identity(dim, dim), budget)
+        };
         Ok((best.weights, rest.map(stretch).transpose()?))
     }
 }
