@@ -33,11 +33,20 @@ fn write_features(file: &mut SafetensorsWriter, name: &str, rows: usize, step: u
 
 /// `before` and `after` of `rows` samples, and labels.
 fn write_all(path: &Path, rows: usize) {
+    write_labelled(path, rows, |row| row % CLASSES);
+}
+
+/// As [`write_all`], of 40 samples a class, labels from `first` on.
+fn write_classes(path: &Path, classes: usize, first: usize) {
+    write_labelled(path, 40 * classes, |row| first + row % classes);
+}
+
+fn write_labelled(path: &Path, rows: usize, label: impl Fn(usize) -> usize) {
     let mut file = SafetensorsWriter::create(path, 512).unwrap();
     write_features(&mut file, "before", rows, 0);
     write_features(&mut file, "after", rows, 3);
-    let labels: Vec<u8> = (0..rows).map(|row| (row % CLASSES) as u8).collect();
-    file.tensor("labels", Dtype::U8, &[rows], &labels).unwrap();
+    let labels: Vec<u8> = (0..rows).flat_map(|row| (label(row) as u16).to_le_bytes()).collect();
+    file.tensor("labels", Dtype::U16, &[rows], &labels).unwrap();
     file.finish().unwrap();
 }
 
@@ -91,4 +100,20 @@ fn statistics_are_made_moved_and_used_within_the_budget() {
     let compensate = ["compensate", "many.safetensors", "-o", "moved.safetensors"];
     within(folder, 72, &[&compensate[..], &pairs].concat());
     within(folder, 72, &["stats", "merge", "many.safetensors", "moved.safetensors", "-o", "m.safetensors"]);
+
+    // The state of two methods, which is larger than the budget after a second task.
+    write_classes(&folder.join("first.safetensors"), 400, 0);
+    write_classes(&folder.join("second.safetensors"), 20, 400);
+    let task = |file: &'static str, more: &[&str]| {
+        let (after, before) = (format!("{file}:after"), format!("{file}:before"));
+        let line =
+            ["task", "state.safetensors", "--before", &before, "--after", &after, "--labels", "labels"];
+        within(folder, 72, &[&line[..], more].concat());
+    };
+    task("first.safetensors", &["--method", "linear", "--method", "rff"]);
+    task("second.safetensors", &[]);
+    assert!(folder.join("state.safetensors").metadata().unwrap().len() > 80 << 20);
+    let extract = ["stats", "extract", "state.safetensors", "-o", "extracted.safetensors"];
+    within(folder, 72, &[&extract[..], &["--method", "rff"]].concat());
+    within(folder, 72, &extract);
 }

@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::normal;
+use residua_compensate::drift::DriftReader;
 use residua_compensate::*;
 use residua_memory::Budget;
 
@@ -25,15 +26,20 @@ fn features(task: usize, seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn run(state: &mut DriftCompensator, task: usize, budget: &Budget) -> Result<()> {
+    with_task(task, 2, |task| state.finish_task(task, budget))
+}
+
+/// Hands a task of two classes to `f`; the next one's have labels that are higher by `step`.
+fn with_task<T>(task: usize, step: u32, f: impl FnOnce(Task<'_>) -> Result<T>) -> Result<T> {
     let count = 60;
     let seed = task as u64 * 10;
     let before = features(task.saturating_sub(1), seed, count);
     let after = features(task, seed, count);
-    let labels: Vec<u32> = (0..count as u32).map(|i| 2 * task as u32 + i % 2).collect();
+    let labels: Vec<u32> = (0..count as u32).map(|i| step * task as u32 + i % 2).collect();
     let mut current = MemorySource::new(DIM, &before, Some(&after), Some(&labels)).unwrap();
     let (before, after) = (features(task.saturating_sub(1), 999, count), features(task, 999, count));
     let mut auxiliary = MemorySource::new(DIM, &before, Some(&after), None).unwrap();
-    state.finish_task(Task { current: &mut current, auxiliary: Some(&mut auxiliary) }, budget)
+    f(Task { current: &mut current, auxiliary: Some(&mut auxiliary) })
 }
 
 fn small() -> DriftCompensator {
@@ -121,6 +127,56 @@ fn saved_and_resumed_is_uninterrupted() {
     assert!(whole.save(&directory.path().join("taken")).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(saved, before.len() as u64);
+}
+
+/// With classes that come once, and with some that come again.
+#[test]
+fn from_file_to_file_is_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    for step in [2, 1] {
+        let [streamed, whole] =
+            ["streamed", "whole"].map(|name| directory.path().join(format!("{name}{step}")));
+        let budget = Budget::new(64 << 20);
+        // Two variants that leave classes where they are have them in common.
+        let new = || small().with_method("also stale", None);
+        let mut state = new();
+        for task in 0..3 {
+            with_task(task, step, |task| state.finish_task(task, &budget)).unwrap();
+            let held = budget.used();
+            let saved = with_task(task, step, |task| new().finish_task_in(&streamed, task, &budget)).unwrap();
+            assert_eq!((saved.tasks(), saved.dim()), (task as u64 + 1, DIM));
+            assert_eq!(budget.used(), held);
+        }
+        state.save(&whole).unwrap();
+        let saved = new().resume(&streamed, &budget).unwrap();
+        let reader = DriftReader::open(&streamed).unwrap();
+        for name in state.names() {
+            let (one, other) = (state.statistics(name).unwrap(), saved.statistics(name).unwrap());
+            assert_eq!(one.len(), if step == 2 { 6 } else { 4 });
+            assert_eq!(one.len(), other.len());
+            // A factor is stored with what its diagonal is.
+            let (bytes, diagonals) = (one.bytes(), 8 * one.len() as u64);
+            assert!((bytes..=bytes + diagonals).contains(&reader.statistics(name).unwrap().bytes()));
+            for ((label, a), (other, b)) in one.iter().zip(other.iter()) {
+                assert_eq!(label, other);
+                assert_eq!((a.count(), a.mean(), a.covariance()), (b.count(), b.mean(), b.covariance()));
+            }
+        }
+        if step == 2 {
+            assert_eq!(std::fs::read(&streamed).unwrap(), std::fs::read(&whole).unwrap());
+        }
+        // A task that fails.
+        let before = std::fs::read(&streamed).unwrap();
+        let fails = |result: Result<DriftReader>| result.map(drop).unwrap_err().to_string();
+        let rows = [f32::NAN; DIM];
+        let mut bad = MemorySource::new(DIM, &rows, Some(&[1.0; DIM]), Some(&[7])).unwrap();
+        let task = Task { current: &mut bad, auxiliary: None };
+        assert!(fails(new().finish_task_in(&streamed, task, &budget)).contains("not a finite"));
+        let other = with_task(0, step, |task| small().finish_task_in(&streamed, task, &budget));
+        assert!(fails(other).contains("saved for the variants"));
+        assert_eq!(std::fs::read(&streamed).unwrap(), before);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), if step == 2 { 2 } else { 4 });
+    }
 }
 
 #[test]

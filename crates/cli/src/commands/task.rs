@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
+use residua::compensate::drift::DriftReader;
 use residua::compensate::{DriftCompensator, FeatureSource, Pairs as Choice, Task, Variant};
-use residua::format::file::{Checkpoint, FileError};
-use residua::memory::{Budget, process};
-use serde::{Deserialize, Serialize};
+use residua::format::file::FileError;
+use residua::memory::process;
+use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
@@ -116,18 +117,19 @@ pub(crate) fn run(args: &Args) -> Result {
         labels: None,
     });
     let mut auxiliary = Pairs::open(auxiliary.collect(), "reading", &bar)?;
-    let mut state = if args.state.exists() {
+    let (tasks, mut state) = if args.state.exists() {
         if !args.method.is_empty() {
             return Err(Failure::usage("--method is for the first task; the state says which ones it has"));
         }
-        resume(&args.state, &budget)?
+        let saved = DriftReader::open(&args.state)?;
+        (saved.tasks(), DriftCompensator::new(saved.dim(), variants(&saved, &args.state)?))
     } else {
         let methods = if args.method.is_empty() { &[MethodArg::Linear][..] } else { &args.method };
         let variants = methods.iter().map(|method| method.variant());
-        DriftCompensator::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants))
+        (0, DriftCompensator::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants)))
     };
-    if state.tasks() > 0 && args.before.is_none() {
-        let problem = format!("{} knows {} tasks: name --before", args.state.display(), state.tasks());
+    if tasks > 0 && args.before.is_none() {
+        let problem = format!("{} knows {tasks} tasks: name --before", args.state.display());
         return Err(Failure::usage(problem));
     }
     source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
@@ -136,20 +138,22 @@ pub(crate) fn run(args: &Args) -> Result {
     let others = (!args.auxiliary.is_empty()).then_some(&mut auxiliary as &mut dyn FeatureSource);
     let task = Task { current: &mut source, auxiliary: others };
     let alone = args.pairs == Some(PairsArg::Auxiliary);
-    let done = state.finish_task(task, &budget);
-    done.map_err(|error| source.explain_with(&auxiliary, alone, error))?;
-    state.save(&args.state)?;
+    let done = state.finish_task_in(&args.state, task, &budget);
+    let saved = done.map_err(|error| source.explain_with(&auxiliary, alone, error))?;
     drop((source, auxiliary));
     drop(bar);
     let known = |name: &str| {
-        let statistics = state.statistics(name);
-        let (classes, samples) = statistics.map_or((0, 0), |all| (all.len(), all.samples()));
-        Known { name: name.to_owned(), classes, samples }
+        let counts = || saved.statistics(name).into_iter().flat_map(|all| all.counts().collect::<Vec<_>>());
+        Known {
+            name: name.to_owned(),
+            classes: counts().count(),
+            samples: counts().map(|(_, count)| count).sum(),
+        }
     };
     let done = Done {
-        tasks: state.tasks(),
-        dim: state.dim(),
-        variants: state.names().map(known).collect(),
+        tasks: saved.tasks(),
+        dim: saved.dim(),
+        variants: saved.names().map(known).collect(),
         state_bytes: std::fs::metadata(&args.state).map_or(0, |metadata| metadata.len()),
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: process::peak_rss(),
@@ -175,36 +179,11 @@ fn text(done: &Done, state: &Path) -> String {
     )
 }
 
-/// What a state says about itself, as far as it is needed to open it.
-#[derive(Deserialize)]
-struct Meta {
-    dim: usize,
-    variants: Vec<Name>,
-}
-
-#[derive(Deserialize)]
-struct Name {
-    name: String,
-}
-
-/// Opens a state with the variants that it was made with.
-pub(crate) fn resume(path: &Path, budget: &Budget) -> Result<DriftCompensator> {
-    const KEY: &str = "residua.drift";
-    let file = Checkpoint::open(path)?;
-    let Some(text) = file.metadata().get(KEY) else {
-        let problem = format!("holds no saved tasks (no metadata entry {KEY})");
-        return Err(FileError::malformed(path, problem).into());
+/// The variants of a state.
+fn variants(saved: &DriftReader, path: &Path) -> Result<Vec<Variant>> {
+    let known = |name: &str| {
+        let unknown = || FileError::malformed(path, format!("variant {name:?} is none of this program's"));
+        Variant::ALL.into_iter().find(|variant| variant.name() == name).ok_or_else(unknown)
     };
-    let meta: Meta = serde_json::from_str(text)
-        .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;
-    let mut variants = Vec::new();
-    for Name { name } in &meta.variants {
-        let Some(variant) = Variant::ALL.into_iter().find(|variant| variant.name() == name) else {
-            return Err(
-                FileError::malformed(path, format!("variant {name:?} is none of this program's")).into()
-            );
-        };
-        variants.push(variant);
-    }
-    Ok(DriftCompensator::new(meta.dim, variants).resume(path, budget)?)
+    Ok(saved.names().map(known).collect::<Result<_, _>>()?)
 }

@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{DriftCompensator, State};
 use crate::Result;
-use crate::statistics::{ClassGaussian, ClassStatistics, read_class, write_class};
+use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, Stored, read_class, write_class};
 
 /// The metadata entry.
 const KEY: &str = "residua.drift";
 /// The version of this layout.
 const VERSION: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     version: u32,
     dim: usize,
@@ -31,54 +31,26 @@ struct Meta {
     variants: Vec<VariantMeta>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct VariantMeta {
     name: String,
     /// Numbers of classes by label.
     classes: BTreeMap<u32, usize>,
 }
 
-impl DriftCompensator {
-    /// Writes the state after the last finished task to a file, which appears complete or not at all.
-    ///
-    /// # Errors
-    /// When the file cannot be written; what was there stays then.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut numbers: HashMap<*const ClassGaussian, usize> = HashMap::new();
-        let mut classes: Vec<&ClassGaussian> = Vec::new();
-        let mut variants = Vec::new();
-        for State { name, statistics, .. } in &self.variants {
-            let mut by_label = BTreeMap::new();
-            for (label, class) in statistics.iter() {
-                let number = *numbers.entry(Arc::as_ptr(class)).or_insert_with(|| {
-                    classes.push(class);
-                    classes.len() - 1
-                });
-                by_label.insert(label, number);
-            }
-            variants.push(VariantMeta { name: name.clone(), classes: by_label });
-        }
-        let counts = classes.iter().map(|class| class.count()).collect();
-        let meta = Meta { version: VERSION, dim: self.dim, tasks: self.tasks, counts, variants };
-        let json = serde_json::to_string(&meta)
-            .map_err(|error| FileError::malformed(path, format!("metadata: {error}")))?;
-        let header = 256 * classes.len() as u64 + SafetensorsWriter::metadata_bytes(KEY, &json);
-        let mut file = SafetensorsWriter::create(path, header)?;
-        file.metadata(KEY, json);
-        for (number, class) in classes.into_iter().enumerate() {
-            write_class(&mut file, &format!("class.{number}"), class)?;
-        }
-        file.finish()?;
-        Ok(())
-    }
+/// A saved state, its classes read when they are asked for.
+#[derive(Debug)]
+pub struct DriftReader {
+    file: Arc<Checkpoint>,
+    meta: Meta,
+}
 
-    /// Goes on from a saved state, every number checked: what the variants know is that of the file, their
-    /// methods and the other settings those of `self`.
+impl DriftReader {
+    /// Opens what a [`DriftCompensator`] wrote.
     ///
     /// # Errors
-    /// When the file is not one that [`save`](Self::save) writes, is of another dimension or of other
-    /// variants, or the budget has no room.
-    pub fn resume(mut self, path: &Path, budget: &Budget) -> Result<Self> {
+    /// When the file cannot be read or holds no such state.
+    pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
         let meta = file
@@ -88,37 +60,141 @@ impl DriftCompensator {
         let meta: Meta =
             serde_json::from_str(meta).map_err(|error| wrong(format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
-            return Err(wrong(format!(
-                "saved tasks of version {}, this program reads {VERSION}",
-                meta.version
-            ))
-            .into());
+            let problem = format!("saved tasks of version {}, this program reads {VERSION}", meta.version);
+            return Err(wrong(problem).into());
         }
-        if meta.dim != self.dim {
-            return Err(
-                wrong(format!("saved for features of dimension {}, not {}", meta.dim, self.dim)).into()
-            );
+        let known = meta.counts.len();
+        for VariantMeta { name, classes } in &meta.variants {
+            if let Some(number) = classes.values().find(|&&number| number >= known) {
+                return Err(wrong(format!("variant {name:?} names class {number} of {known}")).into());
+            }
         }
-        let names: Vec<&str> = meta.variants.iter().map(|variant| variant.name.as_str()).collect();
-        if !self.names().eq(names.iter().copied()) {
-            let wanted: Vec<_> = self.names().collect();
-            return Err(wrong(format!("saved for the variants {names:?}, not {wanted:?}")).into());
+        Ok(Self { file: Arc::new(file), meta })
+    }
+
+    /// The feature dimension d.
+    pub fn dim(&self) -> usize {
+        self.meta.dim
+    }
+
+    /// Tasks finished so far.
+    pub fn tasks(&self) -> u64 {
+        self.meta.tasks
+    }
+
+    /// Names of the variants, in the order in which they were added.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.meta.variants.iter().map(|variant| variant.name.as_str())
+    }
+
+    /// What a variant knows; `None` if there is no such variant.
+    pub fn statistics(&self, name: &str) -> Option<StatisticsReader> {
+        let variant = self.meta.variants.iter().find(|variant| variant.name == name)?;
+        let classes = variant.classes.iter().map(|(&label, &number)| (label, self.stored(number)));
+        Some(StatisticsReader::new(Arc::clone(&self.file), self.meta.dim, classes.collect()))
+    }
+
+    fn stored(&self, number: usize) -> Stored {
+        Stored { number: number as u64, count: self.meta.counts[number] }
+    }
+}
+
+/// Writes a state class by class.
+pub(super) struct DriftWriter {
+    file: SafetensorsWriter,
+    meta: Meta,
+}
+
+impl DriftWriter {
+    /// Starts a file that is to replace `path`, for about `classes` classes of all variants together.
+    pub(super) fn create(path: &Path, dim: usize, tasks: u64, classes: usize) -> Result<Self> {
+        // Tensors of a class, its count, and a label with a number, both escaped.
+        let file = SafetensorsWriter::create(path, 1024 + (256 + 72) * classes as u64)?;
+        let meta = Meta { version: VERSION, dim, tasks, counts: Vec::new(), variants: Vec::new() };
+        Ok(Self { file, meta })
+    }
+
+    /// Writes a class; returns its number.
+    pub(super) fn class(&mut self, class: &ClassGaussian) -> Result<usize> {
+        let number = self.meta.counts.len();
+        write_class(&mut self.file, number as u64, class)?;
+        self.meta.counts.push(class.count());
+        Ok(number)
+    }
+
+    /// Ends a variant, of these numbers of classes by label.
+    pub(super) fn variant(&mut self, name: &str, classes: BTreeMap<u32, usize>) {
+        self.meta.variants.push(VariantMeta { name: name.into(), classes });
+    }
+
+    /// Puts the file in its place.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let json = serde_json::to_string(&self.meta)
+            .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
+        self.file.metadata(KEY, json);
+        self.file.finish()?;
+        Ok(())
+    }
+}
+
+impl DriftCompensator {
+    /// Writes the state after the last finished task to a file, which appears complete or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written; what was there stays then.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let classes = self.variants.iter().map(|state| state.statistics.len()).sum();
+        let mut file = DriftWriter::create(path, self.dim, self.tasks, classes)?;
+        let mut numbers: HashMap<*const ClassGaussian, usize> = HashMap::new();
+        for State { name, statistics, .. } in &self.variants {
+            let mut by_label = BTreeMap::new();
+            for (label, class) in statistics.iter() {
+                let number = match numbers.get(&Arc::as_ptr(class)) {
+                    Some(&number) => number,
+                    None => file.class(class)?,
+                };
+                numbers.insert(Arc::as_ptr(class), number);
+                by_label.insert(label, number);
+            }
+            file.variant(name, by_label);
         }
-        let mut classes = Vec::new();
-        for (number, &count) in meta.counts.iter().enumerate() {
-            classes.push(Arc::new(read_class(&file, &format!("class.{number}"), count, meta.dim, budget)?));
-        }
-        for (state, variant) in self.variants.iter_mut().zip(&meta.variants) {
-            let mut statistics = ClassStatistics::new(meta.dim);
+        file.finish()
+    }
+
+    /// Goes on from a saved state, every number checked: what the variants know is that of the file, their
+    /// methods and the other settings those of `self`.
+    ///
+    /// # Errors
+    /// When the file is not one that [`save`](Self::save) writes, is of another dimension or of other
+    /// variants, or the budget has no room.
+    pub fn resume(mut self, path: &Path, budget: &Budget) -> Result<Self> {
+        let saved = self.open(path)?;
+        let classes = (0..saved.meta.counts.len())
+            .map(|number| read_class(&saved.file, saved.stored(number), self.dim, budget).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        for (state, variant) in self.variants.iter_mut().zip(&saved.meta.variants) {
+            let mut statistics = ClassStatistics::new(self.dim);
             for (&label, &number) in &variant.classes {
-                let class = classes.get(number).ok_or_else(|| {
-                    wrong(format!("variant {:?} names class {number} of {}", variant.name, classes.len()))
-                })?;
-                statistics.insert(label, Arc::clone(class))?;
+                statistics.insert(label, Arc::clone(&classes[number]))?;
             }
             state.statistics = statistics;
         }
-        self.tasks = meta.tasks;
+        self.tasks = saved.meta.tasks;
         Ok(self)
+    }
+
+    /// Opens a saved state of the same dimension and variants.
+    pub(super) fn open(&self, path: &Path) -> Result<DriftReader> {
+        let saved = DriftReader::open(path)?;
+        let wrong = |problem: String| FileError::malformed(path, problem);
+        if saved.dim() != self.dim {
+            let problem = format!("saved for features of dimension {}, not {}", saved.dim(), self.dim);
+            return Err(wrong(problem).into());
+        }
+        if !self.names().eq(saved.names()) {
+            let (names, wanted): (Vec<_>, Vec<_>) = (saved.names().collect(), self.names().collect());
+            return Err(wrong(format!("saved for the variants {names:?}, not {wanted:?}")).into());
+        }
+        Ok(saved)
     }
 }

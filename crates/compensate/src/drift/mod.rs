@@ -1,13 +1,15 @@
 //! Class statistics of a model that is tuned task after task.
 
 mod file;
+mod stream;
 mod variant;
 
 use residua_memory::Budget;
 
+pub use file::DriftReader;
 pub use variant::Variant;
 
-use crate::compensator::Method;
+use crate::compensator::{Compensator, Method};
 use crate::error::same_dimension;
 use crate::source::{ChainSource, FeatureSource, Side};
 use crate::statistics::{ClassStatistics, Precision, StatisticsBuilder, Storage};
@@ -38,7 +40,8 @@ pub struct Task<'a> {
 ///
 /// Classes that two variants hold alike, such as those of the latest task, are held once. A task that fails
 /// leaves everything as it was, and [`save`](Self::save) replaces its file when the new one is complete, so
-/// that a run that is killed goes on from the last finished task.
+/// that a run that is killed goes on from the last finished task. [`finish_task_in`](Self::finish_task_in) does all that
+/// to a file whose classes need not fit in memory.
 ///
 /// ```
 /// use residua_compensate::*;
@@ -152,18 +155,12 @@ impl DriftCompensator {
     /// # Errors
     /// When a source fails, lacks labels or features, or the budget has no room. Nothing has changed then.
     pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
-        same_dimension("the task's features", task.current.dim(), self.dim)?;
-        let mut builder = StatisticsBuilder::new(self.dim, budget);
-        builder.add_source(task.current, Side::After)?;
-        let new = builder.finish(self.storage, self.precision)?;
-        if new.is_empty() {
-            return Err(CompensateError::Empty("the task"));
-        }
+        let new = self.collect(&mut task, budget)?;
         let mut done = Vec::with_capacity(self.variants.len());
         for state in &self.variants {
             let moved = match &state.method {
                 Some(method) if !state.statistics.is_empty() => {
-                    let fitted = fit(&**method, &mut task, self.pairs, budget)?;
+                    let fitted = self.fit(&**method, &mut task, budget)?;
                     fitted.apply(&state.statistics, budget)?
                 }
                 _ => state.statistics.clone(),
@@ -176,21 +173,25 @@ impl DriftCompensator {
         self.tasks += 1;
         Ok(())
     }
-}
 
-/// Fits a method on the pairs that are wanted.
-fn fit(
-    method: &dyn Method,
-    task: &mut Task<'_>,
-    pairs: Pairs,
-    budget: &Budget,
-) -> Result<Box<dyn crate::Compensator>> {
-    match (pairs, &mut task.auxiliary) {
-        (Pairs::Current, _) | (Pairs::Both, None) => method.fit(task.current, budget),
-        (Pairs::Auxiliary, Some(auxiliary)) => method.fit(*auxiliary, budget),
-        (Pairs::Auxiliary, None) => Err(CompensateError::Missing("auxiliary features")),
-        (Pairs::Both, Some(auxiliary)) => {
-            method.fit(&mut ChainSource::new(task.current, *auxiliary)?, budget)
+    /// Statistics of the task's classes.
+    fn collect(&self, task: &mut Task<'_>, budget: &Budget) -> Result<ClassStatistics> {
+        same_dimension("the task's features", task.current.dim(), self.dim)?;
+        let mut builder = StatisticsBuilder::new(self.dim, budget);
+        builder.add_source(task.current, Side::After)?;
+        let new = builder.finish(self.storage, self.precision)?;
+        if new.is_empty() { Err(CompensateError::Empty("the task")) } else { Ok(new) }
+    }
+
+    /// Fits a method on the pairs that are wanted.
+    fn fit(&self, method: &dyn Method, task: &mut Task<'_>, budget: &Budget) -> Result<Box<dyn Compensator>> {
+        match (self.pairs, &mut task.auxiliary) {
+            (Pairs::Current, _) | (Pairs::Both, None) => method.fit(task.current, budget),
+            (Pairs::Auxiliary, Some(auxiliary)) => method.fit(*auxiliary, budget),
+            (Pairs::Auxiliary, None) => Err(CompensateError::Missing("auxiliary features")),
+            (Pairs::Both, Some(auxiliary)) => {
+                method.fit(&mut ChainSource::new(task.current, *auxiliary)?, budget)
+            }
         }
     }
 }

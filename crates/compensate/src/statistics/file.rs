@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use nalgebra::DVector;
 use residua_format::file::{Checkpoint, Dtype, FileError, SafetensorsWriter, TensorInfo};
@@ -26,6 +27,8 @@ use crate::error::same_dimension;
 const KEY: &str = "residua.statistics";
 /// The version of this layout.
 const VERSION: u32 = 1;
+/// What the tensors of a class are called.
+const PARTS: [&str; 4] = ["mean", "packed", "factor", "diagonal"];
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
@@ -35,11 +38,21 @@ struct Meta {
     classes: BTreeMap<u32, u64>,
 }
 
-/// A file of class statistics, its classes read when they are asked for.
+/// Class statistics in a file, read class by class when they are asked for.
 #[derive(Debug)]
 pub struct StatisticsReader {
-    file: Checkpoint,
-    meta: Meta,
+    file: Arc<Checkpoint>,
+    dim: usize,
+    classes: BTreeMap<u32, Stored>,
+}
+
+/// A class in a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored {
+    /// Its tensors are `class.{number}.…`.
+    pub(crate) number: u64,
+    /// Of its samples.
+    pub(crate) count: u64,
 }
 
 impl StatisticsReader {
@@ -58,32 +71,47 @@ impl StatisticsReader {
             let problem = format!("statistics of version {}, this program reads {VERSION}", meta.version);
             return Err(FileError::malformed(path, problem).into());
         }
-        Ok(Self { file, meta })
+        let stored = |(label, count): (u32, u64)| (label, Stored { number: label.into(), count });
+        Ok(Self::new(Arc::new(file), meta.dim, meta.classes.into_iter().map(stored).collect()))
+    }
+
+    /// These classes of a file.
+    pub(crate) fn new(file: Arc<Checkpoint>, dim: usize, classes: BTreeMap<u32, Stored>) -> Self {
+        Self { file, dim, classes }
     }
 
     /// The feature dimension d.
     pub fn dim(&self) -> usize {
-        self.meta.dim
+        self.dim
     }
 
     /// Number of classes.
     pub fn len(&self) -> usize {
-        self.meta.classes.len()
+        self.classes.len()
     }
 
     /// Whether there is no class.
     pub fn is_empty(&self) -> bool {
-        self.meta.classes.is_empty()
+        self.classes.is_empty()
     }
 
     /// Labels, rising, and numbers of samples.
     pub fn counts(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.meta.classes.iter().map(|(&label, &count)| (label, count))
+        self.classes.iter().map(|(&label, class)| (label, class.count))
+    }
+
+    /// Labels, rising, and where classes are.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (u32, Stored)> {
+        self.classes.iter().map(|(&label, &class)| (label, class))
     }
 
     /// Bytes of all means and covariances.
     pub fn bytes(&self) -> u64 {
-        self.file.tensors().iter().map(|tensor| tensor.bytes).sum()
+        let part = |class: &Stored, part| self.file.tensor(&format!("class.{}.{part}", class.number));
+        let bytes = |class| {
+            PARTS.into_iter().filter_map(|name| part(class, name)).map(|part| part.bytes).sum::<u64>()
+        };
+        self.classes.values().map(bytes).sum()
     }
 
     /// Reads one class, every number checked; `None` if there is no such class.
@@ -91,8 +119,12 @@ impl StatisticsReader {
     /// # Errors
     /// When its tensors are malformed, or the budget has no room.
     pub fn class(&self, label: u32, budget: &Budget) -> Result<Option<ClassGaussian>> {
-        let Some(&count) = self.meta.classes.get(&label) else { return Ok(None) };
-        read_class(&self.file, &format!("class.{label}"), count, self.meta.dim, budget).map(Some)
+        self.classes.get(&label).map(|&class| self.read_stored(class, budget)).transpose()
+    }
+
+    /// Reads one of [`stored`](Self::stored).
+    pub(crate) fn read_stored(&self, class: Stored, budget: &Budget) -> Result<ClassGaussian> {
+        read_class(&self.file, class, self.dim, budget)
     }
 
     /// Reads the classes with these labels, as far as there are any, every number checked.
@@ -100,7 +132,7 @@ impl StatisticsReader {
     /// # Errors
     /// As [`class`](Self::class).
     pub fn read(&self, labels: impl IntoIterator<Item = u32>, budget: &Budget) -> Result<ClassStatistics> {
-        let mut statistics = ClassStatistics::new(self.dim());
+        let mut statistics = ClassStatistics::new(self.dim);
         for label in labels {
             if let Some(class) = self.class(label, budget)? {
                 statistics.insert(label, class)?;
@@ -137,7 +169,7 @@ impl StatisticsWriter {
     /// When its dimension is another, the label has been written, or the disk does not take it.
     pub fn add(&mut self, label: u32, class: &ClassGaussian) -> Result<()> {
         same_dimension("a class", class.dim(), self.meta.dim)?;
-        write_class(&mut self.file, &format!("class.{label}"), class)?;
+        write_class(&mut self.file, label.into(), class)?;
         self.meta.classes.insert(label, class.count());
         Ok(())
     }
@@ -171,13 +203,13 @@ impl ClassStatistics {
     /// When the file is not one that [`save`](Self::save) writes, or the budget has no room.
     pub fn load(path: &Path, budget: &Budget) -> Result<Self> {
         let file = StatisticsReader::open(path)?;
-        file.read(file.meta.classes.keys().copied(), budget)
+        file.read(file.classes.keys().copied(), budget)
     }
 }
 
-/// Writes the tensors of one class, their names starting with `prefix`.
-pub(crate) fn write_class(file: &mut SafetensorsWriter, prefix: &str, class: &ClassGaussian) -> Result<()> {
-    let name = |part| format!("{prefix}.{part}");
+/// Writes the tensors of one class.
+pub(crate) fn write_class(file: &mut SafetensorsWriter, number: u64, class: &ClassGaussian) -> Result<()> {
+    let name = |part| format!("class.{number}.{part}");
     let dim = class.dim();
     file.tensor(&name("mean"), Dtype::F64, &[dim], bytemuck::cast_slice(class.mean().as_slice()))?;
     match &class.covariance().form {
@@ -200,12 +232,11 @@ pub(crate) fn write_class(file: &mut SafetensorsWriter, prefix: &str, class: &Cl
 /// Reads what [`write_class`] wrote, every number checked.
 pub(crate) fn read_class(
     file: &Checkpoint,
-    prefix: &str,
-    count: u64,
+    Stored { number, count }: Stored,
     dim: usize,
     budget: &Budget,
 ) -> Result<ClassGaussian> {
-    let name = |part| format!("{prefix}.{part}");
+    let name = |part| format!("class.{number}.{part}");
     let mean = vector(file, file.expect_tensor(&name("mean"))?, &[dim])?;
     let form = if let Some(tensor) = file.tensor(&name("packed")) {
         // dim² could overflow for a hostile dimension; a tensor of that shape cannot exist.
@@ -227,7 +258,7 @@ pub(crate) fn read_class(
     };
     ClassGaussian::new(count, mean, Covariance { dim, form }, budget).map_err(|error| match error {
         crate::CompensateError::Budget(_) => error,
-        other => FileError::malformed(file.path(), format!("{prefix}: {other}")).into(),
+        other => FileError::malformed(file.path(), format!("class.{number}: {other}")).into(),
     })
 }
 

@@ -19,7 +19,7 @@ pub use builder::StatisticsBuilder;
 pub use covariance::{Covariance, Storage};
 pub(crate) use covariance::{Diagonal, Form};
 pub use file::{StatisticsReader, StatisticsWriter};
-pub(crate) use file::{read_class, write_class};
+pub(crate) use file::{Stored, read_class, write_class};
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
 pub use shrink::Shrinkage;
 pub use values::Precision;

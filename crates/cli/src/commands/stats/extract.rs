@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::compensate::Variant;
+use residua::compensate::drift::DriftReader;
+use residua::compensate::statistics::StatisticsWriter;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
-use crate::commands::task::resume;
 use crate::compensation::methods::MethodArg;
 use crate::failure::{Failure, Result};
 use crate::output::{print, print_json};
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let state = resume(&args.state, &budget)?;
+    let state = DriftReader::open(&args.state)?;
     let name = args.method.map_or(Variant::SeqFt, MethodArg::variant).name();
     let Some(statistics) = state.statistics(name) else {
         let known: Vec<_> = state.names().collect();
@@ -46,7 +47,11 @@ pub(super) fn run(args: &Args) -> Result {
             known.join(", ")
         )));
     };
-    statistics.save(&args.output)?;
+    let mut output = StatisticsWriter::create(&args.output, statistics.dim(), statistics.len())?;
+    for (label, _) in statistics.counts() {
+        statistics.class(label, &budget)?.iter().try_for_each(|class| output.add(label, class))?;
+    }
+    output.finish()?;
     let done = Written::new(&args.output, start, &budget)?;
     let rows = [("variant", format!("{name}, {} tasks", state.tasks()))];
     if args.run.json { print_json(&done) } else { print(done.text(&rows, &args.output)) }
