@@ -24,49 +24,32 @@ pub(crate) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {}
 impl Real for f32 {}
 impl Real for f64 {}
 
-/// A matrix as it stands in a product.
-#[derive(Clone, Copy)]
-pub(crate) enum Op<'a, T> {
-    /// As it is.
-    N(MatRef<'a, T>),
-    /// Transposed.
-    T(MatRef<'a, T>),
+/// A matrix as it is, for a product.
+pub(crate) fn n<T: nalgebra::Scalar>(m: &DMatrix<T>) -> MatRef<'_, T> {
+    MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols())
 }
 
-impl<'a, T> Op<'a, T> {
-    fn get(self) -> MatRef<'a, T> {
-        match self {
-            Self::N(m) => m,
-            Self::T(m) => m.transpose(),
-        }
-    }
-}
-
-pub(crate) fn n<T: nalgebra::Scalar>(m: &DMatrix<T>) -> Op<'_, T> {
-    Op::N(MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols()))
+/// Its transpose.
+pub(crate) fn t<T: nalgebra::Scalar>(m: &DMatrix<T>) -> MatRef<'_, T> {
+    n(m).transpose()
 }
 
 /// Columns of `rows` numbers each, one after the other.
-pub(crate) fn columns<T>(numbers: &[T], rows: usize) -> Op<'_, T> {
-    Op::N(MatRef::from_column_major_slice(numbers, rows, numbers.len() / rows.max(1)))
-}
-
-pub(crate) fn t<T: nalgebra::Scalar>(m: &DMatrix<T>) -> Op<'_, T> {
-    Op::T(MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols()))
+pub(crate) fn columns<T>(numbers: &[T], rows: usize) -> MatRef<'_, T> {
+    MatRef::from_column_major_slice(numbers, rows, numbers.len() / rows.max(1))
 }
 
 /// `out += alpha·a·b`.
-pub(crate) fn add_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
+pub(crate) fn add_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     multiply(out, Accum::Add, alpha, a, b);
 }
 
 /// `out = alpha·a·b`.
-pub(crate) fn set_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
+pub(crate) fn set_product<T: Real>(out: &mut DMatrix<T>, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     multiply(out, Accum::Replace, alpha, a, b);
 }
 
-fn multiply<T: Real>(out: &mut DMatrix<T>, accumulate: Accum, alpha: T, a: Op<'_, T>, b: Op<'_, T>) {
-    let (a, b) = (a.get(), b.get());
+fn multiply<T: Real>(out: &mut DMatrix<T>, accumulate: Accum, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let rows = out.nrows();
     if rows == 0 || out.ncols() == 0 {
         return;
@@ -81,15 +64,14 @@ fn multiply<T: Real>(out: &mut DMatrix<T>, accumulate: Accum, alpha: T, a: Op<'_
 }
 
 /// `a·b`.
-pub(crate) fn product<T: Real>(a: Op<'_, T>, b: Op<'_, T>) -> DMatrix<T> {
-    let mut out = DMatrix::zeros(a.get().nrows(), b.get().ncols());
+pub(crate) fn product<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> DMatrix<T> {
+    let mut out = DMatrix::zeros(a.nrows(), b.ncols());
     add_product(&mut out, T::one(), a, b);
     out
 }
 
 /// Adds `alpha·a·aᵀ` to the lower triangle of `out`; what it leaves above is not meant to be read.
-pub(crate) fn add_gram<T: Real>(out: &mut DMatrix<T>, alpha: T, a: Op<'_, T>) {
-    let a = a.get();
+pub(crate) fn add_gram<T: Real>(out: &mut DMatrix<T>, alpha: T, a: MatRef<'_, T>) {
     let rows = out.nrows();
     if rows == 0 || a.ncols() == 0 {
         return;
@@ -121,7 +103,7 @@ impl Cholesky {
     pub(crate) fn new(a: &DMatrix<f64>, what: &str, remedy: &'static str) -> Result<Self> {
         let singular = || CompensateError::Singular { what: what.into(), remedy };
         // A pivot that is tiny or NaN passes the decomposition; the answer is worthless all the same.
-        let new = Self(n(a).get().llt(Side::Lower).map_err(|_| singular())?);
+        let new = Self(n(a).llt(Side::Lower).map_err(|_| singular())?);
         if new.log_determinant().is_finite() { Ok(new) } else { Err(singular()) }
     }
 
@@ -172,11 +154,14 @@ impl Cholesky {
     }
 }
 
+/// Square matrices that [`eigen`] holds at its most: vectors, scratch of three, and vectors as they are returned.
+pub(crate) const EIGEN: u64 = 5;
+
 /// Eigenvalues, rising, and eigenvectors (columns) of the symmetric matrix in the lower triangle of `a`.
 pub(crate) fn eigen(a: &DMatrix<f64>, what: &str) -> Result<(DVector<f64>, DMatrix<f64>)> {
     let remedy = "check the features for overflow";
     let failed = |_| CompensateError::Singular { what: what.into(), remedy };
-    let eigen = n(a).get().self_adjoint_eigen(Side::Lower).map_err(failed)?;
+    let eigen = n(a).self_adjoint_eigen(Side::Lower).map_err(failed)?;
     let (values, vectors) = (eigen.S(), eigen.U());
     let values = DVector::from_fn(a.nrows(), |i, _| values[i]);
     Ok((values, DMatrix::from_fn(a.nrows(), a.nrows(), |r, c| vectors[(r, c)])))

@@ -20,7 +20,7 @@ pub struct AffineMap {
     added: Option<DMatrix<f64>>,
     /// For covariances in place of M.
     spread: Option<DMatrix<f64>>,
-    _held: Reservation,
+    held: Vec<Reservation>,
 }
 
 impl AffineMap {
@@ -32,7 +32,7 @@ impl AffineMap {
         same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
         same_dimension("the map's shift", shift.len(), matrix.nrows())?;
         let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
-        Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, _held: held })
+        Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, held: vec![held] })
     }
 
     /// Adds `floor` to every variance of what is mapped.
@@ -41,8 +41,10 @@ impl AffineMap {
     }
 
     /// Maps covariances by `spread [d, d]` in place of M.
-    pub(super) fn with_spread(self, spread: DMatrix<f64>) -> Self {
-        Self { spread: Some(spread), ..self }
+    pub(super) fn with_spread(mut self, spread: DMatrix<f64>, budget: &Budget) -> Result<Self> {
+        let held = budget.reserve(8 * spread.len() as u64, "an affine map")?;
+        self.held.push(held);
+        Ok(Self { spread: Some(spread), ..self })
     }
 
     /// `M [d, d]`.
@@ -64,7 +66,7 @@ impl AffineMap {
         same_dimension("the next map", next.dim(), self.dim())?;
         // Matrix, spread, what is added, and two products on the way to it.
         let held = budget.reserve(3 * Covariance::dense_bytes(self.dim()), "an affine map")?;
-        let _scratch = budget.reserve(2 * Covariance::dense_bytes(self.dim()), "composing affine maps")?;
+        let _scratch = budget.reserve(3 * Covariance::dense_bytes(self.dim()), "composing affine maps")?;
         let product = |a: &DMatrix<f64>, b: &DMatrix<f64>| algebra::product(algebra::n(a), algebra::n(b));
         let spread =
             (self.spread.is_some() || next.spread.is_some()).then(|| product(next.spread(), self.spread()));
@@ -72,7 +74,8 @@ impl AffineMap {
         if self.adds() {
             let mut sum = self.added.clone().unwrap_or_else(|| DMatrix::zeros(self.dim(), self.dim()));
             (0..self.dim()).for_each(|i| sum[(i, i)] += self.floor);
-            let moved = product(&product(next.spread(), &sum), &next.spread().transpose());
+            let moved = product(next.spread(), &sum);
+            let moved = algebra::product(algebra::n(&moved), algebra::t(next.spread()));
             added = Some(match added {
                 Some(added) => added + moved,
                 None => moved,
@@ -84,7 +87,7 @@ impl AffineMap {
             floor: next.floor,
             added,
             spread,
-            _held: held,
+            held: vec![held],
         })
     }
 

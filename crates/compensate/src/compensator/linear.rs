@@ -1,7 +1,7 @@
 //! Drift as a linear function of the feature.
 
 use nalgebra::{DMatrix, DMatrixView, DVector};
-use residua_memory::Budget;
+use residua_memory::{Budget, Reservation};
 
 use super::regress::Moments;
 use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
@@ -10,7 +10,7 @@ use crate::error::check;
 use crate::source::{BLOCK, FeatureSource, for_each_block};
 
 /// Ridge regression of the features after on the features before, from normal equations that are
-/// accumulated block by block: memory is 7·8·d² bytes whatever the number of samples.
+/// accumulated block by block: memory is about 7·8·d² bytes whatever the number of samples.
 ///
 /// * [`Mode::Exact`]: the drift `y − x` is regressed on the centred features, so that the ridge pulls
 ///   towards *no drift* and the mean is matched; the penalty is relative to the features' mean variance, so
@@ -74,8 +74,8 @@ impl Linear {
         check((0.0..=1.0).contains(&self.noise), "noise", self.noise, "from 0 to 1")?;
         let dim = source.dim();
         // The moments, the decomposition, and a block of both sides in f64.
-        let scratch = Moments::bytes(dim, dim) + 3 * 8 * (BLOCK * dim) as u64;
-        let _scratch = budget.reserve(scratch, "fitting the linear compensator")?;
+        let scratch = Moments::bytes(dim, dim) + 3 * 8 * BLOCK as u64 * dim as u64;
+        let held = budget.reserve(scratch, "fitting the linear compensator")?;
         let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
         let (mut x, mut drift) = (DMatrix::zeros(dim, 0), DMatrix::zeros(dim, 0));
         for_each_block(source, budget, |block| {
@@ -95,14 +95,16 @@ impl Linear {
             Ok(())
         })?;
         moments.settle();
+        drop((x, drift));
         not_empty(moments.count)?;
         match self.mode {
             Mode::Compat => self.finish_compat(moments, budget),
-            Mode::Exact => self.finish_exact(moments, budget),
+            Mode::Exact => self.finish_exact(moments, held, budget),
         }
     }
 
-    fn finish_exact(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {
+    /// `held` is what was reserved for the moments.
+    fn finish_exact(&self, mut moments: Moments, held: Reservation, budget: &Budget) -> Result<AffineMap> {
         let dim = moments.mean.len();
         let penalty = DVector::from_element(dim, self.ridge * moments.gram.trace() / dim as f64);
         let (mut matrix, rest) = if moments.gram.trace() == 0.0 {
@@ -121,13 +123,15 @@ impl Linear {
         }
         // Through the means: mean_x + mean_v = M·mean_x + b.
         let shift = &moments.mean + &moments.mean_target - &matrix * &moments.mean;
-        let spread = rest
-            .map(|(explained, noise)| noise::stretch(explained, noise * self.noise, matrix.clone(), budget));
+        drop((moments, held));
         let map = AffineMap::new(matrix, shift, budget)?;
-        Ok(match spread {
-            Some(spread) => map.with_spread(spread?),
-            None => map,
-        })
+        match rest {
+            Some((explained, noise)) => {
+                let spread = noise::stretch(explained, noise * self.noise, map.matrix().clone(), budget)?;
+                map.with_spread(spread, budget)
+            }
+            None => Ok(map),
+        }
     }
 
     fn finish_compat(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {

@@ -5,6 +5,7 @@ use residua_memory::Budget;
 
 use crate::Result;
 use crate::algebra::{self, Cholesky};
+use crate::statistics::Covariance;
 
 /// Added to variances before one is divided by another, relative to their mean: where features hardly vary, a
 /// ratio says nothing.
@@ -15,7 +16,7 @@ const RIDGE: f64 = 1e-3;
 ///
 /// A map predicts the mean of where a feature goes; by the law of total covariance `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`.
 /// With S and R for these terms on the pairs of the fit, `T = ((S + R)·S⁻¹)^½`, the principal root, makes S into
-/// S + R, and is the same map whatever basis features are written in. Adding R would do that too, but would fill
+/// S + R, and is the same map in whatever orthonormal basis features are written, and whatever their unit. Adding R would do that too, but would fill
 /// directions in which a class of few samples has no variance, nor have the classes collected anew beside it.
 ///
 /// Of `explained`, S, the lower triangle is read.
@@ -26,17 +27,21 @@ pub(super) fn stretch(
     budget: &Budget,
 ) -> Result<DMatrix<f64>> {
     let (what, dim) = ("the noise of a regression", explained.nrows());
-    let _scratch = budget.reserve(5 * 8 * explained.len() as u64, what)?;
-    let ridge = RIDGE * (explained.trace() + noise.trace()) / dim as f64;
+    // S, R and M, the decomposition of S, and that of K.
+    let _scratch = budget.reserve((4 + algebra::EIGEN) * Covariance::dense_bytes(dim), what)?;
+    // Rounding can take a little from where there is no noise.
+    let ridge = RIDGE * (explained.trace() + noise.trace().max(0.0)) / dim as f64;
     (0..dim).for_each(|i| explained[(i, i)] += ridge);
     // With S = L·Lᵀ and K = L⁻¹·R·L⁻ᵀ = U·D·Uᵀ, T = L·U·(I + D)^½·Uᵀ·L⁻¹.
     let cholesky = Cholesky::new(&explained, what, "give it more samples")?;
+    drop(explained);
     cholesky.whiten(&mut noise);
     noise.transpose_mut();
     cholesky.whiten(&mut noise);
     let (values, mut vectors) = algebra::eigen(&noise, what)?;
     cholesky.whiten(&mut map);
     let right = algebra::product(algebra::t(&vectors), algebra::n(&map));
+    drop((noise, map));
     for (mut column, value) in vectors.column_iter_mut().zip(values.iter()) {
         column *= (1.0 + value.max(0.0)).sqrt();
     }
@@ -72,7 +77,7 @@ mod tests {
             prop_assert!((none - DMatrix::identity(dim, dim)).amax() < 1e-9);
         }
 
-        /// In another basis it is the same map, but for the ridge.
+        /// In another basis it is the same map, as far as the ridge does not matter.
         #[test]
         fn the_basis_does_not_matter(values in prop::collection::vec(-1.0..1.0f64, 5 * 40)) {
             let (dim, budget) = (4, Budget::unlimited());

@@ -62,6 +62,11 @@ pub(super) struct Solution {
 const SINGULAR: &str = "the feature matrix of the regression";
 const REMEDY: &str = "give it more samples or a larger ridge";
 
+fn too_large() -> CompensateError {
+    let problem = "the features are so large that their products overflow: scale them down".into();
+    CompensateError::Statistics { problem }
+}
+
 impl Moments {
     pub(super) fn new(features: usize, targets: usize, noise: bool) -> Self {
         Self {
@@ -76,9 +81,11 @@ impl Moments {
         }
     }
 
-    /// Bytes of the moments, and of solving them; recent products take less than that.
+    /// Bytes of the moments, and of solving them and telling the noise; recent products take less than that.
     pub(super) fn bytes(features: usize, targets: usize) -> u64 {
-        8 * (2 * features * features + 3 * features * targets + 2 * targets * targets) as u64
+        let (features, targets) = (features as u64, targets as u64);
+        let all = features.saturating_mul(2 * features + 3 * targets) + 2 * targets.saturating_mul(targets);
+        all.saturating_mul(8)
     }
 
     /// Adds samples as they are: moments about 0.
@@ -155,6 +162,9 @@ impl Moments {
     fn decompose(&mut self, penalty: &DVector<f64>) -> Result<Cholesky> {
         debug_assert!(self.recent.is_none(), "moments used before they were settled");
         let diagonal = self.gram.diagonal();
+        if !diagonal.sum().is_finite() || !self.squares.is_finite() {
+            return Err(too_large());
+        }
         self.gram.set_diagonal(&(&diagonal + penalty));
         let cholesky = Cholesky::new(&self.gram, SINGULAR, REMEDY);
         self.gram.set_diagonal(&diagonal);
@@ -164,17 +174,20 @@ impl Moments {
     /// `(gram + diag(penalty))⁻¹·cross`.
     pub(super) fn weights(&mut self, penalty: &DVector<f64>) -> Result<DMatrix<f64>> {
         let cholesky = self.decompose(penalty)?;
+        self.weights_by(&cholesky)
+    }
+
+    fn weights_by(&self, cholesky: &Cholesky) -> Result<DMatrix<f64>> {
         let mut weights = self.cross.clone();
         cholesky.solve(&mut weights);
-        Ok(weights)
+        if weights.iter().all(|v| v.is_finite()) { Ok(weights) } else { Err(too_large()) }
     }
 
     /// The weights, how many parameters they are worth and how well they will predict (Golub, Heath, Wahba,
     /// "Generalized cross-validation as a method for choosing a good ridge parameter", 1979).
     pub(super) fn solve(&mut self, penalty: &DVector<f64>) -> Result<Solution> {
         let cholesky = self.decompose(penalty)?;
-        let mut weights = self.cross.clone();
-        cholesky.solve(&mut weights);
+        let weights = self.weights_by(&cholesky)?;
         // tr((G + P)⁻¹·G) = D − tr((G + P)⁻¹·P), and diag((G + P)⁻¹) are the squared columns of L⁻¹.
         let shrunk = cholesky.inverse_diagonal(PANEL).component_mul(penalty).sum();
         let freedom = self.mean.len() as f64 - shrunk;
@@ -204,38 +217,41 @@ impl Moments {
     }
 
     /// Where the first d features are what the targets are the drift of: the covariances `[d, d]` of the feature with
-    /// its predicted drift, and of what is left of the drift, by its degrees of freedom. `None` where they were not
-    /// collected or too few samples are there to tell.
+    /// its predicted drift (lower triangle), and of what is left of the drift. `None` where they were not collected
+    /// or samples are too few to tell.
+    ///
+    /// Both are divided by n − 1, so that without a penalty they add up to the covariance after the task. For new
+    /// samples as well: predictions scatter with the errors of the weights, by as much as residuals lack.
     pub(super) fn explained_and_noise(
-        &self,
+        &mut self,
         weights: &DMatrix<f64>,
         penalty: &DVector<f64>,
         freedom: f64,
     ) -> Option<(DMatrix<f64>, DMatrix<f64>)> {
-        let left = self.count as f64 - 1.0 - freedom;
-        let mut noise = self.targets.clone().filter(|_| left >= 1.0)?;
-        // With G the Gram matrix, P the penalty and C the cross products, G·W = C − P·W. So the drift explains
-        // Wᵀ·G·W = Wᵀ·C − Wᵀ·P·W of the targets' products and leaves T − Wᵀ·C − Wᵀ·P·W, and with the feature itself
-        // the first is G + G·W + Wᵀ·G + Wᵀ·G·W. All symmetric: lower triangles will do.
+        let samples = self.count as f64 - 1.0;
+        let mut noise = self.targets.take().filter(|_| samples - freedom >= 1.0)?;
+        // With G the Gram matrix, P the penalty and C the cross products, G·W = C − P·W. So of the targets' products T the
+        // drift explains Wᵀ·G·W = Wᵀ·C − Wᵀ·P·W and leaves T − Wᵀ·C − Wᵀ·P·W; with the feature itself the first is
+        // G + G·W + Wᵀ·G + Wᵀ·G·W. All are symmetric: lower triangles will do.
         let dim = weights.ncols();
         let mut pulled = weights.clone();
         pulled.row_iter_mut().zip(penalty.iter()).for_each(|(mut row, penalty)| row *= penalty.sqrt());
         let mut shrunk = DMatrix::zeros(dim, dim);
         algebra::add_gram(&mut shrunk, 1.0, algebra::t(&pulled));
-        let fitted = algebra::product(algebra::t(weights), algebra::n(&self.cross));
-        noise -= &fitted;
-        noise -= &shrunk;
-
-        let mut explained = self.gram.view((0, 0), (dim, dim)) + fitted - shrunk;
+        drop(pulled);
+        let mut explained = algebra::product(algebra::t(weights), algebra::n(&self.cross));
         for col in 0..dim {
             for row in col..dim {
                 let moved =
                     |row: usize, col: usize| self.cross[(row, col)] - penalty[row] * weights[(row, col)];
-                explained[(row, col)] += moved(row, col) + moved(col, row);
+                let (fitted, shrunk) = (explained[(row, col)], shrunk[(row, col)]);
+                noise[(row, col)] = (noise[(row, col)] - fitted - shrunk) / samples;
+                let drift = moved(row, col) + moved(col, row) + fitted - shrunk;
+                explained[(row, col)] = (self.gram[(row, col)] + drift) / samples;
             }
         }
         algebra::mirror(&mut noise);
-        Some((explained / (self.count as f64 - 1.0), noise / left))
+        Some((explained, noise))
     }
 }
 
@@ -335,5 +351,47 @@ mod tests {
         assert_eq!(moments.count, count as u64);
         assert!((moments.mean - x.column_mean()).norm() < 1e-6);
         assert!((moments.mean_target - target.column_mean()).norm() < 1e-6);
+    }
+
+    /// Against the samples themselves, few of them and strongly penalised, so that every term counts.
+    #[test]
+    fn explained_and_noise_are_those_of_the_residuals() {
+        let (features, dim, count) = (7, 4, 12);
+        let number = |row: usize, at: usize| ((at * 7919 + row * 104_729) % 1000) as f64 / 1000.0 - 0.5;
+        let centred = |first: usize, rows: usize| {
+            let all = DMatrix::from_fn(rows, count, |r, c| number(first + r, c));
+            let mean = all.column_mean();
+            DMatrix::from_columns(&all.column_iter().map(|column| column - &mean).collect::<Vec<_>>())
+        };
+        let (x, noise) = (centred(0, features), centred(20, dim));
+        let target = x.rows(1, dim) * 0.7 + noise;
+        let mut moments = Moments::new(features, dim, true);
+        moments.add_centred(&mut x.map(|v| v as f32), &mut target.map(|v| v as f32));
+        moments.settle();
+        let penalty = DVector::from_fn(features, |i, _| 0.2 + 0.1 * i as f64);
+        let Solution { weights, freedom, .. } = moments.solve(&penalty).unwrap();
+        let penalised = &x * x.transpose() + DMatrix::from_diagonal(&penalty);
+        let expected = penalised.try_inverse().unwrap() * &x * target.transpose();
+        assert!((&weights - &expected).amax() < 1e-5, "{weights} {expected}");
+        let (explained, noise) = moments.explained_and_noise(&weights, &penalty, freedom).unwrap();
+        let covariance = |of: DMatrix<f64>| &of * of.transpose() / (count as f64 - 1.0);
+        let moved = covariance(x.rows(0, dim) + expected.transpose() * &x);
+        let rest = covariance(&target - expected.transpose() * &x);
+        assert!((explained.lower_triangle() - moved.lower_triangle()).amax() < 1e-5, "{explained} {moved}");
+        assert!((&noise - &rest).amax() < 1e-5, "{noise} {rest}");
+        assert!(moments.explained_and_noise(&weights, &penalty, freedom).is_none());
+    }
+
+    #[test]
+    fn overflow_is_an_error() {
+        let large = DMatrix::from_fn(2, 8, |r, c| 1e25 * (r + c * c) as f32);
+        let small = large.map(|v| v * 1e-25);
+        for (x, target) in [(&large, &small), (&small, &large)] {
+            let mut moments = Moments::new(2, 2, false);
+            moments.add_centred(&mut x.clone(), &mut target.clone());
+            moments.settle();
+            let error = moments.weights(&DVector::from_element(2, 0.1)).unwrap_err();
+            assert!(error.to_string().contains("overflow"), "{error}");
+        }
     }
 }

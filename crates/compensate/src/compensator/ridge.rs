@@ -80,10 +80,12 @@ impl Exact {
         let (dim, all) = (source.dim(), source.dim() + self.features);
         // With the stretch of covariances.
         let bytes = RidgeMap::bytes(dim, self.features, true) + 4 * (dim * dim) as u64;
+        let block = 8 * BLOCK as u64 * (3 * all + 4 * dim) as u64;
+        let scratch = Moments::bytes(all, dim) + block;
+        // So that an error names all that is needed.
+        budget.require(bytes + scratch, "fitting a ridge regression")?;
         let held = budget.reserve(bytes, "a map of random features")?;
-        let block = 8 * BLOCK * (3 * all + 4 * dim);
-        let _scratch =
-            budget.reserve(Moments::bytes(all, dim) + block as u64, "fitting a ridge regression")?;
+        let scratch = budget.reserve(scratch, "fitting a ridge regression")?;
         let mut lift: Option<Lift> = None;
         let mut moments = Moments::new(all, dim, self.noise > 0.0);
         for_each_block(source, budget, |block| {
@@ -102,8 +104,9 @@ impl Exact {
         moments.settle();
         not_empty(moments.count)?;
         let lift = lift.ok_or(CompensateError::Empty("the feature source"))?;
-        let (weights, stretch) = self.solve(&mut moments, dim, budget)?;
+        let (weights, rest) = self.solve(&mut moments, dim)?;
         let shift = &moments.mean_target - weights.tr_mul(&moments.mean);
+        drop((moments, scratch));
         let map = RidgeMap {
             lift,
             linear: Some(weights.rows(0, dim).map(|v| v as f32)),
@@ -111,15 +114,19 @@ impl Exact {
             shift: shift.map(|v| v as f32),
             _held: held,
         };
-        Ok((map, stretch.map(|stretch| stretch.map(|v| v as f32))))
+        drop(weights);
+        let stretch = rest.map(|(explained, noise)| {
+            noise::stretch(explained, noise * self.noise, DMatrix::identity(dim, dim), budget)
+        });
+        Ok((map, stretch.transpose()?.map(|stretch| stretch.map(|v| v as f32))))
     }
 
+    /// The weights, and what they explain and leave.
     fn solve(
         self,
         moments: &mut Moments,
         dim: usize,
-        budget: &Budget,
-    ) -> Result<(DMatrix<f64>, Option<DMatrix<f64>>)> {
+    ) -> Result<(DMatrix<f64>, Option<(DMatrix<f64>, DMatrix<f64>)>)> {
         let diagonal = moments.gram.diagonal();
         let mean = |from: usize, count: usize| diagonal.rows(from, count).sum() / count.max(1) as f64;
         let (linear, random) = (mean(0, dim), mean(dim, self.features));
@@ -141,10 +148,7 @@ impl Exact {
         } else {
             None
         };
-        let stretch = |(explained, noise): (_, DMatrix<f64>)| {
-            noise::stretch(explained, noise * self.noise, DMatrix::identity(dim, dim), budget)
-        };
-        Ok((best.weights, rest.map(stretch).transpose()?))
+        Ok((best.weights, rest))
     }
 }
 
@@ -157,8 +161,8 @@ pub(super) fn reference(
 ) -> Result<RidgeMap> {
     let (dim, count) = (source.dim(), lift.count());
     let held = budget.reserve(RidgeMap::bytes(dim, count, false), "a map of random features")?;
-    let block = 8 * BLOCK * (2 * count + 3 * dim);
-    let _scratch = budget.reserve(Moments::bytes(count, dim) + block as u64, "fitting a ridge regression")?;
+    let block = 8 * BLOCK as u64 * (2 * count + 3 * dim) as u64;
+    let _scratch = budget.reserve(Moments::bytes(count, dim) + block, "fitting a ridge regression")?;
     let mut moments = Moments::new(count, dim, false);
     for_each_block(source, budget, |block| {
         let features = lift.features(block.before()).map(f64::from);
