@@ -83,6 +83,16 @@ pub enum CompensateError {
     Budget(#[from] BudgetError),
 }
 
+impl CompensateError {
+    /// What is wrong with statistics, said of a class.
+    pub(crate) fn of_class(self, label: u32) -> Self {
+        match self {
+            Self::Statistics { problem } => Self::Statistics { problem: format!("class {label}: {problem}") },
+            other => other,
+        }
+    }
+}
+
 /// An error unless a setting keeps its rule.
 pub(crate) fn check(ok: bool, name: &'static str, value: f64, rule: &'static str) -> Result<()> {
     if ok { Ok(()) } else { Err(CompensateError::Setting { name, value, rule }) }

@@ -131,6 +131,36 @@ fn the_budget_bounds_it() {
     assert_eq!(cache.capacity(), 20);
 }
 
+proptest! {
+    /// Blocks of rows are counted as well, and room for one block is all that it takes to go on.
+    #[test]
+    fn its_own_bytes_bound_it(width in 1usize..40, bytes in 200u64..40_000, entries in 1usize..300, spill in any::<bool>()) {
+        let budget = Budget::unlimited();
+        let options = CacheOptions { entries, bytes, spill, ..Default::default() };
+        let mut cache = FeatureCache::new(width, options.clone(), &budget).unwrap();
+        let values = vec![0.5; width];
+        (0..600).for_each(|key| cache.insert(key, &values).unwrap());
+        // What is known of rows in the file is beside the bound: it is no entry's place in memory.
+        let in_file = if spill { 48 * (600 - cache.len() as u64) } else { 0 };
+        prop_assert!(cache.bytes() - in_file <= bytes, "{} of {bytes}", cache.bytes());
+        prop_assert!(cache.len() <= entries && 4 * cache.len() >= entries.min(bytes as usize / (2 * width + 96)));
+    }
+}
+
+/// An entry that leaves makes the room that knowing its place takes.
+#[test]
+fn eviction_to_the_file_needs_no_more_room() {
+    let budget = Budget::new(64 * 8 + 20 * 96);
+    let options = CacheOptions { precision: CachePrecision::F16, spill: true, ..Default::default() };
+    let mut cache = FeatureCache::new(4, options, &budget).unwrap();
+    (0..20).for_each(|key| cache.insert(key, &row(key, 1)).unwrap());
+    assert_eq!(budget.available(), 0);
+    cache.insert(20, &row(20, 1)).unwrap();
+    let mut found = [0.0; 4];
+    assert!(cache.get(0, &mut found).unwrap());
+    assert_eq!(found, row(0, 1));
+}
+
 #[test]
 fn what_leaves_memory_is_found_in_the_file() {
     let budget = Budget::new(100_000);

@@ -138,6 +138,21 @@ fn threads_and_budget_change_no_bit() {
     assert_eq!(once, run(2, 6 << 20));
 }
 
+/// A multiple of the identity has a precision too, for what it becomes.
+#[test]
+fn a_moved_class_of_one_sample_is_as_precise_as_others() {
+    let (budget, dim) = (Budget::unlimited(), 30);
+    let (before, after) = drifted(dim, 100, 3);
+    let mut pairs = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+    let mut builder = StatisticsBuilder::new(dim, &budget);
+    builder
+        .add_source(&mut MemorySource::new(dim, &before[..dim], None, Some(&[0])).unwrap(), Side::Before)
+        .unwrap();
+    let one = builder.finish(Storage::Smallest, Precision::F32).unwrap();
+    let moved = Linear::default().fit(&mut pairs, &budget).unwrap().apply(&one, &budget).unwrap();
+    assert_eq!(moved.get(0).unwrap().bytes(), (8 * dim + 4 * dim * (dim + 1) / 2) as u64);
+}
+
 #[test]
 fn wrong_sources_are_refused() {
     let budget = Budget::unlimited();

@@ -82,7 +82,7 @@ fn wrong_files_are_named() {
         let mut source = NpySource::open(&x, None, Some(&fixture(labels))).map_err(|e| e.to_string())?;
         source.read(10, &mut FeatureBlock::new(3)).map_err(|e| e.to_string())
     };
-    assert!(read("labels_negative.npy").unwrap_err().contains("labels from 0"));
+    assert!(read("labels_negative.npy").unwrap_err().contains("labels are from 0"));
     assert!(read("features_f16.npy").unwrap_err().contains("dimension 3, expected 1"));
     let names = |before: &str, labels: &str| TensorNames {
         before: before.into(),
@@ -105,6 +105,52 @@ fn truncated_npy_is_refused_on_opening() {
     std::fs::write(&path, bytes).unwrap();
     let error = NpySource::open(&path, None, None).map(drop).unwrap_err();
     assert!(error.to_string().contains("needs 84 bytes, 83 are there"), "{error}");
+}
+
+/// An npy file, version 1.0.
+fn npy(path: &std::path::Path, dtype: &str, shape: &str, data: &[u8]) {
+    let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
+    let header = format!("{text:<117}\n");
+    let bytes =
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn labels_come_in_every_integer_type() {
+    let directory = tempfile::tempdir().unwrap();
+    let (x, y) = (directory.path().join("x.npy"), directory.path().join("y.npy"));
+    npy(&x, "<f4", "(3, 1)", &[0; 12]);
+    let labels = |dtype: &str, data: &[u8]| -> Result<Vec<u32>> {
+        npy(&y, dtype, "(3,)", data);
+        let mut block = FeatureBlock::new(1);
+        NpySource::open(&x, None, Some(&y))?.read(3, &mut block)?;
+        Ok(block.labels()?.to_vec())
+    };
+    let wide = |size: usize, at: [i64; 3]| -> Vec<u8> {
+        at.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec()).collect()
+    };
+    for size in [1, 2, 4, 8] {
+        for kind in ["i", "u"] {
+            assert_eq!(labels(&format!("<{kind}{size}"), &wide(size, [7, 0, 100])).unwrap(), [7, 0, 100]);
+        }
+    }
+    for (size, label) in [(1, -1), (2, -3), (4, -2), (8, -9), (8, 1 << 40)] {
+        let error = labels(&format!("<i{size}"), &wide(size, [7, label, 1])).unwrap_err().to_string();
+        assert!(error.contains("y.npy: row 1: label ") && error.contains(&label.to_string()), "{error}");
+    }
+    let error = labels("<f4", &[0; 12]).unwrap_err().to_string();
+    assert!(error.contains("y.npy: element type F32, but labels in an integer type"), "{error}");
+}
+
+/// However many rows: there would be no end to reading them.
+#[test]
+fn rows_of_nothing_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.npy");
+    npy(&path, "<f4", "(4611686018427387904, 0)", &[]);
+    let error = NpySource::open(&path, None, None).map(drop).unwrap_err().to_string();
+    assert!(error.contains("shape [4611686018427387904, 0], expected"), "{error}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use proptest::prelude::*;
+use residua_compensate::statistics::Shrinkage;
 use residua_compensate::*;
 use residua_memory::Budget;
 use serde_json::Value;
@@ -61,6 +62,20 @@ fn equal_numpy_and_scikit_learn() {
             assert!((class.ledoit_wolf().unwrap() - expected).abs() < 1e-10);
         } else {
             assert!(class.ledoit_wolf().unwrap_err().to_string().contains("OAS"));
+        }
+        // While a class is collected its samples are there, however it is stored.
+        let mut builder = StatisticsBuilder::new(dim, &Budget::unlimited());
+        builder.add(DMatrixView::from_slice(&rows, dim, count as usize), &vec![4; count as usize]).unwrap();
+        builder.shrinkage = Some(Shrinkage::LedoitWolf);
+        let shrunk = builder.finish(Storage::Packed, Precision::F64);
+        if count as usize <= dim {
+            let (a, trace) = (case["ledoit_wolf"].as_f64().unwrap(), covariance.trace());
+            let expected = &covariance * (1.0 - a) + DMatrix::identity(dim, dim) * (a * trace / dim as f64);
+            let found = shrunk.unwrap().get(4).unwrap().covariance().to_dense();
+            assert!(difference(&found, &expected) < 1e-9);
+        } else {
+            let error = shrunk.unwrap_err().to_string();
+            assert!(error.contains("class 4") && error.contains("OAS"), "{error}");
         }
     }
 }
@@ -215,7 +230,6 @@ proptest! {
 
 #[test]
 fn shrinking_pulls_towards_the_mean_variance() {
-    use residua_compensate::statistics::Shrinkage;
     let rows: Vec<f32> = (0..60).map(|i| ((i * 7919) % 101) as f32).collect();
     let labels = [0, 0, 0, 0, 1, 1, 1, 1, 1, 2];
     let budget = Budget::unlimited();
@@ -242,6 +256,39 @@ fn shrinking_pulls_towards_the_mean_variance() {
     let few = statistics.select(|label| label == 2).shrink(Shrinkage::LedoitWolf, &budget).unwrap();
     assert_eq!(few.get(2).unwrap().covariance(), statistics.get(2).unwrap().covariance());
     assert!(statistics.shrink(Shrinkage::Fixed(1.5), &budget).is_err());
+}
+
+/// Moved classes are many times larger than old ones, and stay; how many are worked on at a time follows.
+#[test]
+fn threads_do_not_decide_whether_it_fits() {
+    let (dim, classes) = (40, 30);
+    let rows: Vec<f32> = (0..dim * 2 * classes).map(|i| ((i * 7919) % 101) as f32).collect();
+    let labels: Vec<u32> = (0..2 * classes as u32).map(|i| i / 2).collect();
+    let small = collect(dim, &rows, &labels, 60, Storage::Smallest);
+    let moved = small.store(Storage::Packed, Precision::F64, &Budget::unlimited()).unwrap().bytes();
+    let scratch = 2 * Covariance::dense_bytes(dim);
+    for threads in [1, 8] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let budget = Budget::new(moved + scratch);
+        let done = pool.install(|| small.store(Storage::Packed, Precision::F64, &budget));
+        assert_eq!(done.unwrap().bytes(), moved, "{threads}");
+    }
+}
+
+#[test]
+fn classes_of_absurd_counts_and_sizes_are_refused() {
+    let budget = Budget::unlimited();
+    let new = |count, mean: f64, variance: f64| {
+        let covariance = Covariance::packed(&DMatrix::from_element(1, 1, variance), Precision::F32).unwrap();
+        ClassGaussian::new(count, DVector::from_element(1, mean), covariance, &budget).map(drop)
+    };
+    assert!(new(1 << 48, 0.0, 1.0).is_ok());
+    assert!(new(u64::MAX, 0.0, 1.0).unwrap_err().to_string().contains("18446744073709551615 samples"));
+    assert!(new(2, 0.0, 1e60).unwrap_err().to_string().contains("higher precision"));
+    let mut builder = StatisticsBuilder::new(1, &budget);
+    builder.add(DMatrixView::from_slice(&[1e25, -1e25, 0.0], 1, 3), &[5, 5, 5]).unwrap();
+    let error = builder.finish(Storage::Packed, Precision::F32).unwrap_err().to_string();
+    assert!(error.contains("class 5: number 0 of the covariance is inf"), "{error}");
 }
 
 #[test]

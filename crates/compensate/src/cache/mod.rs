@@ -9,7 +9,7 @@ use residua_memory::{Budget, Reservation};
 
 use crate::error::{check, same_dimension};
 use crate::{CompensateError, Result};
-use rows::{Rows, Slot};
+use rows::{BLOCK, Rows, Slot};
 use spill::Spill;
 
 pub use rows::CachePrecision;
@@ -113,20 +113,22 @@ impl FeatureCache {
     pub fn new(width: usize, options: CacheOptions, budget: &Budget) -> Result<Self> {
         check(width > 0, "width", width as f64, "1 or more")?;
         check(options.entries > 0, "entries", options.entries as f64, "1 or more")?;
-        let entry = (width as u64) * options.precision.bytes() + OVERHEAD;
+        let row = width * options.precision.bytes() as usize;
+        let entry = row as u64 + OVERHEAD;
         check(options.bytes >= entry, "bytes", options.bytes as f64, "enough for one entry")?;
-        budget.require(entry, "a cache entry")?;
         let most = usize::try_from(options.bytes / entry).unwrap_or(usize::MAX).min(NONE as usize - 1);
-        let options = CacheOptions { entries: options.entries.min(most), ..options };
-        let spill =
-            options.spill.then(|| Spill::new(width * options.precision.bytes() as usize)).transpose()?;
+        let block = BLOCK.min(most).min(options.entries);
+        // Blocks are taken whole.
+        let options = CacheOptions { entries: options.entries.min(most / block * block), ..options };
+        budget.require((block * row) as u64 + OVERHEAD, "a cache entry")?;
+        let spill = options.spill.then(|| Spill::new(row)).transpose()?;
         Ok(Self {
             width,
             capacity: options.entries,
             budget: budget.clone(),
             held: budget.reserve(0, "a feature cache")?,
             places: HashMap::new(),
-            rows: Rows::new(width, options.precision),
+            rows: Rows::new(row, block),
             newest: NONE,
             oldest: NONE,
             step: 0,
@@ -164,7 +166,8 @@ impl FeatureCache {
     /// Stores a row `[width]` under `key`, in place of what was there.
     ///
     /// # Errors
-    /// When the row has another width, a number is not finite, or not even one entry fits the budget.
+    /// When the row has another width, a number is not finite, not even one entry fits the budget, or the temporary
+    /// file cannot be written.
     pub fn insert(&mut self, key: u64, row: &[f32]) -> Result<()> {
         same_dimension("a row of the cache", row.len(), self.width)?;
         if let Some(column) = row.iter().position(|v| !v.is_finite()) {
@@ -182,7 +185,7 @@ impl FeatureCache {
     /// Copies the row of `key` to `out [width]`; `false` if it is not there any more.
     ///
     /// # Errors
-    /// When `out` has another width or the temporary file cannot be read.
+    /// When `out` has another width, the temporary file cannot be read or written, or the budget has no room for the entry.
     pub fn get(&mut self, key: u64, out: &mut [f32]) -> Result<bool> {
         same_dimension("a row of the cache", out.len(), self.width)?;
         if let Some(&slot) = self.places.get(&key) {
@@ -293,19 +296,15 @@ impl FeatureCache {
         while self.len() >= self.capacity {
             self.evict()?;
         }
-        let needed = self.rows.bytes_for_one_more() + OVERHEAD;
-        while let Err(error) = self.held.grow(needed, "a feature cache") {
-            if self.is_empty() {
-                return Err(error.into());
-            }
-            self.evict()?;
-            // A place in memory that is there already has become free.
-            if self.rows.bytes_for_one_more() == 0 {
-                self.held.grow(OVERHEAD, "a feature cache")?;
-                break;
+        loop {
+            // An entry that goes may leave a place in memory that is there already.
+            let needed = self.rows.bytes_for_one_more() + OVERHEAD;
+            match self.held.grow(needed, "a feature cache") {
+                Ok(()) => return Ok(()),
+                Err(error) if self.is_empty() => return Err(error.into()),
+                Err(_) => self.evict()?,
             }
         }
-        Ok(())
     }
 
     fn added(&mut self, key: u64, slot: u32) {
@@ -317,10 +316,11 @@ impl FeatureCache {
     fn evict(&mut self) -> Result<()> {
         let slot = self.oldest;
         let &Slot { key, step, .. } = self.rows.slot(slot);
-        if let Some(spill) = &mut self.spill {
-            spill.write(key, step, self.rows.bytes(slot), &mut self.held)?;
-        }
-        self.remove(slot);
+        let kept = match &mut self.spill {
+            Some(spill) => spill.write(key, step, self.rows.bytes(slot))?,
+            None => 0,
+        };
+        self.remove(slot, kept);
         self.counters.evicted += 1;
         Ok(())
     }
@@ -328,18 +328,19 @@ impl FeatureCache {
     /// Drops an entry wherever it is.
     fn forget(&mut self, key: u64) {
         if let Some(&slot) = self.places.get(&key) {
-            self.remove(slot);
+            self.remove(slot, 0);
         }
         if let Some(spill) = &mut self.spill {
             spill.remove(key, &mut self.held);
         }
     }
 
-    fn remove(&mut self, slot: u32) {
+    /// Frees what an entry takes in memory, but for `kept` bytes.
+    fn remove(&mut self, slot: u32, kept: u64) {
         self.unlink(slot);
         self.places.remove(&self.rows.slot(slot).key);
         let (freed, moved) = self.rows.swap_remove(slot);
-        self.held.shrink(freed + OVERHEAD);
+        self.held.shrink(freed + OVERHEAD - kept);
         // The last row has taken the place of the removed one.
         if let Some(Slot { key, newer, older, .. }) = moved {
             self.places.insert(key, slot);

@@ -2,8 +2,8 @@
 
 use half::{bf16, f16};
 
-/// Rows that are allocated at a time. Blocks never move, so growing needs no second copy.
-const BLOCK: usize = 64;
+/// Rows that are allocated at a time, unless there may be fewer. Blocks never move, so growing needs no second copy.
+pub(super) const BLOCK: usize = 64;
 
 /// What a cache stores numbers as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,13 +73,15 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Rows {
     row: usize,
+    /// Rows of a block.
+    block: usize,
     slots: Vec<Slot>,
     blocks: Vec<Box<[u8]>>,
 }
 
 impl Rows {
-    pub(super) fn new(width: usize, precision: CachePrecision) -> Self {
-        Self { row: width * precision.bytes() as usize, slots: Vec::new(), blocks: Vec::new() }
+    pub(super) fn new(row: usize, block: usize) -> Self {
+        Self { row, block, slots: Vec::new(), blocks: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -99,24 +101,24 @@ impl Rows {
     }
 
     pub(super) fn bytes(&self, slot: u32) -> &[u8] {
-        let (block, at) = (slot as usize / BLOCK, slot as usize % BLOCK * self.row);
+        let (block, at) = (slot as usize / self.block, slot as usize % self.block * self.row);
         &self.blocks[block][at..at + self.row]
     }
 
     fn bytes_mut(&mut self, slot: usize) -> &mut [u8] {
-        let (block, at) = (slot / BLOCK, slot % BLOCK * self.row);
+        let (block, at) = (slot / self.block, slot % self.block * self.row);
         &mut self.blocks[block][at..at + self.row]
     }
 
     /// Bytes of a block if the next row needs a new one.
     pub(super) fn bytes_for_one_more(&self) -> u64 {
-        if self.len() < self.blocks.len() * BLOCK { 0 } else { (BLOCK * self.row) as u64 }
+        if self.len() < self.blocks.len() * self.block { 0 } else { (self.block * self.row) as u64 }
     }
 
     pub(super) fn push(&mut self, key: u64, step: u64, fill: impl FnOnce(&mut [u8])) -> u32 {
         let slot = self.len();
-        if slot == self.blocks.len() * BLOCK {
-            self.blocks.push(vec![0; BLOCK * self.row].into_boxed_slice());
+        if slot == self.blocks.len() * self.block {
+            self.blocks.push(vec![0; self.block * self.row].into_boxed_slice());
         }
         self.slots.push(Slot { key, step, newer: u32::MAX, older: u32::MAX });
         fill(self.bytes_mut(slot));
@@ -133,9 +135,9 @@ impl Rows {
         }
         self.slots.swap_remove(slot as usize);
         // An empty block goes, so that what leaves the cache leaves memory.
-        if self.len().is_multiple_of(BLOCK) && self.blocks.len() * BLOCK > self.len() {
+        if self.len().is_multiple_of(self.block) && self.blocks.len() * self.block > self.len() {
             self.blocks.pop();
-            return ((BLOCK * self.row) as u64, moved);
+            return ((self.block * self.row) as u64, moved);
         }
         (0, moved)
     }

@@ -40,19 +40,19 @@ impl Spill {
         self.places.iter().map(|(&key, &(_, step))| (key, step))
     }
 
-    /// Writes a row, unless it is here already: a row that changes is removed first.
-    pub(super) fn write(&mut self, key: u64, step: u64, bytes: &[u8], held: &mut Reservation) -> Result<()> {
+    /// Writes a row, unless it is here already: a row that changes is removed first. Returns the bytes that it takes in
+    /// memory to know its place.
+    pub(super) fn write(&mut self, key: u64, step: u64, bytes: &[u8]) -> Result<u64> {
         if self.places.contains_key(&key) {
-            return Ok(());
+            return Ok(0);
         }
-        held.grow(OVERHEAD, "places in a cache file")?;
         let place = self.free.pop().unwrap_or(self.end);
         let written =
             self.file.seek(SeekFrom::Start(place * self.row as u64)).and_then(|_| self.file.write_all(bytes));
         written.map_err(FileError::io(&std::env::temp_dir(), "write a cache file in"))?;
         self.end = self.end.max(place + 1);
         self.places.insert(key, (place, step));
-        Ok(())
+        Ok(OVERHEAD)
     }
 
     pub(super) fn read(&mut self, key: u64, bytes: &mut [u8]) -> Result<()> {

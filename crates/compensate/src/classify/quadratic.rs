@@ -105,7 +105,7 @@ impl Qda {
         budget: &Budget,
     ) -> Result<Self> {
         let mut new = Self::new(statistics, ridge, pooled_weight, prior, budget)?;
-        let scratch = 4 * Covariance::dense_bytes(statistics.dim());
+        let scratch = (1 + algebra::EIGEN) * Covariance::dense_bytes(statistics.dim());
         new.statistics = statistics.map(scratch, budget, |_, class| {
             let covariance = class.covariance().truncate(rank, class.covariance().precision())?;
             ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)

@@ -165,8 +165,8 @@ impl AdamW {
         let (size, root) = (rate / correct(Self::BETA.0), correct(Self::BETA.1).sqrt());
         // size·m / (√v/root + ε), with root taken out of the loop.
         let update = Update {
-            first: 1.0 - Self::BETA.0 as f32,
-            second: 1.0 - Self::BETA.1 as f32,
+            first: (1.0 - Self::BETA.0) as f32,
+            second: (1.0 - Self::BETA.1) as f32,
             keep: (1.0 - rate * decay) as f32,
             size: (size * root) as f32,
             epsilon: (Self::EPSILON * root) as f32,

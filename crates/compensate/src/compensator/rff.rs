@@ -30,7 +30,7 @@ pub struct Rff {
     /// γ: absolute in compat mode (1e-4 unless given), relative to the features' mean variance in exact mode
     /// (chosen by generalised cross-validation unless given).
     pub ridge: Option<f64>,
-    /// The kernel's width in units of the features' root mean square distance from their mean; exact mode.
+    /// The kernel's width in units of the features' root mean square distance from their mean, of the first 256 samples; exact mode.
     pub bandwidth: f64,
     /// Points a class: the number drawn in compat mode, at least this many in exact mode.
     pub points: usize,
@@ -91,7 +91,10 @@ impl Method for Rff {
                 let (dim, base) = (source.dim(), self.base.as_ref());
                 let points = Points::drawn(dim, self.points, self.seed, base, STALE, budget)?;
                 let (directions, offsets) = (self.directions.as_ref(), self.offsets.as_ref());
+                let numbers = (dim as u64 + 1).saturating_mul(self.features as u64);
+                let drawing = budget.reserve(numbers.saturating_mul(12), "drawing random features")?;
                 let lift = Lift::reference(dim, self.features, self.seed, directions, offsets)?;
+                drop(drawing);
                 let map = ridge::reference(lift, ridge, source, budget)?;
                 Ok(Box::new(Transport { map, points, stretch: None }))
             }

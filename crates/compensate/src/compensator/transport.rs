@@ -75,7 +75,7 @@ impl Points {
                 let rank = rank.filter(|rank| (1..=covariance.dim()).contains(rank));
                 let points = |rank: usize| 2 * rank * rotations(rank, *least);
                 // The scatter and its stored form; to factor a full matrix takes more.
-                rank.map_or((points(covariance.dim()).max(least + 2), 6), |rank| (points(rank), 2))
+                rank.map_or((least + 2 * covariance.dim(), 6), |rank| (points(rank), 2))
             }
         }
     }

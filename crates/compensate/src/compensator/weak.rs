@@ -115,9 +115,9 @@ impl Method for WeakNonlinear {
                 Ok(Box::new(Transport { map, points, stretch }))
             }
             Mode::Compat => {
-                let base = self.base.as_ref();
+                let (dim, base) = (source.dim(), self.base.as_ref());
+                let points = Points::drawn(dim, self.points, self.seed, base, 0.0, budget)?;
                 let map = self.train(source, budget)?;
-                let points = Points::drawn(map.dim(), self.points, self.seed, base, 0.0, budget)?;
                 Ok(Box::new(Transport { map, points, stretch: None }))
             }
         }
@@ -130,13 +130,16 @@ impl WeakNonlinear {
         check(self.rate > 0.0 && self.rate.is_finite(), "rate", self.rate, "above 0")?;
         check(self.decay >= 0.0 && self.decay.is_finite(), "decay", self.decay, "0 or more")?;
         let dim = source.dim();
-        let mut network = self.initial(dim)?;
-        let hidden = network.inner.nrows();
+        let hidden = match &self.start {
+            Some((inner, _)) => inner.nrows(),
+            None => self.hidden.unwrap_or(dim),
+        };
         let size = 4 * Network::len(dim, hidden) as u64;
         let held = budget.reserve(size, "a network")?;
-        // Gradient and two moments; pieces of a batch on all their layers.
-        let work = 3 * size + (8 * PIECE * (5 * dim + 2 * hidden)) as u64;
+        // Gradient and two moments, before them what first weights are drawn as; pieces of a batch on all their layers.
+        let work = (3 * size).max(16 * (dim * hidden) as u64) + (8 * PIECE * (5 * dim + 2 * hidden)) as u64;
         let _work = budget.reserve(work, "training a network")?;
+        let mut network = self.initial(dim)?;
         let (mut samples, count) = store(source, budget)?;
         let mut order = Order { batches: self.batches.as_deref(), rng: self.generator(), next: 0 };
         let mut gradient = Network::zeros(dim, hidden);

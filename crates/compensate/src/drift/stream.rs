@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use residua_format::file::FileError;
 use residua_memory::Budget;
 
 use super::file::{DriftReader, DriftWriter};
@@ -18,7 +19,9 @@ impl DriftCompensator {
     /// # Errors
     /// As those three. The file is as it was then.
     pub fn finish_task_in(&self, path: &Path, mut task: Task<'_>, budget: &Budget) -> Result<DriftReader> {
-        let saved = if path.exists() { Some(self.open(path)?) } else { None };
+        // What cannot be looked at is not taken for a first task.
+        let there = path.try_exists().map_err(FileError::io(path, "look for"))?;
+        let saved = if there { Some(self.open(path)?) } else { None };
         let new = self.collect(&mut task, budget)?;
         let stale = |state: &State| saved.as_ref().and_then(|saved| saved.statistics(&state.name));
         let old = self.variants.iter().map(|state| stale(state).map_or(0, |stale| stale.len()));

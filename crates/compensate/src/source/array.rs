@@ -51,6 +51,8 @@ impl Array {
             (TypeChar::Uint, 2) => Some(Dtype::U16),
             (TypeChar::Uint, 4) => Some(Dtype::U32),
             (TypeChar::Uint, 8) => Some(Dtype::U64),
+            (TypeChar::Int, 1) => Some(Dtype::I8),
+            (TypeChar::Int, 2) => Some(Dtype::I16),
             (TypeChar::Int, 4) => Some(Dtype::I32),
             (TypeChar::Int, 8) => Some(Dtype::I64),
             _ => None,
@@ -59,7 +61,7 @@ impl Array {
             return Err(wrong(format!("element type {type_str}, expected little-endian numbers")).into());
         };
         let (rows, width) = shape(header.shape())
-            .ok_or_else(|| wrong(format!("shape {:?}, expected one or two dimensions", header.shape())))?;
+            .ok_or_else(|| wrong(format!("shape {:?}, expected {SHAPE}", header.shape())))?;
         let file = reader.into_inner();
         let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         let needed = u128::from(rows) * width as u128 * (dtype.bitsize() / 8) as u128;
@@ -76,7 +78,7 @@ impl Array {
         let tensor = file.expect_tensor(name)?.clone();
         let sizes: Vec<u64> = tensor.shape.iter().map(|&size| size as u64).collect();
         let Some((rows, width)) = shape(&sizes) else {
-            let problem = format!("shape {:?}, expected one or two dimensions", tensor.shape);
+            let problem = format!("shape {:?}, expected {SHAPE}", tensor.shape);
             return Err(FileError::tensor(file.file_of(&tensor), name, problem).into());
         };
         let dtype = tensor.dtype;
@@ -100,13 +102,35 @@ impl Array {
         Ok(())
     }
 
-    fn wrong_type(&self, wanted: &str) -> FileError {
-        let path = match &self.place {
+    fn path(&self) -> &Path {
+        match &self.place {
             Place::Npy { path, .. } => path,
             Place::Tensor { file, tensor } => file.file_of(tensor),
-        };
-        let (path, tensor, dtype) = (path.to_owned(), self.name.clone(), self.dtype.to_string());
-        FileError::Dtype { path, tensor, dtype, wanted: format!("{wanted} are wanted") }
+        }
+    }
+
+    fn wrong_type(&self, wanted: &str) -> FileError {
+        let wanted = format!("{wanted} are wanted");
+        match &self.place {
+            Place::Npy { path, .. } => {
+                FileError::malformed(path, format!("element type {}, but {wanted}", self.dtype))
+            }
+            Place::Tensor { .. } => {
+                let (path, tensor, dtype) =
+                    (self.path().to_owned(), self.name.clone(), self.dtype.to_string());
+                FileError::Dtype { path, tensor, dtype, wanted }
+            }
+        }
+    }
+
+    /// About a row.
+    fn wrong_row(&self, row: u64, problem: String) -> FileError {
+        match &self.place {
+            Place::Npy { path, .. } => FileError::malformed(path, format!("row {row}: {problem}")),
+            Place::Tensor { .. } => {
+                FileError::tensor(self.path(), &self.name, format!("row {row}: {problem}"))
+            }
+        }
     }
 
     /// Appends `count` rows from `first` on, as f32.
@@ -127,17 +151,23 @@ impl Array {
     pub(super) fn read_labels(&mut self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         self.fetch(first, count)?;
         let bytes = &self.bytes;
-        let wide: Vec<Option<u32>> = match self.dtype {
-            Dtype::U8 => bytes.iter().map(|&b| Some(b.into())).collect(),
-            Dtype::U16 => numbers(bytes).map(|b| Some(u16::from_le_bytes(b).into())).collect(),
-            Dtype::U32 => numbers(bytes).map(|b| Some(u32::from_le_bytes(b))).collect(),
-            Dtype::I32 => numbers(bytes).map(|b| i32::from_le_bytes(b).try_into().ok()).collect(),
-            Dtype::U64 => numbers(bytes).map(|b| u64::from_le_bytes(b).try_into().ok()).collect(),
-            Dtype::I64 => numbers(bytes).map(|b| i64::from_le_bytes(b).try_into().ok()).collect(),
+        // As they are, for an error to tell; those of u64 that i64 does not hold are too large in any case.
+        let wide: Vec<i64> = match self.dtype {
+            Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
+            Dtype::U16 => numbers(bytes).map(|b| u16::from_le_bytes(b).into()).collect(),
+            Dtype::U32 => numbers(bytes).map(|b| u32::from_le_bytes(b).into()).collect(),
+            Dtype::U64 => {
+                numbers(bytes).map(|b| u64::from_le_bytes(b).try_into().unwrap_or(i64::MAX)).collect()
+            }
+            Dtype::I8 => numbers(bytes).map(|b| i8::from_le_bytes(b).into()).collect(),
+            Dtype::I16 => numbers(bytes).map(|b| i16::from_le_bytes(b).into()).collect(),
+            Dtype::I32 => numbers(bytes).map(|b| i32::from_le_bytes(b).into()).collect(),
+            Dtype::I64 => numbers(bytes).map(i64::from_le_bytes).collect(),
             _ => return Err(self.wrong_type("labels in an integer type").into()),
         };
-        for label in wide {
-            out.push(label.ok_or_else(|| self.wrong_type("labels from 0 to 2^32 - 1"))?);
+        for (row, label) in (first..).zip(wide) {
+            let wrong = |_| self.wrong_row(row, format!("label {label}, but labels are from 0 to 2^32 - 1"));
+            out.push(label.try_into().map_err(wrong)?);
         }
         Ok(())
     }
@@ -147,11 +177,14 @@ fn numbers<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }
 
+/// What [`shape`] takes.
+const SHAPE: &str = "[rows, numbers of a row], or [rows] of single numbers";
+
 /// Rows and width of a one- or two-dimensional array.
 fn shape(sizes: &[u64]) -> Option<(u64, usize)> {
     match *sizes {
         [rows] => Some((rows, 1)),
-        [rows, width] => Some((rows, usize::try_from(width).ok()?)),
+        [rows, width] if width > 0 => Some((rows, usize::try_from(width).ok()?)),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ impl Arrays {
             Err(CompensateError::Rows { what: what.into(), found, expected })
         };
         if let Some(after) = &after {
-            same_dimension("the features after the task", after.width, before.width)?;
+            same_dimension("a sample after the task", after.width, before.width)?;
             same_rows("features after the task", after)?;
         }
         if let Some(labels) = &labels {

@@ -54,7 +54,9 @@ pub(crate) fn for_each_block(
 ) -> Result<()> {
     source.rewind()?;
     let dim = source.dim();
-    let _held = budget.reserve(BLOCK as u64 * (8 * dim as u64 + 4), "a block of features")?;
+    // With what a source that is a file reads it through: bytes, and numbers of its own.
+    let bytes = (BLOCK as u64).saturating_mul(4 + 32 * dim as u64);
+    let _held = budget.reserve(bytes, "a block of features")?;
     let mut block = FeatureBlock::new(dim);
     let mut first = 0;
     loop {
@@ -68,7 +70,8 @@ pub(crate) fn for_each_block(
         if block.rows() == 0 {
             return Ok(());
         }
-        check_finite("features before the task", block.side(Side::Before)?, first)?;
+        let what = if block.has_after() { "features before the task" } else { "features" };
+        check_finite(what, block.before(), first)?;
         if block.has_after() {
             check_finite("features after the task", block.side(Side::After)?, first)?;
         }

@@ -6,7 +6,9 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::merge::{Weights, add_outer};
-use super::{ClassGaussian, ClassStatistics, Covariance, Precision, SINGLE_SAMPLE_VARIANCE, Storage};
+use super::{
+    ClassGaussian, ClassStatistics, Covariance, Precision, SINGLE_SAMPLE_VARIANCE, Shrinkage, Storage,
+};
 use crate::error::same_dimension;
 use crate::source::{BLOCK, FeatureSource, Side, check_finite, for_each_block};
 use crate::{CompensateError, Result, algebra};
@@ -22,6 +24,8 @@ pub struct StatisticsBuilder {
     dim: usize,
     classes: BTreeMap<u32, Class>,
     budget: Budget,
+    /// How far [`finish`](Self::finish) pulls covariances towards a multiple of the identity, while it has the samples.
+    pub shrinkage: Option<Shrinkage>,
 }
 
 #[derive(Debug)]
@@ -39,7 +43,7 @@ struct Class {
 impl StatisticsBuilder {
     /// Nothing collected yet, of features of dimension `dim`.
     pub fn new(dim: usize, budget: &Budget) -> Self {
-        Self { dim, classes: BTreeMap::new(), budget: budget.clone() }
+        Self { dim, classes: BTreeMap::new(), budget: budget.clone(), shrinkage: None }
     }
 
     /// Reads a whole source: statistics of one side of its features by its labels.
@@ -101,11 +105,12 @@ impl StatisticsBuilder {
     /// The statistics of everything added; frees each class's samples as it goes.
     ///
     /// # Errors
-    /// When the budget has no room.
+    /// When the budget has no room, a number overflows its precision, or Ledoit–Wolf lacks the samples of a class.
     pub fn finish(mut self, storage: Storage, precision: Precision) -> Result<ClassStatistics> {
         let mut statistics = ClassStatistics::new(self.dim);
         while let Some((label, class)) = self.classes.pop_first() {
-            statistics.insert(label, class.finish(storage, precision, &self.budget)?)?;
+            let class = class.finish(self.shrinkage, storage, precision, &self.budget);
+            statistics.insert(label, class.map_err(|error| error.of_class(label))?)?;
         }
         Ok(statistics)
     }
@@ -200,10 +205,21 @@ impl Class {
         other.rows.chunks_exact(dim.max(1)).try_for_each(|sample| self.push(sample, budget))
     }
 
-    fn finish(mut self, storage: Storage, precision: Precision, budget: &Budget) -> Result<ClassGaussian> {
+    fn finish(
+        mut self,
+        shrinkage: Option<Shrinkage>,
+        storage: Storage,
+        precision: Precision,
+        budget: &Budget,
+    ) -> Result<ClassGaussian> {
         let dim = self.mean.len();
-        let dense = if self.folded == 0 && matches!(storage, Storage::Smallest) { 0 } else { 2 };
-        let scratch = dense * Covariance::dense_bytes(dim) + 8 * self.rows.len() as u64;
+        let dense = match storage {
+            Storage::LowRank(_) => 1 + algebra::EIGEN,
+            // It stays a factor.
+            Storage::Smallest if self.folded == 0 && 2 * self.rows.len() <= dim * (dim + 1) => 0,
+            _ => 2,
+        };
+        let scratch = dense * Covariance::dense_bytes(dim) + 16 * self.rows.len() as u64;
         let _scratch = budget.reserve(scratch, "finishing a class's statistics")?;
         let (count, mean, covariance) = if self.folded == 0 {
             let (count, mean, mut factor) = self.centred();
@@ -220,8 +236,11 @@ impl Class {
         };
         // What was collected goes before what is made of it needs its room.
         drop(self);
-        let keep = covariance.form() == "isotropic";
-        let covariance = if keep { covariance } else { covariance.store(storage, precision)? };
-        ClassGaussian::new(count, mean, covariance, budget)
+        let class = ClassGaussian::new(count, mean, covariance, &Budget::unlimited())?;
+        let shrunk = shrinkage.map(|shrinkage| class.shrunk(shrinkage)).transpose()?;
+        let covariance = shrunk.as_ref().unwrap_or(class.covariance());
+        let storage = if covariance.form() == "isotropic" { Storage::Smallest } else { storage };
+        let covariance = covariance.store(storage, precision)?;
+        ClassGaussian::new(count, class.mean().clone(), covariance, budget)
     }
 }

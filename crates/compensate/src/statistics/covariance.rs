@@ -80,8 +80,7 @@ impl Covariance {
     pub fn packed(matrix: &DMatrix<f64>, precision: Precision) -> Result<Self> {
         let dim = matrix.nrows();
         same_dimension("a covariance's second axis", matrix.ncols(), dim)?;
-        let lower = (0..dim).flat_map(|col| (col..dim).map(move |row| matrix[(row, col)]));
-        Ok(Self { dim, form: Form::Packed(Values::round(lower, precision)) })
+        Ok(Self { dim, form: Form::Packed(Values::lower(matrix, precision)) })
     }
 
     /// `F·Fᵀ` from `F [d, r]`.
@@ -103,7 +102,7 @@ impl Covariance {
         self.dim
     }
 
-    /// Precision of the stored numbers.
+    /// Precision of the stored numbers, and of what takes their place when they are moved.
     pub fn precision(&self) -> Precision {
         match &self.form {
             Form::Packed(values) | Form::Factor { columns: values, .. } => values.precision(),
@@ -139,9 +138,9 @@ impl Covariance {
         }
     }
 
-    /// Bytes that a dense f64 matrix of this dimension takes.
+    /// Bytes that a dense f64 matrix of this dimension takes; never so many that a few of them overflow.
     pub fn dense_bytes(dim: usize) -> u64 {
-        8 * (dim as u64).saturating_mul(dim as u64)
+        (dim as u64).saturating_mul(dim as u64).min(u64::MAX >> 10) * 8
     }
 
     /// The whole matrix.
@@ -242,7 +241,7 @@ impl Covariance {
     pub fn store(&self, storage: Storage, precision: Precision) -> Result<Self> {
         match (storage, &self.form) {
             (Storage::LowRank(rank), _) => self.low_rank(rank, precision),
-            (Storage::Packed, Form::Packed(values)) => {
+            (Storage::Packed | Storage::Smallest, Form::Packed(values)) => {
                 Ok(Self { dim: self.dim, form: Form::Packed(Values::round(values.iter(), precision)) })
             }
             (Storage::Smallest, Form::Factor { columns, rank, diagonal })
@@ -328,7 +327,13 @@ impl Covariance {
             return Err(format!("{} numbers of a covariance, expected {expected}", values.len()));
         }
         if let Some(at) = values.not_finite() {
-            return Err(format!("number {at} of a class's covariance is {}", values.get(at)));
+            let value = values.get(at);
+            let remedy = if value.is_nan() {
+                ""
+            } else {
+                ": it needs a higher precision, or features of a smaller scale"
+            };
+            return Err(format!("number {at} of the covariance is {value}{remedy}"));
         }
         let variance = |i: usize| match &self.form {
             Form::Packed(values) => values.get(packed_index(self.dim, i)),

@@ -63,7 +63,12 @@ impl StatisticsReader {
     pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let meta = file.metadata().get(KEY).ok_or_else(|| {
-            FileError::malformed(path, format!("holds no class statistics (no metadata entry {KEY})"))
+            FileError::malformed(
+                path,
+                format!(
+                    "holds no class statistics as stats and compensate write them (no metadata entry {KEY})"
+                ),
+            )
         })?;
         let meta: Meta = serde_json::from_str(meta)
             .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;
@@ -203,6 +208,8 @@ impl ClassStatistics {
     /// When the file is not one that [`save`](Self::save) writes, or the budget has no room.
     pub fn load(path: &Path, budget: &Budget) -> Result<Self> {
         let file = StatisticsReader::open(path)?;
+        // All at once, so that an error names all that is needed.
+        budget.require(file.bytes(), "class statistics")?;
         file.read(file.classes.keys().copied(), budget)
     }
 }
@@ -237,18 +244,21 @@ pub(crate) fn read_class(
     budget: &Budget,
 ) -> Result<ClassGaussian> {
     let name = |part| format!("class.{number}.{part}");
+    // Until the class has a reservation of its own.
+    let mut held = budget.reserve(8u64.saturating_mul(dim as u64), "class statistics")?;
     let mean = vector(file, file.expect_tensor(&name("mean"))?, &[dim])?;
     let form = if let Some(tensor) = file.tensor(&name("packed")) {
         // dim² could overflow for a hostile dimension; a tensor of that shape cannot exist.
         let lower = (dim as u128 * (dim as u128 + 1) / 2).try_into().unwrap_or(usize::MAX);
-        let _room = budget.reserve(tensor.bytes, "class statistics")?;
+        held.grow(tensor.bytes, "class statistics")?;
         Form::Packed(values(file, tensor, &[lower])?)
     } else {
         let tensor = file.expect_tensor(&name("factor"))?;
         let rank = tensor.shape.first().copied().unwrap_or(0);
-        let _room = budget.reserve(tensor.bytes, "class statistics")?;
+        held.grow(tensor.bytes, "class statistics")?;
         let columns = values(file, tensor, &[rank, dim])?;
         let tensor = file.expect_tensor(&name("diagonal"))?;
+        held.grow(tensor.bytes, "class statistics")?;
         let diagonal = if tensor.shape == [1] {
             Diagonal::Scalar(vector(file, tensor, &[1])?[0])
         } else {
@@ -256,6 +266,7 @@ pub(crate) fn read_class(
         };
         Form::Factor { columns, rank, diagonal }
     };
+    drop(held);
     ClassGaussian::new(count, mean, Covariance { dim, form }, budget).map_err(|error| match error {
         crate::CompensateError::Budget(_) => error,
         other => FileError::malformed(file.path(), format!("class.{number}: {other}")).into(),

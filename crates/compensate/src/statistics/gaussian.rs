@@ -10,6 +10,9 @@ use crate::{CompensateError, Result};
 /// The variance in every direction that a class of one sample is given.
 pub const SINGLE_SAMPLE_VARIANCE: f64 = 1e-4;
 
+/// Samples of a class at most: counts of many classes add up without overflow.
+const MOST_SAMPLES: u64 = 1 << 48;
+
 /// A class: how many samples it was seen with, their mean `[d]` and covariance `[d, d]` (normalised by n − 1).
 ///
 /// It holds a reservation for its bytes as long as it lives.
@@ -25,7 +28,7 @@ impl ClassGaussian {
     /// A class of `count` samples.
     ///
     /// # Errors
-    /// When dimensions differ, a number is not finite, a variance is negative, `count` is 0, or the budget
+    /// When dimensions differ, a number is not finite, a variance is negative, `count` is 0 or above 2⁴⁸, or the budget
     /// has no room.
     pub fn new(count: u64, mean: DVector<f64>, covariance: Covariance, budget: &Budget) -> Result<Self> {
         same_dimension("a class's covariance", covariance.dim(), mean.len())?;
@@ -34,8 +37,11 @@ impl ClassGaussian {
             return Err(CompensateError::Empty("a class"));
         }
         let problem = |problem: String| CompensateError::Statistics { problem };
+        if count > MOST_SAMPLES {
+            return Err(problem(format!("a class of {count} samples, more than {MOST_SAMPLES}")));
+        }
         if let Some(at) = mean.iter().position(|v| !v.is_finite()) {
-            return Err(problem(format!("number {at} of a class's mean is {}", mean[at])));
+            return Err(problem(format!("number {at} of the mean is {}", mean[at])));
         }
         covariance.validate().map_err(problem)?;
         Ok(Self { count, mean, covariance, _held: held })

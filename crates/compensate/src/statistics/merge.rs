@@ -7,7 +7,7 @@
 use nalgebra::{DMatrix, DVector};
 use residua_memory::Budget;
 
-use super::{ClassGaussian, ClassStatistics, Covariance, Precision};
+use super::{ClassGaussian, ClassStatistics, Covariance};
 use crate::error::same_dimension;
 use crate::{Result, algebra};
 
@@ -30,7 +30,7 @@ impl ClassGaussian {
     /// The class of both sets of samples. A single sample has no scatter, whatever its covariance says.
     ///
     /// Two factors make a factor as long as that is the smaller form, anything else becomes packed; the
-    /// result is as precise as the less precise of the two.
+    /// result is as precise as the less precise of those that have a scatter.
     ///
     /// # Errors
     /// When dimensions differ or the budget has no room.
@@ -42,11 +42,10 @@ impl ClassGaussian {
         let mean = self.mean() + &difference * weights.mean;
         let scale = 1.0 / (count - 1) as f64;
         let parts = [self, other].map(|class| (class, (class.count() - 1) as f64 * scale));
-        let precision = [self, other]
-            .map(|class| class.covariance().precision())
-            .into_iter()
-            .min_by_key(|precision| precision.bytes())
-            .unwrap_or(Precision::F64);
+        let counted = parts.iter().filter(|&&(_, weight)| weight > 0.0).map(|&(class, _)| class);
+        let precisions = counted.map(|class| class.covariance().precision());
+        let precision = precisions.min_by_key(|precision| precision.bytes());
+        let precision = precision.unwrap_or(self.covariance().precision());
 
         let rank: Option<usize> = parts.iter().map(|&(class, weight)| factor_rank(class, weight)).sum();
         let covariance = match rank {

@@ -25,7 +25,7 @@ pub use shrink::Shrinkage;
 pub use values::Precision;
 
 use crate::error::same_dimension;
-use crate::{CompensateError, Result};
+use crate::{CompensateError, Result, algebra};
 
 /// The Gaussians of a set of classes, all of one feature dimension d, by label.
 ///
@@ -102,7 +102,8 @@ impl ClassStatistics {
     /// # Errors
     /// When they do not fit the budget.
     pub fn store(&self, storage: Storage, precision: Precision, budget: &Budget) -> Result<Self> {
-        self.map(2 * Covariance::dense_bytes(self.dim), budget, |_, class| {
+        let dense = if matches!(storage, Storage::LowRank(_)) { 1 + algebra::EIGEN } else { 2 };
+        self.map(dense * Covariance::dense_bytes(self.dim), budget, |_, class| {
             let covariance = class.covariance().store(storage, precision)?;
             ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)
         })
@@ -120,13 +121,16 @@ impl ClassStatistics {
         f: impl Fn(u32, &ClassGaussian) -> Result<ClassGaussian> + Sync,
     ) -> Result<Self> {
         let classes: Vec<_> = self.iter().collect();
-        let mut new = Self::new(self.dim);
-        for group in classes.chunks(workers(scratch, budget)) {
+        let (mut new, mut rest) = (Self::new(self.dim), &classes[..]);
+        while !rest.is_empty() {
+            // Anew each time: what is done stays in memory.
+            let (group, more) = rest.split_at(workers(scratch, budget).min(rest.len()));
+            rest = more;
             let held = budget.reserve(scratch * group.len() as u64, "working on class statistics")?;
             let done: Vec<_> = group.par_iter().map(|(label, class)| f(*label, class)).collect();
             drop(held);
             for ((label, _), class) in group.iter().zip(done) {
-                new.insert(*label, class?)?;
+                new.insert(*label, class.map_err(|error| error.of_class(*label))?)?;
             }
         }
         Ok(new)

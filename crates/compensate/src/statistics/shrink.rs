@@ -24,35 +24,39 @@ impl ClassStatistics {
     /// # Errors
     /// When `a` is not in 0 to 1, Ledoit–Wolf lacks a class's samples, or the budget has no room.
     pub fn shrink(&self, shrinkage: Shrinkage, budget: &Budget) -> Result<Self> {
-        if let Shrinkage::Fixed(a) = shrinkage {
-            check((0.0..=1.0).contains(&a), "shrinkage", a, "from 0 to 1")?;
-        }
-        self.map(4 * Covariance::dense_bytes(self.dim()), budget, |label, class| {
-            let isotropic = class.covariance().form() == "isotropic";
-            let a = match shrinkage {
-                _ if isotropic => 0.0,
-                Shrinkage::Fixed(a) => a,
-                Shrinkage::Oas => class.oas(),
-                Shrinkage::LedoitWolf => class.ledoit_wolf().map_err(|error| {
-                    CompensateError::Statistics { problem: format!("class {label}: {error}") }
-                })?,
-            };
-            ClassGaussian::new(class.count(), class.mean().clone(), class.covariance().shrink(a), budget)
+        self.map(4 * Covariance::dense_bytes(self.dim()), budget, |_, class| {
+            ClassGaussian::new(class.count(), class.mean().clone(), class.shrunk(shrinkage)?, budget)
         })
     }
 }
 
 impl ClassGaussian {
+    /// The covariance, pulled.
+    pub(super) fn shrunk(&self, shrinkage: Shrinkage) -> Result<Covariance> {
+        let a = match shrinkage {
+            _ if self.covariance().form() == "isotropic" => return Ok(self.covariance().clone()),
+            Shrinkage::Fixed(a) => {
+                check((0.0..=1.0).contains(&a), "shrinkage", a, "from 0 to 1").map(|()| a)?
+            }
+            Shrinkage::Oas => self.oas(),
+            Shrinkage::LedoitWolf => self.ledoit_wolf()?,
+        };
+        Ok(self.covariance().shrink(a))
+    }
+
     /// The Ledoit–Wolf shrinkage towards `tr(Σ)/d·I`, 0 to 1 ("A well-conditioned estimator for
     /// large-dimensional covariance matrices", 2004), as scikit-learn's `ledoit_wolf_shrinkage`.
     ///
     /// # Errors
-    /// It needs the samples: when the covariance is not stored as the factor of this class's own samples
-    /// (as [`StatisticsBuilder`](super::StatisticsBuilder) leaves it for classes of up to about d/2 samples).
+    /// It needs the samples: when the covariance is not stored as the factor of this class's own samples. A class of up
+    /// to about d/2 samples is stored so, and [`StatisticsBuilder::shrinkage`](super::StatisticsBuilder::shrinkage)
+    /// finds it for classes of up to d samples.
     pub fn ledoit_wolf(&self) -> Result<f64> {
         let samples = self.covariance().pure_factor().filter(|f| f.ncols() as u64 == self.count());
         let Some(mut samples) = samples else {
-            return Err(CompensateError::Missing("factor of the class's own samples (use OAS instead)"));
+            let problem = "Ledoit–Wolf shrinkage needs the class's samples, which are kept up to as many as there are \
+                           dimensions; use OAS";
+            return Err(CompensateError::Statistics { problem: problem.into() });
         };
         samples *= ((self.count() - 1) as f64).sqrt();
         Ok(ledoit_wolf(&samples))

@@ -14,8 +14,8 @@ impl ClassStatistics {
     /// When the eigenvalues cannot be found or the budget has no room.
     pub fn spectrum(&self, budget: &Budget) -> Result<Vec<f64>> {
         let dim = self.dim();
-        // The sum, and the decomposition with its vectors and its scratch.
-        let _held = budget.reserve(4 * Covariance::dense_bytes(dim), "the average covariance's spectrum")?;
+        let bytes = (1 + algebra::EIGEN) * Covariance::dense_bytes(dim);
+        let _held = budget.reserve(bytes, "the average covariance's spectrum")?;
         let weight = |count: u64| (count - 1).max(1) as f64;
         let all: f64 = self.iter().map(|(_, class)| weight(class.count())).sum();
         if self.is_empty() {

@@ -1,6 +1,7 @@
 //! Numbers of a chosen precision.
 
 use half::bf16;
+use nalgebra::DMatrix;
 use residua_format::file::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,25 @@ impl Values {
         }
     }
 
-    /// Little-endian bytes of a file as values.
+    /// The lower triangle of a square matrix, column after column.
+    pub(crate) fn lower(matrix: &DMatrix<f64>, precision: Precision) -> Self {
+        fn pack<T>(matrix: &DMatrix<f64>, round: impl Fn(f64) -> T) -> Vec<T> {
+            let dim = matrix.nrows();
+            // What is held is what is counted: no room for more.
+            let mut lower = Vec::with_capacity(dim * (dim + 1) / 2);
+            for (col, column) in matrix.column_iter().enumerate() {
+                lower.extend(column.iter().skip(col).map(|&v| round(v)));
+            }
+            lower
+        }
+        match precision {
+            Precision::F64 => Self::F64(pack(matrix, |v| v)),
+            Precision::F32 => Self::F32(pack(matrix, |v| v as f32)),
+            Precision::Bf16 => Self::Bf16(pack(matrix, bf16::from_f64)),
+        }
+    }
+
+    /// As many zeros.
     pub(crate) fn zeroed(len: usize, precision: Precision) -> Self {
         match precision {
             Precision::F64 => Self::F64(vec![0.0; len]),

@@ -171,11 +171,7 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let mut statistics = collect(arrays, args, &budget, &args.run.progress())?;
-    if let Some(shrinkage) = args.shrinkage {
-        statistics = statistics.shrink(shrinkage, &budget)?;
-    }
-    statistics.save(output)?;
+    collect(arrays, args, &budget, &args.run.progress())?.save(output)?;
     let done = Written::new(output, start, &budget)?;
     if args.run.json { print_json(&done) } else { print(done.text(&[], output)) }
 }
@@ -209,6 +205,7 @@ fn collect(parts: Vec<Arrays>, args: &Args, budget: &Budget, bar: &Bar) -> Resul
     let mut source = Pairs::open(parts, "collecting", bar)?;
     let dim = residua::compensate::FeatureSource::dim(&source);
     let mut builder = StatisticsBuilder::new(dim, budget);
+    builder.shrinkage = args.shrinkage;
     builder.add_source(&mut source, Side::Before).map_err(|error| source.explain(error))?;
     let statistics = builder.finish(args.storage, args.precision.into())?;
     if statistics.is_empty() {
