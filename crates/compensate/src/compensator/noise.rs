@@ -16,8 +16,9 @@ const RIDGE: f64 = 1e-3;
 ///
 /// A map predicts the mean of where a feature goes; by the law of total covariance `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`.
 /// With S and R for these terms on the pairs of the fit, `T = ((S + R)·S⁻¹)^½`, the principal root, makes S into
-/// S + R, and is the same map in whatever orthonormal basis features are written, and whatever their unit. Adding R would do that too, but would fill
-/// directions in which a class of few samples has no variance, nor have the classes collected anew beside it.
+/// S + R, and is the same map in whatever orthonormal basis and unit features are written. Adding R would do that too,
+/// but would fill directions in which a class of few samples has no variance, nor have the classes collected anew
+/// beside it.
 ///
 /// Of `explained`, S, the lower triangle is read.
 pub(super) fn stretch(

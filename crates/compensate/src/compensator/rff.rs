@@ -30,7 +30,7 @@ pub struct Rff {
     /// γ: absolute in compat mode (1e-4 unless given), relative to the features' mean variance in exact mode
     /// (chosen by generalised cross-validation unless given).
     pub ridge: Option<f64>,
-    /// The kernel's width in units of the features' root mean square distance from their mean, of the first 256 samples; exact mode.
+    /// The kernel's width in units of the root mean square distance of the first 256 samples from their mean; exact mode.
     pub bandwidth: f64,
     /// Points a class: the number drawn in compat mode, at least this many in exact mode.
     pub points: usize,
