@@ -18,6 +18,7 @@ use super::{FileError, Result};
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    index: Option<PathBuf>,
     shards: Vec<Shard>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
@@ -70,6 +71,7 @@ impl Checkpoint {
         let file = if path.is_dir() { find(path)? } else { path.to_owned() };
         let mut new = Self {
             path: path.to_owned(),
+            index: None,
             shards: Vec::new(),
             tensors: Vec::new(),
             by_name: HashMap::new(),
@@ -77,6 +79,7 @@ impl Checkpoint {
         };
         if file.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {
             new.add_shards(&file)?;
+            new.index = Some(file);
         } else {
             new.add(&file)?;
         }
@@ -136,6 +139,11 @@ impl Checkpoint {
     /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The index that names the files, where there is one.
+    pub fn index(&self) -> Option<&Path> {
+        self.index.as_deref()
     }
 
     /// The files, in the order of their tensors.
