@@ -163,6 +163,58 @@ fn bad_usage_is_2() {
     assert!(!bench.path("out.safetensors").exists());
 }
 
+/// The file would be replaced by what was made from it.
+#[test]
+fn an_input_as_output_is_2_and_stays_as_it_was() {
+    let bench = bench();
+    bench.ok(&["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"]);
+    let table = [
+        ("stats x.npy --labels labels.npy", "x.npy"),
+        ("stats x.npy --labels labels.npy", "./labels.npy"),
+        ("stats x.safetensors:before --labels y", "x.safetensors"),
+        ("stats merge s.safetensors wide.safetensors", "wide.safetensors"),
+        ("stats extract state.safetensors", "state.safetensors"),
+        ("compensate s.safetensors --before x.npy --after y.npy", "s.safetensors"),
+        ("compensate s.safetensors --before x.npy --after y.npy", "x.npy"),
+        ("compensate s.safetensors --before x.npy --after y.npy", "y.npy"),
+        ("classify s.safetensors x.npy", "x.npy"),
+        ("classify s.safetensors x.npy", "s.safetensors"),
+        ("classify s.safetensors x.npy --labels labels.npy", "labels.npy"),
+        ("report s.safetensors", "s.safetensors"),
+        ("report s.safetensors --against wide.safetensors", "wide.safetensors"),
+    ];
+    for (line, output) in table {
+        let before = std::fs::read(bench.path(output)).unwrap();
+        let error = bench.fails(2, &line.split(' ').chain(["-o", output]).collect::<Vec<_>>());
+        assert!(error.contains(&format!("{output}: the output is the input")), "{line}: {error}");
+        assert!(std::fs::read(bench.path(output)).unwrap() == before, "{line} -o {output}");
+    }
+    for state in ["x.npy", "y.npy", "labels.npy", "nan.npy", "wide.npy"] {
+        let task = ["task", state, "--before", "x.npy", "--after", "y.npy", "--labels", "labels.npy"];
+        let error = bench.fails(2, &[&task[..], &["--auxiliary", "nan.npy", "wide.npy"]].concat());
+        assert!(error.contains("the output is the input"), "{state}: {error}");
+    }
+}
+
+/// The folder is looked at before features are, which would be refused.
+#[test]
+fn a_missing_folder_is_told_before_anything_is_computed() {
+    let bench = bench();
+    let table = [
+        "stats nan.npy --labels labels.npy -o absent/o.safetensors",
+        "stats merge s.safetensors wide.safetensors -o absent/o.safetensors",
+        "stats extract s.safetensors -o absent/o.safetensors",
+        "compensate s.safetensors --before nan.npy --after nan.npy -o absent/o.safetensors",
+        "classify s.safetensors nan.npy -o absent/o.npy",
+        "task absent/o.safetensors --after nan.npy --labels labels.npy",
+        "report x.safetensors -o absent/o.html",
+    ];
+    for line in table {
+        let error = bench.fails(5, &line.split(' ').collect::<Vec<_>>());
+        assert!(error.contains("cannot create: folder absent does not exist"), "{line}: {error}");
+    }
+}
+
 #[test]
 fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     let bench = bench();
@@ -171,7 +223,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     let compensate = [&["compensate", "s.safetensors"], &pairs[..], &out].concat();
     let table: [&[&str]; 6] = [
         &[&["stats", "x.npy", "--labels", "labels.npy"], &out[..]].concat(),
-        &[&["stats", "merge", "s.safetensors", "s.safetensors"], &out[..]].concat(),
+        &[&["stats", "merge", "s.safetensors", "wide.safetensors"], &out[..]].concat(),
         &compensate,
         &["classify", "s.safetensors", "x.npy"],
         &["evaluate", "x.safetensors"],
@@ -179,7 +231,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     ];
     for arguments in table {
         let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
-        assert!(error.contains("the least that would do is"), "{arguments:?}: {error}");
+        assert!(error.contains("; at least "), "{arguments:?}: {error}");
     }
     // Not the process but the job: covariances of 16,000 dimensions do not fit.
     npy_features(&bench.path("huge.npy"), 16_000, &values(3, 16_000));
@@ -188,7 +240,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     bench.ok(&["stats", "huge_stats.npy", "--labels", "y_huge.npy", "-o", "huge.safetensors"]);
     let huge = ["compensate", "huge.safetensors", "--before", "huge.npy", "--after", "huge.npy"];
     let error = bench.fails(4, &[&huge[..], &out].concat());
-    assert!(error.contains("GiB") && error.contains("the least that would do"), "{error}");
+    assert!(error.contains("GiB") && error.contains("; at least "), "{error}");
     let absent: [&[&str]; 5] = [
         &[&["stats", "absent.npy", "--labels", "labels.npy"], &out[..]].concat(),
         &[&["stats", "x.npy", "--labels", "absent.npy"], &out[..]].concat(),

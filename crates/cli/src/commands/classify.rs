@@ -15,6 +15,7 @@ use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::blocks::for_each_block;
 use crate::compensation::classifiers::ClassifierArg;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, print, print_json};
 
@@ -80,6 +81,10 @@ struct Done {
 
 pub(crate) fn run(args: &Args) -> Result {
     let format = args.output.as_deref().map(Format::of).transpose()?;
+    if let Some(output) = &args.output {
+        let arrays = [&args.features].into_iter().chain(&args.labels).map(ArrayRef::path);
+        destination::check(output, arrays.chain([&*args.statistics]))?;
+    }
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

@@ -13,6 +13,7 @@ use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::pairs::Pairs;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json};
 
@@ -77,6 +78,8 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.noise.is_some() && !args.method.takes_noise(args.mode) {
         return Err(Failure::usage("--noise is for linear, rff and weak-nonlinear in exact mode"));
     }
+    let features = args.before.iter().chain(&args.after).map(ArrayRef::path);
+    destination::check(&args.output, features.chain([&*args.statistics]))?;
     let arrays = args.before.iter().zip(&args.after);
     let arrays = arrays.map(|(before, after)| Arrays {
         before: before.clone(),

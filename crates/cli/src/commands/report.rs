@@ -13,10 +13,11 @@ use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::holds_statistics;
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::protocol::{Protocol, Variant, is_protocol};
+use crate::destination;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
 use crate::progress::Bar;
-use crate::report::measure::{Measured, Sources, measure};
+use crate::report::measure::{Measured, Sources, measure, noted_base};
 use crate::report::page::{Section, page};
 use crate::report::{drift, residual, statistics};
 
@@ -57,6 +58,9 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    let base = args.base.clone().or_else(|| noted_base(&args.file));
+    let others = args.against.iter().chain(&base).map(|path| &**path);
+    destination::check(&args.output, others.chain([&*args.file]))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let bar = args.run.progress();

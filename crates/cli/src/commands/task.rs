@@ -14,6 +14,7 @@ use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::methods::MethodArg;
 use crate::compensation::pairs::Pairs;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, print, print_json, table};
 
@@ -100,6 +101,8 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.pairs == Some(PairsArg::Auxiliary) && args.auxiliary.is_empty() {
         return Err(Failure::usage("--pairs auxiliary: name them with --auxiliary BEFORE AFTER"));
     }
+    let labelled = [&args.after, &args.labels].into_iter().chain(&args.before);
+    destination::check(&args.state, labelled.chain(&args.auxiliary).map(ArrayRef::path))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

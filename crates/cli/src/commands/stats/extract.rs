@@ -10,6 +10,7 @@ use residua::compensate::statistics::StatisticsWriter;
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::methods::MethodArg;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{print, print_json};
 
@@ -34,6 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result {
+    destination::check(&args.output, [&*args.state])?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

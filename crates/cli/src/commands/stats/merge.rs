@@ -10,6 +10,7 @@ use residua::split::Progress;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{print, print_json};
 
@@ -35,6 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result {
+    destination::check(&args.output, args.files.iter().map(|file| &**file))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
