@@ -101,9 +101,7 @@ impl Checkpoint {
             }
         }
         match map.iter().find(|(tensor, _)| !self.by_name.contains_key(*tensor)) {
-            Some((tensor, shard)) => {
-                Err(FileError::MissingTensor { path: index.with_file_name(shard), tensor: tensor.clone() })
-            }
+            Some((tensor, shard)) => Err(FileError::missing(&index.with_file_name(shard), tensor, [])),
             None => Ok(()),
         }
     }
@@ -171,7 +169,8 @@ impl Checkpoint {
     /// # Errors
     /// When there is none.
     pub fn expect_tensor(&self, name: &str) -> Result<&TensorInfo> {
-        let missing = || FileError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() };
+        let names = self.tensors.iter().map(|tensor| &*tensor.name);
+        let missing = || FileError::missing(&self.path, name, names);
         self.tensor(name).ok_or_else(missing)
     }
 
@@ -192,8 +191,7 @@ impl Checkpoint {
     /// When the range passes the end of the tensor, or the file cannot be read.
     pub fn read_at(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<()> {
         let Some(shard) = self.shards.get(tensor.shard) else {
-            let tensor = tensor.name.clone();
-            return Err(FileError::MissingTensor { path: self.path.clone(), tensor });
+            return Err(FileError::missing(&self.path, &tensor.name, []));
         };
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > tensor.bytes) {
             return Err(FileError::Truncated {
