@@ -10,6 +10,7 @@ use residua::split::{BaseSpec, Importance, Selection, SplitOptions, SplitReport,
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
+use crate::compensation::expect_weights;
 use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
@@ -112,6 +113,7 @@ pub(crate) fn run(args: &Args) -> Result {
         &args.output,
         [&*args.input].into_iter().chain(args.calibration.as_deref()).chain(base),
     )?;
+    [&*args.input].into_iter().chain(base).try_for_each(expect_weights)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
