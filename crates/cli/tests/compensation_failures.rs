@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, bytes, noise, npy, npy_features, npy_labels};
+use common::{Bench, bundle_features, bytes, noise, npy, npy_features, npy_labels};
 use residua::format::file::{Dtype, SafetensorsWriter};
 
 const DIM: usize = 6;
@@ -109,13 +109,45 @@ fn bad_input_is_3_and_named() {
 }
 
 #[test]
+fn weights_are_told_from_files_about_classes() {
+    let bench = bench();
+    bench.ok(&["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"]);
+    bench.ok(&["diff", "old.safetensors", "new.safetensors", "-o", "delta.safetensors"]);
+    for (file, holds) in [("s.safetensors", "class statistics"), ("state.safetensors", "the state of tasks")]
+    {
+        let table = [
+            format!("split {file} -o out.safetensors"),
+            format!("split model.safetensors --base {file} -o out.safetensors"),
+            format!("verify {file}"),
+            format!("materialize {file} -o out.safetensors"),
+            format!("patch old.safetensors {file} -o out.safetensors"),
+        ];
+        for line in table {
+            let error = bench.fails(3, &line.split(' ').collect::<Vec<_>>());
+            assert!(error.contains(&format!("{file}: holds {holds}, no weights;")), "{line}: {error}");
+        }
+    }
+    for line in ["verify model.safetensors", "patch old.safetensors model.safetensors -o out.safetensors"] {
+        let error = bench.fails(3, &line.split(' ').collect::<Vec<_>>());
+        assert!(error.contains("ordinary safetensors file, none that split, diff or convert"), "{error}");
+    }
+    let error = bench.fails(3, &["report", "model.safetensors", "-o", "r.html"]);
+    assert!(error.contains("report takes those of split, stats and compensate"), "{error}");
+    let error = bench.fails(3, &["report", "state.safetensors", "-o", "r.html"]);
+    assert!(error.contains("residua stats extract"), "{error}");
+    assert!(!bench.path("out.safetensors").exists() && !bench.path("r.html").exists());
+}
+
+#[test]
 fn bad_usage_is_2() {
     let bench = bench();
+    bundle_features(&bench);
+    let features = "residua-demo/drift.safetensors";
     let out = ["-o", "out.safetensors"];
     let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
-    let table: [(&[&str], &str); 14] = [
+    let table: [(&[&str], &str); 24] = [
         (&[&task[..], &["--pairs", "auxiliary"]].concat(), "--auxiliary"),
         (&[&task[..], &["--auxiliary", "x.npy"]].concat(), "2 values"),
         (&[&noisy[..], &pairs].concat(), "--noise"),
@@ -155,6 +187,19 @@ fn bad_usage_is_2() {
         ),
         (&["classify", "s.safetensors", "x.npy", "-o", "p.csv"], ".npy, .safetensors or .txt"),
         (&[&["stats", "merge", "s.safetensors"], &out[..]].concat(), "2 values"),
+        (
+            &[&["stats", "merge", "s.safetensors", "./s.safetensors"], &out[..]].concat(),
+            "./s.safetensors is given twice",
+        ),
+        (&["evaluate", "x.safetensors", "--noise", "0.5", "--mode", "compat"], "--noise"),
+        (&["evaluate", "x.safetensors", "--noise", "0.5", "--method", "attention"], "--noise"),
+        (&["evaluate", "x.safetensors", "--method", "rff", "--method", "rff"], "--method rff is given twice"),
+        (&[&task[..], &["--method", "rff", "--method", "rff"]].concat(), "--method rff is given twice"),
+        (&["classify", "s.safetensors", "x.npy", "--classifier", "ncm", "--shrink", "0.2"], "--shrink"),
+        (&["report", "s.safetensors", "--variant", "lora", "-o", "r.html"], "no --variant"),
+        (&["report", "s.safetensors", "--base", "x.safetensors", "-o", "r.html"], "no --base"),
+        (&["report", features, "--against", "s.safetensors", "-o", "r.html"], "no --against"),
+        (&["report", features, "--base", "s.safetensors", "-o", "r.html"], "no --base"),
     ];
     for (arguments, message) in table {
         let error = bench.fails(2, arguments);

@@ -11,8 +11,9 @@ use common::{Bench, SHAPE};
 #[test]
 fn bad_usage_is_2() {
     let bench = Bench::new();
+    bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
     let split = ["split", "model.safetensors", "-o", "s.safetensors"];
-    let table: [(&[&str], &str); 13] = [
+    let table: [(&[&str], &str); 14] = [
         (&["splat"], "splat"),
         (&["split", "model.safetensors"], "--output"),
         (&[&split[..], &["--density", "1.5"]].concat(), "from 0 to 1"),
@@ -25,6 +26,7 @@ fn bad_usage_is_2() {
         (&["convert", "a.mtx", "b.npz", "--values", "i8"], "--values i8"),
         (&["convert", "a.mtx", "b.npz", "--tensor", "w"], "--tensor"),
         (&["bench", "--shape", "12"], "4096x11008"),
+        (&["report", "split.safetensors", "--variant", "lora", "-o", "r.html"], "no --variant"),
         (&["bench", "--shape", "8x8", "--batch", "0"], "--batch 0"),
     ];
     for (arguments, message) in table {
@@ -98,11 +100,11 @@ fn bad_input_is_3() {
         (&["inspect", "garbage.safetensors"], &["garbage.safetensors"]),
         (&["convert", "garbage.mtx", "out.npz"], &["garbage.mtx", "line 3"]),
         (&[&["split", "nan.safetensors"], &out[..]].concat(), &["layer.weight", "3", "7", "NaN"]),
-        (&["verify", "model.safetensors"], &["model.safetensors", "container"]),
+        (&["verify", "model.safetensors"], &["model.safetensors", "ordinary safetensors file"]),
         (&["report", "delta.safetensors", "-o", "r.html"], &["delta", "split"]),
         (&[&["patch", "new.safetensors", "delta.safetensors"], &out[..]].concat(), &["layer.weight"]),
         (&[&["patch", "old.safetensors", "model.safetensors"], &out[..]].concat(), &["model.safetensors"]),
-        (&["convert", "model.safetensors", "a.npz", "--tensor", "absent"], &["absent"]),
+        (&["convert", "model.safetensors", "a.npz", "--tensor", "absent"], &["absent", "layer.weight"]),
     ];
     for (arguments, messages) in table {
         let error = bench.fails(3, arguments);
