@@ -14,7 +14,7 @@ use crate::failure::{EXIT_CODES, Result};
 ///
 /// Without a command it shows the whole way on bundled real weights and features.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+#[command(name = "residua", version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLE))]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -34,7 +34,7 @@ enum Command {
     /// Show what a file holds, tensor by tensor, and what it would cost in other formats
     #[command(after_help = inspect::EXAMPLE)]
     Inspect(inspect::Args),
-    /// Check a split file, and measure its distance from a checkpoint
+    /// Check that a split file is well-formed, and measure its distance from a checkpoint
     #[command(after_help = verify::EXAMPLE)]
     Verify(verify::Args),
     /// Turn a split file back into a dense checkpoint, at any alpha

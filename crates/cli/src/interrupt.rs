@@ -14,8 +14,8 @@ pub(crate) fn tidy_up_on_signals() {
     });
 }
 
-/// Removes the files that this process is writing. They are those it has open under such a name: a file that
-/// is complete has been renamed, and other processes' files are not among ours.
+/// Removes the files that this process is writing, where they have a name. They are those it has open under such
+/// a name: a file that is complete has been renamed, and other processes' files are not among ours.
 fn remove_unfinished() {
     // Only Linux tells; elsewhere the file stays, and a later run does not mind it.
     for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {

@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod compensation;
 mod dense_rows;
+mod destination;
 mod failure;
 mod histogram;
 mod interrupt;

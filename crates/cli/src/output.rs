@@ -69,6 +69,11 @@ pub(crate) fn count(value: u64) -> String {
     text
 }
 
+/// A count and what is counted.
+pub(crate) fn number_of(value: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
 /// A shape as people write it.
 pub(crate) fn shape_text(shape: &[usize]) -> String {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
@@ -88,5 +93,6 @@ mod tests {
     fn counts_are_grouped() {
         let texts = [0, 999, 1000, 1_234_567].map(count);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1, 1000].map(|n| number_of(n, "task")), ["0 tasks", "1 task", "1,000 tasks"]);
     }
 }

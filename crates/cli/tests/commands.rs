@@ -110,6 +110,34 @@ fn verify_measures_and_finds_damage() {
     assert_eq!((found["valid"].as_bool(), json.status.code()), (Some(false), Some(1)));
 }
 
+/// Where the checkpoint is another one, the file is not called damaged.
+#[test]
+fn verify_tells_another_checkpoint_from_damage() {
+    let bench = split();
+    // The same matrix; what passed through is another.
+    let mut file =
+        residua::format::file::SafetensorsWriter::create(&bench.path("other.safetensors"), 256).unwrap();
+    let weights = common::bytes(&[0.5; SHAPE[0] * SHAPE[1]]);
+    file.tensor("layer.weight", residua::format::file::Dtype::F32, &SHAPE, &weights).unwrap();
+    file.tensor("layer.bias", residua::format::file::Dtype::F32, &[3], &common::bytes(&[1.0; 3])).unwrap();
+    file.finish().unwrap();
+    let line = ["verify", "split.safetensors", "--against", "other.safetensors"];
+    let output = bench.run(&line);
+    let (shown, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        shown.contains("✗ layer.bias") && shown.contains("✗ sound, but file and checkpoint do"),
+        "{shown}"
+    );
+    assert!(!shown.contains("damaged"), "{shown}");
+    let expected = "split.safetensors: 1 of 2 tensors do not match those of other.safetensors";
+    assert!(error.contains(expected), "{error}");
+    let json = bench.run(&[&line[..], &["--json"]].concat());
+    let found: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((found["valid"].as_bool(), found["matches"].as_bool()), (Some(true), Some(false)));
+    assert!(bench.json(&["verify", "split.safetensors"])["matches"].is_null());
+}
+
 #[test]
 fn materialize_scales_the_residual() {
     let bench = split();

@@ -208,6 +208,10 @@ fn tasks_go_on_from_the_saved_state() {
     let methods = ["--method", "linear", "--method", "rff"];
     let first = ["task", "state.safetensors", "--after", "old.npy", "--labels", "y_old.npy"];
     assert_eq!(bench.json(&[&first[..], &methods].concat())["tasks"], 1);
+    let shown = bench.ok(&["inspect", "state.safetensors"]);
+    assert!(shown.contains(": tasks, ") && shown.contains("1 finished task, d = 8"), "{shown}");
+    let error = bench.fails(2, &first);
+    assert!(error.contains("knows 1 task: name --before"), "{error}");
     let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy", "--labels", "y_cur.npy"];
     let second = [&["task", "state.safetensors"], &pairs[..]].concat();
     let done = bench.json(&second);
@@ -215,6 +219,13 @@ fn tasks_go_on_from_the_saved_state() {
     let names: Vec<_> = done["variants"].as_array().unwrap().iter().map(|v| v["name"].clone()).collect();
     assert_eq!(names, ["SeqFT", "SeqFT + linear", "SeqFT + rff"]);
     assert!(done["variants"].as_array().unwrap().iter().all(|v| v["classes"] == 2 * CLASSES));
+    let found = bench.json(&["inspect", "state.safetensors"]);
+    assert_eq!(found["kind"], "tasks");
+    for key in ["tasks", "dim", "variants"] {
+        assert_eq!(found["tasks"][key], done[key], "{found}");
+    }
+    let shown = bench.ok(&["inspect", "state.safetensors"]);
+    assert!(shown.contains("2 finished tasks") && shown.contains("SeqFT + rff"), "{shown}");
 
     // The same by single commands.
     bench.ok(&STATS);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, bytes, noise, npy, npy_features, npy_labels};
+use common::{Bench, bundle_features, bytes, noise, npy, npy_features, npy_labels};
 use residua::format::file::{Dtype, SafetensorsWriter};
 
 const DIM: usize = 6;
@@ -109,13 +109,45 @@ fn bad_input_is_3_and_named() {
 }
 
 #[test]
+fn weights_are_told_from_files_about_classes() {
+    let bench = bench();
+    bench.ok(&["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"]);
+    bench.ok(&["diff", "old.safetensors", "new.safetensors", "-o", "delta.safetensors"]);
+    for (file, holds) in [("s.safetensors", "class statistics"), ("state.safetensors", "the state of tasks")]
+    {
+        let table = [
+            format!("split {file} -o out.safetensors"),
+            format!("split model.safetensors --base {file} -o out.safetensors"),
+            format!("verify {file}"),
+            format!("materialize {file} -o out.safetensors"),
+            format!("patch old.safetensors {file} -o out.safetensors"),
+        ];
+        for line in table {
+            let error = bench.fails(3, &line.split(' ').collect::<Vec<_>>());
+            assert!(error.contains(&format!("{file}: holds {holds}, no weights;")), "{line}: {error}");
+        }
+    }
+    for line in ["verify model.safetensors", "patch old.safetensors model.safetensors -o out.safetensors"] {
+        let error = bench.fails(3, &line.split(' ').collect::<Vec<_>>());
+        assert!(error.contains("ordinary safetensors file, none that split, diff or convert"), "{error}");
+    }
+    let error = bench.fails(3, &["report", "model.safetensors", "-o", "r.html"]);
+    assert!(error.contains("report takes those of split, stats and compensate"), "{error}");
+    let error = bench.fails(3, &["report", "state.safetensors", "-o", "r.html"]);
+    assert!(error.contains("residua stats extract"), "{error}");
+    assert!(!bench.path("out.safetensors").exists() && !bench.path("r.html").exists());
+}
+
+#[test]
 fn bad_usage_is_2() {
     let bench = bench();
+    bundle_features(&bench);
+    let features = "residua-demo/drift.safetensors";
     let out = ["-o", "out.safetensors"];
     let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
-    let table: [(&[&str], &str); 14] = [
+    let table: [(&[&str], &str); 24] = [
         (&[&task[..], &["--pairs", "auxiliary"]].concat(), "--auxiliary"),
         (&[&task[..], &["--auxiliary", "x.npy"]].concat(), "2 values"),
         (&[&noisy[..], &pairs].concat(), "--noise"),
@@ -155,12 +187,77 @@ fn bad_usage_is_2() {
         ),
         (&["classify", "s.safetensors", "x.npy", "-o", "p.csv"], ".npy, .safetensors or .txt"),
         (&[&["stats", "merge", "s.safetensors"], &out[..]].concat(), "2 values"),
+        (
+            &[&["stats", "merge", "s.safetensors", "./s.safetensors"], &out[..]].concat(),
+            "./s.safetensors is given twice",
+        ),
+        (&["evaluate", "x.safetensors", "--noise", "0.5", "--mode", "compat"], "--noise"),
+        (&["evaluate", "x.safetensors", "--noise", "0.5", "--method", "attention"], "--noise"),
+        (&["evaluate", "x.safetensors", "--method", "rff", "--method", "rff"], "--method rff is given twice"),
+        (&[&task[..], &["--method", "rff", "--method", "rff"]].concat(), "--method rff is given twice"),
+        (&["classify", "s.safetensors", "x.npy", "--classifier", "ncm", "--shrink", "0.2"], "--shrink"),
+        (&["report", "s.safetensors", "--variant", "lora", "-o", "r.html"], "no --variant"),
+        (&["report", "s.safetensors", "--base", "x.safetensors", "-o", "r.html"], "no --base"),
+        (&["report", features, "--against", "s.safetensors", "-o", "r.html"], "no --against"),
+        (&["report", features, "--base", "s.safetensors", "-o", "r.html"], "no --base"),
     ];
     for (arguments, message) in table {
         let error = bench.fails(2, arguments);
         assert!(error.contains(message), "{arguments:?}: {error}");
     }
     assert!(!bench.path("out.safetensors").exists());
+}
+
+/// The file would be replaced by what was made from it.
+#[test]
+fn an_input_as_output_is_2_and_stays_as_it_was() {
+    let bench = bench();
+    bench.ok(&["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"]);
+    let table = [
+        ("stats x.npy --labels labels.npy", "x.npy"),
+        ("stats x.npy --labels labels.npy", "./labels.npy"),
+        ("stats x.safetensors:before --labels y", "x.safetensors"),
+        ("stats merge s.safetensors wide.safetensors", "wide.safetensors"),
+        ("stats extract state.safetensors", "state.safetensors"),
+        ("compensate s.safetensors --before x.npy --after y.npy", "s.safetensors"),
+        ("compensate s.safetensors --before x.npy --after y.npy", "x.npy"),
+        ("compensate s.safetensors --before x.npy --after y.npy", "y.npy"),
+        ("classify s.safetensors x.npy", "x.npy"),
+        ("classify s.safetensors x.npy", "s.safetensors"),
+        ("classify s.safetensors x.npy --labels labels.npy", "labels.npy"),
+        ("report s.safetensors", "s.safetensors"),
+        ("report s.safetensors --against wide.safetensors", "wide.safetensors"),
+    ];
+    for (line, output) in table {
+        let before = std::fs::read(bench.path(output)).unwrap();
+        let error = bench.fails(2, &line.split(' ').chain(["-o", output]).collect::<Vec<_>>());
+        assert!(error.contains(&format!("{output}: the output is the input")), "{line}: {error}");
+        assert!(std::fs::read(bench.path(output)).unwrap() == before, "{line} -o {output}");
+    }
+    for state in ["x.npy", "y.npy", "labels.npy", "nan.npy", "wide.npy"] {
+        let task = ["task", state, "--before", "x.npy", "--after", "y.npy", "--labels", "labels.npy"];
+        let error = bench.fails(2, &[&task[..], &["--auxiliary", "nan.npy", "wide.npy"]].concat());
+        assert!(error.contains("the output is the input"), "{state}: {error}");
+    }
+}
+
+/// The folder is looked at before features are, which would be refused.
+#[test]
+fn a_missing_folder_is_told_before_anything_is_computed() {
+    let bench = bench();
+    let table = [
+        "stats nan.npy --labels labels.npy -o absent/o.safetensors",
+        "stats merge s.safetensors wide.safetensors -o absent/o.safetensors",
+        "stats extract s.safetensors -o absent/o.safetensors",
+        "compensate s.safetensors --before nan.npy --after nan.npy -o absent/o.safetensors",
+        "classify s.safetensors nan.npy -o absent/o.npy",
+        "task absent/o.safetensors --after nan.npy --labels labels.npy",
+        "report x.safetensors -o absent/o.html",
+    ];
+    for line in table {
+        let error = bench.fails(5, &line.split(' ').collect::<Vec<_>>());
+        assert!(error.contains("cannot create: folder absent does not exist"), "{line}: {error}");
+    }
 }
 
 #[test]
@@ -171,7 +268,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     let compensate = [&["compensate", "s.safetensors"], &pairs[..], &out].concat();
     let table: [&[&str]; 6] = [
         &[&["stats", "x.npy", "--labels", "labels.npy"], &out[..]].concat(),
-        &[&["stats", "merge", "s.safetensors", "s.safetensors"], &out[..]].concat(),
+        &[&["stats", "merge", "s.safetensors", "wide.safetensors"], &out[..]].concat(),
         &compensate,
         &["classify", "s.safetensors", "x.npy"],
         &["evaluate", "x.safetensors"],
@@ -179,7 +276,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     ];
     for arguments in table {
         let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
-        assert!(error.contains("the least that would do is"), "{arguments:?}: {error}");
+        assert!(error.contains("; at least "), "{arguments:?}: {error}");
     }
     // Not the process but the job: covariances of 16,000 dimensions do not fit.
     npy_features(&bench.path("huge.npy"), 16_000, &values(3, 16_000));
@@ -188,7 +285,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     bench.ok(&["stats", "huge_stats.npy", "--labels", "y_huge.npy", "-o", "huge.safetensors"]);
     let huge = ["compensate", "huge.safetensors", "--before", "huge.npy", "--after", "huge.npy"];
     let error = bench.fails(4, &[&huge[..], &out].concat());
-    assert!(error.contains("GiB") && error.contains("the least that would do"), "{error}");
+    assert!(error.contains("GiB") && error.contains("; at least "), "{error}");
     let absent: [&[&str]; 5] = [
         &[&["stats", "absent.npy", "--labels", "labels.npy"], &out[..]].concat(),
         &[&["stats", "x.npy", "--labels", "absent.npy"], &out[..]].concat(),

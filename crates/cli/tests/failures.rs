@@ -11,8 +11,9 @@ use common::{Bench, SHAPE};
 #[test]
 fn bad_usage_is_2() {
     let bench = Bench::new();
+    bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
     let split = ["split", "model.safetensors", "-o", "s.safetensors"];
-    let table: [(&[&str], &str); 13] = [
+    let table: [(&[&str], &str); 14] = [
         (&["splat"], "splat"),
         (&["split", "model.safetensors"], "--output"),
         (&[&split[..], &["--density", "1.5"]].concat(), "from 0 to 1"),
@@ -25,6 +26,7 @@ fn bad_usage_is_2() {
         (&["convert", "a.mtx", "b.npz", "--values", "i8"], "--values i8"),
         (&["convert", "a.mtx", "b.npz", "--tensor", "w"], "--tensor"),
         (&["bench", "--shape", "12"], "4096x11008"),
+        (&["report", "split.safetensors", "--variant", "lora", "-o", "r.html"], "no --variant"),
         (&["bench", "--shape", "8x8", "--batch", "0"], "--batch 0"),
     ];
     for (arguments, message) in table {
@@ -32,6 +34,55 @@ fn bad_usage_is_2() {
         assert!(error.contains(message), "{arguments:?}: {error}");
     }
     assert!(!bench.path("s.safetensors").exists());
+}
+
+/// The file would be replaced by what was made from it.
+#[test]
+fn an_input_as_output_is_2_and_stays_as_it_was() {
+    let bench = Bench::new();
+    for line in [
+        "split model.safetensors -o split.safetensors",
+        "split new.safetensors --base old.safetensors -o fine.safetensors",
+        "diff old.safetensors new.safetensors -o delta.safetensors",
+        "convert model.safetensors a.npz",
+    ] {
+        bench.ok(&line.split(' ').collect::<Vec<_>>());
+    }
+    fs::create_dir_all(bench.path("shards/deeper")).unwrap();
+    fs::copy(bench.path("model.safetensors"), bench.path("shards/one.safetensors")).unwrap();
+    let index = r#"{"weight_map": {"layer.weight": "one.safetensors", "layer.bias": "one.safetensors"}}"#;
+    fs::write(bench.path("shards/model.safetensors.index.json"), index).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("model.safetensors", bench.path("link.safetensors")).unwrap();
+    let named_otherwise = if cfg!(unix) { "link.safetensors" } else { "./model.safetensors" };
+    let table = [
+        ("split model.safetensors", "model.safetensors"),
+        ("split model.safetensors", named_otherwise),
+        ("split model.safetensors", "shards/deeper/../../model.safetensors"),
+        ("split shards", "shards/one.safetensors"),
+        ("split shards", "shards/model.safetensors.index.json"),
+        ("split shards/model.safetensors.index.json", "shards/one.safetensors"),
+        ("split model.safetensors --base old.safetensors", "old.safetensors"),
+        ("split model.safetensors --calibration new.safetensors", "new.safetensors"),
+        ("materialize split.safetensors", "split.safetensors"),
+        ("materialize fine.safetensors", "old.safetensors"),
+        ("materialize fine.safetensors --base new.safetensors", "new.safetensors"),
+        ("diff old.safetensors new.safetensors", "old.safetensors"),
+        ("diff old.safetensors shards", "shards/one.safetensors"),
+        ("patch old.safetensors delta.safetensors", "old.safetensors"),
+        ("patch old.safetensors delta.safetensors", "delta.safetensors"),
+        ("report split.safetensors", "split.safetensors"),
+        ("report split.safetensors --against model.safetensors", "model.safetensors"),
+        ("report fine.safetensors", "old.safetensors"),
+    ];
+    for (line, output) in table {
+        let before = fs::read(bench.path(output)).unwrap();
+        let error = bench.fails(2, &line.split(' ').chain(["-o", output]).collect::<Vec<_>>());
+        assert!(error.contains(&format!("{output}: the output is the input")), "{line}: {error}");
+        assert!(fs::read(bench.path(output)).unwrap() == before, "{line} -o {output}");
+    }
+    let error = bench.fails(2, &["convert", "a.npz", "a.npz"]);
+    assert!(error.contains("a.npz: the output is the input"), "{error}");
 }
 
 #[test]
@@ -49,11 +100,11 @@ fn bad_input_is_3() {
         (&["inspect", "garbage.safetensors"], &["garbage.safetensors"]),
         (&["convert", "garbage.mtx", "out.npz"], &["garbage.mtx", "line 3"]),
         (&[&["split", "nan.safetensors"], &out[..]].concat(), &["layer.weight", "3", "7", "NaN"]),
-        (&["verify", "model.safetensors"], &["model.safetensors", "container"]),
+        (&["verify", "model.safetensors"], &["model.safetensors", "ordinary safetensors file"]),
         (&["report", "delta.safetensors", "-o", "r.html"], &["delta", "split"]),
         (&[&["patch", "new.safetensors", "delta.safetensors"], &out[..]].concat(), &["layer.weight"]),
         (&[&["patch", "old.safetensors", "model.safetensors"], &out[..]].concat(), &["model.safetensors"]),
-        (&["convert", "model.safetensors", "a.npz", "--tensor", "absent"], &["absent"]),
+        (&["convert", "model.safetensors", "a.npz", "--tensor", "absent"], &["absent", "layer.weight"]),
     ];
     for (arguments, messages) in table {
         let error = bench.fails(3, arguments);
@@ -65,7 +116,7 @@ fn bad_input_is_3() {
 }
 
 #[test]
-fn too_small_a_budget_is_4_and_says_what_would_do() {
+fn too_small_a_budget_is_4_and_says_how_much_is_needed_at_least() {
     let bench = Bench::new();
     bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
     let out = ["-o", "out.safetensors"];
@@ -82,7 +133,7 @@ fn too_small_a_budget_is_4_and_says_what_would_do() {
     ];
     for arguments in table {
         let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
-        assert!(error.contains("the least that would do is"), "{arguments:?}: {error}");
+        assert!(error.contains("; at least "), "{arguments:?}: {error}");
     }
     // A dense matrix of 1.6 GB does not fit the default, and the file says so before anything is written.
     let mtx = "%%MatrixMarket matrix coordinate real general\n20000 20000 1\n1 1 1.0\n";
@@ -108,4 +159,9 @@ fn files_that_cannot_be_read_or_written_are_5() {
         let error = bench.fails(5, arguments);
         assert!(error.contains("absent"), "{arguments:?}: {error}");
     }
+    // Said before anything is computed, by the name that was given.
+    let error = bench.fails(5, &["report", "model.safetensors", "-o", "absent/r.html"]);
+    assert!(error.contains("absent/r.html: cannot create: folder absent does not exist"), "{error}");
+    let error = bench.fails(5, &["convert", "absent.npz", "model.safetensors/a.npz"]);
+    assert!(error.contains("model.safetensors is not a folder"), "{error}");
 }

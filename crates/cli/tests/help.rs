@@ -61,6 +61,11 @@ fn every_line_of_the_readme_runs() {
 }
 
 #[test]
+fn the_version_names_the_command() {
+    assert_eq!(Bench::new().ok(&["--version"]), format!("residua {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
 fn exit_codes_are_documented_alike() {
     let help = Bench::new().ok(&["--help"]);
     let readme = include_str!("../../../README.md");

@@ -234,5 +234,5 @@ fn files_of_something_else_are_refused() {
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     assert!(small().resume(&path, &budget).is_err());
     state.statistics("SeqFT").unwrap().save(&path).unwrap();
-    assert!(resume(small()).contains("no saved tasks"));
+    assert!(resume(small()).contains("class statistics, not the state"));
 }

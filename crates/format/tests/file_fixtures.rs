@@ -79,7 +79,7 @@ fn what_is_not_read_is_refused_by_name() {
         ("refused_3d.npy", "shape [2, 2, 2]"),
         ("single.safetensors:cube", "tensor cube: shape [2, 3, 4]"),
         ("single.safetensors:scalar", "tensor scalar: shape []"),
-        ("single.safetensors:nothing", "there is no tensor nothing"),
+        ("single.safetensors:nothing", "there is no tensor nothing, but "),
     ];
     for (name, expected) in table {
         let error = read(name, &Budget::unlimited()).unwrap_err().to_string();

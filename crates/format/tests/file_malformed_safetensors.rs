@@ -229,7 +229,7 @@ fn malformed_containers_are_refused_when_opened() {
         (
             "another format",
             file_field("format", "pt"),
-            "no residua container: metadata \"format\" is Some(\"pt\")",
+            "is an ordinary safetensors file, none that split, diff or convert wrote",
         ),
         ("a later version", file_field("format_version", "2"), "format version \"2\""),
         ("unknown kind", file_field("kind", "new"), "unknown kind Some(\"new\")"),

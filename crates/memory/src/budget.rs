@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ByteSize;
 
-/// A job does not fit: what was asked, what was left, and the least limit that would have done.
+/// A job does not fit: what was asked, what was left, and the limit that is needed at least.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "memory budget too small: {what} needs {}, {} of {} are left; the least that would do is {}",
+    "memory budget too small: {what} needs {}, {} of {} are left; at least {} is needed",
     ByteSize(*.requested), ByteSize(*.available), ByteSize(*.limit), ByteSize(*.least)
 )]
 pub struct BudgetError {
@@ -20,7 +20,8 @@ pub struct BudgetError {
     pub available: u64,
     /// The budget's limit in bytes.
     pub limit: u64,
-    /// The smallest limit in bytes under which this request would have been granted.
+    /// The smallest limit in bytes under which this request would have been granted. What the job asks for later
+    /// may need more.
     pub least: u64,
 }
 
@@ -200,12 +201,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn refusal_says_what_would_do() {
+    fn refusal_says_how_much_is_needed_at_least() {
         let budget = Budget::new(100);
         let _held = budget.reserve(70, "first").unwrap();
         let error = budget.reserve(50, "second").unwrap_err();
         assert_eq!((error.requested, error.available, error.least), (50, 30, 120));
-        assert!(error.to_string().contains("second"), "{error}");
+        assert!(error.to_string().contains("second needs 50 B"), "{error}");
+        assert!(error.to_string().ends_with("at least 120 B is needed"), "{error}");
         assert_eq!(budget.used(), 70);
     }
 

@@ -143,6 +143,8 @@ pub struct VerifiedTensor {
     pub nnz: u64,
     /// What is wrong with it; `None` when it is valid.
     pub problem: Option<String>,
+    /// Why it cannot be compared with the checkpoint's tensor, or is not the same where it has to be.
+    pub mismatch: Option<String>,
     /// Relative Frobenius error of the base alone against the checkpoint, `‖W − base‖ / ‖W‖`.
     pub base_error: Option<f64>,
     /// Relative Frobenius error of base + residual against the checkpoint, before rounding to its dtype.
@@ -154,7 +156,7 @@ pub struct VerifiedTensor {
 /// What [`verify`](crate::verify) found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct VerifyReport {
-    /// Every tensor of the file, and every one of the checkpoint that the file lacks (with its problem).
+    /// Every tensor of the file, and every one of the checkpoint that the file lacks (with its mismatch).
     pub tensors: Vec<VerifiedTensor>,
 }
 
@@ -162,5 +164,10 @@ impl VerifyReport {
     /// Whether no tensor has a problem.
     pub fn is_valid(&self) -> bool {
         self.tensors.iter().all(|tensor| tensor.problem.is_none())
+    }
+
+    /// Whether the file has the tensors of the checkpoint that it was compared with.
+    pub fn matches(&self) -> bool {
+        self.tensors.iter().all(|tensor| tensor.mismatch.is_none())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use rayon::prelude::*;
-use residua_format::file::{Checkpoint, Container, TensorInfo};
+use residua_format::file::{Checkpoint, Container, MatrixMeta, TensorInfo};
 use residua_memory::{AlignedVec, Budget};
 
 use crate::columns::sum_of_squares;
@@ -14,7 +14,8 @@ use crate::rows::Rows;
 use crate::split::COPY;
 use crate::{ErrorKind, Progress, SplitError, VerifiedTensor, VerifyReport};
 
-/// Reads every plane of `file` and checks its structure and counts, and, where the file does not hold its
+/// Reads every plane of `file` and checks its structure and counts (a value that changed into another valid one
+/// is not found), and, where the file does not hold its
 /// base itself, the hash of the base checkpoint noted in it. With `against`, also measures the distance of
 /// every tensor from that checkpoint's, and finds tensors that only one of the two has; a tensor that passed
 /// through must be the same there byte for byte.
@@ -44,13 +45,17 @@ pub fn verify(
             split: true,
             nnz: meta.nnz,
             problem: None,
+            mismatch: None,
             base_error: None,
             error: None,
             max_abs_error: None,
         };
+        let original = against.as_ref().map(|file| original(name, meta, file)).transpose();
+        let original = note(original, &mut verified.mismatch)?.flatten();
         let result = Layer::new(&container, matrix, base.as_ref())
-            .and_then(|layer| check_layer(&layer, against.as_ref(), budget));
-        if let Some(Errors { weights, base, both, largest }) = note(result, &mut verified)?.flatten() {
+            .and_then(|layer| check_layer(&layer, original.as_ref(), budget));
+        if let Some(Errors { weights, base, both, largest }) = note(result, &mut verified.problem)?.flatten()
+        {
             let relative = |error: f64| (error / weights.max(f64::MIN_POSITIVE)).sqrt();
             verified.base_error = Some(relative(base));
             verified.error = Some(relative(both));
@@ -63,15 +68,15 @@ pub fn verify(
         progress.tensor(&info.name);
         let mut verified = dense(info);
         let result = check_dense(&container, info, against.as_ref(), budget);
-        note(result, &mut verified)?;
+        note(result, &mut verified.mismatch)?;
         progress.advance(info.bytes);
         report.tensors.push(verified);
     }
     let names: HashSet<String> = report.tensors.iter().map(|tensor| tensor.name.clone()).collect();
     let missing = against.iter().flat_map(Checkpoint::tensors).filter(|info| !names.contains(&info.name));
     report.tensors.extend(missing.map(|info| {
-        let problem = Some("is in the checkpoint and not in the file".to_owned());
-        VerifiedTensor { problem, ..dense(info) }
+        let mismatch = Some("is in the checkpoint and not in the file".to_owned());
+        VerifiedTensor { mismatch, ..dense(info) }
     }));
     progress.end();
     Ok(report)
@@ -85,6 +90,7 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
         split: false,
         nnz: 0,
         problem: None,
+        mismatch: None,
         base_error: None,
         error: None,
         max_abs_error: None,
@@ -92,12 +98,12 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
 }
 
 /// Puts what is wrong with one tensor into its line, and lets only what ends the job through.
-fn note<T>(result: Result<T, SplitError>, verified: &mut VerifiedTensor) -> Result<Option<T>, SplitError> {
+fn note<T>(result: Result<T, SplitError>, line: &mut Option<String>) -> Result<Option<T>, SplitError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if matches!(error.kind(), ErrorKind::Budget | ErrorKind::Io) => Err(error),
         Err(error) => {
-            verified.problem = Some(error.to_string());
+            *line = Some(error.to_string());
             Ok(None)
         }
     }
@@ -125,10 +131,9 @@ impl Errors {
 
 fn check_layer(
     layer: &Layer<'_>,
-    against: Option<&Checkpoint>,
+    original: Option<&Rows<'_>>,
     budget: &Budget,
 ) -> Result<Option<Errors>, SplitError> {
-    let original = against.map(|file| original(layer, file)).transpose()?;
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
     let scratch_bytes = 8 * cols as u64 * rayon::current_num_threads() as u64;
     layer.require(scratch_bytes + row_bytes as u64, budget)?;
@@ -147,7 +152,7 @@ fn check_layer(
             let problem = format!("the residual at [{row}, {col}] is not a finite number");
             return Err(SplitError::tensor(layer.container.path(), layer.name, problem));
         }
-        if let Some(original) = &original {
+        if let Some(original) = original {
             let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the checkpoint")?;
             let mut raw = AlignedVec::<u8>::zeroed(range.len() * row_bytes);
             original.read(range.start, &mut raw)?;
@@ -195,15 +200,13 @@ fn row_errors(weights: &[f32], rebuilt: &mut [f32], add: impl Fn(&mut [f32])) ->
 }
 
 /// The checkpoint's tensor that a layer stands for.
-fn original<'a>(layer: &Layer<'_>, file: &'a Checkpoint) -> Result<Rows<'a>, SplitError> {
-    let info = file.expect_tensor(layer.name)?;
-    let same = (&*info.shape, info.dtype) == (&layer.meta.shape[..], layer.meta.dtype);
+fn original<'a>(name: &str, meta: &MatrixMeta, file: &'a Checkpoint) -> Result<Rows<'a>, SplitError> {
+    let info = file.expect_tensor(name)?;
+    let same = (&*info.shape, info.dtype) == (&meta.shape[..], meta.dtype);
     Rows::of(file, info).filter(|_| same).ok_or_else(|| {
-        let problem = format!(
-            "is {} {:?} there, {} {:?} here",
-            info.dtype, info.shape, layer.meta.dtype, layer.meta.shape
-        );
-        SplitError::tensor(file.file_of(info), layer.name, problem)
+        let problem =
+            format!("is {} {:?} there, {} {:?} here", info.dtype, info.shape, meta.dtype, meta.shape);
+        SplitError::tensor(file.file_of(info), name, problem)
     })
 }
 

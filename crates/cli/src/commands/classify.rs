@@ -14,7 +14,8 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::blocks::for_each_block;
-use crate::compensation::classifiers::ClassifierArg;
+use crate::compensation::classifiers::{ClassifierArg, SHRINK};
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, print, print_json};
 
@@ -36,7 +37,7 @@ enum PriorArg {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
 pub(crate) struct Args {
-    /// A file written by stats or compensate
+    /// A file written by stats (merge and extract too) or compensate
     statistics: PathBuf,
     /// Features [n, d] to classify: a .npy file, or a tensor as FILE.safetensors:TENSOR
     features: ArrayRef,
@@ -46,9 +47,9 @@ pub(crate) struct Args {
     /// True labels [n], to measure the accuracy; a bare name is a tensor beside the features
     #[arg(long, value_name = "LABELS")]
     labels: Option<ArrayRef>,
-    /// How far lda-shrink and qda-shrink pull a covariance towards a multiple of the identity
-    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share)]
-    shrink: f64,
+    /// How far lda-shrink and qda-shrink pull a covariance towards a multiple of the identity [default: 0.1]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    shrink: Option<f64>,
     /// How likely classes are before a feature is seen
     #[arg(long, value_enum, default_value = "uniform")]
     prior: PriorArg,
@@ -80,6 +81,13 @@ struct Done {
 
 pub(crate) fn run(args: &Args) -> Result {
     let format = args.output.as_deref().map(Format::of).transpose()?;
+    if args.shrink.is_some() && !args.classifier.takes_shrink() {
+        return Err(Failure::usage("--shrink is for lda-shrink and qda-shrink"));
+    }
+    if let Some(output) = &args.output {
+        let arrays = [&args.features].into_iter().chain(&args.labels).map(ArrayRef::path);
+        destination::check(output, arrays.chain([&*args.statistics]))?;
+    }
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
@@ -90,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result {
     };
     let classifier = args
         .classifier
-        .build(&statistics, args.shrink, prior, &budget)
+        .build(&statistics, args.shrink.unwrap_or(SHRINK), prior, &budget)
         .map_err(|failure| failure.about(args.statistics.display()))?;
     let arrays = Arrays {
         before: args.features.clone(),

@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
-use crate::compensation::methods::{MethodArg, ModeArg};
+use crate::compensation::methods::{MethodArg, ModeArg, expect_noisy};
 use crate::compensation::pairs::Pairs;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json};
 
@@ -23,7 +24,7 @@ Example (after residua demo, and the first one of residua stats --help):
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
 pub(crate) struct Args {
-    /// Statistics of old classes: a file written by stats or compensate
+    /// Statistics of old classes: a file written by stats (merge and extract too) or compensate
     statistics: PathBuf,
     /// How features are taken to move
     #[arg(long, value_enum, default_value = "linear")]
@@ -74,9 +75,9 @@ pub(crate) fn run(args: &Args) -> Result {
         let problem = format!("{before} arrays with --before, but {after} with --after: give one for each");
         return Err(Failure::usage(problem));
     }
-    if args.noise.is_some() && !args.method.takes_noise(args.mode) {
-        return Err(Failure::usage("--noise is for linear, rff and weak-nonlinear in exact mode"));
-    }
+    expect_noisy(&[args.method], args.mode, args.noise)?;
+    let features = args.before.iter().chain(&args.after).map(ArrayRef::path);
+    destination::check(&args.output, features.chain([&*args.statistics]))?;
     let arrays = args.before.iter().zip(&args.after);
     let arrays = arrays.map(|(before, after)| Arrays {
         before: before.clone(),

@@ -12,6 +12,7 @@ use residua::memory::Budget;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, value_type};
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::matrix_file::{Format, read};
 use crate::output::{bytes, count, percent, print, print_json};
@@ -63,6 +64,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.values == Some(ValueType::I8) && format != Format::Safetensors {
         return Err(Failure::usage("--values i8 needs the scales of a .safetensors output"));
     }
+    destination::check(&args.output, [&*args.input])?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let loaded = read(&args.input, args.tensor.as_deref(), &budget)?;

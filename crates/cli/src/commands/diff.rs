@@ -7,6 +7,7 @@ use residua::split::diff::{DeltaOp, DiffReport, Stored, diff};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
+use crate::destination;
 use crate::failure::Result;
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
 
@@ -43,6 +44,7 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    destination::check(&args.output, [&*args.old, &args.new])?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

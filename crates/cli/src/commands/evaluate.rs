@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use comfy_table::Table;
 
 use crate::args::{BudgetArgs, RunArgs, share};
-use crate::compensation::methods::{MethodArg, ModeArg};
+use crate::compensation::methods::{MethodArg, ModeArg, expect_distinct, expect_noisy};
 use crate::compensation::protocol::{Evaluation, Protocol, Row, Stage, Variant};
 use crate::failure::Result;
 use crate::output::{bytes, count, print, print_json, table};
@@ -34,9 +34,9 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
     /// Share of the covariance that a method leaves unexplained that moved ones are stretched to hold, 0 to 1; not
-    /// with attention or compat mode
-    #[arg(long, value_name = "SHARE", default_value = "1", value_parser = share)]
-    noise: f64,
+    /// with attention or compat mode [default: 1]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    noise: Option<f64>,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -44,10 +44,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    expect_distinct(&args.method)?;
+    let methods = if args.method.is_empty() { MethodArg::all() } else { &args.method };
+    expect_noisy(methods, args.mode, args.noise)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let methods = if args.method.is_empty() { MethodArg::all() } else { &args.method };
-    let (file, variant, mode, noise) = (&args.file, args.variant, args.mode, args.noise);
+    let (file, variant, mode, noise) = (&args.file, args.variant, args.mode, args.noise.unwrap_or(1.0));
     let protocol = Protocol { file, variant, methods, mode, noise, spectra: false };
     let found = protocol.run(&budget, &args.run.progress())?;
     if args.run.json { print_json(&found.rows().collect::<Vec<_>>()) } else { print(text(&found)) }

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use residua::split::materialize;
 
 use crate::args::{BudgetArgs, RunArgs, finite};
+use crate::compensation::expect_weights;
+use crate::destination;
 use crate::failure::Result;
 use crate::output::{bytes, print, print_json};
+use crate::report::measure::noted_base;
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
@@ -34,6 +37,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    let base = args.base.clone().or_else(|| noted_base(&args.file));
+    destination::check(&args.output, [&*args.file].into_iter().chain(base.as_deref()))?;
+    expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let (base, bar) = (args.base.as_deref(), args.run.progress());

@@ -7,6 +7,8 @@ use residua::split::diff::{PatchReport, patch};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::expect_weights;
+use crate::destination;
 use crate::failure::Result;
 use crate::output::{bytes, print, print_json};
 
@@ -39,6 +41,8 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    destination::check(&args.output, [&*args.old, &args.delta])?;
+    expect_weights(&args.delta)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

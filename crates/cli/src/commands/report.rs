@@ -10,13 +10,14 @@ use residua::split::Progress;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
-use crate::compensation::holds_statistics;
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::protocol::{Protocol, Variant, is_protocol};
+use crate::compensation::{holds_statistics, holds_tasks};
+use crate::destination;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
 use crate::progress::Bar;
-use crate::report::measure::{Measured, Sources, measure};
+use crate::report::measure::{Measured, Sources, measure, noted_base};
 use crate::report::page::{Section, page};
 use crate::report::{drift, residual, statistics};
 
@@ -31,7 +32,7 @@ class statistics, spectra and how they moved; of a file that evaluate takes, acc
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file written by split, stats or compensate, or one that evaluate takes
+    /// A file written by split, stats (merge and extract too) or compensate, or one that evaluate takes
     file: PathBuf,
     /// Where to write the page; replaced only when the run succeeded
     #[arg(short, long, value_name = "HTML")]
@@ -42,9 +43,9 @@ pub(crate) struct Args {
     /// The base, where the file was split against a checkpoint [default: the path noted in the file]
     #[arg(long, value_name = "CHECKPOINT")]
     base: Option<PathBuf>,
-    /// Which features after the task, of a file that evaluate takes
-    #[arg(long, value_enum, default_value = "full")]
-    variant: Variant,
+    /// Which features after the task, of a file that evaluate takes [default: full]
+    #[arg(long, value_enum)]
+    variant: Option<Variant>,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -57,6 +58,9 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    let base = args.base.clone().or_else(|| noted_base(&args.file));
+    let others = args.against.iter().chain(&base).map(|path| &**path);
+    destination::check(&args.output, others.chain([&*args.file]))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let bar = args.run.progress();
@@ -72,7 +76,13 @@ pub(crate) fn run(args: &Args) -> Result {
 /// What the kind of file asks for.
 fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     let file = Checkpoint::open(&args.file)?;
+    let refuse = |option: &str, given: bool, holds: &str| match given {
+        true => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
+        false => Ok(()),
+    };
     if holds_statistics(&file) {
+        refuse("--base", args.base.is_some(), "class statistics")?;
+        refuse("--variant", args.variant.is_some(), "class statistics")?;
         let mut named = vec![(name(&args.file), ClassStatistics::load(&args.file, budget)?)];
         if let Some(other) = &args.against {
             let statistics = ClassStatistics::load(other, budget)?;
@@ -87,13 +97,26 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         }
         return statistics::section(&named, budget);
     }
+    if holds_tasks(&file) {
+        let problem =
+            "holds the state of tasks; take one method's statistics out of it with residua stats extract";
+        return Err(Failure::input(&args.file, problem));
+    }
     if is_protocol(&file) {
+        refuse("--against", args.against.is_some(), "features to evaluate")?;
+        refuse("--base", args.base.is_some(), "features to evaluate")?;
         let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
-        let (file, variant) = (&args.file, args.variant);
+        let (file, variant) = (&args.file, args.variant.unwrap_or(Variant::Full));
         let protocol = Protocol { file, variant, methods, mode, noise: 1.0, spectra: true };
         return drift::section(&protocol.run(budget, bar)?).map_err(undrawn);
     }
+    if !Container::is_container(&file) {
+        let problem = "is an ordinary safetensors file; report takes those of split, stats and compensate, and \
+                       features as evaluate takes them";
+        return Err(Failure::input(&args.file, problem));
+    }
     let container = Container::from_file(file)?;
+    refuse("--variant", args.variant.is_some(), "weights")?;
     let (against, base) = (args.against.as_deref(), args.base.as_deref());
     let measured = read(&args.file, &container, (against, base), budget, bar)?;
     residual::section(against, &measured).map_err(undrawn)

@@ -10,6 +10,8 @@ use residua::split::{BaseSpec, Importance, Selection, SplitOptions, SplitReport,
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
+use crate::compensation::expect_weights;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
 
@@ -103,6 +105,15 @@ pub(crate) fn run(args: &Args) -> Result {
             path.display()
         )));
     }
+    let base = match &options.base {
+        BaseSpec::Checkpoint(path) => Some(&**path),
+        BaseSpec::Quantized(_) => None,
+    };
+    destination::check(
+        &args.output,
+        [&*args.input].into_iter().chain(args.calibration.as_deref()).chain(base),
+    )?;
+    [&*args.input].into_iter().chain(base).try_for_each(expect_weights)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

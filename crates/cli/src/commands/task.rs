@@ -12,10 +12,12 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
-use crate::compensation::methods::MethodArg;
+use crate::compensation::methods::{MethodArg, expect_distinct};
 use crate::compensation::pairs::Pairs;
+use crate::compensation::state::State;
+use crate::destination;
 use crate::failure::{Failure, Result};
-use crate::output::{bytes, count, print, print_json, table};
+use crate::output::{bytes, number_of, print, print_json};
 
 pub(crate) const EXAMPLE: &str = "\
 Examples (after residua demo):
@@ -23,7 +25,9 @@ Examples (after residua demo):
   residua task model.state.safetensors --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full --labels y_cur
   residua stats extract model.state.safetensors --method linear -o linear.safetensors
 
-A run that is killed leaves the state of the last finished task: give the same task again.";
+A class that comes again is merged with what is known of it, as if its samples had been collected together.
+A run that is killed leaves the state of the last finished task; residua inspect STATE shows how many are
+finished. Give a task again only if it is not among them: its samples would count twice.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
@@ -79,27 +83,21 @@ impl From<PairsArg> for Choice {
 
 #[derive(Serialize)]
 struct Done {
-    /// Tasks finished so far.
-    tasks: u64,
-    dim: usize,
-    variants: Vec<Known>,
+    #[serde(flatten)]
+    state: State,
     state_bytes: u64,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
     memory_budget_bytes: u64,
 }
 
-#[derive(Serialize)]
-struct Known {
-    name: String,
-    classes: usize,
-    samples: u64,
-}
-
 pub(crate) fn run(args: &Args) -> Result {
     if args.pairs == Some(PairsArg::Auxiliary) && args.auxiliary.is_empty() {
         return Err(Failure::usage("--pairs auxiliary: name them with --auxiliary BEFORE AFTER"));
     }
+    expect_distinct(&args.method)?;
+    let labelled = [&args.after, &args.labels].into_iter().chain(&args.before);
+    destination::check(&args.state, labelled.chain(&args.auxiliary).map(ArrayRef::path))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
@@ -129,7 +127,7 @@ pub(crate) fn run(args: &Args) -> Result {
         (0, DriftCompensator::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants)))
     };
     if tasks > 0 && args.before.is_none() {
-        let problem = format!("{} knows {tasks} tasks: name --before", args.state.display());
+        let problem = format!("{} knows {}: name --before", args.state.display(), number_of(tasks, "task"));
         return Err(Failure::usage(problem));
     }
     source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
@@ -142,18 +140,8 @@ pub(crate) fn run(args: &Args) -> Result {
     let saved = done.map_err(|error| source.explain_with(&auxiliary, alone, error))?;
     drop((source, auxiliary));
     drop(bar);
-    let known = |name: &str| {
-        let counts = || saved.statistics(name).into_iter().flat_map(|all| all.counts().collect::<Vec<_>>());
-        Known {
-            name: name.to_owned(),
-            classes: counts().count(),
-            samples: counts().map(|(_, count)| count).sum(),
-        }
-    };
     let done = Done {
-        tasks: saved.tasks(),
-        dim: saved.dim(),
-        variants: saved.names().map(known).collect(),
+        state: State::new(&saved),
         state_bytes: std::fs::metadata(&args.state).map_or(0, |metadata| metadata.len()),
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: process::peak_rss(),
@@ -163,15 +151,10 @@ pub(crate) fn run(args: &Args) -> Result {
 }
 
 fn text(done: &Done, state: &Path) -> String {
-    let mut table = table(["variant", "classes", "samples"]);
-    for known in &done.variants {
-        table.add_row([known.name.clone(), known.classes.to_string(), count(known.samples)]);
-    }
     let peak = done.peak_memory_bytes.map_or_else(|| "?".into(), bytes);
     format!(
-        "{} finished tasks, d = {}\n\n{table}\n\ntook {:.1} s, memory peak {peak} of {}; wrote {}, {}",
-        done.tasks,
-        done.dim,
+        "{}\n\ntook {:.1} s, memory peak {peak} of {}; wrote {}, {}",
+        done.state.text(),
         done.seconds,
         bytes(done.memory_budget_bytes),
         state.display(),

@@ -84,6 +84,11 @@ impl ArrayRef {
         Self { path: path.to_owned(), tensor: Some(name.to_owned()) }
     }
 
+    /// The file that it is in; a [bare](Self::is_bare) name leads to none.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// These labels; a bare name is a tensor of the file that the features are in.
     pub(crate) fn beside(&self, features: &Self) -> Self {
         if !self.is_bare() {

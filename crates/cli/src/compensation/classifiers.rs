@@ -7,7 +7,7 @@ use residua::memory::Budget;
 
 use crate::failure::Result;
 
-/// How far [`ClassifierArg::LdaShrink`] and [`ClassifierArg::QdaShrink`] shrink.
+/// How far [`ClassifierArg::LdaShrink`] and [`ClassifierArg::QdaShrink`] shrink where nothing else is said.
 pub(crate) const SHRINK: f64 = 0.1;
 /// What keeps the average covariance invertible where nothing is to be shrunk, in units of its mean variance.
 const FLOOR: f64 = 1e-6;
@@ -52,6 +52,11 @@ impl ClassifierArg {
             Self::Rgda => "rgda",
             Self::RgdaLowRank => "rgda-low-rank",
         }
+    }
+
+    /// Whether there is a choice of how far to shrink.
+    pub(crate) fn takes_shrink(self) -> bool {
+        matches!(self, Self::LdaShrink | Self::QdaShrink)
     }
 
     /// The classifier for these classes.

@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use residua::compensate::{Attention, Linear, Method, Mode, Rff, Variant, WeakNonlinear};
 
+use crate::failure::{Failure, Result};
+
 /// How statistics are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MethodArg {
@@ -33,7 +35,7 @@ impl MethodArg {
     }
 
     /// Whether the method makes room for what it leaves unexplained.
-    pub(crate) fn takes_noise(self, mode: ModeArg) -> bool {
+    fn takes_noise(self, mode: ModeArg) -> bool {
         self != Self::Attention && mode == ModeArg::Exact
     }
 
@@ -46,6 +48,23 @@ impl MethodArg {
             Self::WeakNonlinear => Variant::WeakNonlinear,
         }
     }
+}
+
+/// Refuses a method that is named twice.
+pub(crate) fn expect_distinct(methods: &[MethodArg]) -> Result {
+    let twice = methods.iter().enumerate().find(|(at, method)| methods[..*at].contains(method));
+    match twice.and_then(|(_, method)| method.to_possible_value()) {
+        Some(value) => Err(Failure::usage(format!("--method {} is given twice", value.get_name()))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses `--noise` where none of the methods takes it.
+pub(crate) fn expect_noisy(methods: &[MethodArg], mode: ModeArg, noise: Option<f64>) -> Result {
+    if noise.is_some() && !methods.iter().any(|method| method.takes_noise(mode)) {
+        return Err(Failure::usage("--noise is for linear, rff and weak-nonlinear in exact mode"));
+    }
+    Ok(())
 }
 
 /// Which definition of a method.

@@ -6,11 +6,36 @@ pub(crate) mod classifiers;
 pub(crate) mod methods;
 pub(crate) mod pairs;
 pub(crate) mod protocol;
+pub(crate) mod state;
 pub(crate) mod timeline;
 
+use std::path::Path;
+
 use residua::format::file::Checkpoint;
+
+use crate::failure::{Failure, Result};
 
 /// Whether a file holds class statistics.
 pub(crate) fn holds_statistics(file: &Checkpoint) -> bool {
     file.metadata().contains_key("residua.statistics")
+}
+
+/// Whether a file holds the state of tasks.
+pub(crate) fn holds_tasks(file: &Checkpoint) -> bool {
+    file.metadata().contains_key("residua.drift")
+}
+
+/// Refuses a file about classes where weights are wanted.
+pub(crate) fn expect_weights(path: &Path) -> Result {
+    // A file that cannot be opened, the command will complain about.
+    let problem = match Checkpoint::open(path) {
+        Ok(file) if holds_statistics(&file) => {
+            "holds class statistics, no weights; compensate, classify, stats merge, inspect and report take it"
+        }
+        Ok(file) if holds_tasks(&file) => {
+            "holds the state of tasks, no weights; task, stats extract and inspect take it"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::input(path, problem))
 }

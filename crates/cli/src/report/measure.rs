@@ -1,7 +1,7 @@
 //! One pass over a container: sizes, row lengths, and the sums behind the error curves.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
 use residua::format::{QuantizedBase, dequantize_row};
@@ -20,6 +20,11 @@ const BLOCK: usize = 256;
 const HASHED: usize = 1 << 20;
 /// Key of a split file's metadata: where its base checkpoint was.
 const BASE_PATH: &str = "base_path";
+
+/// Where a split file says that its base is.
+pub(crate) fn noted_base(file: &Path) -> Option<PathBuf> {
+    Checkpoint::open(file).ok()?.metadata().get(BASE_PATH).map(Into::into)
+}
 
 /// What the page shows.
 #[derive(Debug)]

@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{DriftCompensator, State};
 use crate::Result;
-use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, Stored, read_class, write_class};
+use crate::statistics::{
+    self, ClassGaussian, ClassStatistics, StatisticsReader, Stored, read_class, write_class,
+};
 
 /// The metadata entry.
-const KEY: &str = "residua.drift";
+pub(crate) const KEY: &str = "residua.drift";
 /// The version of this layout.
 const VERSION: u32 = 1;
 
@@ -53,10 +55,14 @@ impl DriftReader {
     pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
-        let meta = file
-            .metadata()
-            .get(KEY)
-            .ok_or_else(|| wrong(format!("holds no saved tasks (no metadata entry {KEY})")))?;
+        let meta = file.metadata().get(KEY).ok_or_else(|| {
+            let problem = if file.metadata().contains_key(statistics::KEY) {
+                "holds class statistics, not the state of tasks; compensate, classify and stats merge take it"
+            } else {
+                "holds no state of tasks; residua task writes it"
+            };
+            wrong(problem.into())
+        })?;
         let meta: Meta =
             serde_json::from_str(meta).map_err(|error| wrong(format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {

@@ -24,7 +24,7 @@ use crate::Result;
 use crate::error::same_dimension;
 
 /// The metadata entry.
-const KEY: &str = "residua.statistics";
+pub(crate) const KEY: &str = "residua.statistics";
 /// The version of this layout.
 const VERSION: u32 = 1;
 /// What the tensors of a class are called.
@@ -63,12 +63,12 @@ impl StatisticsReader {
     pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let meta = file.metadata().get(KEY).ok_or_else(|| {
-            FileError::malformed(
-                path,
-                format!(
-                    "holds no class statistics as stats and compensate write them (no metadata entry {KEY})"
-                ),
-            )
+            let problem = if file.metadata().contains_key(crate::drift::KEY) {
+                "holds the state of tasks, not class statistics; take one method's out with `residua stats extract`"
+            } else {
+                "holds no class statistics; residua stats, stats merge, stats extract and compensate write them"
+            };
+            FileError::malformed(path, problem)
         })?;
         let meta: Meta = serde_json::from_str(meta)
             .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;

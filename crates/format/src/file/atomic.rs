@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, TempPath};
 
 use super::{FileError, Result};
 
@@ -13,40 +13,57 @@ const BUFFER: usize = 256 << 10;
 
 /// A new file that takes the place of `target` when [`commit`](Self::commit) is called, and not before.
 ///
-/// It is written beside the target under a name of its own (`.residua-….tmp`), flushed to the disk and
-/// renamed. Dropped without a commit it is removed; a killed process leaves it behind and the old target
-/// intact. It takes over the permissions of the file that it replaces, else the process's default ones. A
-/// target that is a symbolic link is replaced by the new file; what it pointed to stays as it is.
+/// It is written in the target's folder without a name, and when it is complete flushed to the disk, linked to a
+/// name of its own (`.residua-….tmp`) and renamed: dropped without a commit, or with its process killed, nothing
+/// is left of it, and the old target is intact. Where the system or the file system has no files without names
+/// (they are Linux's) it has that name from the start, and a killed process leaves it behind. It takes over the
+/// permissions of the file that it replaces, else the process's default ones. Of a target that is a symbolic
+/// link, the file that it points to is replaced.
 #[derive(Debug)]
 pub struct AtomicFile {
-    writer: BufWriter<NamedTempFile>,
+    writer: BufWriter<File>,
+    /// The name so far, where it has one; the file goes with it.
+    name: Option<TempPath>,
     target: PathBuf,
+    /// The target, links followed.
+    place: PathBuf,
 }
 
 impl AtomicFile {
     /// Starts a new file that is to replace `target`.
     ///
     /// # Errors
-    /// When the target is there and no regular file, or its directory cannot be written to.
+    /// When the target is there and no regular file, or a link to a file that is not there, or its folder is not
+    /// there or cannot be written to.
     pub fn create(target: &Path) -> Result<Self> {
-        let old = fs::metadata(target).ok();
-        if old.as_ref().is_some_and(|old| !old.is_file()) {
-            return Err(FileError::malformed(target, "is not a regular file, and will not be replaced"));
-        }
-        let mut builder = Builder::new();
-        builder.prefix(".residua-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // The system takes the process's umask off, as for any new file.
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let temp = builder.tempfile_in(directory(target)).map_err(FileError::io(target, "create"))?;
-        if let Some(old) = old {
-            let copied = temp.as_file().set_permissions(old.permissions());
+        Self::create_as(target, unnamed)
+    }
+
+    /// Whether there is a place for `target`: for a job to say so before it does its work.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but for what only writing to the folder can tell.
+    pub fn check(target: &Path) -> Result<()> {
+        place(target).map(drop)
+    }
+
+    /// As [`create`](Self::create); `unnamed` makes a file without a name in a folder, or tells that it cannot.
+    fn create_as(target: &Path, unnamed: impl FnOnce(&Path) -> Option<File>) -> Result<Self> {
+        let place = place(target)?;
+        let (file, name) = match unnamed(directory(&place)) {
+            Some(file) => (file, None),
+            None => {
+                // The library's text names the temporary file, which means nothing to the reader.
+                let create = |error: io::Error| FileError::io(target, "create")(error.kind().into());
+                let (file, name) = names().tempfile_in(directory(&place)).map_err(create)?.into_parts();
+                (file, Some(name))
+            }
+        };
+        if let Ok(old) = fs::metadata(&place) {
+            let copied = file.set_permissions(old.permissions());
             copied.map_err(FileError::io(target, "take over the permissions of"))?;
         }
-        Ok(Self { writer: BufWriter::with_capacity(BUFFER, temp), target: target.to_owned() })
+        Ok(Self { writer: BufWriter::with_capacity(BUFFER, file), name, target: target.to_owned(), place })
     }
 
     /// The file that is to be replaced.
@@ -57,7 +74,7 @@ impl AtomicFile {
     /// The new file, everything written so far in it.
     pub(super) fn flushed(&mut self) -> Result<&File> {
         self.writer.flush().map_err(FileError::io(&self.target, "write"))?;
-        Ok(self.writer.get_ref().as_file())
+        Ok(self.writer.get_ref())
     }
 
     /// Makes the new file the target.
@@ -66,15 +83,43 @@ impl AtomicFile {
     /// When the disk does not take it; the old target stays then.
     pub fn commit(mut self) -> Result<()> {
         self.flushed()?.sync_all().map_err(FileError::io(&self.target, "write"))?;
-        let Self { writer, target } = self;
-        let temp = writer.into_inner().map_err(|e| FileError::io(&target, "write")(e.into_error()))?;
-        temp.persist(&target).map_err(|e| FileError::io(&target, "replace")(e.error))?;
+        let Self { writer, name, target, place } = self;
+        let name = name.map_or_else(|| link(writer.get_ref(), directory(&place)), Ok);
+        let replaced = name.and_then(|name| name.persist(&place).map_err(|error| error.error));
+        replaced.map_err(FileError::io(&target, "replace"))?;
         // The new name lives in the directory, which has a cache of its own.
         #[cfg(unix)]
-        File::open(directory(&target))
+        File::open(directory(&place))
             .and_then(|directory| directory.sync_all())
             .map_err(FileError::io(&target, "flush the directory of"))?;
         Ok(())
+    }
+}
+
+/// Where the new file goes: the target, or what it links to.
+fn place(target: &Path) -> Result<PathBuf> {
+    if fs::metadata(target).is_ok_and(|old| !old.is_file()) {
+        return Err(FileError::malformed(target, "is not a regular file, and will not be replaced"));
+    }
+    let place = match target.is_symlink() {
+        true => fs::canonicalize(target).map_err(FileError::io(target, "follow the link"))?,
+        false => target.to_owned(),
+    };
+    let folder = directory(&place);
+    let create = FileError::io(target, "create");
+    match fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => {
+            let problem = format!("{} is not a folder", folder.display());
+            Err(create(io::Error::new(io::ErrorKind::NotADirectory, problem)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(create(io::Error::new(error.kind(), format!("folder {} does not exist", folder.display()))))
+        }
+        Err(error) => Err(create(error)),
+        Ok(_) if place.to_string_lossy().ends_with(std::path::is_separator) => {
+            Err(create(io::Error::new(io::ErrorKind::IsADirectory, "it is named like a folder")))
+        }
+        Ok(_) => Ok(place),
     }
 }
 
@@ -83,6 +128,53 @@ fn directory(target: &Path) -> &Path {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     }
+}
+
+/// Names of files that are not complete.
+fn names() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(".residua-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The system takes the process's umask off, as for any new file.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
+/// A new file in a folder that has no name and can be given one.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?);
+    // It is named by way of /proc, which may not be mounted.
+    Path::new(&path_of(&file)).exists().then_some(file)
+}
+
+/// Gives a file without a name one.
+#[cfg(target_os = "linux")]
+fn link(file: &File, folder: &Path) -> io::Result<TempPath> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    let link = |path: &Path| Ok(linkat(CWD, path_of(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?);
+    Ok(names().make_in(folder, link)?.into_temp_path())
+}
+
+#[cfg(target_os = "linux")]
+fn path_of(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(_: &File, _: &Path) -> io::Result<TempPath> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl Write for AtomicFile {
@@ -98,5 +190,66 @@ impl Write for AtomicFile {
 impl Seek for AtomicFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.writer.seek(to)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    type Unnamed = fn(&Path) -> Option<File>;
+
+    /// With a name from the start, and without one where the system can do that.
+    fn each_way(test: impl Fn(Unnamed)) {
+        test(|_| None);
+        test(unnamed);
+    }
+
+    #[test]
+    fn the_old_file_stays_until_the_commit() {
+        each_way(|unnamed| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("target");
+            fs::write(&path, "old").unwrap();
+            let files = || fs::read_dir(dir.path()).unwrap().count();
+            let mut file = AtomicFile::create_as(&path, unnamed).unwrap();
+            file.write_all(b"new").unwrap();
+            assert_eq!(files(), 1 + usize::from(file.name.is_some()));
+            drop(file);
+            assert_eq!((fs::read(&path).unwrap(), files()), (b"old".to_vec(), 1));
+
+            let mut file = AtomicFile::create_as(&path, unnamed).unwrap();
+            file.write_all(b"new").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            file.commit().unwrap();
+            assert_eq!((fs::read(&path).unwrap(), files()), (b"new".to_vec(), 1));
+        });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_any_new_file_or_of_the_old_one() {
+        use std::os::unix::fs::PermissionsExt;
+        each_way(|unnamed| {
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            let dir = tempfile::tempdir().unwrap();
+            let (plain, path) = (dir.path().join("plain"), dir.path().join("target"));
+            fs::write(&plain, "").unwrap();
+            AtomicFile::create_as(&path, unnamed).unwrap().commit().unwrap();
+            assert_eq!(mode(&path), mode(&plain));
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            AtomicFile::create_as(&path, unnamed).unwrap().commit().unwrap();
+            assert_eq!(mode(&path), 0o640);
+        });
+    }
+
+    /// Of the systems that this is tested on, so that the way without a name is not lost unseen.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_has_files_without_names() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(unnamed(dir.path()).is_some(), "{} is on a file system without them", dir.path().display());
+        assert!(unnamed(&dir.path().join("absent")).is_none());
     }
 }

@@ -18,6 +18,7 @@ use super::{FileError, Result};
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    index: Option<PathBuf>,
     shards: Vec<Shard>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
@@ -70,6 +71,7 @@ impl Checkpoint {
         let file = if path.is_dir() { find(path)? } else { path.to_owned() };
         let mut new = Self {
             path: path.to_owned(),
+            index: None,
             shards: Vec::new(),
             tensors: Vec::new(),
             by_name: HashMap::new(),
@@ -77,6 +79,7 @@ impl Checkpoint {
         };
         if file.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {
             new.add_shards(&file)?;
+            new.index = Some(file);
         } else {
             new.add(&file)?;
         }
@@ -98,9 +101,7 @@ impl Checkpoint {
             }
         }
         match map.iter().find(|(tensor, _)| !self.by_name.contains_key(*tensor)) {
-            Some((tensor, shard)) => {
-                Err(FileError::MissingTensor { path: index.with_file_name(shard), tensor: tensor.clone() })
-            }
+            Some((tensor, shard)) => Err(FileError::missing(&index.with_file_name(shard), tensor, [])),
             None => Ok(()),
         }
     }
@@ -138,6 +139,11 @@ impl Checkpoint {
         &self.path
     }
 
+    /// The index that names the files, where there is one.
+    pub fn index(&self) -> Option<&Path> {
+        self.index.as_deref()
+    }
+
     /// The files, in the order of their tensors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(|shard| &*shard.path)
@@ -163,7 +169,8 @@ impl Checkpoint {
     /// # Errors
     /// When there is none.
     pub fn expect_tensor(&self, name: &str) -> Result<&TensorInfo> {
-        let missing = || FileError::MissingTensor { path: self.path.clone(), tensor: name.to_owned() };
+        let names = self.tensors.iter().map(|tensor| &*tensor.name);
+        let missing = || FileError::missing(&self.path, name, names);
         self.tensor(name).ok_or_else(missing)
     }
 
@@ -184,8 +191,7 @@ impl Checkpoint {
     /// When the range passes the end of the tensor, or the file cannot be read.
     pub fn read_at(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<()> {
         let Some(shard) = self.shards.get(tensor.shard) else {
-            let tensor = tensor.name.clone();
-            return Err(FileError::MissingTensor { path: self.path.clone(), tensor });
+            return Err(FileError::missing(&self.path, &tensor.name, []));
         };
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > tensor.bytes) {
             return Err(FileError::Truncated {

@@ -85,12 +85,14 @@ pub enum FileError {
         wanted: String,
     },
     /// A tensor that had to be there is not.
-    #[error("{}: there is no tensor {tensor}", .path.display())]
+    #[error("{}: there is no tensor {tensor}{}", .path.display(), listed(.others))]
     MissingTensor {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
+        /// Names of some that are there, as far as they could be meant.
+        others: Vec<String>,
     },
     /// Content whose hash is not the one that was written down for it.
     #[error("{}: {what} has hash {found}, expected {expected}", .path.display())]
@@ -114,6 +116,17 @@ pub enum FileError {
     },
 }
 
+/// Names of tensors that an error lists.
+const LISTED: usize = 8;
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [..] if names.len() > LISTED => format!(", but {}, ...", names[..LISTED].join(", ")),
+        [..] => format!(", but {}", names.join(", ")),
+    }
+}
+
 impl FileError {
     /// For `map_err` on the operating system's errors.
     pub fn io(path: &Path, action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
@@ -129,6 +142,12 @@ impl FileError {
     /// A tensor that breaks its format.
     pub fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Self::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
+    }
+
+    /// A tensor that is not there; `others` are.
+    pub fn missing<'a>(path: &Path, tensor: &str, others: impl IntoIterator<Item = &'a str>) -> Self {
+        let others = others.into_iter().take(LISTED + 1).map(str::to_owned).collect();
+        Self::MissingTensor { path: path.to_owned(), tensor: tensor.to_owned(), others }
     }
 
     /// For `map_err` on a matrix's errors.
@@ -157,5 +176,19 @@ impl FileError {
             | Self::Hash { path, .. }
             | Self::Budget { path, .. } => path,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tensor_is_told_with_some_that_are_there() {
+        let text =
+            |others: &[&str]| FileError::missing("f".as_ref(), "w", others.iter().copied()).to_string();
+        assert_eq!(text(&[]), "f: there is no tensor w");
+        assert_eq!(text(&["a", "b"]), "f: there is no tensor w, but a, b");
+        assert_eq!(text(&["a"; 9]), "f: there is no tensor w, but a, a, a, a, a, a, a, a, ...");
     }
 }

@@ -12,7 +12,7 @@ use residua::backend::Backend;
 use residua::cpu::CpuBackend;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
-use residua::split::{SplitOptions, SplitReport, split, verify};
+use residua::split::{SplitOptions, SplitReport, VerifiedTensor, split, verify};
 use serde::Serialize;
 use speed::Speed;
 
@@ -78,8 +78,8 @@ pub(crate) fn run(args: &Args) -> Result {
     let report = split(&weights, &file, &SplitOptions::default(), &budget, &bar)?;
     let split_seconds = start.elapsed().as_secs_f64();
     let found = verify(&file, Some(&weights), &budget, &bar)?;
-    if let Some(tensor) = found.tensors.iter().find(|tensor| tensor.problem.is_some()) {
-        let problem = tensor.problem.as_deref().unwrap_or_default();
+    let wrong = |tensor: &VerifiedTensor| tensor.problem.clone().or_else(|| tensor.mismatch.clone());
+    if let Some((tensor, problem)) = found.tensors.iter().find_map(|tensor| Some((tensor, wrong(tensor)?))) {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
     }
     let container = Container::open(&file)?;

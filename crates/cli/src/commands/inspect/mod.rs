@@ -5,14 +5,16 @@ mod statistics;
 use std::path::{Path, PathBuf};
 
 use comfy_table::CellAlignment;
-use residua::compensate::ClassStatistics;
+use residua::compensate::drift::DriftReader;
+use residua::compensate::statistics::StatisticsReader;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
 use residua::split::diff::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
 use self::statistics::Statistics;
 use crate::args::{BudgetArgs, RunArgs};
-use crate::compensation::holds_statistics;
+use crate::compensation::state::State;
+use crate::compensation::{holds_statistics, holds_tasks};
 use crate::failure::Result;
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
 use crate::sizes::Sizes;
@@ -28,7 +30,8 @@ The bars count rows by their number of non-zeros, on a logarithmic scale; --json
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file written by split, diff, convert, stats or compensate, or any dense .safetensors checkpoint
+    /// A file written by split, diff, convert, stats (merge and extract too), compensate or task, or any dense
+    /// .safetensors checkpoint
     file: PathBuf,
     #[command(flatten)]
     budget: BudgetArgs,
@@ -39,7 +42,7 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Inspection {
     file: PathBuf,
-    /// split, matrix, delta, statistics, or dense.
+    /// split, matrix, delta, statistics, tasks, or dense.
     kind: &'static str,
     file_bytes: u64,
     nnz: u64,
@@ -56,6 +59,9 @@ struct Inspection {
     /// What a file of class statistics holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     statistics: Option<Statistics>,
+    /// What the state of tasks holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<State>,
 }
 
 #[derive(Serialize)]
@@ -92,13 +98,13 @@ pub(crate) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let file = Checkpoint::open(&args.file)?;
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
-    let statistics = if holds_statistics(&file) {
-        Some(Statistics::new(&ClassStatistics::load(&args.file, &budget)?))
-    } else {
-        None
-    };
-    let (kind, matrices, dense) = if statistics.is_some() {
+    let (mut statistics, mut tasks) = (None, None);
+    let (kind, matrices, dense) = if holds_statistics(&file) {
+        statistics = Some(Statistics::read(&StatisticsReader::open(&args.file)?, &budget)?);
         ("statistics", Vec::new(), Vec::new())
+    } else if holds_tasks(&file) {
+        tasks = Some(State::new(&DriftReader::open(&args.file)?));
+        ("tasks", Vec::new(), Vec::new())
     } else if Container::is_container(&file) {
         let container = Container::from_file(file)?;
         let mut matrices = Vec::new();
@@ -125,6 +131,7 @@ pub(crate) fn run(args: &Args) -> Result {
         dense,
         delta: if kind == "delta" { Some(read_delta(&args.file)?.into()) } else { None },
         statistics,
+        tasks,
     };
     if args.run.json { print_json(&inspection) } else { print(text(&inspection, &args.file)) }
 }
@@ -136,6 +143,9 @@ fn text(all: &Inspection, file: &Path) -> String {
     }
     if let Some(statistics) = &all.statistics {
         return text + &statistics.text();
+    }
+    if let Some(tasks) = &all.tasks {
+        return text + &tasks.text();
     }
     if !all.matrices.is_empty() {
         text += &format!("{}\n\n{}", matrices(all), facts(&totals(all)));

@@ -1,8 +1,11 @@
 //! What a file of class statistics holds.
 
-use residua::compensate::{ClassGaussian, ClassStatistics, Precision};
+use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::{ClassGaussian, Precision};
+use residua::memory::Budget;
 use serde::Serialize;
 
+use crate::failure::Result;
 use crate::output::{bytes, count, facts, ratio, table};
 
 #[derive(Serialize)]
@@ -65,14 +68,19 @@ impl Class {
 }
 
 impl Statistics {
-    pub(super) fn new(statistics: &ClassStatistics) -> Self {
-        Self {
-            dim: statistics.dim(),
-            samples: statistics.samples(),
-            bytes: statistics.bytes(),
-            full_bytes: 4 * (statistics.dim() as u64).pow(2) * statistics.len() as u64,
-            classes: statistics.iter().map(|(label, class)| Class::new(label, class)).collect(),
+    /// Of a file, whose classes are read one at a time.
+    pub(super) fn read(file: &StatisticsReader, budget: &Budget) -> Result<Self> {
+        let mut classes = Vec::new();
+        for (label, _) in file.counts() {
+            classes.extend(file.class(label, budget)?.map(|class| Class::new(label, &class)));
         }
+        Ok(Self {
+            dim: file.dim(),
+            samples: classes.iter().map(|class| class.samples).sum(),
+            bytes: classes.iter().map(|class| class.bytes).sum(),
+            full_bytes: 4 * (file.dim() as u64).pow(2) * classes.len() as u64,
+            classes,
+        })
     }
 
     pub(super) fn text(&self) -> String {

@@ -10,8 +10,9 @@ use residua::compensate::statistics::StatisticsWriter;
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::methods::MethodArg;
+use crate::destination;
 use crate::failure::{Failure, Result};
-use crate::output::{print, print_json};
+use crate::output::{number_of, print, print_json};
 
 pub(super) const EXAMPLE: &str = "\
 Example (after those of residua task --help):
@@ -34,6 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result {
+    destination::check(&args.output, [&*args.state])?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
@@ -53,6 +55,6 @@ pub(super) fn run(args: &Args) -> Result {
     }
     output.finish()?;
     let done = Written::new(&args.output, start, &budget)?;
-    let rows = [("variant", format!("{name}, {} tasks", state.tasks()))];
+    let rows = [("variant", format!("{name}, {}", number_of(state.tasks(), "task")))];
     if args.run.json { print_json(&done) } else { print(done.text(&rows, &args.output)) }
 }

@@ -10,6 +10,7 @@ use residua::split::Progress;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{print, print_json};
 
@@ -22,7 +23,7 @@ much each weighs. Do not merge a class with itself.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files written by stats or compensate
+    /// Files written by stats (merge and extract too) or compensate
     #[arg(required = true, num_args = 2..)]
     files: Vec<PathBuf>,
     /// Where to write the merged statistics; replaced only when the run succeeded
@@ -35,6 +36,13 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result {
+    destination::check(&args.output, args.files.iter().map(|file| &**file))?;
+    for (number, file) in args.files.iter().enumerate() {
+        if args.files[..number].iter().any(|other| destination::same(file, other)) {
+            let problem = format!("{} is given twice: its samples would count twice", file.display());
+            return Err(Failure::usage(problem));
+        }
+    }
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

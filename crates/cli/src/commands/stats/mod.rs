@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::pairs::Pairs;
+use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, print, print_json};
 use crate::progress::Bar;
@@ -167,6 +168,7 @@ pub(crate) fn run(args: &Args) -> Result {
         None => {}
     }
     let Some(output) = &args.output else { return Err(Failure::usage("--output is missing")) };
+    destination::check(output, args.features.iter().chain(&args.labels).map(ArrayRef::path))?;
     let arrays = arrays(&args.features, &args.labels)?;
     args.run.start()?;
     let budget = args.budget.budget()?;

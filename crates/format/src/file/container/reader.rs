@@ -47,7 +47,7 @@ impl Container {
         let path = file.path();
         let entry = |key| file.metadata().get(key).map(String::as_str);
         if !Self::is_container(&file) {
-            let problem = format!("no {FORMAT} container: metadata \"format\" is {:?}", entry("format"));
+            let problem = "is an ordinary safetensors file, none that split, diff or convert wrote";
             return Err(FileError::malformed(path, problem));
         }
         if entry("format_version") != Some(VERSION) {
@@ -130,7 +130,7 @@ impl Container {
     /// When there is no such matrix, or it has no such plane.
     pub fn plane(&self, name: &str, plane: Plane) -> Result<&TensorInfo> {
         if !plane.belongs(self.expect_matrix(name)?) {
-            return Err(FileError::MissingTensor { path: self.path().into(), tensor: plane.tensor(name) });
+            return Err(FileError::missing(self.path(), &plane.tensor(name), []));
         }
         self.file.expect_tensor(&plane.tensor(name))
     }
@@ -208,7 +208,8 @@ impl Container {
     }
 
     pub(super) fn expect_matrix(&self, name: &str) -> Result<&MatrixMeta> {
-        let missing = || FileError::MissingTensor { path: self.path().into(), tensor: name.to_owned() };
+        let names = self.matrices.iter().map(|(name, _)| &**name);
+        let missing = || FileError::missing(self.path(), name, names);
         self.matrix(name).ok_or_else(missing)
     }
 

@@ -94,10 +94,7 @@ impl Container {
         let meta = self.expect_matrix(name)?;
         self.check_rows(name, meta, &rows)?;
         let Some(kind) = meta.base else {
-            return Err(FileError::MissingTensor {
-                path: self.path().into(),
-                tensor: Plane::Base.tensor(name),
-            });
+            return Err(FileError::missing(self.path(), &Plane::Base.tensor(name), []));
         };
         let cols = meta.shape[1];
         let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));

@@ -211,7 +211,7 @@ impl ContainerWriter {
             for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)) {
                 let tensor = plane.tensor(name);
                 let Some((dtype, bytes)) = planes.remove(&tensor) else {
-                    return Err(FileError::MissingTensor { path, tensor });
+                    return Err(FileError::missing(&path, &tensor, []));
                 };
                 if let Some(problem) = check(plane, meta, dtype, bytes, 0) {
                     return Err(FileError::tensor(&path, &tensor, problem));

@@ -47,7 +47,7 @@ impl Archive {
     fn entry(&mut self, name: &str) -> Result<ZipFile<'_, BufReader<File>>> {
         let path = &self.path;
         let entry = self.zip.by_name(&format!("{name}.npy")).map_err(|error| match error {
-            ZipError::FileNotFound => FileError::MissingTensor { path: path.clone(), tensor: name.into() },
+            ZipError::FileNotFound => FileError::missing(path, name, []),
             error => trouble(path, error),
         })?;
         let (packed, size) = (entry.compressed_size(), entry.size());

@@ -20,6 +20,11 @@ use crate::{Coo, Csr, FormatError, Value};
 /// number is too large for `V`, or the budget does not allow the matrix.
 pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
     let mut archive = Archive::open(path)?;
+    if !archive.has("format") {
+        let problem = "is no sparse matrix of scipy.sparse.save_npz, which has an array \"format\"; save a dense one \
+                       with numpy.save";
+        return Err(FileError::malformed(path, problem));
+    }
     let mut held = budget.reserve(0, "arrays").map_err(FileError::budget(path))?;
     let matrix = match &*archive.text("format")? {
         "csr" => csr(compressed(path, &mut archive, &mut held, Axis::Row)?, path, &mut held)?,
