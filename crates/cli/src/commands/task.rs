@@ -115,7 +115,9 @@ pub(crate) fn run(args: &Args) -> Result {
         labels: None,
     });
     let mut auxiliary = Pairs::open(auxiliary.collect(), "reading", &bar)?;
-    let (tasks, mut state) = if args.state.exists() {
+    // What cannot be looked at is not taken for a first task.
+    let known = args.state.try_exists().map_err(FileError::io(&args.state, "look for"))?;
+    let (tasks, mut state) = if known {
         if !args.method.is_empty() {
             return Err(Failure::usage("--method is for the first task; the state says which ones it has"));
         }
