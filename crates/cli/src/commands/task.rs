@@ -116,8 +116,8 @@ pub(crate) fn run(args: &Args) -> Result {
     });
     let mut auxiliary = Pairs::open(auxiliary.collect(), "reading", &bar)?;
     // What cannot be looked at is not taken for a first task.
-    let known = args.state.try_exists().map_err(FileError::io(&args.state, "look for"))?;
-    let (tasks, mut state) = if known {
+    let there = args.state.try_exists().map_err(FileError::io(&args.state, "look for"))?;
+    let (tasks, mut state) = if there {
         if !args.method.is_empty() {
             return Err(Failure::usage("--method is for the first task; the state says which ones it has"));
         }
