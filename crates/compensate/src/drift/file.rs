@@ -15,11 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::{DriftCompensator, State};
 use crate::Result;
 use crate::statistics::{
-    self, ClassGaussian, ClassStatistics, StatisticsReader, Stored, read_class, write_class,
+    ClassGaussian, ClassStatistics, KEY as STATISTICS_KEY, STATE_KEY as KEY, StatisticsReader, Stored,
+    read_class, write_class,
 };
 
-/// The metadata entry.
-pub(crate) const KEY: &str = "residua.drift";
 /// The version of this layout.
 const VERSION: u32 = 1;
 
@@ -56,7 +55,7 @@ impl DriftReader {
         let file = Checkpoint::open(path)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
         let meta = file.metadata().get(KEY).ok_or_else(|| {
-            let problem = if file.metadata().contains_key(statistics::KEY) {
+            let problem = if file.metadata().contains_key(STATISTICS_KEY) {
                 "holds class statistics, not the state of tasks; compensate, classify and stats merge take it"
             } else {
                 "holds no state of tasks; residua task writes it"

@@ -7,7 +7,6 @@ mod variant;
 use residua_memory::Budget;
 
 pub use file::DriftReader;
-pub(crate) use file::KEY;
 pub use variant::Variant;
 
 use crate::compensator::{Compensator, Method};

@@ -25,6 +25,8 @@ use crate::error::same_dimension;
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.statistics";
+/// That of the state of tasks, a file of class statistics for each variant.
+pub(crate) const STATE_KEY: &str = "residua.drift";
 /// The version of this layout.
 const VERSION: u32 = 1;
 /// What the tensors of a class are called.
@@ -63,7 +65,7 @@ impl StatisticsReader {
     pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let meta = file.metadata().get(KEY).ok_or_else(|| {
-            let problem = if file.metadata().contains_key(crate::drift::KEY) {
+            let problem = if file.metadata().contains_key(STATE_KEY) {
                 "holds the state of tasks, not class statistics; take one method's out with `residua stats extract`"
             } else {
                 "holds no class statistics; residua stats, stats merge, stats extract and compensate write them"
