@@ -106,14 +106,11 @@ fn statistics_are_made_moved_and_used_within_the_budget() {
     // The state of two methods, which is larger than the budget after a second task.
     write_classes(&folder.join("first.safetensors"), 400, 0);
     write_classes(&folder.join("second.safetensors"), 20, 400);
-    let task = |file: &'static str, more: &[&str]| {
-        let (after, before) = (format!("{file}:after"), format!("{file}:before"));
-        let line =
-            ["task", "state.safetensors", "--before", &before, "--after", &after, "--labels", "labels"];
-        within(folder, 72, &[&line[..], more].concat());
-    };
-    task("first.safetensors", &["--method", "linear", "--method", "rff"]);
-    task("second.safetensors", &[]);
+    let task = ["task", "state.safetensors", "--labels", "labels", "--after"];
+    let methods = ["--method", "linear", "--method", "rff"];
+    within(folder, 72, &[&task[..], &["first.safetensors:before"], &methods].concat());
+    let second = ["second.safetensors:after", "--before", "second.safetensors:before"];
+    within(folder, 72, &[&task[..], &second].concat());
     assert!(folder.join("state.safetensors").metadata().unwrap().len() > 80 << 20);
     let extract = ["stats", "extract", "state.safetensors", "-o", "extracted.safetensors"];
     within(folder, 72, &[&extract[..], &["--method", "rff"]].concat());

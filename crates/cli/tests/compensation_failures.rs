@@ -147,7 +147,8 @@ fn bad_usage_is_2() {
     let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
-    let table: [(&[&str], &str); 24] = [
+    let table: [(&[&str], &str); 25] = [
+        (&[&task[..], &["--before", "x.npy"]].concat(), "nothing is before the first"),
         (&[&task[..], &["--pairs", "auxiliary"]].concat(), "--auxiliary"),
         (&[&task[..], &["--auxiliary", "x.npy"]].concat(), "2 values"),
         (&[&noisy[..], &pairs].concat(), "--noise"),

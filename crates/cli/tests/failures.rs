@@ -165,3 +165,14 @@ fn files_that_cannot_be_read_or_written_are_5() {
     let error = bench.fails(5, &["convert", "absent.npz", "model.safetensors/a.npz"]);
     assert!(error.contains("model.safetensors is not a folder"), "{error}");
 }
+
+/// The names that the demo writes are ones that people give as well.
+#[test]
+fn the_demo_replaces_nothing_of_others() {
+    let bench = Bench::new();
+    fs::write(bench.path("model.safetensors"), "mine").unwrap();
+    let error = bench.fails(2, &["demo", "--output", "."]);
+    assert!(error.contains("model.safetensors is another file than the demo's"), "{error}");
+    assert_eq!(fs::read(bench.path("model.safetensors")).unwrap(), b"mine");
+    assert!(!bench.path("drift.safetensors").exists());
+}

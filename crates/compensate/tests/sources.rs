@@ -139,6 +139,8 @@ fn labels_come_in_every_integer_type() {
         let error = labels(&format!("<i{size}"), &wide(size, [7, label, 1])).unwrap_err().to_string();
         assert!(error.contains("y.npy: row 1: label ") && error.contains(&label.to_string()), "{error}");
     }
+    let error = labels("<u8", &wide(8, [-1, 0, 0])).unwrap_err().to_string();
+    assert!(error.contains("label 18446744073709551615,"), "{error}");
     let error = labels("<f4", &[0; 12]).unwrap_err().to_string();
     assert!(error.contains("y.npy: element type F32, but labels in an integer type"), "{error}");
 }

@@ -8,8 +8,8 @@ use crate::ByteSize;
 /// A job does not fit: what was asked, what was left, and the limit that is needed at least.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "memory budget too small: {what} needs {}, {} of {} are left; at least {} is needed",
-    ByteSize(*.requested), ByteSize(*.available), ByteSize(*.limit), ByteSize(*.least)
+    "memory budget too small: {} for {what}, but {} of {} are left; at least {} is needed",
+    ByteSize(*.requested), ByteSize(*.available), ByteSize(*.limit), shown_enough(*.least)
 )]
 pub struct BudgetError {
     /// What the memory was for.
@@ -23,6 +23,12 @@ pub struct BudgetError {
     /// The smallest limit in bytes under which this request would have been granted. What the job asks for later
     /// may need more.
     pub least: u64,
+}
+
+/// A size that is not less when it is printed, with two decimals, and read again.
+fn shown_enough(bytes: u64) -> ByteSize {
+    let unit = 1 << (10 * (bytes.max(1).ilog2() / 10));
+    ByteSize(bytes.saturating_add(unit / 200 + 1))
 }
 
 #[derive(Debug)]
@@ -209,6 +215,17 @@ mod tests {
         assert!(error.to_string().contains("second needs 50 B"), "{error}");
         assert!(error.to_string().ends_with("at least 120 B is needed"), "{error}");
         assert_eq!(budget.used(), 70);
+    }
+
+    #[test]
+    fn what_is_needed_is_not_rounded_down() {
+        for least in [1, 1023, 1024, 20_971_521, 20_976_000, 5 << 30, (1 << 40) + 1, u64::MAX / 3] {
+            let error = BudgetError { what: "it".into(), requested: 1, available: 0, limit: 1, least };
+            let text = error.to_string();
+            let shown = text.split("at least ").nth(1).unwrap().trim_end_matches(" is needed");
+            let shown: ByteSize = shown.parse().unwrap();
+            assert!(shown.0 >= least && shown.0 as f64 <= 1.011 * least as f64 + 1.0, "{least}: {text}");
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let start = Instant::now();
     let bar = args.run.progress();
     let arrays = Arrays {
-        // The first task has nothing before it, and what stands there is not looked at.
+        // The first task has nothing before it, and what stands in its place is not looked at.
         before: args.before.clone().unwrap_or_else(|| args.after.clone()),
         after: Some(args.after.clone()),
         labels: Some(args.labels.beside(&args.after)),
@@ -128,6 +128,13 @@ pub(crate) fn run(args: &Args) -> Result {
         let variants = methods.iter().map(|method| method.variant());
         (0, DriftCompensator::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants)))
     };
+    if tasks == 0 && args.before.is_some() {
+        let problem = format!(
+            "{} knows no task, and nothing is before the first: leave --before out",
+            args.state.display()
+        );
+        return Err(Failure::usage(problem));
+    }
     if tasks > 0 && args.before.is_none() {
         let problem = format!("{} knows {}: name --before", args.state.display(), number_of(tasks, "task"));
         return Err(Failure::usage(problem));

@@ -151,18 +151,16 @@ impl Array {
     pub(super) fn read_labels(&mut self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         self.fetch(first, count)?;
         let bytes = &self.bytes;
-        // As they are, for an error to tell; those of u64 that i64 does not hold are too large in any case.
-        let wide: Vec<i64> = match self.dtype {
+        // As they are, for an error to tell.
+        let wide: Vec<i128> = match self.dtype {
             Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
             Dtype::U16 => numbers(bytes).map(|b| u16::from_le_bytes(b).into()).collect(),
             Dtype::U32 => numbers(bytes).map(|b| u32::from_le_bytes(b).into()).collect(),
-            Dtype::U64 => {
-                numbers(bytes).map(|b| u64::from_le_bytes(b).try_into().unwrap_or(i64::MAX)).collect()
-            }
+            Dtype::U64 => numbers(bytes).map(|b| u64::from_le_bytes(b).into()).collect(),
             Dtype::I8 => numbers(bytes).map(|b| i8::from_le_bytes(b).into()).collect(),
             Dtype::I16 => numbers(bytes).map(|b| i16::from_le_bytes(b).into()).collect(),
             Dtype::I32 => numbers(bytes).map(|b| i32::from_le_bytes(b).into()).collect(),
-            Dtype::I64 => numbers(bytes).map(i64::from_le_bytes).collect(),
+            Dtype::I64 => numbers(bytes).map(|b| i64::from_le_bytes(b).into()).collect(),
             _ => return Err(self.wrong_type("labels in an integer type").into()),
         };
         for (row, label) in (first..).zip(wide) {

@@ -92,7 +92,7 @@ impl StatisticsBuilder {
     /// # Errors
     /// When dimensions differ or the budget has no room.
     pub fn merge(&mut self, other: Self) -> Result<()> {
-        same_dimension("the statistics to merge", other.dim, self.dim)?;
+        same_dimension("a set of statistics to merge", other.dim, self.dim)?;
         for (label, theirs) in other.classes {
             match self.classes.get_mut(&label) {
                 Some(ours) => ours.merge(theirs, &self.budget)?,

@@ -100,7 +100,7 @@ impl ClassStatistics {
     /// # Errors
     /// When dimensions differ or the budget has no room.
     pub fn merge(&self, other: &Self, budget: &Budget) -> Result<Self> {
-        same_dimension("the statistics to merge", other.dim(), self.dim())?;
+        same_dimension("a set of statistics to merge", other.dim(), self.dim())?;
         let mut new = self.clone();
         for (label, theirs) in other.iter() {
             match self.get(label) {

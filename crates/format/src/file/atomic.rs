@@ -60,7 +60,7 @@ impl AtomicFile {
             }
         };
         if let Ok(old) = fs::metadata(&place) {
-            let copied = file.set_permissions(old.permissions());
+            let copied = file.set_permissions(ordinary(old.permissions()));
             copied.map_err(FileError::io(target, "take over the permissions of"))?;
         }
         Ok(Self { writer: BufWriter::with_capacity(BUFFER, file), name, target: target.to_owned(), place })
@@ -128,6 +128,17 @@ fn directory(target: &Path) -> &Path {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     }
+}
+
+/// Permissions without those that act for the owner, who may be another one now.
+fn ordinary(permissions: fs::Permissions) -> fs::Permissions {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::Permissions::from_mode(permissions.mode() & 0o777)
+    }
+    #[cfg(not(unix))]
+    permissions
 }
 
 /// Names of files that are not complete.
@@ -232,13 +243,13 @@ mod tests {
     fn permissions_are_those_of_any_new_file_or_of_the_old_one() {
         use std::os::unix::fs::PermissionsExt;
         each_way(|unnamed| {
-            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
             let dir = tempfile::tempdir().unwrap();
             let (plain, path) = (dir.path().join("plain"), dir.path().join("target"));
             fs::write(&plain, "").unwrap();
             AtomicFile::create_as(&path, unnamed).unwrap().commit().unwrap();
             assert_eq!(mode(&path), mode(&plain));
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o4640)).unwrap();
             AtomicFile::create_as(&path, unnamed).unwrap().commit().unwrap();
             assert_eq!(mode(&path), 0o640);
         });

@@ -71,6 +71,12 @@ pub(crate) fn run(args: &Args) -> Result {
     let [weights, file, features, page] =
         ["model.safetensors", "split.safetensors", "drift.safetensors", "report.html"]
             .map(|n| folder.join(n));
+    for (path, content) in [(&weights, WEIGHTS), (&features, drift::FEATURES)] {
+        expect_own(path, content)?;
+    }
+    for path in [&weights, &file, &features, &page] {
+        AtomicFile::check(path)?;
+    }
     write(&weights, WEIGHTS)?;
     write(&features, drift::FEATURES)?;
 
@@ -114,6 +120,17 @@ pub(crate) fn run(args: &Args) -> Result {
     };
     drop(bar);
     if args.run.json { print_json(&demo) } else { print(text(&demo, &file, &evaluation)) }
+}
+
+/// Refuses to replace a file that an earlier demo has not written.
+fn expect_own(path: &Path, content: &[u8]) -> Result {
+    match std::fs::read(path) {
+        Ok(found) if found != content => Err(Failure::usage(format!(
+            "{} is another file than the demo's: name another folder",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn write(path: &Path, content: &[u8]) -> Result {

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result {
     let files = args.files.iter().map(|path| StatisticsReader::open(path)).collect::<Result<Vec<_>, _>>()?;
     let dim = files.first().map_or(0, StatisticsReader::dim);
     if let Some((path, file)) = args.files.iter().zip(&files).find(|(_, file)| file.dim() != dim) {
-        let what = "the statistics to merge".into();
+        let what = "a set of statistics to merge".into();
         return Err(Failure::input(
             path,
             CompensateError::Dimension { what, found: file.dim(), expected: dim },
