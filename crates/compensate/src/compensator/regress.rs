@@ -59,6 +59,9 @@ pub(super) struct Solution {
     pub(super) error: f64,
 }
 
+/// Covariances `[d, d]`: of what a regression explains (lower triangle), and of what it leaves.
+pub(super) type ExplainedAndNoise = (DMatrix<f64>, DMatrix<f64>);
+
 const SINGULAR: &str = "the feature matrix of the regression";
 const REMEDY: &str = "give it more samples or a larger ridge";
 
@@ -227,7 +230,7 @@ impl Moments {
         weights: &DMatrix<f64>,
         penalty: &DVector<f64>,
         freedom: f64,
-    ) -> Option<(DMatrix<f64>, DMatrix<f64>)> {
+    ) -> Option<ExplainedAndNoise> {
         let samples = self.count as f64 - 1.0;
         let mut noise = self.targets.take().filter(|_| samples - freedom >= 1.0)?;
         // With G the Gram matrix, P the penalty and C the cross products, G·W = C − P·W. So of the targets' products T the

@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::lift::{Activation, Lift};
-use super::regress::Moments;
+use super::regress::{ExplainedAndNoise, Moments};
 use super::transport::PointMap;
 use super::{noise, not_empty};
 use crate::source::{BLOCK, FeatureSource, for_each_block};
@@ -122,11 +122,7 @@ impl Exact {
     }
 
     /// The weights, and what they explain and leave.
-    fn solve(
-        self,
-        moments: &mut Moments,
-        dim: usize,
-    ) -> Result<(DMatrix<f64>, Option<(DMatrix<f64>, DMatrix<f64>)>)> {
+    fn solve(self, moments: &mut Moments, dim: usize) -> Result<(DMatrix<f64>, Option<ExplainedAndNoise>)> {
         let diagonal = moments.gram.diagonal();
         let mean = |from: usize, count: usize| diagonal.rows(from, count).sum() / count.max(1) as f64;
         let (linear, random) = (mean(0, dim), mean(dim, self.features));
