@@ -27,8 +27,8 @@ pub struct BudgetError {
 
 /// A size that is not less when it is printed, with two decimals, and read again.
 fn shown_enough(bytes: u64) -> ByteSize {
-    let unit = 1 << (10 * (bytes.max(1).ilog2() / 10));
-    ByteSize(bytes.saturating_add(unit / 200 + 1))
+    let unit: u64 = 1 << (10 * (bytes.max(1).ilog2() / 10));
+    ByteSize(bytes.saturating_add(unit.div_ceil(200) * u64::from(unit > 1)))
 }
 
 #[derive(Debug)]
@@ -212,7 +212,7 @@ mod tests {
         let _held = budget.reserve(70, "first").unwrap();
         let error = budget.reserve(50, "second").unwrap_err();
         assert_eq!((error.requested, error.available, error.least), (50, 30, 120));
-        assert!(error.to_string().contains("second needs 50 B"), "{error}");
+        assert!(error.to_string().contains("50 B for second, but 30 B of 100 B"), "{error}");
         assert!(error.to_string().ends_with("at least 120 B is needed"), "{error}");
         assert_eq!(budget.used(), 70);
     }
