@@ -87,7 +87,7 @@ fn npy_files() {
     }
     std::fs::write(&path, &good).unwrap();
     assert!(read_npy::<f32>(&path, &Budget::new(24)).is_ok());
-    assert_refused(read_npy::<f32>(&path, &Budget::new(23)), &path, "array needs 24 B, 23 B", "budget");
+    assert_refused(read_npy::<f32>(&path, &Budget::new(23)), &path, "24 B for array, but 23 B", "budget");
     // Finite numbers that would become infinite.
     std::fs::write(&path, array("<f8", "(3,)", bytemuck::cast_slice(&[1.0, f64::INFINITY, 1e300]))).unwrap();
     assert_refused(
