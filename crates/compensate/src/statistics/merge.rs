@@ -95,7 +95,7 @@ impl ClassStatistics {
     /// The statistics of both sets of samples: classes that both have are merged, the others shared.
     ///
     /// Over any partition of the samples and in any order the result is that of one pass within 1e-10
-    /// relative, if all of them are stored as [`Precision::F64`]; else within their rounding.
+    /// relative, if all of them are stored as [`Precision::F64`](super::Precision::F64); else within their rounding.
     ///
     /// # Errors
     /// When dimensions differ or the budget has no room.
