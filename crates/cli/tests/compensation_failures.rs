@@ -148,7 +148,10 @@ fn bad_usage_is_2() {
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
     let table: [(&[&str], &str); 25] = [
-        (&[&task[..], &["--before", "x.npy"]].concat(), "nothing is before the first"),
+        (
+            &[&["task", "new.safetensors"], &task[2..], &["--before", "x.npy"]].concat(),
+            "nothing is before the first",
+        ),
         (&[&task[..], &["--pairs", "auxiliary"]].concat(), "--auxiliary"),
         (&[&task[..], &["--auxiliary", "x.npy"]].concat(), "2 values"),
         (&[&noisy[..], &pairs].concat(), "--noise"),
