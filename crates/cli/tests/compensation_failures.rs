@@ -149,7 +149,7 @@ fn bad_usage_is_2() {
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
     let table: [(&[&str], &str); 25] = [
         (
-            &[&["task", "new.safetensors"], &task[2..], &["--before", "x.npy"]].concat(),
+            &[&["task", "first.safetensors"], &task[2..], &["--before", "x.npy"]].concat(),
             "nothing is before the first",
         ),
         (&[&task[..], &["--pairs", "auxiliary"]].concat(), "--auxiliary"),
