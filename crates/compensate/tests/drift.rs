@@ -158,29 +158,3 @@ fn exact_methods_are_as_good_as_promised() {
     // Within half a point of the truth.
     assert!(rff[1][0] >= truth[1][0] - 0.5 && rff[3][0] >= truth[3][0] - 0.5, "{rff:?}");
 }
-
-/// The table of docs/compensation.md: minutes.
-#[test]
-#[ignore = "prints the table of docs/compensation.md, which takes minutes"]
-fn every_method_and_mode() {
-    for variant in ["full", "lora"] {
-        let drift = Drift::open(variant);
-        drift.row("stale", &drift.stale());
-        drift.row("true", &drift.statistics("old_after", "y_old"));
-        for noise in [1.0, 0.0] {
-            let methods: [Box<dyn Method>; 3] = [
-                Box::new(Linear { noise, ..Linear::default() }),
-                Box::new(Rff { noise, ..Rff::default() }),
-                Box::new(WeakNonlinear { noise, ..WeakNonlinear::default() }),
-            ];
-            for method in methods {
-                drift.row(&format!("{}, noise {noise}", method.name()), &drift.moved(&*method));
-            }
-        }
-        drift.row("attention", &drift.moved(&Attention::default()));
-        for compat in [Variant::Linear, Variant::Rff, Variant::WeakNonlinear, Variant::Attention] {
-            let method = compat.method_in(Mode::Compat).unwrap();
-            drift.row(&format!("{}, compat", method.name()), &drift.moved(&*method));
-        }
-    }
-}

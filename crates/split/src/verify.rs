@@ -15,10 +15,9 @@ use crate::split::COPY;
 use crate::{ErrorKind, Progress, SplitError, VerifiedTensor, VerifyReport};
 
 /// Reads every plane of `file` and checks its structure and counts (a value that changed into another valid one
-/// is not found), and, where the file does not hold its
-/// base itself, the hash of the base checkpoint noted in it. With `against`, also measures the distance of
-/// every tensor from that checkpoint's, and finds tensors that only one of the two has; a tensor that passed
-/// through must be the same there byte for byte.
+/// is not found), and, where the file does not hold its base itself, the hash of the base checkpoint noted in it.
+/// With `against`, also measures the distance of every tensor from that checkpoint's, and finds tensors that only
+/// one of the two has; a tensor that passed through must be the same there byte for byte.
 ///
 /// # Errors
 /// When a file cannot be opened or the disk not read, or the budget is too small; what is wrong with a

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use residua::compensate::ClassStatistics;
+use residua::compensate::drift::DriftReader;
+use residua::compensate::statistics::StatisticsReader;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Kind as ContainerKind};
 use residua::memory::Budget;
 use residua::split::Progress;
@@ -12,7 +14,6 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::protocol::{Protocol, Variant, is_protocol};
-use crate::compensation::{holds_statistics, holds_tasks};
 use crate::destination;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
@@ -80,7 +81,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         true => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
         false => Ok(()),
     };
-    if holds_statistics(&file) {
+    if StatisticsReader::is_in(&file) {
         refuse("--base", args.base.is_some(), "class statistics")?;
         refuse("--variant", args.variant.is_some(), "class statistics")?;
         let mut named = vec![(name(&args.file), ClassStatistics::load(&args.file, budget)?)];
@@ -97,7 +98,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         }
         return statistics::section(&named, budget);
     }
-    if holds_tasks(&file) {
+    if DriftReader::is_in(&file) {
         let problem =
             "holds the state of tasks; take one method's statistics out of it with residua stats extract";
         return Err(Failure::input(&args.file, problem));

@@ -11,28 +11,20 @@ pub(crate) mod timeline;
 
 use std::path::Path;
 
+use residua::compensate::drift::DriftReader;
+use residua::compensate::statistics::StatisticsReader;
 use residua::format::file::Checkpoint;
 
 use crate::failure::{Failure, Result};
-
-/// Whether a file holds class statistics.
-pub(crate) fn holds_statistics(file: &Checkpoint) -> bool {
-    file.metadata().contains_key("residua.statistics")
-}
-
-/// Whether a file holds the state of tasks.
-pub(crate) fn holds_tasks(file: &Checkpoint) -> bool {
-    file.metadata().contains_key("residua.drift")
-}
 
 /// Refuses a file about classes where weights are wanted.
 pub(crate) fn expect_weights(path: &Path) -> Result {
     // A file that cannot be opened, the command will complain about.
     let problem = match Checkpoint::open(path) {
-        Ok(file) if holds_statistics(&file) => {
+        Ok(file) if StatisticsReader::is_in(&file) => {
             "holds class statistics, no weights; compensate, classify, stats merge, inspect and report take it"
         }
-        Ok(file) if holds_tasks(&file) => {
+        Ok(file) if DriftReader::is_in(&file) => {
             "holds the state of tasks, no weights; task, stats extract and inspect take it"
         }
         _ => return Ok(()),

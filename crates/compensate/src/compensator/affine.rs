@@ -20,7 +20,7 @@ pub struct AffineMap {
     added: Option<DMatrix<f64>>,
     /// For covariances in place of M.
     spread: Option<DMatrix<f64>>,
-    held: Vec<Reservation>,
+    held: Reservation,
 }
 
 impl AffineMap {
@@ -32,7 +32,7 @@ impl AffineMap {
         same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
         same_dimension("the map's shift", shift.len(), matrix.nrows())?;
         let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
-        Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, held: vec![held] })
+        Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, held })
     }
 
     /// Adds `floor` to every variance of what is mapped.
@@ -41,9 +41,8 @@ impl AffineMap {
     }
 
     /// Maps covariances by `spread [d, d]` in place of M.
-    pub(super) fn with_spread(mut self, spread: DMatrix<f64>, budget: &Budget) -> Result<Self> {
-        let held = budget.reserve(8 * spread.len() as u64, "an affine map")?;
-        self.held.push(held);
+    pub(super) fn with_spread(mut self, spread: DMatrix<f64>) -> Result<Self> {
+        self.held.grow(8 * spread.len() as u64, "an affine map")?;
         Ok(Self { spread: Some(spread), ..self })
     }
 
@@ -87,7 +86,7 @@ impl AffineMap {
             floor: next.floor,
             added,
             spread,
-            held: vec![held],
+            held,
         })
     }
 

@@ -128,7 +128,7 @@ impl Linear {
         match rest {
             Some((explained, noise)) => {
                 let spread = noise::stretch(explained, noise * self.noise, map.matrix().clone(), budget)?;
-                map.with_spread(spread, budget)
+                map.with_spread(spread)
             }
             None => Ok(map),
         }

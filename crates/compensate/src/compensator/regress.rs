@@ -220,8 +220,8 @@ impl Moments {
     }
 
     /// Where the first d features are what the targets are the drift of: the covariances `[d, d]` of the feature with
-    /// its predicted drift (lower triangle), and of what is left of the drift. `None` where they were not collected
-    /// or samples are too few to tell.
+    /// its predicted drift (lower triangle), and of what is left of the drift. `None` where
+    /// products of targets were not collected or samples are too few to tell; they are used up.
     ///
     /// Both are divided by n − 1, so that without a penalty they add up to the covariance after the task. For new
     /// samples as well: predictions scatter with the errors of the weights, by as much as residuals lack.

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{DriftCompensator, State};
 use crate::Result;
 use crate::statistics::{
-    ClassGaussian, ClassStatistics, KEY as STATISTICS_KEY, STATE_KEY as KEY, StatisticsReader, Stored,
-    read_class, write_class,
+    ClassGaussian, ClassStatistics, STATE_KEY, StatisticsReader, Stored, read_class, write_class,
 };
 
 /// The version of this layout.
@@ -54,16 +53,16 @@ impl DriftReader {
     pub fn open(path: &Path) -> Result<Self> {
         let file = Checkpoint::open(path)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
-        let meta = file.metadata().get(KEY).ok_or_else(|| {
-            let problem = if file.metadata().contains_key(STATISTICS_KEY) {
+        let meta = file.metadata().get(STATE_KEY).ok_or_else(|| {
+            let problem = if StatisticsReader::is_in(&file) {
                 "holds class statistics, not the state of tasks; compensate, classify and stats merge take it"
             } else {
                 "holds no state of tasks; residua task writes it"
             };
             wrong(problem.into())
         })?;
-        let meta: Meta =
-            serde_json::from_str(meta).map_err(|error| wrong(format!("metadata entry {KEY}: {error}")))?;
+        let meta: Meta = serde_json::from_str(meta)
+            .map_err(|error| wrong(format!("metadata entry {STATE_KEY}: {error}")))?;
         if meta.version != VERSION {
             let problem = format!("saved tasks of version {}, this program reads {VERSION}", meta.version);
             return Err(wrong(problem).into());
@@ -75,6 +74,11 @@ impl DriftReader {
             }
         }
         Ok(Self { file: Arc::new(file), meta })
+    }
+
+    /// Whether a file holds the state of tasks.
+    pub fn is_in(file: &Checkpoint) -> bool {
+        file.metadata().contains_key(STATE_KEY)
     }
 
     /// The feature dimension d.
@@ -136,7 +140,7 @@ impl DriftWriter {
     pub(super) fn finish(mut self) -> Result<()> {
         let json = serde_json::to_string(&self.meta)
             .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
-        self.file.metadata(KEY, json);
+        self.file.metadata(STATE_KEY, json);
         self.file.finish()?;
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::Result;
 use crate::error::same_dimension;
 
 /// The metadata entry.
-pub(crate) const KEY: &str = "residua.statistics";
+const KEY: &str = "residua.statistics";
 /// That of the state of tasks, a file of class statistics for each variant.
 pub(crate) const STATE_KEY: &str = "residua.drift";
 /// The version of this layout.
@@ -80,6 +80,11 @@ impl StatisticsReader {
         }
         let stored = |(label, count): (u32, u64)| (label, Stored { number: label.into(), count });
         Ok(Self::new(Arc::new(file), meta.dim, meta.classes.into_iter().map(stored).collect()))
+    }
+
+    /// Whether a file holds class statistics.
+    pub fn is_in(file: &Checkpoint) -> bool {
+        file.metadata().contains_key(KEY)
     }
 
     /// These classes of a file.

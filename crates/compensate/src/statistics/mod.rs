@@ -18,7 +18,7 @@ use residua_memory::Budget;
 pub use builder::StatisticsBuilder;
 pub use covariance::{Covariance, Storage};
 pub(crate) use covariance::{Diagonal, Form};
-pub(crate) use file::{KEY, STATE_KEY, Stored, read_class, write_class};
+pub(crate) use file::{STATE_KEY, Stored, read_class, write_class};
 pub use file::{StatisticsReader, StatisticsWriter};
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
 pub use shrink::Shrinkage;

@@ -4,7 +4,8 @@ mod dense;
 mod drift;
 mod speed;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -124,13 +125,20 @@ pub(crate) fn run(args: &Args) -> Result {
 
 /// Refuses to replace a file that an earlier demo has not written.
 fn expect_own(path: &Path, content: &[u8]) -> Result {
-    match std::fs::read(path) {
-        Ok(found) if found != content => Err(Failure::usage(format!(
-            "{} is another file than the demo's: name another folder",
-            path.display()
-        ))),
-        _ => Ok(()),
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(FileError::io(path, "open")(error).into()),
+    };
+    // A block at a time: it may be larger than the budget.
+    let mut block = [0; 1 << 16];
+    let holds =
+        |part: &[u8]| file.read_exact(&mut block[..part.len()]).is_ok() && block[..part.len()] == *part;
+    let length = std::fs::metadata(path).map_err(FileError::io(path, "read"))?.len();
+    if length == content.len() as u64 && content.chunks(1 << 16).all(holds) {
+        return Ok(());
     }
+    Err(Failure::usage(format!("{} is another file than the demo's: name another folder", path.display())))
 }
 
 fn write(path: &Path, content: &[u8]) -> Result {

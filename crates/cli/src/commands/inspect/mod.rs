@@ -14,7 +14,6 @@ use serde::Serialize;
 use self::statistics::Statistics;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::state::State;
-use crate::compensation::{holds_statistics, holds_tasks};
 use crate::failure::Result;
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
 use crate::sizes::Sizes;
@@ -99,10 +98,10 @@ pub(crate) fn run(args: &Args) -> Result {
     let file = Checkpoint::open(&args.file)?;
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
     let (mut statistics, mut tasks) = (None, None);
-    let (kind, matrices, dense) = if holds_statistics(&file) {
+    let (kind, matrices, dense) = if StatisticsReader::is_in(&file) {
         statistics = Some(Statistics::read(&StatisticsReader::open(&args.file)?, &budget)?);
         ("statistics", Vec::new(), Vec::new())
-    } else if holds_tasks(&file) {
+    } else if DriftReader::is_in(&file) {
         tasks = Some(State::new(&DriftReader::open(&args.file)?));
         ("tasks", Vec::new(), Vec::new())
     } else if Container::is_container(&file) {
