@@ -1,7 +1,7 @@
 //! The backend and what it does with its kernels.
 
 use residua_backend::shape::{check_forward, check_product, check_upload};
-use residua_backend::{Backend, BackendError, Shaped};
+use residua_backend::{Backend, BackendError, Shaped, VectorShape};
 use residua_format::{Coo, Csr, Duplicates, GapCsr, QuantizedBase, ValuePlane, convert};
 use residua_memory::Budget;
 
@@ -17,15 +17,15 @@ use crate::vector::CpuVector;
 /// Sparse products on this machine's processor. Cloning shares threads and budget.
 ///
 /// ```
-/// use residua_backend::Backend;
+/// use residua_backend::{Backend, VectorShape};
 /// use residua_backend_cpu::CpuBackend;
 /// use residua_format::Csr;
 ///
 /// let cpu = CpuBackend::new(2)?;
 /// // [[2, 0], [0, 3]]
 /// let a = cpu.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
-/// let x = cpu.upload_vector(&[10.0, 20.0], [2, 1])?;
-/// let mut y = cpu.zeros([2, 1])?;
+/// let x = cpu.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
+/// let mut y = cpu.zeros(VectorShape { len: 2, batch: 1 })?;
 /// cpu.spmv(1.0, &a, &x, 0.0, &mut y)?;
 /// assert_eq!(cpu.download(&y)?, [20.0, 60.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -228,15 +228,15 @@ impl Backend for CpuBackend {
         CpuBase::new(&self.pool, base, &self.budget)
     }
 
-    fn upload_vector(&self, values: &[f32], shape: [usize; 2]) -> Result<CpuVector, BackendError> {
+    fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<CpuVector, BackendError> {
         check_upload(values.len(), shape)?;
-        let mut vector = CpuVector::zeros(&self.budget, shape)?;
+        let mut vector = CpuVector::zeros(&self.budget, shape.into())?;
         vector.values_mut().copy_from_slice(values);
         Ok(vector)
     }
 
-    fn zeros(&self, shape: [usize; 2]) -> Result<CpuVector, BackendError> {
-        CpuVector::zeros(&self.budget, shape)
+    fn zeros(&self, shape: VectorShape) -> Result<CpuVector, BackendError> {
+        CpuVector::zeros(&self.budget, shape.into())
     }
 
     fn download(&self, vector: &CpuVector) -> Result<Vec<f32>, BackendError> {

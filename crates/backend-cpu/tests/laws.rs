@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use residua_backend::{Backend, BackendError, Shaped, reference};
+use residua_backend::{Backend, BackendError, Shaped, VectorShape, reference};
 use residua_backend_cpu::{CpuBackend, CpuMatrix};
 use residua_format::convert::gap_to_csr;
 use residua_format::strategies::{any_gap_csr, csr};
@@ -15,8 +15,8 @@ fn backends() -> impl Iterator<Item = CpuBackend> {
 
 fn multiply(cpu: &CpuBackend, a: &CpuMatrix, x: &[f32], batch: usize) -> Result<Vec<f32>, BackendError> {
     let [rows, cols] = a.shape();
-    let x = cpu.upload_vector(x, [cols, batch])?;
-    let mut y = cpu.upload_vector(&vec![f32::NAN; rows * batch], [rows, batch])?;
+    let x = cpu.upload_vector(x, VectorShape { len: cols, batch })?;
+    let mut y = cpu.upload_vector(&vec![f32::NAN; rows * batch], VectorShape { len: rows, batch })?;
     cpu.spmm(1.0, a, &x, 0.0, &mut y)?;
     cpu.download(&y)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use residua_backend::shape::{check_forward, check_product, check_upload};
-use residua_backend::{Backend, BackendError, Shaped};
+use residua_backend::{Backend, BackendError, Shaped, VectorShape};
 use residua_format::{BaseKind, Coo, Csr, GapCsr, QuantizedBase, ValuePlane, ValueType};
 use residua_memory::Budget;
 
@@ -35,8 +35,8 @@ use crate::vector::{CudaVector, stride};
 /// };
 /// // [[2, 0], [0, 3]]
 /// let a = cuda.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
-/// let x = cuda.upload_vector(&[10.0, 20.0], [2, 1])?;
-/// let mut y = cuda.zeros([2, 1])?;
+/// let x = cuda.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
+/// let mut y = cuda.zeros(VectorShape { len: 2, batch: 1 })?;
 /// cuda.spmv(1.0, &a, &x, 0.0, &mut y)?;
 /// assert_eq!(cuda.download(&y)?, [20.0, 60.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -319,15 +319,15 @@ impl Backend for CudaBackend {
         CudaBase::new(&self.driver, &self.budget, base)
     }
 
-    fn upload_vector(&self, values: &[f32], shape: [usize; 2]) -> Result<CudaVector, BackendError> {
+    fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<CudaVector, BackendError> {
         self.check_idle("an upload")?;
         check_upload(values.len(), shape)?;
-        CudaVector::upload(&self.driver, &self.budget, values, shape)
+        CudaVector::upload(&self.driver, &self.budget, values, shape.into())
     }
 
-    fn zeros(&self, shape: [usize; 2]) -> Result<CudaVector, BackendError> {
+    fn zeros(&self, shape: VectorShape) -> Result<CudaVector, BackendError> {
         self.check_idle("an allocation")?;
-        CudaVector::zeros(&self.driver, &self.budget, shape)
+        CudaVector::zeros(&self.driver, &self.budget, shape.into())
     }
 
     fn download(&self, vector: &CudaVector) -> Result<Vec<f32>, BackendError> {

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use residua_backend::conformance::{Device, main as conformance};
-use residua_backend::{Backend, BackendError};
+use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_cuda::CudaBackend;
 use work::{everything, matrix, numbers};
 
@@ -139,7 +139,7 @@ fn too_large() -> Outcome {
         cuda.upload_csr(&large).unwrap_err(),
         cuda.upload_csr_unchanged(&large).unwrap_err(),
         cuda.upload_coo(&residua_format::convert::csr_to_coo(&large)?).unwrap_err(),
-        cuda.zeros([300_000, 1]).unwrap_err(),
+        cuda.zeros(VectorShape { len: 300_000, batch: 1 }).unwrap_err(),
     ] {
         is(&error, kind, &["do not fit the device's memory", "are free"])?;
         assert_eq!(cuda.memory()?, before, "memory after {error}");
@@ -181,7 +181,7 @@ fn every_failure() -> Outcome {
 fn attempt() -> Result<Vec<f32>, BackendError> {
     let cuda = CudaBackend::new(0)?;
     let (free, _) = cuda.memory()?;
-    let own = cuda.upload_vector(&numbers(1, 700_000), [700_000, 1])?;
+    let own = cuda.upload_vector(&numbers(1, 700_000), VectorShape { len: 700_000, batch: 1 })?;
     assert_eq!(cuda.download(&own)?, numbers(1, 700_000));
     drop(own);
     let result = everything(&cuda.stream()?);

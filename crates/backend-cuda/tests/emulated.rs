@@ -5,7 +5,7 @@
 mod work;
 
 use proptest::prelude::*;
-use residua_backend::{Backend, BackendError, reference};
+use residua_backend::{Backend, BackendError, VectorShape, reference};
 use residua_backend_cuda::{CudaBackend, Emulator, PeerCoo, PeerKernel};
 use residua_format::convert::{coo_to_csr, csr_to_coo, csr_to_gap};
 use residua_format::strategies::{any_gap_csr, coo};
@@ -40,8 +40,8 @@ fn whatever_fails_leaves_no_memory_behind() {
 fn a_device_that_is_too_small_says_so_with_numbers() {
     let emulator = Emulator::with_memory(10_000);
     let cuda = emulator.backend();
-    let held = cuda.zeros([1000, 1]).unwrap();
-    let error = cuda.zeros([2000, 1]).unwrap_err();
+    let held = cuda.zeros(VectorShape { len: 1000, batch: 1 }).unwrap();
+    let error = cuda.zeros(VectorShape { len: 2000, batch: 1 }).unwrap_err();
     match &error {
         BackendError::OutOfMemory { asked: 8004, free: Some(5996), .. } => {}
         other => panic!("{other:?}"),
@@ -67,14 +67,20 @@ fn operands_of_another_device_are_refused() {
     let (here, there) = (Emulator::new().backend(), Emulator::new().backend());
     let csr = matrix(4, 6, 2);
     let (a, base_here) = (here.upload_csr(&csr).unwrap(), here.upload_base(&base(4, 6)).unwrap());
-    let (x, mut y) = (here.zeros([6, 1]).unwrap(), here.zeros([4, 1]).unwrap());
-    let (foreign, mut foreign_y) = (there.zeros([6, 1]).unwrap(), there.zeros([4, 1]).unwrap());
+    let (x, mut y) = (
+        here.zeros(VectorShape { len: 6, batch: 1 }).unwrap(),
+        here.zeros(VectorShape { len: 4, batch: 1 }).unwrap(),
+    );
+    let (foreign, mut foreign_y) = (
+        there.zeros(VectorShape { len: 6, batch: 1 }).unwrap(),
+        there.zeros(VectorShape { len: 4, batch: 1 }).unwrap(),
+    );
     let results = [
         here.spmv(1.0, &a, &foreign, 0.0, &mut y),
         here.spmv(1.0, &a, &x, 0.0, &mut foreign_y),
         there.spmv(1.0, &a, &foreign, 0.0, &mut foreign_y),
         there.forward(&base_here, &a, 1.0, &foreign, &mut foreign_y),
-        here.write(&[0.0; 6], &mut there.zeros([6, 1]).unwrap()),
+        here.write(&[0.0; 6], &mut there.zeros(VectorShape { len: 6, batch: 1 }).unwrap()),
         there.download(&x).map(drop),
     ];
     for result in results {
@@ -86,8 +92,11 @@ fn operands_of_another_device_are_refused() {
 fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
     let cuda = Emulator::new().backend();
     let csr = matrix(33, 70, 4);
-    let mut x = cuda.zeros([70, 1]).unwrap();
-    let (mut y, mut z) = (cuda.zeros([33, 1]).unwrap(), cuda.zeros([33, 1]).unwrap());
+    let mut x = cuda.zeros(VectorShape { len: 70, batch: 1 }).unwrap();
+    let (mut y, mut z) = (
+        cuda.zeros(VectorShape { len: 33, batch: 1 }).unwrap(),
+        cuda.zeros(VectorShape { len: 33, batch: 1 }).unwrap(),
+    );
     let graph = {
         // The graph holds on to what it needs.
         let (base, a) = (cuda.upload_base(&base(33, 70)).unwrap(), cuda.upload_csr(&csr).unwrap());
@@ -103,7 +112,10 @@ fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
         cuda.write(&input, &mut x).unwrap();
         graph.replay().unwrap();
         let a = cuda.upload_csr(&csr).unwrap();
-        let (mut own_y, mut own_z) = (cuda.zeros([33, 1]).unwrap(), cuda.zeros([33, 1]).unwrap());
+        let (mut own_y, mut own_z) = (
+            cuda.zeros(VectorShape { len: 33, batch: 1 }).unwrap(),
+            cuda.zeros(VectorShape { len: 33, batch: 1 }).unwrap(),
+        );
         cuda.spmv(1.0, &a, &x, 0.0, &mut own_y).unwrap();
         let base = cuda.upload_base(&base(33, 70)).unwrap();
         cuda.forward(&base, &a, 0.5, &x, &mut own_z).unwrap();
@@ -116,9 +128,9 @@ fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
 fn uploads_and_downloads_are_not_recorded() {
     let emulator = Emulator::new();
     let cuda = emulator.backend();
-    let y = cuda.zeros([3, 1]).unwrap();
+    let y = cuda.zeros(VectorShape { len: 3, batch: 1 }).unwrap();
     for result in [
-        cuda.record(|cuda| cuda.zeros([1, 1]).map(drop)),
+        cuda.record(|cuda| cuda.zeros(VectorShape { len: 1, batch: 1 }).map(drop)),
         cuda.record(|cuda| cuda.upload_csr(&Csr::empty(1, 1)).map(drop)),
         cuda.record(|cuda| cuda.download(&y).map(drop)),
     ] {
@@ -145,8 +157,11 @@ fn same_as_on_the_host(emulator: &Emulator, coo: &Coo<f32, u32>) {
     let csr = coo_to_csr(coo, Duplicates::Sum).unwrap();
     let (device, host) = (cuda.upload_coo(coo).unwrap(), cuda.upload_csr_unchanged(&csr).unwrap());
     assert_eq!(device.nnz(), csr.nnz());
-    let x = cuda.upload_vector(&numbers(3, coo.cols()), [coo.cols(), 1]).unwrap();
-    let (mut one, mut other) = (cuda.zeros([coo.rows(), 1]).unwrap(), cuda.zeros([coo.rows(), 1]).unwrap());
+    let x = cuda.upload_vector(&numbers(3, coo.cols()), VectorShape { len: coo.cols(), batch: 1 }).unwrap();
+    let (mut one, mut other) = (
+        cuda.zeros(VectorShape { len: coo.rows(), batch: 1 }).unwrap(),
+        cuda.zeros(VectorShape { len: coo.rows(), batch: 1 }).unwrap(),
+    );
     cuda.spmv(1.0, &device, &x, 0.0, &mut one).unwrap();
     cuda.spmv(1.0, &host, &x, 0.0, &mut other).unwrap();
     let bits = |vector| cuda.download(vector).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
@@ -191,8 +206,8 @@ proptest! {
         let expected = reference::product(&gap, &x, batch);
         let cuda = Emulator::new().backend();
         let a = cuda.upload(&gap).unwrap();
-        let x = cuda.upload_vector(&x, [gap.cols(), batch]).unwrap();
-        let mut y = cuda.upload_vector(&vec![f32::NAN; gap.rows() * batch], [gap.rows(), batch]).unwrap();
+        let x = cuda.upload_vector(&x, VectorShape { len: gap.cols(), batch }).unwrap();
+        let mut y = cuda.upload_vector(&vec![f32::NAN; gap.rows() * batch], VectorShape { len: gap.rows(), batch }).unwrap();
         cuda.spmm(1.0, &a, &x, 0.0, &mut y).unwrap();
         for (found, expected) in cuda.download(&y).unwrap().iter().zip(&expected) {
             prop_assert!(expected.admits(*found), "{found} for {expected:?}");
@@ -208,7 +223,10 @@ fn what_the_device_program_compares_with_is_right() {
     for batch in [1, 3] {
         let x = numbers(1, 50 * batch);
         let expected = reference::product(&csr, &x, batch);
-        let (x, mut y) = (cuda.upload_vector(&x, [50, batch]).unwrap(), cuda.zeros([70, batch]).unwrap());
+        let (x, mut y) = (
+            cuda.upload_vector(&x, VectorShape { len: 50, batch }).unwrap(),
+            cuda.zeros(VectorShape { len: 70, batch }).unwrap(),
+        );
         for kernel in [PeerKernel::PerEntry, PeerKernel::Scan] {
             coo.spmm(&cuda, kernel, &x, &mut y).unwrap();
             let found = cuda.download(&y).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use residua_backend::shape::{check_forward, check_product};
-use residua_backend::{Backend, BackendError};
+use residua_backend::{Backend, BackendError, VectorShape};
 use residua_format::{Coo, Csr, Duplicates, GapCsr, QuantizedBase, convert};
 use residua_memory::Budget;
 
@@ -21,15 +21,15 @@ use crate::vector::WgpuVector;
 /// [`synchronize`](Backend::synchronize), or when many are queued: a sequence of layers costs one submission.
 ///
 /// ```no_run
-/// use residua_backend::Backend;
+/// use residua_backend::{Backend, VectorShape};
 /// use residua_backend_wgpu::{Options, WgpuBackend};
 /// use residua_format::Csr;
 ///
 /// let gpu = WgpuBackend::new(&Options::default())?;
 /// // [[2, 0], [0, 3]]
 /// let a = gpu.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
-/// let x = gpu.upload_vector(&[10.0, 20.0], [2, 1])?;
-/// let mut y = gpu.zeros([2, 1])?;
+/// let x = gpu.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
+/// let mut y = gpu.zeros(VectorShape { len: 2, batch: 1 })?;
 /// gpu.spmv(1.0, &a, &x, 0.0, &mut y)?;
 /// assert_eq!(gpu.download(&y)?, [20.0, 60.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -118,12 +118,12 @@ impl Backend for WgpuBackend {
         WgpuBase::new(&self.gpu, &self.budget, base)
     }
 
-    fn upload_vector(&self, values: &[f32], shape: [usize; 2]) -> Result<WgpuVector, BackendError> {
-        WgpuVector::new(&self.gpu, &self.budget, values, shape)
+    fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<WgpuVector, BackendError> {
+        WgpuVector::new(&self.gpu, &self.budget, values, shape.into())
     }
 
-    fn zeros(&self, shape: [usize; 2]) -> Result<WgpuVector, BackendError> {
-        WgpuVector::zeros(&self.gpu, &self.budget, shape)
+    fn zeros(&self, shape: VectorShape) -> Result<WgpuVector, BackendError> {
+        WgpuVector::zeros(&self.gpu, &self.budget, shape.into())
     }
 
     fn download(&self, vector: &WgpuVector) -> Result<Vec<f32>, BackendError> {

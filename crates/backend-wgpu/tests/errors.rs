@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use residua_backend::{Backend, BackendError};
+use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_wgpu::{AdapterInfo, Options, WgpuBackend, adapters};
 use residua_format::convert::csr_to_gap;
 use residua_format::{BaseKind, Csr, QuantizedBase, ValueType};
@@ -70,8 +70,8 @@ fn small_bindings(bytes: u64) -> Result<WgpuBackend, BackendError> {
 /// That a product on `backend` is right.
 fn works(backend: &WgpuBackend) -> Outcome {
     let a = backend.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
-    let x = backend.upload_vector(&[10.0, 20.0], [2, 1])?;
-    let mut y = backend.zeros([2, 1])?;
+    let x = backend.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
+    let mut y = backend.zeros(VectorShape { len: 2, batch: 1 })?;
     backend.spmv(1.0, &a, &x, 0.0, &mut y)?;
     let found = backend.download(&y)?;
     if found == [20.0, 60.0] { Ok(()) } else { Err(format!("{found:?}").into()) }
@@ -146,9 +146,9 @@ fn base_row_too_large() -> Outcome {
 fn vector_too_large() -> Outcome {
     let backend = small_bindings(64 << 10)?;
     let is_large = |error: &BackendError| matches!(error, BackendError::TooLarge { .. });
-    refused(backend.zeros([16_385, 1]), is_large, &["[16385, 1]", "16384 values"])?;
-    refused(backend.zeros([8192, 3]), is_large, &["[8192, 3]", "16384 values"])?;
-    backend.zeros([16_384, 1])?;
+    refused(backend.zeros(VectorShape { len: 16_385, batch: 1 }), is_large, &["[16385, 1]", "16384 values"])?;
+    refused(backend.zeros(VectorShape { len: 8192, batch: 3 }), is_large, &["[8192, 3]", "16384 values"])?;
+    backend.zeros(VectorShape { len: 16_384, batch: 1 })?;
     works(&backend)
 }
 
@@ -171,7 +171,7 @@ fn fill_memory() -> Outcome {
     let mut held = Vec::new();
     let error = loop {
         let used = budget.used();
-        match backend.zeros([values, 1]) {
+        match backend.zeros(VectorShape { len: values, batch: 1 }) {
             Ok(_) if held.len() > 200 => return Err("12 GiB were found in 4".into()),
             Ok(vector) => held.push(vector),
             // Nothing stays reserved for what was refused.
@@ -209,8 +209,8 @@ fn halves() -> Outcome {
     for value_type in [ValueType::F16, ValueType::Bf16] {
         let gap = csr_to_gap(&csr, value_type)?;
         let a = backend.upload(&gap)?;
-        let x = backend.upload_vector(&[4.0, 1.5, 0.0], [3, 1])?;
-        let mut y = backend.zeros([1, 1])?;
+        let x = backend.upload_vector(&[4.0, 1.5, 0.0], VectorShape { len: 3, batch: 1 })?;
+        let mut y = backend.zeros(VectorShape { len: 1, batch: 1 })?;
         backend.spmv(1.0, &a, &x, 0.0, &mut y)?;
         let found = backend.download(&y)?;
         if found != [-1.0] {
@@ -223,7 +223,8 @@ fn halves() -> Outcome {
 fn foreign() -> Outcome {
     let (one, other) = (open()?, open()?);
     let a = one.upload_csr(&Csr::empty(2, 2))?;
-    let (x, mut y) = (other.zeros([2, 1])?, other.zeros([2, 1])?);
+    let (x, mut y) =
+        (other.zeros(VectorShape { len: 2, batch: 1 })?, other.zeros(VectorShape { len: 2, batch: 1 })?);
     let is_foreign = |error: &BackendError| matches!(error, BackendError::Foreign { .. });
     refused(other.spmv(1.0, &a, &x, 0.0, &mut y), is_foreign, &["the matrix", "upload it here"])?;
     refused(one.spmv(1.0, &a, &x, 0.0, &mut y), is_foreign, &["x is held"])?;
@@ -239,11 +240,12 @@ fn lost() -> Outcome {
     let backend = open()?;
     works(&backend)?;
     let a = backend.upload_csr(&Csr::new(1, 1, vec![0, 1], vec![0], vec![1.0f32])?)?;
-    let (x, mut y) = (backend.zeros([1, 1])?, backend.zeros([1, 1])?);
+    let (x, mut y) =
+        (backend.zeros(VectorShape { len: 1, batch: 1 })?, backend.zeros(VectorShape { len: 1, batch: 1 })?);
     backend.wgpu().0.destroy();
     let words = ["the device is lost", "open the backend again"];
     refused(backend.synchronize(), is_lost, &words)?;
-    refused(backend.upload_vector(&[1.0], [1, 1]), is_lost, &words)?;
+    refused(backend.upload_vector(&[1.0], VectorShape { len: 1, batch: 1 }), is_lost, &words)?;
     refused(backend.spmv(1.0, &a, &x, 0.0, &mut y), is_lost, &words)?;
     refused(backend.download(&y), is_lost, &words)?;
     refused(backend.time(|| Ok(())), is_lost, &words)?;
@@ -254,7 +256,10 @@ fn lost() -> Outcome {
 fn lost_with_work() -> Outcome {
     let backend = open()?;
     let a = backend.upload_csr(&Csr::new(1, 1, vec![0, 1], vec![0], vec![1.0f32])?)?;
-    let (x, mut y) = (backend.upload_vector(&[1.0], [1, 1])?, backend.zeros([1, 1])?);
+    let (x, mut y) = (
+        backend.upload_vector(&[1.0], VectorShape { len: 1, batch: 1 })?,
+        backend.zeros(VectorShape { len: 1, batch: 1 })?,
+    );
     for _ in 0..10 {
         backend.spmv(1.0, &a, &x, 1.0, &mut y)?;
     }

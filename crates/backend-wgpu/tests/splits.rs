@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use residua_backend::reference::{Expected, layer, product, scaled};
-use residua_backend::{Backend, BackendError};
+use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_wgpu::{Options, WgpuBackend, adapters};
 use residua_format::{BaseKind, Csr, GapCsr, GapPattern, QuantizedBase, ValuePlane, ValueType, convert};
 
@@ -84,8 +84,8 @@ fn matrix_in_parts() -> Outcome {
         for batch in [1, 3] {
             let x = numbers(2, 20_000 * batch);
             let y = numbers(3, 300 * batch);
-            let on_device = backend.upload_vector(&x, [20_000, batch])?;
-            let mut out = backend.upload_vector(&y, [300, batch])?;
+            let on_device = backend.upload_vector(&x, VectorShape { len: 20_000, batch })?;
+            let mut out = backend.upload_vector(&y, VectorShape { len: 300, batch })?;
             backend.spmm(0.5, &a, &on_device, 2.0, &mut out)?;
             let expected = scaled(0.5, &product(&gap, &x, batch), 2.0, &y);
             agree(&format!("{value_type}, batch {batch}"), &backend.download(&out)?, &expected)?;
@@ -108,8 +108,8 @@ fn layer_in_parts() -> Outcome {
         }
         for alpha in [0.0, 0.5] {
             let x = numbers(5, 20_000);
-            let on_device = backend.upload_vector(&x, [20_000, 1])?;
-            let mut y = backend.upload_vector(&[f32::NAN; 100], [100, 1])?;
+            let on_device = backend.upload_vector(&x, VectorShape { len: 20_000, batch: 1 })?;
+            let mut y = backend.upload_vector(&[f32::NAN; 100], VectorShape { len: 100, batch: 1 })?;
             backend.forward(&held, &a, alpha, &on_device, &mut y)?;
             let expected = layer(&product(&base, &x, 1), alpha, &product(&gap, &x, 1));
             agree(&format!("{kind}, alpha {alpha}"), &backend.download(&y)?, &expected)?;
@@ -128,14 +128,17 @@ fn plain(backend: &WgpuBackend) -> Outcome {
             // What a padding entry would read, was it not masked.
             x[0] = f32::NAN;
         }
-        let on_device = backend.upload_vector(&x, [20_000, 1])?;
-        let mut out = backend.upload_vector(&y, [300, 1])?;
+        let on_device = backend.upload_vector(&x, VectorShape { len: 20_000, batch: 1 })?;
+        let mut out = backend.upload_vector(&y, VectorShape { len: 300, batch: 1 })?;
         backend.spmv_plain_csr(0.5, &a, &on_device, 2.0, &mut out)?;
         let expected = scaled(0.5, &product(&csr, &x, 1), 2.0, &y);
         agree(&format!("poisoned {poisoned}"), &backend.download(&out)?, &expected)?;
     }
-    let (empty, x, mut y) =
-        (backend.upload_plain_csr(&Csr::empty(0, 3))?, backend.zeros([3, 1])?, backend.zeros([0, 1])?);
+    let (empty, x, mut y) = (
+        backend.upload_plain_csr(&Csr::empty(0, 3))?,
+        backend.zeros(VectorShape { len: 3, batch: 1 })?,
+        backend.zeros(VectorShape { len: 0, batch: 1 })?,
+    );
     backend.spmv_plain_csr(1.0, &empty, &x, 0.0, &mut y)?;
     Ok(backend.synchronize()?)
 }
@@ -168,7 +171,10 @@ fn every_half() -> Outcome {
     let planes = [ValuePlane::F16(halves[..].into()), ValuePlane::Bf16(brains[..].into())];
     for (plane, expected) in planes.into_iter().zip(wide) {
         let a = backend.upload(&GapCsr::new(pattern()?, plane)?)?;
-        let (x, mut y) = (backend.upload_vector(&[1.0], [1, 1])?, backend.zeros([rows as usize, 1])?);
+        let (x, mut y) = (
+            backend.upload_vector(&[1.0], VectorShape { len: 1, batch: 1 })?,
+            backend.zeros(VectorShape { len: rows as usize, batch: 1 })?,
+        );
         backend.spmv(1.0, &a, &x, 0.0, &mut y)?;
         for (bits, (found, expected)) in backend.download(&y)?.into_iter().zip(expected).enumerate() {
             // Devices may flush numbers below the normal range of f32, which only brain floats hold.
@@ -186,7 +192,10 @@ fn every_half() -> Outcome {
 fn many_products() -> Outcome {
     let backend = open(|_| {})?;
     let a = backend.upload_csr(&Csr::new(1, 1, vec![0, 1], vec![0], vec![1.0f32])?)?;
-    let (x, mut y) = (backend.upload_vector(&[1.0], [1, 1])?, backend.zeros([1, 1])?);
+    let (x, mut y) = (
+        backend.upload_vector(&[1.0], VectorShape { len: 1, batch: 1 })?,
+        backend.zeros(VectorShape { len: 1, batch: 1 })?,
+    );
     for _ in 0..1000 {
         backend.spmv(1.0, &a, &x, 1.0, &mut y)?;
     }
@@ -199,7 +208,11 @@ fn many_products() -> Outcome {
 fn timed() -> Outcome {
     let backend = open(|_| {})?;
     let csr = matrix(300, 20_000)?;
-    let (a, x, mut y) = (backend.upload_csr(&csr)?, backend.zeros([20_000, 1])?, backend.zeros([300, 1])?);
+    let (a, x, mut y) = (
+        backend.upload_csr(&csr)?,
+        backend.zeros(VectorShape { len: 20_000, batch: 1 })?,
+        backend.zeros(VectorShape { len: 300, batch: 1 })?,
+    );
     let mut product =
         |times: usize| backend.time(|| (0..times).try_for_each(|_| backend.spmv(1.0, &a, &x, 0.0, &mut y)));
     product(1)?;
@@ -218,7 +231,10 @@ fn chained() -> Outcome {
         Csr::new(64, 64, (0..=64).collect(), (0..64).map(|i| (i + 1) % 64).collect(), vec![1.0f32; 64])?;
     let a = backend.upload_csr(&rotate)?;
     let x: Vec<f32> = (0..64).map(|i| i as f32).collect();
-    let (mut one, mut other) = (backend.upload_vector(&x, [64, 1])?, backend.zeros([64, 1])?);
+    let (mut one, mut other) = (
+        backend.upload_vector(&x, VectorShape { len: 64, batch: 1 })?,
+        backend.zeros(VectorShape { len: 64, batch: 1 })?,
+    );
     for _ in 0..5 {
         backend.spmv(1.0, &a, &one, 0.0, &mut other)?;
         std::mem::swap(&mut one, &mut other);
@@ -236,9 +252,9 @@ fn two_threads() -> Outcome {
         let csr = Csr::new(1, 40_000, row_ptr, columns, numbers(seed, 40_000))?;
         let (a, x) = (backend.upload_csr(&csr)?, numbers(seed + 1, 40_000));
         let expected = product(&csr, &x, 1);
-        let x = backend.upload_vector(&x, [40_000, 1])?;
+        let x = backend.upload_vector(&x, VectorShape { len: 40_000, batch: 1 })?;
         for _ in 0..100 {
-            let mut y = backend.zeros([1, 1])?;
+            let mut y = backend.zeros(VectorShape { len: 1, batch: 1 })?;
             backend.spmv(1.0, &a, &x, 0.0, &mut y)?;
             agree(&format!("seed {seed}"), &backend.download(&y)?, &expected)?;
         }

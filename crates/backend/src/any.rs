@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::fmt;
 
-use residua_format::{Coo, Csr, GapCsr, QuantizedBase};
+use residua_format::{Coo, Csr, DenseMatrix, GapCsr, QuantizedBase};
 
-use crate::{Backend, BackendError, Shaped};
+use crate::{Backend, BackendError, Shaped, VectorShape};
 
 /// A backend of any kind: what a program holds that lets its user choose. [`Untyped`] makes one.
 pub type AnyBackend = Box<dyn Backend<Matrix = AnyMatrix, Base = AnyBase, Vector = AnyVector> + Send + Sync>;
@@ -91,16 +91,24 @@ impl<B: Backend<Matrix: Operand, Base: Operand, Vector: Operand>> Backend for Un
         Ok(AnyBase(Box::new(self.0.upload_base(base)?)))
     }
 
-    fn upload_vector(&self, values: &[f32], shape: [usize; 2]) -> Result<AnyVector, BackendError> {
+    fn upload_dense(&self, base: &DenseMatrix) -> Result<AnyBase, BackendError> {
+        Ok(AnyBase(Box::new(self.0.upload_dense(base)?)))
+    }
+
+    fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<AnyVector, BackendError> {
         Ok(AnyVector(Box::new(self.0.upload_vector(values, shape)?)))
     }
 
-    fn zeros(&self, shape: [usize; 2]) -> Result<AnyVector, BackendError> {
+    fn zeros(&self, shape: VectorShape) -> Result<AnyVector, BackendError> {
         Ok(AnyVector(Box::new(self.0.zeros(shape)?)))
     }
 
     fn download(&self, vector: &AnyVector) -> Result<Vec<f32>, BackendError> {
         self.0.download(self.own(&*vector.0, "the vector")?)
+    }
+
+    fn write(&self, values: &[f32], vector: &mut AnyVector) -> Result<(), BackendError> {
+        self.0.write(values, self.own_mut(&mut *vector.0, "the vector")?)
     }
 
     fn synchronize(&self) -> Result<(), BackendError> {
@@ -187,11 +195,15 @@ mod tests {
             Ok(Held)
         }
 
-        fn upload_vector(&self, _: &[f32], _: [usize; 2]) -> Result<Held<N>, BackendError> {
+        fn upload_dense(&self, _: &DenseMatrix) -> Result<Held<N>, BackendError> {
             Ok(Held)
         }
 
-        fn zeros(&self, _: [usize; 2]) -> Result<Held<N>, BackendError> {
+        fn upload_vector(&self, _: &[f32], _: VectorShape) -> Result<Held<N>, BackendError> {
+            Ok(Held)
+        }
+
+        fn zeros(&self, _: VectorShape) -> Result<Held<N>, BackendError> {
             Ok(Held)
         }
 
@@ -227,7 +239,7 @@ mod tests {
         let (one, two): (AnyBackend, AnyBackend) =
             (Box::new(Untyped(Idle::<1>)), Box::new(Untyped(Idle::<2>)));
         let matrix = |backend: &AnyBackend| backend.upload_csr(&Csr::empty(1, 1)).unwrap();
-        let vector = |backend: &AnyBackend| backend.zeros([1, 1]).unwrap();
+        let vector = |backend: &AnyBackend| backend.zeros(VectorShape { len: 1, batch: 1 }).unwrap();
         let refused = |result: Result<(), BackendError>, operand: &str| match result {
             Err(BackendError::Foreign { backend, what }) => {
                 assert_eq!((&*backend, what), ("idle 1", operand))

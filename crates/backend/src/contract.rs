@@ -1,14 +1,14 @@
 //! The trait.
 
-use residua_format::{Coo, Csr, GapCsr, QuantizedBase};
+use residua_format::{Coo, Csr, DenseMatrix, GapCsr, QuantizedBase};
 
-use crate::shape::check_single;
-use crate::{BackendError, Shaped};
+use crate::layout::transpose;
+use crate::shape::{check_single, check_upload};
+use crate::{BackendError, Shaped, VectorShape};
 
 /// A place that holds sparse matrices and multiplies them.
 ///
-/// A vector has shape `[len, batch]`, f32, batch contiguous: value `b` of place `i` stands at `i·batch + b`.
-/// It stays where the backend computes from [`upload_vector`](Self::upload_vector) to
+/// A vector operand is a batch of f32 vectors, interleaved as [`VectorShape`] says. It stays where the backend computes from [`upload_vector`](Self::upload_vector) to
 /// [`download`](Self::download). A matrix has shape `[rows, cols]` = `[out_features, in_features]`.
 ///
 /// # What every backend computes
@@ -27,7 +27,7 @@ use crate::{BackendError, Shaped};
 pub trait Backend {
     /// A sparse matrix, laid out for this backend.
     type Matrix: Shaped;
-    /// A dense low-precision matrix, laid out for this backend.
+    /// A dense matrix, quantised or of floats, laid out for this backend.
     type Base: Shaped;
     /// `[len, batch]` values in this backend's memory.
     type Vector: Shaped;
@@ -59,19 +59,65 @@ pub trait Backend {
     /// See the [trait](Self#errors).
     fn upload_base(&self, base: &QuantizedBase) -> Result<Self::Base, BackendError>;
 
-    /// A vector of shape `[len, batch]` from its values.
-    ///
-    /// # Errors
-    /// See the [trait](Self#errors); [`BackendError::Shape`] when `values` does not hold `len·batch` values.
-    fn upload_vector(&self, values: &[f32], shape: [usize; 2]) -> Result<Self::Vector, BackendError>;
-
-    /// A vector of shape `[len, batch]` of zeros.
+    /// Lays out a dense base in f32, f16 or bf16; values keep their stored type.
     ///
     /// # Errors
     /// See the [trait](Self#errors).
-    fn zeros(&self, shape: [usize; 2]) -> Result<Self::Vector, BackendError>;
+    fn upload_dense(&self, base: &DenseMatrix) -> Result<Self::Base, BackendError> {
+        let _ = base;
+        Err(BackendError::Unavailable {
+            backend: "this backend",
+            missing: "a dense base".into(),
+            install: "take another backend".into(),
+        })
+    }
 
-    /// A vector's values, `len·batch` of them; waits for everything that writes it.
+    /// A vector operand from its interleaved values, see [`VectorShape`].
+    ///
+    /// # Errors
+    /// See the [trait](Self#errors); [`BackendError::Shape`] when `values` does not hold `len·batch` values.
+    fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<Self::Vector, BackendError>;
+
+    /// A vector operand of zeros.
+    ///
+    /// # Errors
+    /// See the [trait](Self#errors).
+    fn zeros(&self, shape: VectorShape) -> Result<Self::Vector, BackendError>;
+
+    /// A vector operand from `batch` vectors one after the other: `rows` is `[batch, len]`, row-major.
+    ///
+    /// # Errors
+    /// As [`upload_vector`](Self::upload_vector).
+    fn upload_rows(&self, rows: &[f32], shape: VectorShape) -> Result<Self::Vector, BackendError> {
+        check_upload(rows.len(), shape)?;
+        if shape.batch == 1 {
+            self.upload_vector(rows, shape)
+        } else {
+            self.upload_vector(&transpose(rows, shape.batch), shape)
+        }
+    }
+
+    /// Replaces the values of a vector, interleaved.
+    ///
+    /// # Errors
+    /// As [`upload_vector`](Self::upload_vector).
+    fn write(&self, values: &[f32], vector: &mut Self::Vector) -> Result<(), BackendError> {
+        let [len, batch] = vector.shape();
+        *vector = self.upload_vector(values, VectorShape { len, batch })?;
+        Ok(())
+    }
+
+    /// A vector's values as `batch` vectors one after the other: `[batch, len]`, row-major.
+    ///
+    /// # Errors
+    /// As [`download`](Self::download).
+    fn download_rows(&self, vector: &Self::Vector) -> Result<Vec<f32>, BackendError> {
+        let values = self.download(vector)?;
+        let [len, batch] = vector.shape();
+        Ok(if batch == 1 { values } else { transpose(&values, len) })
+    }
+
+    /// A vector's values, `len·batch` of them, interleaved; waits for everything that writes it.
     ///
     /// # Errors
     /// [`BackendError::Device`] when the device failed.

@@ -1,7 +1,7 @@
 //! What can go wrong on a backend.
 
 use residua_format::FormatError;
-use residua_memory::BudgetError;
+use residua_memory::{BudgetError, ErrorKind};
 
 /// Why a backend could not do what was asked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -111,6 +111,23 @@ pub enum BackendError {
         /// What the driver said.
         message: String,
     },
+}
+
+impl BackendError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Shape { .. } | Self::TooLarge { .. } | Self::Foreign { .. } => ErrorKind::Usage,
+            Self::Budget(error) => error.kind(),
+            Self::Format(error) => error.kind(),
+            Self::Unavailable { .. }
+            | Self::NoSuchDevice { .. }
+            | Self::DeviceLimit { .. }
+            | Self::OutOfMemory { .. }
+            | Self::DeviceLost { .. }
+            | Self::Device { .. } => ErrorKind::Device,
+        }
+    }
 }
 
 fn free_text(free: Option<u64>) -> String {

@@ -7,6 +7,7 @@
 mod any;
 mod contract;
 mod error;
+mod layout;
 pub mod reference;
 pub mod shape;
 
@@ -16,4 +17,4 @@ pub mod conformance;
 pub use any::{AnyBackend, AnyBase, AnyMatrix, AnyVector, Operand, Untyped};
 pub use contract::Backend;
 pub use error::BackendError;
-pub use shape::Shaped;
+pub use shape::{Shaped, VectorShape};

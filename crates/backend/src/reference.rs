@@ -5,7 +5,7 @@
 //! 2nd ed., SIAM 2002, sections 3.1 and 4.2). Each [`Expected`] value carries n and Σ|aᵢ||xᵢ|, so the bound
 //! follows from what was summed and is never a fixed constant.
 
-use residua_format::{Coo, Csr, GapCsr, QuantizedBase, ValuePlane};
+use residua_format::{Coo, Csr, DenseMatrix, GapCsr, QuantizedBase, ValuePlane};
 
 /// Unit roundoff of f32.
 const UNIT: f64 = f32::EPSILON as f64 / 2.0;
@@ -133,6 +133,24 @@ impl Operand for QuantizedBase {
             for col in 0..self.cols() {
                 let scale = self.scales()[row * groups + col / group];
                 visit(row, col, f64::from(self.code(row, col)) * f64::from(scale));
+            }
+        }
+    }
+}
+
+impl Operand for DenseMatrix {
+    fn shape(&self) -> [usize; 2] {
+        [self.rows(), self.cols()]
+    }
+
+    fn roundings(&self) -> usize {
+        0
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(usize, usize, f64)) {
+        for row in 0..self.rows() {
+            for col in 0..self.cols() {
+                visit(row, col, self.get(row, col).into());
             }
         }
     }

@@ -8,11 +8,32 @@ pub trait Shaped {
     fn shape(&self) -> [usize; 2];
 }
 
+/// The shape of a vector operand: `batch` vectors of `len` values each, interleaved. Value `b` of place `i` stands
+/// at `i·batch + b`, so that a kernel reads one place of every vector side by side.
+///
+/// That is not how a program holds its inputs, which is one vector after the other; see
+/// [`upload_rows`](crate::Backend::upload_rows).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VectorShape {
+    /// Values of one vector: input or output features.
+    pub len: usize,
+    /// Number of vectors.
+    pub batch: usize,
+}
+
+impl From<VectorShape> for [usize; 2] {
+    /// `[len, batch]`.
+    fn from(shape: VectorShape) -> Self {
+        [shape.len, shape.batch]
+    }
+}
+
 /// Number of values of a vector of `shape`.
 ///
 /// # Errors
 /// [`BackendError::TooLarge`] when its bytes cannot be counted.
-pub fn values(shape: [usize; 2]) -> Result<usize, BackendError> {
+pub fn values(shape: impl Into<[usize; 2]>) -> Result<usize, BackendError> {
+    let shape = shape.into();
     let limit = isize::MAX as usize / size_of::<f32>();
     shape[0].checked_mul(shape[1]).filter(|&values| values <= limit).ok_or(BackendError::TooLarge {
         what: "a vector",
@@ -26,7 +47,8 @@ pub fn values(shape: [usize; 2]) -> Result<usize, BackendError> {
 ///
 /// # Errors
 /// [`BackendError::Shape`] when they are not.
-pub fn check_upload(found: usize, shape: [usize; 2]) -> Result<(), BackendError> {
+pub fn check_upload(found: usize, shape: impl Into<[usize; 2]>) -> Result<(), BackendError> {
+    let shape = shape.into();
     let rule = "the slice must hold len × batch values";
     check("upload", ("slice", [found, 1]), ("vector", shape), rule, values(shape)? == found)
 }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::sync::Arc;
 
 use residua::any::{AnyBackend, AnyBase, AnyMatrix, Kind, Options, open as open_backend};
-use residua::backend::Shaped;
+use residua::backend::{Shaped, VectorShape};
 use residua::format::file::{Container, Op};
 use residua::memory::Budget;
 
@@ -258,8 +258,8 @@ pub(crate) fn run(
     for (vector, values) in input.chunks_exact(cols.max(1)).enumerate() {
         by_column[vector..].iter_mut().step_by(batch).zip(values).for_each(|(to, x)| *to = *x);
     }
-    let x = backend.upload_vector(&by_column, [cols, batch])?;
-    let mut y = backend.zeros([rows, batch])?;
+    let x = backend.upload_vector(&by_column, VectorShape { len: cols, batch })?;
+    let mut y = backend.zeros(VectorShape { len: rows, batch })?;
     match base {
         Some(base) => backend.forward(base, residual, alpha, &x, &mut y)?,
         None => backend.spmm(alpha, residual, &x, 0.0, &mut y)?,

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::ptr::null_mut;
 
-use residua::backend::Backend;
+use residua::backend::{Backend, VectorShape};
 use residua::cpu::CpuBackend;
 use residua::format::file::{Container, Dtype, SafetensorsWriter};
 use residua::memory::Budget;
@@ -35,7 +35,10 @@ fn a_layer_of_a_file_runs_on_a_backend() {
     let residual = cpu.upload(&file.read_gap("layer.weight", &budget).unwrap()).unwrap();
     let input: Vec<f32> = (0..3 * 80).map(|i| (i % 11) as f32 - 5.0).collect();
     let by_column: Vec<f32> = (0..80 * 3).map(|at| input[at % 3 * 80 + at / 3]).collect();
-    let (x, mut y) = (cpu.upload_vector(&by_column, [80, 3]).unwrap(), cpu.zeros([48, 3]).unwrap());
+    let (x, mut y) = (
+        cpu.upload_vector(&by_column, VectorShape { len: 80, batch: 3 }).unwrap(),
+        cpu.zeros(VectorShape { len: 48, batch: 3 }).unwrap(),
+    );
     cpu.forward(&base, &residual, 0.5, &x, &mut y).unwrap();
     let expected = cpu.download(&y).unwrap();
 

@@ -9,8 +9,8 @@ use residua::backend::BackendError;
 use residua::compensate::CompensateError;
 use residua::format::FormatError;
 use residua::format::file::FileError;
-use residua::memory::BudgetError;
-use residua::split::{ErrorKind, SplitError};
+use residua::memory::{BudgetError, ErrorKind};
+use residua::split::SplitError;
 
 /// For `--help` and the README; the codes are those of [`Kind`].
 pub(crate) const EXIT_CODES: &str = "\
@@ -94,62 +94,29 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<SplitError> for Failure {
-    fn from(error: SplitError) -> Self {
-        let kind = match error.kind() {
-            ErrorKind::Usage => Kind::Usage,
-            ErrorKind::Input => Kind::Input,
-            ErrorKind::Budget => Kind::Budget,
-            ErrorKind::Io => Kind::Io,
-        };
-        Self::new(kind, error)
-    }
-}
-
-impl From<BudgetError> for Failure {
-    fn from(error: BudgetError) -> Self {
-        Self::new(Kind::Budget, error)
-    }
-}
-
-impl From<FileError> for Failure {
-    fn from(error: FileError) -> Self {
-        let kind = match error {
-            FileError::Io { .. } => Kind::Io,
-            FileError::Budget { .. } => Kind::Budget,
-            _ => Kind::Input,
-        };
-        Self::new(kind, error)
-    }
-}
-
-impl From<BackendError> for Failure {
-    fn from(error: BackendError) -> Self {
-        let kind = match error {
-            BackendError::Budget(_) => Kind::Budget,
-            BackendError::Format(_) => Kind::Input,
-            _ => Kind::Other,
-        };
-        Self::new(kind, error)
-    }
-}
-
-impl From<CompensateError> for Failure {
-    fn from(error: CompensateError) -> Self {
-        match error {
-            CompensateError::File(error) => error.into(),
-            CompensateError::Budget(error) => error.into(),
-            CompensateError::Setting { .. } => Self::new(Kind::Usage, error),
-            _ => Self::new(Kind::Input, error),
+impl From<ErrorKind> for Kind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Usage => Self::Usage,
+            ErrorKind::Input => Self::Input,
+            ErrorKind::Budget => Self::Budget,
+            ErrorKind::Io => Self::Io,
+            _ => Self::Other,
         }
     }
 }
 
-impl From<FormatError> for Failure {
-    fn from(error: FormatError) -> Self {
-        Self::new(Kind::Input, error)
-    }
+macro_rules! from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.kind().into(), error)
+            }
+        }
+    )*};
 }
+
+from!(SplitError, BudgetError, FileError, BackendError, CompensateError, FormatError);
 
 #[cfg(test)]
 mod tests {

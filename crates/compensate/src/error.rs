@@ -1,7 +1,7 @@
 //! What can be wrong with features, statistics and what is made of them.
 
 use residua_format::file::FileError;
-use residua_memory::BudgetError;
+use residua_memory::{BudgetError, ErrorKind};
 
 /// Result of this crate.
 pub type Result<T, E = CompensateError> = std::result::Result<T, E>;
@@ -84,6 +84,16 @@ pub enum CompensateError {
 }
 
 impl CompensateError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Budget(error) => error.kind(),
+            Self::Setting { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Input,
+        }
+    }
+
     /// What is wrong with statistics, said of a class.
     pub(crate) fn of_class(self, label: u32) -> Self {
         match self {

@@ -1,5 +1,7 @@
 //! What can be wrong with a matrix.
 
+use residua_memory::ErrorKind;
+
 use crate::ValueType;
 
 /// Result of this crate.
@@ -121,4 +123,11 @@ pub enum FormatError {
         /// The largest scale allowed.
         limit: f32,
     },
+}
+
+impl FormatError {
+    /// Always [`ErrorKind::Input`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Input
+    }
 }

@@ -6,6 +6,7 @@
 //! | [`Csr`] | sorted, duplicate-free rows behind a pointer array | 6 |
 //! | [`GapCsr`] | rows of one-byte column gaps and a value plane: the compact format | about 3 |
 //! | [`QuantizedBase`] | the dense low-precision part of a layer (INT4, INT8) | |
+//! | [`DenseMatrix`] | a dense part that is another checkpoint's tensor (f32, f16, bf16) | |
 //!
 //! [`convert`] has one module per direction; [`mod@file`] has one per file format. A `rows × cols` matrix is
 //! `[out_features, in_features]` throughout.
@@ -14,6 +15,7 @@ mod base;
 pub mod convert;
 mod coo;
 mod csr;
+mod dense;
 mod error;
 pub mod file;
 pub mod gap;
@@ -27,6 +29,7 @@ pub use base::{BaseKind, QuantizedBase, dequantize_row, quantize_row};
 pub use convert::Duplicates;
 pub use coo::Coo;
 pub use csr::Csr;
+pub use dense::{DenseMatrix, DenseValues};
 pub use error::FormatError;
 pub use gap::{GapCsr, GapPattern, ValuePlane};
 pub use index::Index;

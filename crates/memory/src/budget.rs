@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::ByteSize;
+use crate::{ByteSize, ErrorKind};
 
 /// A job does not fit: what was asked, what was left, and the limit that is needed at least.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,13 @@ pub struct BudgetError {
     /// The smallest limit in bytes under which this request would have been granted. What the job asks for later
     /// may need more.
     pub least: u64,
+}
+
+impl BudgetError {
+    /// Always [`ErrorKind::Budget`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Budget
+    }
 }
 
 /// A size that is not less when it is printed, with two decimals, and read again.

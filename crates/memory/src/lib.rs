@@ -8,6 +8,7 @@ mod aligned;
 mod budget;
 mod chunk;
 mod huge;
+mod kind;
 pub mod process;
 mod size;
 
@@ -15,4 +16,5 @@ pub use aligned::{ALIGNMENT, AlignedVec};
 pub use budget::{Budget, BudgetError, Reservation};
 pub use chunk::ChunkPolicy;
 pub use huge::prefer_huge_pages;
+pub use kind::ErrorKind;
 pub use size::{ByteSize, ParseByteSizeError};

@@ -29,7 +29,7 @@
 //! # let mut model = SafetensorsWriter::create("model.safetensors".as_ref(), 256)?;
 //! # model.tensor("layer.weight", Dtype::F32, &[64, 256], &weights)?;
 //! # model.finish()?;
-//! use residua::backend::Backend;
+//! use residua::backend::{Backend, VectorShape};
 //! use residua::cpu::CpuBackend;
 //! use residua::format::file::Container;
 //! use residua::memory::Budget;
@@ -45,8 +45,8 @@
 //! let residual = cpu.upload(&*file.read_gap("layer.weight", &budget)?)?;
 //!
 //! // One input of 256 features; alpha 1 is the whole model, 0 the base alone.
-//! let x = cpu.upload_vector(&[1.0; 256], [256, 1])?;
-//! let mut y = cpu.zeros([64, 1])?;
+//! let x = cpu.upload_vector(&[1.0; 256], VectorShape { len: 256, batch: 1 })?;
+//! let mut y = cpu.zeros(VectorShape { len: 64, batch: 1 })?;
 //! cpu.forward(&base, &residual, 1.0, &x, &mut y)?;
 //! assert_eq!(cpu.download(&y)?.len(), 64);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use residua::any::{Kind, Options, open};
-use residua::backend::{Backend, BackendError};
+use residua::backend::{Backend, BackendError, VectorShape};
 use residua::cpu::CpuBackend;
 use residua::format::{BaseKind, Csr, QuantizedBase};
 use residua::memory::Budget;
@@ -13,8 +13,11 @@ fn layer<B: Backend + ?Sized>(backend: &B) -> Result<Vec<f32>, BackendError> {
     let a = backend.upload_csr(&Csr::new(2, 3, vec![0, 2, 3], vec![0, 2, 1], vec![2.0, 3.0, -1.5])?)?;
     let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     let base = backend.upload_base(&QuantizedBase::quantize(2, 3, &weights, BaseKind::Int4)?)?;
-    let x = backend.upload_vector(&[1.0, 10.0, 100.0], [3, 1])?;
-    let (mut y, mut z) = (backend.zeros([2, 1])?, backend.upload_vector(&[7.0, 7.0], [2, 1])?);
+    let x = backend.upload_vector(&[1.0, 10.0, 100.0], VectorShape { len: 3, batch: 1 })?;
+    let (mut y, mut z) = (
+        backend.zeros(VectorShape { len: 2, batch: 1 })?,
+        backend.upload_vector(&[7.0, 7.0], VectorShape { len: 2, batch: 1 })?,
+    );
     backend.forward(&base, &a, 0.5, &x, &mut y)?;
     backend.spmv(1.0, &a, &x, 1.0, &mut z)?;
     backend.synchronize()?;
@@ -36,7 +39,7 @@ fn the_chosen_backend_gives_the_bits_of_the_named_one() {
 fn the_budget_is_the_callers() {
     let budget = Budget::new(1 << 10);
     let chosen = open(Kind::Cpu, &Options::default(), &budget).unwrap();
-    assert!(matches!(chosen.zeros([1 << 20, 1]), Err(BackendError::Budget(_))));
+    assert!(matches!(chosen.zeros(VectorShape { len: 1 << 20, batch: 1 }), Err(BackendError::Budget(_))));
 }
 
 #[test]

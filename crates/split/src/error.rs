@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use residua_format::FormatError;
 use residua_format::file::FileError;
-use residua_memory::BudgetError;
+use residua_memory::{BudgetError, ErrorKind};
 
 /// A job of this crate that could not be done. Outputs are as they were before it.
 #[derive(Debug, thiserror::Error)]
@@ -75,26 +75,14 @@ pub enum SplitError {
     },
 }
 
-/// The four ways to fail that a caller may want to tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request makes no sense.
-    Usage,
-    /// The input is not what it should be.
-    Input,
-    /// The memory budget is too small.
-    Budget,
-    /// The operating system refused to read or write.
-    Io,
-}
-
 impl SplitError {
-    /// Which way it failed.
+    /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Usage(_) => ErrorKind::Usage,
-            Self::Budget(_) | Self::File(FileError::Budget { .. }) => ErrorKind::Budget,
-            Self::Spool { .. } | Self::File(FileError::Io { .. }) => ErrorKind::Io,
+            Self::Budget(error) => error.kind(),
+            Self::File(error) => error.kind(),
+            Self::Spool { .. } => ErrorKind::Io,
             _ => ErrorKind::Input,
         }
     }

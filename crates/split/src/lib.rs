@@ -34,7 +34,7 @@ mod spool;
 mod tensor;
 mod verify;
 
-pub use error::{ErrorKind, SplitError};
+pub use error::SplitError;
 pub use materialize::materialize;
 pub use options::{BaseSpec, Importance, Selection, SplitOptions};
 pub use progress::{NoProgress, Progress};
@@ -42,5 +42,6 @@ pub use report::{
     MaterializeReport, MaterializedTensor, PassedTensor, PlaneBytes, SplitReport, TensorReport,
     VerifiedTensor, VerifyReport,
 };
+pub use residua_memory::ErrorKind;
 pub use split::split;
 pub use verify::verify;

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use residua_format::file::{Checkpoint, Container, MatrixMeta, TensorInfo};
-use residua_memory::{AlignedVec, Budget};
+use residua_memory::{AlignedVec, Budget, ErrorKind};
 
 use crate::columns::sum_of_squares;
 use crate::layer::{Layer, open_split};
 use crate::materialize::{base_checkpoint, check_hash};
 use crate::rows::Rows;
 use crate::split::COPY;
-use crate::{ErrorKind, Progress, SplitError, VerifiedTensor, VerifyReport};
+use crate::{Progress, SplitError, VerifiedTensor, VerifyReport};
 
 /// Reads every plane of `file` and checks its structure and counts (a value that changed into another valid one
 /// is not found), and, where the file does not hold its base itself, the hash of the base checkpoint noted in it.

@@ -14,7 +14,7 @@ use nalgebra_sparse::CsrMatrix;
 use nalgebra_sparse::na::DMatrix;
 use nalgebra_sparse::ops::{Op, serial::spmm_csr_dense};
 use random::{Arguments, random_base, random_csr};
-use residua_backend::Backend;
+use residua_backend::{Backend, VectorShape};
 use residua_backend_cpu::{CpuBackend, CpuMatrix};
 use residua_format::{BaseKind, Csr, ValueType, convert};
 
@@ -68,8 +68,10 @@ fn main() -> Result<()> {
         for (value_type, uploaded) in &laid_out {
             for (path, threads, backend) in backends() {
                 let name = format!("{path}, {value_type}, {threads} threads");
-                let (x, mut y) =
-                    (backend.upload_vector(&x, [cols, vectors])?, backend.zeros([rows, vectors])?);
+                let (x, mut y) = (
+                    backend.upload_vector(&x, VectorShape { len: cols, batch: vectors })?,
+                    backend.zeros(VectorShape { len: rows, batch: vectors })?,
+                );
                 let work = move |i: usize| Ok(backend.spmm(1.0, &uploaded[i], &x, 0.0, &mut y)?);
                 contestants.push(Contestant { name, work: Box::new(work) });
             }
@@ -94,8 +96,10 @@ fn main() -> Result<()> {
             for alpha in [0.0, 1.0] {
                 for (path, threads, backend) in backends() {
                     let name = format!("{path}, {kind} + {alpha} bf16, {threads} threads");
-                    let (x, mut y) =
-                        (backend.upload_vector(&x, [cols, vectors])?, backend.zeros([rows, vectors])?);
+                    let (x, mut y) = (
+                        backend.upload_vector(&x, VectorShape { len: cols, batch: vectors })?,
+                        backend.zeros(VectorShape { len: rows, batch: vectors })?,
+                    );
                     let bases = &bases;
                     let work = move |i: usize| {
                         let i = i % bases.len();

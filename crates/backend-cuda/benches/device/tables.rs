@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use residua_backend::{Backend, BackendError, reference};
+use residua_backend::{Backend, BackendError, VectorShape, reference};
 use residua_backend_cuda::{CudaBackend, CudaBase, CudaGraph, CudaMatrix, PeerCoo, PeerKernel};
 use residua_format::convert::{csr_to_coo, csr_to_gap};
 use residua_format::{Csr, GapCsr, ValueType};
@@ -80,8 +80,8 @@ impl Tables<'_> {
         let matrices = copies(cuda, &gap, plan.cold_bytes)?;
         for &batch in batches {
             let x = Random(2).numbers(cols * batch);
-            let x_here = cuda.upload_vector(&x, [cols, batch])?;
-            let mut y = cuda.zeros([rows, batch])?;
+            let x_here = cuda.upload_vector(&x, VectorShape { len: cols, batch })?;
+            let mut y = cuda.zeros(VectorShape { len: rows, batch })?;
             cuda.spmm(1.0, &matrices[0], &x_here, 0.0, &mut y)?;
             is_product(value_type.name(), &gap, csr.nnz(), &x, &cuda.download(&y)?)?;
             let cold = cuda
@@ -130,8 +130,8 @@ impl Tables<'_> {
         let pairs = layers(cuda, csr, |bytes| self.plan.cold_bytes.div_ceil(bytes).clamp(1, 64))?;
         let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
         for batch in [1, 8] {
-            let x = cuda.upload_vector(&Random(2).numbers(cols * batch), [cols, batch])?;
-            let mut y = cuda.zeros([rows, batch])?;
+            let x = cuda.upload_vector(&Random(2).numbers(cols * batch), VectorShape { len: cols, batch })?;
+            let mut y = cuda.zeros(VectorShape { len: rows, batch })?;
             let mut sequences = Vec::new();
             for alpha in [1.0, 0.0] {
                 let graph = cuda.record(|cuda| {
@@ -160,8 +160,11 @@ impl Tables<'_> {
     fn layer_sequence(&mut self, shape: [usize; 2], csr: &Csr<f32, u32>) -> Result {
         let (cuda, [rows, cols]) = (self.cuda, shape);
         let pairs = layers(cuda, csr, |_| WARM_LAUNCHES)?;
-        let x = cuda.upload_vector(&Random(2).numbers(cols), [cols, 1])?;
-        let (mut y, mut z) = (cuda.zeros([rows, 1])?, cuda.zeros([rows, 1])?);
+        let x = cuda.upload_vector(&Random(2).numbers(cols), VectorShape { len: cols, batch: 1 })?;
+        let (mut y, mut z) = (
+            cuda.zeros(VectorShape { len: rows, batch: 1 })?,
+            cuda.zeros(VectorShape { len: rows, batch: 1 })?,
+        );
         let graph = cuda.record(|cuda| {
             pairs.iter().try_for_each(|(base, residual)| cuda.forward(base, residual, 1.0, &x, &mut y))
         })?;
@@ -192,8 +195,8 @@ impl Tables<'_> {
         let coo = PeerCoo::new(cuda, &host)?;
         let x = Random(2).numbers(cols);
         let expected = reference::product(csr, &x, 1);
-        let x = cuda.upload_vector(&x, [cols, 1])?;
-        let mut y = cuda.zeros([rows, 1])?;
+        let x = cuda.upload_vector(&x, VectorShape { len: cols, batch: 1 })?;
+        let mut y = cuda.zeros(VectorShape { len: rows, batch: 1 })?;
         let (plain, gap) = (coo.to_csr(cuda)?, cuda.upload(&csr_to_gap(csr, ValueType::F32)?)?);
         // The scan takes rows times entries: once, where that is least.
         let scans = shape == self.plan.shapes[0] && density <= 0.05;

@@ -1,6 +1,6 @@
 //! Work for a device, and its operands.
 
-use residua_backend::{Backend, BackendError};
+use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_cuda::CudaBackend;
 use residua_format::convert::{csr_to_coo, csr_to_gap};
 use residua_format::{BaseKind, Csr, QuantizedBase, ValueType};
@@ -48,13 +48,13 @@ pub(crate) fn everything(cuda: &CudaBackend) -> Result<Vec<f32>, BackendError> {
     let base = cuda.upload_base(&base(40, 96))?;
     let (a, b) = (cuda.upload(&gap)?, cuda.upload_csr(&csr)?);
     let (c, d) = (cuda.upload_coo(&csr_to_coo(&csr)?)?, cuda.upload_csr_unchanged(&csr)?);
-    let x = cuda.upload_vector(&numbers(1, 96 * 3), [96, 3])?;
-    let mut y = cuda.zeros([40, 3])?;
+    let x = cuda.upload_vector(&numbers(1, 96 * 3), VectorShape { len: 96, batch: 3 })?;
+    let mut y = cuda.zeros(VectorShape { len: 40, batch: 3 })?;
     for matrix in [&a, &b, &c, &d] {
         cuda.spmm(0.5, matrix, &x, 1.0, &mut y)?;
         cuda.spmm(0.0, matrix, &x, 0.5, &mut y)?;
     }
-    let mut z = cuda.zeros([40, 3])?;
+    let mut z = cuda.zeros(VectorShape { len: 40, batch: 3 })?;
     let graph = cuda.record(|cuda| {
         cuda.forward(&base, &a, 1.0, &x, &mut z)?;
         cuda.forward(&base, &c, 0.5, &x, &mut z)

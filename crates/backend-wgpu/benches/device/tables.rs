@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use residua_backend::{Backend, BackendError};
+use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_wgpu::{WgpuBackend, WgpuBase, WgpuMatrix};
 use residua_format::convert::csr_to_gap;
 use residua_format::{Csr, GapCsr, ValueType};
@@ -79,8 +79,9 @@ impl Tables<'_> {
         };
         for &batch in batches {
             let host = Random(2).numbers(cols * batch);
-            let x = gpu.upload_vector(&host, [cols, batch])?;
-            let (mut y, mut z) = (gpu.zeros([rows, batch])?, gpu.zeros([rows, batch])?);
+            let x = gpu.upload_vector(&host, VectorShape { len: cols, batch })?;
+            let (mut y, mut z) =
+                (gpu.zeros(VectorShape { len: rows, batch })?, gpu.zeros(VectorShape { len: rows, batch })?);
             gpu.spmm(1.0, &matrices[0], &x, 0.0, &mut y)?;
             is_product(value_type.name(), &gap, csr.nnz(), &host, &gpu.download(&y)?)?;
             for mode in ["cold", "warm"] {
@@ -118,8 +119,9 @@ impl Tables<'_> {
         let pairs = layers(gpu, csr, self.plan.cold_bytes)?;
         let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
         for batch in [1, 8] {
-            let x = gpu.upload_vector(&Random(2).numbers(cols * batch), [cols, batch])?;
-            let (mut y, mut z) = (gpu.zeros([rows, batch])?, gpu.zeros([rows, batch])?);
+            let x = gpu.upload_vector(&Random(2).numbers(cols * batch), VectorShape { len: cols, batch })?;
+            let (mut y, mut z) =
+                (gpu.zeros(VectorShape { len: rows, batch })?, gpu.zeros(VectorShape { len: rows, batch })?);
             let mut sequences = vec![
                 sequence(gpu, pairs.len(), |i| gpu.forward(&pairs[i].0, &pairs[i].1, 1.0, &x, &mut y)),
                 sequence(gpu, pairs.len(), |i| gpu.forward(&pairs[i].0, &pairs[i].1, 0.0, &x, &mut z)),

@@ -11,7 +11,7 @@ mod plain;
 use std::time::Instant;
 
 use plain::Plain;
-use residua_backend::{Backend, reference};
+use residua_backend::{Backend, VectorShape, reference};
 use residua_backend_wgpu::{Options, WgpuBackend};
 use residua_format::{BaseKind, Csr, QuantizedBase, ValueType, convert};
 
@@ -76,7 +76,11 @@ fn main() -> Result<()> {
     for value_type in ValueType::ALL {
         let gap = convert::csr_to_gap(&csr, value_type)?;
         let expected = reference::product(&gap, &x, 1);
-        let (a, x, mut y) = (gpu.upload(&gap)?, gpu.upload_vector(&x, [cols, 1])?, gpu.zeros([rows, 1])?);
+        let (a, x, mut y) = (
+            gpu.upload(&gap)?,
+            gpu.upload_vector(&x, VectorShape { len: cols, batch: 1 })?,
+            gpu.zeros(VectorShape { len: rows, batch: 1 })?,
+        );
         gpu.spmv(1.0, &a, &x, 0.0, &mut y)?;
         let right = gpu.download(&y)?.iter().zip(&expected).all(|(found, e)| e.admits(*found));
         assert!(right, "gap CSR, {value_type}");
@@ -87,8 +91,11 @@ fn main() -> Result<()> {
             Ok(gpu.synchronize()?)
         }));
     }
-    let (a, device_x, mut y) =
-        (gpu.upload_plain_csr(&csr)?, gpu.upload_vector(&x, [cols, 1])?, gpu.zeros([rows, 1])?);
+    let (a, device_x, mut y) = (
+        gpu.upload_plain_csr(&csr)?,
+        gpu.upload_vector(&x, VectorShape { len: cols, batch: 1 })?,
+        gpu.zeros(VectorShape { len: rows, batch: 1 })?,
+    );
     gpu.spmv_plain_csr(1.0, &a, &device_x, 0.0, &mut y)?;
     assert!(close(&gpu.download(&y)?), "CSR");
     let on_gpu = &gpu;
@@ -116,7 +123,11 @@ fn main() -> Result<()> {
 
     let x: Vec<f32> = (0..cols * batch).map(|i| (i % 17) as f32 / 16.0).collect();
     let gap = convert::csr_to_gap(&csr, ValueType::Bf16)?;
-    let (a, x, mut y) = (gpu.upload(&gap)?, gpu.upload_vector(&x, [cols, batch])?, gpu.zeros([rows, batch])?);
+    let (a, x, mut y) = (
+        gpu.upload(&gap)?,
+        gpu.upload_vector(&x, VectorShape { len: cols, batch })?,
+        gpu.zeros(VectorShape { len: rows, batch })?,
+    );
     let spmm = contestant("gap CSR, bf16".into(), |times| {
         (0..times).try_for_each(|_| gpu.spmm(1.0, &a, &x, 0.0, &mut y))?;
         Ok(gpu.synchronize()?)
@@ -127,8 +138,8 @@ fn main() -> Result<()> {
     let scales = vec![0.01; rows * BaseKind::Int4G64.groups(cols)];
     let base = QuantizedBase::new(rows, cols, BaseKind::Int4G64, codes[..].into(), scales[..].into())?;
     let base = gpu.upload_base(&base)?;
-    let x = gpu.upload_vector(&vec![0.5; cols], [cols, 1])?;
-    let mut y = gpu.zeros([rows, 1])?;
+    let x = gpu.upload_vector(&vec![0.5; cols], VectorShape { len: cols, batch: 1 })?;
+    let mut y = gpu.zeros(VectorShape { len: rows, batch: 1 })?;
     let forward = contestant("int4-g64 + bf16".into(), |times| {
         (0..times).try_for_each(|_| gpu.forward(&base, &a, 1.0, &x, &mut y))?;
         Ok(gpu.synchronize()?)

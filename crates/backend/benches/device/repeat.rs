@@ -1,6 +1,6 @@
 //! The same operands give the same bits, every time.
 
-use residua_backend::Backend;
+use residua_backend::{Backend, VectorShape};
 use residua_format::ValueType;
 use residua_format::convert::{csr_to_coo, csr_to_gap};
 
@@ -19,11 +19,11 @@ pub(crate) fn same_bits<B: Backend>(backend: &B, plan: &Plan) -> Result<bool> {
     let base = backend.upload_base(&base(shape)?)?;
     let mut alike = true;
     for batch in [1, 33] {
-        let x = backend.upload_vector(&Random(2).numbers(cols * batch), [cols, batch])?;
+        let x = backend.upload_vector(&Random(2).numbers(cols * batch), VectorShape { len: cols, batch })?;
         let mut first: Option<Vec<u32>> = None;
         for _ in 0..TIMES {
             let mut bits = Vec::new();
-            let mut y = backend.zeros([rows, batch])?;
+            let mut y = backend.zeros(VectorShape { len: rows, batch })?;
             backend.spmm(0.7, &sparse, &x, 0.0, &mut y)?;
             bits.extend(backend.download(&y)?);
             backend.spmm(0.7, &from_triplets, &x, 0.0, &mut y)?;

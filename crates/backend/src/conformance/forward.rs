@@ -9,7 +9,7 @@ use super::product::{BATCHES, batches};
 use super::shapes::{Shape, all};
 use super::{Case, Outcome};
 use crate::reference::{self, product};
-use crate::{Backend, BackendError};
+use crate::{Backend, BackendError, VectorShape};
 
 /// The most weights of a base times vectors that a test multiplies out.
 const MOST: usize = 1 << 20;
@@ -121,8 +121,8 @@ pub(super) fn forward<B: Backend>(
 ) -> Result<Vec<f32>, BackendError> {
     use crate::Shaped;
     let [rows, cols] = base.shape();
-    let x = backend.upload_vector(x, [cols, batch])?;
-    let mut y = backend.upload_vector(&vec![f32::NAN; rows * batch], [rows, batch])?;
+    let x = backend.upload_vector(x, VectorShape { len: cols, batch })?;
+    let mut y = backend.upload_vector(&vec![f32::NAN; rows * batch], VectorShape { len: rows, batch })?;
     backend.forward(base, residual, alpha, &x, &mut y)?;
     backend.download(&y)
 }

@@ -6,7 +6,7 @@ use super::operand::{Operand, Storage};
 use super::shapes::{Shape, all};
 use super::{Case, Outcome};
 use crate::reference::scaled;
-use crate::{Backend, BackendError};
+use crate::{Backend, BackendError, VectorShape};
 
 /// Sizes of a batch that kernels cut differently.
 pub(super) const BATCHES: [usize; 6] = [1, 2, 7, 8, 33, 512];
@@ -66,8 +66,8 @@ pub(super) fn product<B: Backend>(
     beta: f32,
     y: &[f32],
 ) -> Result<Vec<f32>, BackendError> {
-    let x = backend.upload_vector(x, [x.len() / batch, batch])?;
-    let mut y = backend.upload_vector(y, [y.len() / batch, batch])?;
+    let x = backend.upload_vector(x, VectorShape { len: x.len() / batch, batch })?;
+    let mut y = backend.upload_vector(y, VectorShape { len: y.len() / batch, batch })?;
     match batch {
         1 => backend.spmv(alpha, a, &x, beta, &mut y)?,
         _ => backend.spmm(alpha, a, &x, beta, &mut y)?,

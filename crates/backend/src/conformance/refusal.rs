@@ -6,7 +6,7 @@ use residua_memory::Budget;
 use super::data::Data;
 use super::forward::base;
 use super::{Case, Outcome};
-use crate::{Backend, BackendError};
+use crate::{Backend, BackendError, VectorShape};
 
 pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
     vec![
@@ -37,8 +37,9 @@ fn shapes<B: Backend>(backend: &B) -> Outcome {
     let a = backend.upload_csr(&Csr::empty(3, 5)).map_err(text)?;
     let other = backend.upload_csr(&Csr::empty(3, 6)).map_err(text)?;
     let base = backend.upload_base(&base(3, 5, BaseKind::Int4, Data::Exact)?).map_err(text)?;
-    let vector =
-        |shape: [usize; 2]| backend.upload_vector(&vec![7.0; shape[0] * shape[1]], shape).map_err(text);
+    let vector = |[len, batch]: [usize; 2]| {
+        backend.upload_vector(&vec![7.0; len * batch], VectorShape { len, batch }).map_err(text)
+    };
     // x, y, and the two shapes that the error names.
     let table = [
         ([6, 1], [3, 1], [3, 5], [6, 1]),
@@ -62,14 +63,15 @@ fn shapes<B: Backend>(backend: &B) -> Outcome {
 
 fn upload_of_wrong_length<B: Backend>(backend: &B) -> Outcome {
     for len in [0, 11, 13] {
-        let result = backend.upload_vector(&vec![1.0; len], [4, 3]).map(drop);
+        let result = backend.upload_vector(&vec![1.0; len], VectorShape { len: 4, batch: 3 }).map(drop);
         expect_shapes("upload", result, [len, 1], [4, 3])?;
     }
     Ok(())
 }
 
 fn too_large<B: Backend>(backend: &B) -> Outcome {
-    for shape in [[usize::MAX, 2], [usize::MAX / 2, 2], [1 << 40, 1 << 22]] {
+    for (len, batch) in [(usize::MAX, 2), (usize::MAX / 2, 2), (1 << 40, 1 << 22)] {
+        let shape = VectorShape { len, batch };
         match backend.zeros(shape) {
             Err(BackendError::TooLarge { .. } | BackendError::Budget(_)) => {}
             other => return Err(format!("{shape:?}: {:?}", other.map(drop))),
@@ -93,7 +95,10 @@ pub(super) fn budget<B: Backend>(make: &dyn Fn(Budget) -> Result<B, BackendError
             let all = [
                 ("CSR", backend.upload_csr(&csr).map(drop)),
                 ("base", backend.upload_base(&base).map(drop)),
-                ("vector", backend.upload_vector(&[1.0; 1000], [1000, 1]).map(drop)),
+                (
+                    "vector",
+                    backend.upload_vector(&[1.0; 1000], VectorShape { len: 1000, batch: 1 }).map(drop),
+                ),
             ];
             for (what, result) in all {
                 let fits = limit > 500;

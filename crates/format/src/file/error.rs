@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use residua_memory::BudgetError;
+use residua_memory::{BudgetError, ErrorKind};
 
 use crate::FormatError;
 
@@ -128,6 +128,16 @@ fn listed(names: &[String]) -> String {
 }
 
 impl FileError {
+    /// What kind of failure it is: [`Io`](ErrorKind::Io), [`Budget`](ErrorKind::Budget) or, of whatever is wrong
+    /// with the content, [`Input`](ErrorKind::Input).
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Io,
+            Self::Budget { .. } => ErrorKind::Budget,
+            _ => ErrorKind::Input,
+        }
+    }
+
     /// For `map_err` on the operating system's errors.
     pub fn io(path: &Path, action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let (path, action) = (path.to_owned(), action.into());

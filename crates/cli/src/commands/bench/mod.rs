@@ -7,7 +7,7 @@ mod serve;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::backend::{Backend, Shaped};
+use residua::backend::{Backend, Shaped, VectorShape};
 use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{Checkpoint, Container};
@@ -219,7 +219,10 @@ fn operands<B: Backend>(
     }
     let pair = |[rows, cols]: [usize; 2]| {
         let x: Vec<f32> = (0..cols * batch).map(|i| (i % 17) as f32 / 16.0).collect();
-        Ok((backend.upload_vector(&x, [cols, batch])?, backend.zeros([rows, batch])?))
+        Ok((
+            backend.upload_vector(&x, VectorShape { len: cols, batch })?,
+            backend.zeros(VectorShape { len: rows, batch })?,
+        ))
     };
     shapes.map(pair).collect()
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead, stdin};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use residua::backend::{Backend, Shaped};
+use residua::backend::{Backend, Shaped, VectorShape};
 use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
 use residua::format::convert::{coo_to_csr, csr_to_gap};
 use residua::format::file::Checkpoint;
@@ -153,7 +153,10 @@ impl Product {
             let step = |row: usize, col: usize| if batch == 1 { row } else { 31 * row + 7 * col };
             let x: Vec<f32> =
                 (0..cols * batch).map(|i| (step(i / batch, i % batch) % 17) as f32 / 16.0).collect();
-            operands.push((cpu.upload_vector(&x, [cols, batch])?, cpu.zeros([rows, batch])?));
+            operands.push((
+                cpu.upload_vector(&x, VectorShape { len: cols, batch })?,
+                cpu.zeros(VectorShape { len: rows, batch })?,
+            ));
         }
         Ok(Self { cpu, operands })
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use residua::backend::{Backend, Shaped};
+use residua::backend::{Backend, Shaped, VectorShape};
 use residua::cpu::{CpuBackend, CpuVector};
 use residua::format::file::{Checkpoint, Container};
 use residua::memory::Budget;
@@ -92,7 +92,10 @@ fn speed(layers: &[Layer<'_>], batch: usize) -> Result<Speed> {
         let [rows, cols] = layer.shape;
         // A plain pattern between −1 and 1, of numbers that round.
         let x: Vec<f32> = (0..cols * batch).map(|i| (i * 29 % 61) as f32 / 30.0 - 1.0).collect();
-        let (held, y) = (layer.cpu.upload_vector(&x, [cols, batch])?, layer.cpu.zeros([rows, batch])?);
+        let (held, y) = (
+            layer.cpu.upload_vector(&x, VectorShape { len: cols, batch })?,
+            layer.cpu.zeros(VectorShape { len: rows, batch })?,
+        );
         operands.push(Operands { dense_x: x, dense_y: vec![0.0; rows * batch], x: held, y });
     }
     let mut difference = 0.0f64;
