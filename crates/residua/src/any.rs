@@ -128,8 +128,8 @@ fn cpu(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
             present: "0, this machine's processor".into(),
         });
     }
-    let backend = residua_backend_cpu::CpuBackend::new(options.threads)?;
-    Ok(Box::new(Untyped(backend.with_budget(budget.clone()))))
+    let how = residua_backend_cpu::CpuOptions::default().threads(options.threads);
+    Ok(Box::new(Untyped(residua_backend_cpu::CpuBackend::open(&how, budget)?)))
 }
 
 #[cfg(not(feature = "cpu"))]
