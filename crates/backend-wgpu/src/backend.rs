@@ -4,28 +4,30 @@ use std::sync::Arc;
 
 use residua_backend::shape::{check_forward, check_product};
 use residua_backend::{Backend, BackendError, VectorShape};
-use residua_format::{Coo, Csr, Duplicates, GapCsr, QuantizedBase, convert};
+use residua_format::{Coo, Csr, DenseMatrix, Duplicates, GapCsr, QuantizedBase, convert};
 use residua_memory::Budget;
 
 use crate::NAME;
 use crate::base::WgpuBase;
-use crate::gpu::{AdapterInfo, Gpu, KernelTime, Options};
+use crate::gpu::{AdapterInfo, Gpu, KernelTime};
 use crate::layout::{CsrSource, GapSource};
 use crate::matrix::WgpuMatrix;
+use crate::options::WgpuOptions;
 use crate::run::Run;
 use crate::vector::WgpuVector;
 
-/// Sparse products on a GPU, or on a processor that plays one. Cloning shares the device and the budget.
+/// Sparse products on a GPU, or on software that emulates one. Clones share the device and the budget.
 ///
-/// Products are queued and submitted together when a result is downloaded, at
+/// Products are queued. They are submitted together when a result is downloaded, at
 /// [`synchronize`](Backend::synchronize), or when many are queued: a sequence of layers costs one submission.
 ///
 /// ```no_run
 /// use residua_backend::{Backend, VectorShape};
-/// use residua_backend_wgpu::{Options, WgpuBackend};
+/// use residua_backend_wgpu::{WgpuBackend, WgpuOptions};
 /// use residua_format::Csr;
+/// use residua_memory::Budget;
 ///
-/// let gpu = WgpuBackend::new(&Options::default())?;
+/// let gpu = WgpuBackend::open(&WgpuOptions::default(), &Budget::new(1 << 30))?;
 /// // [[2, 0], [0, 3]]
 /// let a = gpu.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
 /// let x = gpu.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
@@ -41,20 +43,14 @@ pub struct WgpuBackend {
 }
 
 impl WgpuBackend {
-    /// Opens an adapter.
+    /// Opens an adapter. Uploads and scratch memory are taken from `budget`.
     ///
     /// # Errors
     /// [`BackendError::Unavailable`] without a driver, or when the adapter is too small for the kernels;
-    /// [`BackendError::NoSuchDevice`] when the adapter that was asked for is not there;
-    /// [`BackendError::Device`] when the driver does not open it.
-    pub fn new(options: &Options) -> Result<Self, BackendError> {
-        Ok(Self { gpu: Gpu::open(options)?, budget: Budget::unlimited() })
-    }
-
-    /// The same, with every upload and all scratch taken from `budget`.
-    #[must_use]
-    pub fn with_budget(self, budget: Budget) -> Self {
-        Self { budget, ..self }
+    /// [`BackendError::NoSuchDevice`] when `options` name an adapter that this machine does not have;
+    /// [`BackendError::Device`] when the driver cannot open it.
+    pub fn open(options: &WgpuOptions, budget: &Budget) -> Result<Self, BackendError> {
+        Ok(Self { gpu: Gpu::open(options)?, budget: budget.clone() })
     }
 
     /// The adapter that it runs on.
@@ -62,13 +58,13 @@ impl WgpuBackend {
         &self.gpu.info
     }
 
-    /// The device and its queue, for programs that use wgpu themselves.
+    /// The device and its queue, for programs that call wgpu themselves.
     pub fn wgpu(&self) -> (&wgpu::Device, &wgpu::Queue) {
         (&self.gpu.device, &self.gpu.queue)
     }
 
-    /// Times the kernels that `work` asks this backend for, uploads and downloads left out where the device has a
-    /// clock of its own. One measurement at a time.
+    /// Times the kernels that `work` runs on this backend. With the device's clock, uploads and downloads do not
+    /// count. Only one measurement may run at a time.
     ///
     /// # Errors
     /// Those of `work`, and of [`synchronize`](Backend::synchronize).
@@ -76,7 +72,8 @@ impl WgpuBackend {
         self.gpu.time(work)
     }
 
-    /// That an operand is held by this device.
+    /// # Errors
+    /// When another device holds the operand.
     pub(crate) fn own(&self, what: &'static str, held_by: &Arc<Gpu>) -> Result<(), BackendError> {
         if Arc::ptr_eq(&self.gpu, held_by) {
             return Ok(());
@@ -115,7 +112,11 @@ impl Backend for WgpuBackend {
     }
 
     fn upload_base(&self, base: &QuantizedBase) -> Result<WgpuBase, BackendError> {
-        WgpuBase::new(&self.gpu, &self.budget, base)
+        WgpuBase::quantized(&self.gpu, &self.budget, base)
+    }
+
+    fn upload_dense(&self, base: &DenseMatrix) -> Result<WgpuBase, BackendError> {
+        WgpuBase::dense(&self.gpu, &self.budget, base)
     }
 
     fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<WgpuVector, BackendError> {
@@ -129,6 +130,12 @@ impl Backend for WgpuBackend {
     fn download(&self, vector: &WgpuVector) -> Result<Vec<f32>, BackendError> {
         self.own("the vector", &vector.gpu)?;
         vector.download()
+    }
+
+    /// Reuses the vector's memory. After an error that is not about shapes its values are unknown.
+    fn write(&self, values: &[f32], vector: &mut WgpuVector) -> Result<(), BackendError> {
+        self.own("the vector", &vector.gpu)?;
+        vector.write(&self.budget, values)
     }
 
     fn synchronize(&self) -> Result<(), BackendError> {

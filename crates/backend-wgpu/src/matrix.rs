@@ -29,7 +29,7 @@ pub(crate) struct Part {
     pub(crate) slices: DeviceBuffer,
     pub(crate) slice_count: u32,
     pub(crate) data: DeviceBuffer,
-    /// Of rows that are cut into segments; absent where there are none.
+    /// The rows in segments, if there are any.
     pub(crate) long_rows: Option<DeviceBuffer>,
     pub(crate) long_row_count: u32,
     pub(crate) segments: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Part {
 impl WgpuMatrix {
     pub(crate) fn new(gpu: &Arc<Gpu>, budget: &Budget, source: &impl Source) -> Result<Self, BackendError> {
         let ([rows, cols], value_type) = (source.shape(), source.value_type());
-        // Numbers of rows stand in 32 bits beside a mark, y in one binding.
+        // A row's number has 31 bits, and y is one binding.
         if rows as u64 > gpu.binding_limit / 4 || rows >= 1 << 31 {
             let limit = (gpu.binding_limit / 4).min((1 << 31) - 1);
             let (what, shape) = ("a matrix", [rows, cols]);
@@ -48,7 +48,7 @@ impl WgpuMatrix {
         let _held = budget.reserve(rows as u64 * 64, "laying a matrix out")?;
         let counts = source.counts();
         let mut parts = Vec::new();
-        // Ranges of rows that are still to be laid out, the first on top.
+        // Ranges of rows to lay out, the first one last.
         let mut rest: Vec<_> = std::iter::once(0..rows).filter(|rows| !rows.is_empty()).collect();
         while let Some(rows) = rest.pop() {
             match plan(&counts, rows.clone(), value_type.words(), gpu.tuning, gpu.binding_limit) {
@@ -77,7 +77,7 @@ impl WgpuMatrix {
         self.parts.iter().map(part).sum::<u64>() as usize
     }
 
-    /// Runs of rows that it was split into, so that each fits a binding of the device.
+    /// Number of parts: runs of rows, each small enough for a binding of the device.
     pub fn parts(&self) -> usize {
         self.parts.len()
     }
@@ -97,7 +97,7 @@ fn row_too_large(gpu: &Gpu, counts: &[Counts], row: usize, value_type: ValueType
 
 impl Part {
     fn new(gpu: &Gpu, budget: &Budget, source: &impl Source, plan: &Plan) -> Result<Self, BackendError> {
-        // Pieces are whole slices: as many as have their start in reach, at least one.
+        // A piece is whole slices: those that start within `PIECE` words, at least one.
         let ends = |first: usize| {
             let past = |bound: usize| plan.slices.partition_point(|slice| slice.start as usize <= bound);
             match plan.slices.get(past(first).max(past(first + PIECE) - 1)) {

@@ -11,7 +11,7 @@ use crate::kernels::Cell;
 
 /// `[len, batch]` f32 values in the device's memory.
 ///
-/// A batch of more than one is padded to whole cells of four values, so that kernels read cells.
+/// Kernels read cells of four values, so a batch of more than one is padded to whole cells.
 #[derive(Debug)]
 pub struct WgpuVector {
     pub(crate) gpu: Arc<Gpu>,
@@ -34,17 +34,17 @@ impl WgpuVector {
     ) -> Result<Self, BackendError> {
         check_upload(values.len(), shape)?;
         let bytes = bytes(gpu, shape)?;
-        let (batch, stride) = (shape[1], stride(shape[1]));
-        let held =
-            gpu.upload(budget, bytes as usize / 4, "a vector", Usage::Vector, piece_end, |first, words| {
-                for (i, word) in words.iter_mut().enumerate() {
-                    let (row, column) = ((first + i) / stride, (first + i) % stride);
-                    if column < batch {
-                        *word = values[row * batch + column].to_bits();
-                    }
-                }
-            })?;
+        let words = bytes as usize / 4;
+        let fill = padded(values, shape[1]);
+        let held = gpu.upload(budget, words, "a vector", Usage::Vector, piece_end, fill)?;
         Ok(Self { gpu: gpu.clone(), held, shape })
+    }
+
+    /// Replaces its values.
+    pub(crate) fn write(&self, budget: &Budget, values: &[f32]) -> Result<(), BackendError> {
+        check_upload(values.len(), self.shape)?;
+        let ([len, batch], what) = (self.shape, "values on their way to the device");
+        self.gpu.write(budget, &self.held.buffer, len * stride(batch), what, padded(values, batch))
     }
 
     pub(crate) fn download(&self) -> Result<Vec<f32>, BackendError> {
@@ -60,7 +60,7 @@ impl WgpuVector {
         Ok(values)
     }
 
-    /// What kernels read and write of it at once.
+    /// The cell that kernels read and write at a time.
     pub(crate) fn cell(&self) -> Cell {
         if self.shape[1] == 1 { Cell::One } else { Cell::Four }
     }
@@ -79,12 +79,32 @@ impl WgpuVector {
     }
 }
 
-/// Values of a row with its padding.
+/// Values in a row, with its padding.
 fn stride(batch: usize) -> usize {
     if batch == 1 { 1 } else { batch.next_multiple_of(4) }
 }
 
-/// Bytes of a vector that can be bound.
+/// Writes words of a padded vector, from the word `first` on, into zeros.
+fn padded(values: &[f32], batch: usize) -> impl FnMut(usize, &mut [u32]) {
+    let stride = stride(batch);
+    move |first, words| {
+        if stride == batch {
+            words.copy_from_slice(bytemuck::cast_slice(&values[first..first + words.len()]));
+            return;
+        }
+        for (i, word) in words.iter_mut().enumerate() {
+            let (row, column) = ((first + i) / stride, (first + i) % stride);
+            if column < batch {
+                *word = values[row * batch + column].to_bits();
+            }
+        }
+    }
+}
+
+/// Bytes of a vector, padding included.
+///
+/// # Errors
+/// When they do not fit a binding.
 fn bytes(gpu: &Gpu, shape: [usize; 2]) -> Result<u64, BackendError> {
     shape::values(shape)?;
     let padded = [shape[0], shape[1].checked_next_multiple_of(4).map_or(usize::MAX, |_| stride(shape[1]))];

@@ -8,18 +8,18 @@ use residua_memory::{Budget, Reservation};
 use super::Gpu;
 use crate::NAME;
 
-/// What a buffer is for.
+/// The use of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Usage {
-    /// Written once by the host, read by kernels.
+    /// The host writes it once, kernels read it.
     Operand,
-    /// Written by kernels and copied back.
+    /// The host and kernels write it, the host copies it back.
     Vector,
-    /// Copied to, then read by the host.
+    /// A copy that the host reads.
     Staging,
 }
 
-/// A buffer of the device that was taken from a budget.
+/// A buffer in the device's memory, with its reservation in a budget.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
     pub(crate) buffer: wgpu::Buffer,
@@ -32,20 +32,20 @@ impl DeviceBuffer {
     }
 }
 
-/// Words that the host fills before it hands them over.
+/// Words that the host fills at a time.
 pub(crate) const PIECE: usize = 1 << 20;
 
-/// Where a piece ends that may end anywhere.
+/// The end of a piece that may end anywhere.
 pub(crate) fn piece_end(first: usize) -> usize {
     first + PIECE
 }
 
-/// Memory for sums of segments, shared by all products; it only grows.
+/// Memory for sums of segments. All products share it, and it only grows.
 #[derive(Debug, Default)]
 pub(super) struct Scratch(Option<DeviceBuffer>);
 
 impl Gpu {
-    /// A buffer of `bytes` zeros, rounded up so that it can be bound.
+    /// A buffer of zeros, at least `bytes` long.
     pub(crate) fn allocate(
         &self,
         budget: &Budget,
@@ -56,8 +56,8 @@ impl Gpu {
         self.create(budget, bytes, usage, what, false)
     }
 
-    /// A buffer of `words` words, written a piece at a time: `cut(first)` is where the piece that starts at a word
-    /// ends, and `fill(first, words)` makes it out of zeros.
+    /// A buffer of `words` words, filled a piece at a time. `cut(first)` is the end of the piece that starts at word
+    /// `first`; `fill(first, words)` gets the piece as zeros.
     pub(crate) fn upload(
         &self,
         budget: &Budget,
@@ -104,6 +104,34 @@ impl Gpu {
         })
     }
 
+    /// Overwrites the first `words` words of a buffer, filled a piece at a time from zeros. What was queued before
+    /// still sees the old ones.
+    pub(crate) fn write(
+        &self,
+        budget: &Budget,
+        buffer: &wgpu::Buffer,
+        words: usize,
+        what: &str,
+        mut fill: impl FnMut(usize, &mut [u32]),
+    ) -> Result<(), BackendError> {
+        let _held = budget.reserve(4 * words.min(PIECE) as u64, what)?;
+        self.submit()?;
+        let mut piece = Vec::new();
+        for first in (0..words).step_by(PIECE) {
+            piece.clear();
+            piece.resize(PIECE.min(words - first), 0u32);
+            fill(first, &mut piece);
+            self.scoped(what, 4 * piece.len() as u64, || {
+                self.queue.write_buffer(buffer, 4 * first as u64, bytemuck::cast_slice(&piece));
+                // The queue keeps a copy of each piece until it is submitted.
+                if first + piece.len() < words {
+                    self.queue.submit([]);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     fn create(
         &self,
         budget: &Budget,
@@ -113,12 +141,14 @@ impl Gpu {
         mapped: bool,
     ) -> Result<DeviceBuffer, BackendError> {
         self.check()?;
-        // Nothing empty can be bound, and a vector of four is the largest element.
+        // A binding cannot be empty, and the largest element has 16 bytes.
         let size = bytes.max(1).next_multiple_of(16);
         let held = budget.reserve(size, what)?;
         let usage = match usage {
             Usage::Operand => wgpu::BufferUsages::STORAGE,
-            Usage::Vector => wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+            Usage::Vector => {
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST
+            }
             Usage::Staging => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
         };
         let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
@@ -126,8 +156,8 @@ impl Gpu {
         Ok(DeviceBuffer { buffer, _held: held })
     }
 
-    /// A buffer of at least `bytes` for sums of segments. Kernels that use it run one after the other, so all
-    /// may have the same.
+    /// A buffer of at least `bytes` for sums of segments. Kernels that use it run one after the other, so they share
+    /// it.
     pub(crate) fn scratch(&self, budget: &Budget, bytes: u64) -> Result<wgpu::Buffer, BackendError> {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         match &scratch.0 {
@@ -139,7 +169,7 @@ impl Gpu {
         }
     }
 
-    /// The first `bytes` of a buffer, after everything that was asked for is done.
+    /// The first `bytes` of a buffer. Waits for everything that was queued.
     pub(crate) fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<f32>, BackendError> {
         self.submit()?;
         let mut values = Vec::with_capacity(bytes as usize / 4);

@@ -6,7 +6,7 @@ use super::plan::{Plan, TeamPlan, quad_words};
 use super::source::{Source, ValueWords, fillers};
 use super::{LANES, NO_ROW, TEAM_WORDS};
 
-/// Writes the slices `first..first + count`; `words` is all of theirs, zeros before.
+/// Writes the slices `first..first + count` into their `words`. These must be zeros before.
 pub(crate) fn fill(plan: &Plan, source: &impl Source, first: usize, count: usize, mut words: &mut [u32]) {
     let mut slices = Vec::with_capacity(count);
     for number in first..first + count {
@@ -53,7 +53,7 @@ impl Writer<'_> {
         let lane_len = 4 * team.quads();
         let (first, end) = (team.first, team.first + team.entries);
         let most = (1u32 << self.gap_bits) - 1;
-        // The entry that comes next, the column before it, and its place in its lane.
+        // The next entry, the column before it, and its place in its lane.
         let (mut entry, mut column, mut place) = (0, u32::MAX, 0);
         let lane_of = self.lane;
         let mut lane = lane_of;
@@ -81,7 +81,7 @@ impl Writer<'_> {
         });
     }
 
-    /// Writes an entry; a filler is the zeros that are there.
+    /// Writes an entry. Fillers need no write: they are zeros.
     fn put(&mut self, lane: usize, place: u32, gap: u32, value: u32) {
         let (quad, place) = ((place / 4) as usize * self.quad_words, place % 4);
         let mut set = |word: usize, bits: u32, position: u32, value: u32| {

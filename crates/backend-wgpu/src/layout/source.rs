@@ -1,4 +1,4 @@
-//! What a layout is built from.
+//! The matrices that can be laid out.
 
 use rayon::prelude::*;
 use residua_format::{Csr, GapCsr, ValuePlane, ValueType};
@@ -8,13 +8,13 @@ pub(crate) trait Source: Sync {
     fn shape(&self) -> [usize; 2];
     fn nnz(&self) -> usize;
     fn value_type(&self) -> ValueType;
-    /// What a row's sum is multiplied by.
+    /// The factor of a row's sum.
     fn scale(&self, row: usize) -> f32;
-    /// Calls `visit(column, value)` for every entry of a row, columns rising and below `shape()[1]`; the value as
-    /// it is stored, in the lowest bits.
+    /// Calls `visit(column, value)` for every entry of a row, in rising order of columns. The stored value is in the
+    /// lowest bits.
     fn for_each(&self, row: usize, visit: impl FnMut(u32, u32));
 
-    /// Every row's entries and fillers.
+    /// Entries and fillers of every row.
     fn counts(&self) -> Vec<Counts> {
         let count = |row| {
             let (mut counts, mut last) = (Counts::default(), u32::MAX);
@@ -31,7 +31,7 @@ pub(crate) trait Source: Sync {
     }
 }
 
-/// A row's entries, and the fillers that it needs with gaps of 8 and of 16 bits.
+/// Entries of a row, and the fillers that it needs with gaps of 8 and of 16 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) entries: u64,
@@ -39,13 +39,13 @@ pub(crate) struct Counts {
     pub(crate) wide: u64,
 }
 
-/// Fillers before an entry at a distance of `gap`, which is at least 1.
+/// Fillers before an entry at distance `gap`, at least 1.
 pub(super) fn fillers(gap: u32, bits: u32) -> u32 {
     let most = (1 << bits) - 1;
     if gap <= most { 0 } else { (gap - 1) / most }
 }
 
-/// Words that the values of four entries take.
+/// Words that hold the values of four entries.
 pub(crate) trait ValueWords {
     fn words(self) -> usize;
 }
