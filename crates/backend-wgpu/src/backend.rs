@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use residua_backend::shape::{check_forward, check_product};
-use residua_backend::{Backend, BackendError, VectorShape};
-use residua_format::{Coo, Csr, DenseMatrix, Duplicates, GapCsr, QuantizedBase, convert};
+use residua_backend::shape::{self, check_forward, check_product, check_read};
+use residua_backend::source::{CsrSource, GapSource};
+use residua_backend::{Backend, BackendError, DeviceInfo, Shaped, VectorShape};
+use residua_format::{Coo, Csr, DenseMatrix, Duplicates, GapCsr, QuantizedBase, ValuePlane, convert};
 use residua_memory::Budget;
 
 use crate::NAME;
 use crate::base::WgpuBase;
-use crate::gpu::{AdapterInfo, Gpu, KernelTime};
-use crate::layout::{CsrSource, GapSource};
+use crate::gpu::{AdapterInfo, Gpu, KernelTime, adapters};
 use crate::matrix::WgpuMatrix;
 use crate::options::WgpuOptions;
 use crate::run::Run;
-use crate::vector::WgpuVector;
+use crate::vector::{Order, WgpuVector};
 
 /// Sparse products on a GPU, or on software that emulates one. Clones share the device and the budget.
 ///
@@ -43,6 +43,15 @@ pub struct WgpuBackend {
 }
 
 impl WgpuBackend {
+    /// The adapters of this machine, the preferred one first. Empty when there is no driver. [`adapters`] says more
+    /// about each.
+    pub fn devices() -> Vec<DeviceInfo> {
+        let device = |adapter: &AdapterInfo| {
+            DeviceInfo::new(format!("{NAME}:{}", adapter.index), &adapter.name, adapter.is_software())
+        };
+        adapters().iter().map(device).collect()
+    }
+
     /// Opens an adapter. Uploads and scratch memory are taken from `budget`.
     ///
     /// # Errors
@@ -81,6 +90,12 @@ impl WgpuBackend {
         Err(BackendError::Foreign { backend: self.device(), what })
     }
 
+    fn read(&self, vector: &WgpuVector, out: &mut [f32], order: Order) -> Result<(), BackendError> {
+        self.own("the vector", &vector.gpu)?;
+        check_read(out.len(), vector.shape())?;
+        vector.read(out, order)
+    }
+
     fn run<'a>(&'a self, alpha: f32, x: &'a WgpuVector, y: &'a WgpuVector) -> Run<'a> {
         Run { gpu: &self.gpu, budget: &self.budget, alpha, x, y }
     }
@@ -97,11 +112,19 @@ impl Backend for WgpuBackend {
     }
 
     fn upload(&self, matrix: &GapCsr) -> Result<WgpuMatrix, BackendError> {
-        WgpuMatrix::new(&self.gpu, &self.budget, &GapSource(matrix))
+        let (gpu, budget) = (&self.gpu, &self.budget);
+        match matrix.values() {
+            ValuePlane::F32(values) => WgpuMatrix::new(gpu, budget, &GapSource::new(matrix, values), &[]),
+            ValuePlane::F16(values) => WgpuMatrix::new(gpu, budget, &GapSource::new(matrix, values), &[]),
+            ValuePlane::Bf16(values) => WgpuMatrix::new(gpu, budget, &GapSource::new(matrix, values), &[]),
+            ValuePlane::I8 { codes, scales } => {
+                WgpuMatrix::new(gpu, budget, &GapSource::new(matrix, codes), scales)
+            }
+        }
     }
 
     fn upload_csr(&self, matrix: &Csr<f32, u32>) -> Result<WgpuMatrix, BackendError> {
-        WgpuMatrix::new(&self.gpu, &self.budget, &CsrSource(matrix))
+        WgpuMatrix::new(&self.gpu, &self.budget, &CsrSource(matrix), &[])
     }
 
     fn upload_coo(&self, matrix: &Coo<f32, u32>) -> Result<WgpuMatrix, BackendError> {
@@ -120,7 +143,11 @@ impl Backend for WgpuBackend {
     }
 
     fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<WgpuVector, BackendError> {
-        WgpuVector::new(&self.gpu, &self.budget, values, shape.into())
+        WgpuVector::new(&self.gpu, &self.budget, values, Order::Interleaved, shape.into())
+    }
+
+    fn upload_rows(&self, rows: &[f32], shape: VectorShape) -> Result<WgpuVector, BackendError> {
+        WgpuVector::new(&self.gpu, &self.budget, rows, Order::Rows, shape.into())
     }
 
     fn zeros(&self, shape: VectorShape) -> Result<WgpuVector, BackendError> {
@@ -128,14 +155,31 @@ impl Backend for WgpuBackend {
     }
 
     fn download(&self, vector: &WgpuVector) -> Result<Vec<f32>, BackendError> {
-        self.own("the vector", &vector.gpu)?;
-        vector.download()
+        let mut values = vec![0.0; shape::values(vector.shape())?];
+        self.read(vector, &mut values, Order::Interleaved)?;
+        Ok(values)
+    }
+
+    fn download_rows(&self, vector: &WgpuVector) -> Result<Vec<f32>, BackendError> {
+        let mut rows = vec![0.0; shape::values(vector.shape())?];
+        self.read(vector, &mut rows, Order::Rows)?;
+        Ok(rows)
+    }
+
+    fn read_rows(&self, vector: &WgpuVector, out: &mut [f32]) -> Result<(), BackendError> {
+        self.read(vector, out, Order::Rows)
     }
 
     /// Reuses the vector's memory. After an error that is not about shapes its values are unknown.
     fn write(&self, values: &[f32], vector: &mut WgpuVector) -> Result<(), BackendError> {
         self.own("the vector", &vector.gpu)?;
-        vector.write(&self.budget, values)
+        vector.write(&self.budget, values, Order::Interleaved)
+    }
+
+    /// Reuses memory as [`write`](Backend::write) does.
+    fn write_rows(&self, rows: &[f32], vector: &mut WgpuVector) -> Result<(), BackendError> {
+        self.own("the vector", &vector.gpu)?;
+        vector.write(&self.budget, rows, Order::Rows)
     }
 
     fn synchronize(&self) -> Result<(), BackendError> {

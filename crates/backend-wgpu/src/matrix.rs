@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use residua_backend::source::Source;
 use residua_backend::{BackendError, Shaped};
 use residua_format::ValueType;
 use residua_memory::Budget;
 
 use crate::NAME;
 use crate::gpu::{DeviceBuffer, Gpu, PIECE, Usage};
-use crate::layout::{Counts, Plan, Slice, Source, ValueWords, fill, plan};
+use crate::layout::{Counts, Plan, Slice, Stored, counts, fill, plan};
 
 /// A sparse matrix laid out for [`WgpuBackend`](crate::WgpuBackend).
 #[derive(Debug)]
@@ -36,8 +37,14 @@ pub(crate) struct Part {
 }
 
 impl WgpuMatrix {
-    pub(crate) fn new(gpu: &Arc<Gpu>, budget: &Budget, source: &impl Source) -> Result<Self, BackendError> {
-        let ([rows, cols], value_type) = (source.shape(), source.value_type());
+    /// Lays out a matrix. `scales` has a factor for the sum of each row, or none at all.
+    pub(crate) fn new<V: Stored>(
+        gpu: &Arc<Gpu>,
+        budget: &Budget,
+        source: &impl Source<V>,
+        scales: &[f32],
+    ) -> Result<Self, BackendError> {
+        let [rows, cols] = source.shape();
         // A row's number has 31 bits, and y is one binding.
         if rows as u64 > gpu.binding_limit / 4 || rows >= 1 << 31 {
             let limit = (gpu.binding_limit / 4).min((1 << 31) - 1);
@@ -46,22 +53,23 @@ impl WgpuMatrix {
         }
         // Counts, teams and slices of the plan.
         let _held = budget.reserve(rows as u64 * 64, "laying a matrix out")?;
-        let counts = source.counts();
+        let counts = counts(source);
         let mut parts = Vec::new();
         // Ranges of rows to lay out, the first one last.
         let mut rest: Vec<_> = std::iter::once(0..rows).filter(|rows| !rows.is_empty()).collect();
         while let Some(rows) = rest.pop() {
-            match plan(&counts, rows.clone(), value_type.words(), gpu.tuning, gpu.binding_limit) {
-                Some(plan) => parts.push(Part::new(gpu, budget, source, &plan)?),
+            match plan(&counts, rows.clone(), V::WORDS, gpu.tuning, gpu.binding_limit) {
+                Some(plan) => parts.push(Part::new(gpu, budget, source, scales, &plan)?),
                 None if rows.len() > 1 => {
                     let middle = rows.start + rows.len() / 2;
                     rest.push(middle..rows.end);
                     rest.push(rows.start..middle);
                 }
-                None => return Err(row_too_large(gpu, &counts, rows.start, value_type)),
+                None => return Err(row_too_large(gpu, &counts, rows.start, V::TYPE)),
             }
         }
-        Ok(Self { gpu: gpu.clone(), shape: [rows, cols], nnz: source.nnz(), value_type, parts })
+        let (shape, nnz, value_type) = ([rows, cols], source.nnz(), V::TYPE);
+        Ok(Self { gpu: gpu.clone(), shape, nnz, value_type, parts })
     }
 
     /// Number of non-zeros.
@@ -96,7 +104,13 @@ fn row_too_large(gpu: &Gpu, counts: &[Counts], row: usize, value_type: ValueType
 }
 
 impl Part {
-    fn new(gpu: &Gpu, budget: &Budget, source: &impl Source, plan: &Plan) -> Result<Self, BackendError> {
+    fn new<V: Stored>(
+        gpu: &Gpu,
+        budget: &Budget,
+        source: &impl Source<V>,
+        scales: &[f32],
+        plan: &Plan,
+    ) -> Result<Self, BackendError> {
         // A piece is whole slices: those that start within `PIECE` words, at least one.
         let ends = |first: usize| {
             let past = |bound: usize| plan.slices.partition_point(|slice| slice.start as usize <= bound);
@@ -108,7 +122,7 @@ impl Part {
         let data = gpu.upload(budget, plan.words, "a matrix", Usage::Operand, ends, |first, words| {
             let start = plan.slices.partition_point(|slice| (slice.start as usize) < first);
             let end = plan.slices.partition_point(|slice| (slice.start as usize) < first + words.len());
-            fill(plan, source, start, end - start, words);
+            fill(plan, source, scales, start, end - start, words);
         })?;
         let words: &[u32] = bytemuck::cast_slice::<Slice, u32>(&plan.slices);
         let slices = gpu.upload_words(budget, words, "slices of a matrix")?;

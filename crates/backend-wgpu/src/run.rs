@@ -66,8 +66,13 @@ impl Run<'_> {
             constants.extend([("CHUNKS", per_group), ("THREADS", threads), stored]);
             let meets = |rows: &BasePart| rows.rows.start < part.rows.end && part.rows.start < rows.rows.end;
             for rows in base.parts.iter().filter(|rows| meets(rows)) {
-                let mut buffers =
-                    vec![&part.slices.buffer, &part.data.buffer, &self.x.held.buffer, &self.y.held.buffer, &sums];
+                let mut buffers = vec![
+                    &part.slices.buffer,
+                    &part.data.buffer,
+                    &self.x.held.buffer,
+                    &self.y.held.buffer,
+                    &sums,
+                ];
                 buffers.extend(rows.buffers());
                 for (first, depth) in self.depths(per_group) {
                     let [first_row, end_row] = [rows.rows.start as u32, rows.rows.end as u32];

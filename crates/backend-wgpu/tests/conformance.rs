@@ -35,14 +35,19 @@ fn main() -> ExitCode {
         devices.push(device);
         // The layout and the shaders for a GPU without subgroups, on any adapter.
         devices.push(
-            Device::new(&format!("{name}-gpu-layout-without-subgroups"), open(gpu.clone().without_subgroups()))
-                .same_bits("subgroups", open(gpu)),
+            Device::new(
+                &format!("{name}-gpu-layout-without-subgroups"),
+                open(gpu.clone().without_subgroups()),
+            )
+            .same_bits("subgroups", open(gpu)),
         );
     }
     conformance(devices)
 }
 
 /// Opens the backend as often as the suite needs it.
-fn open(options: WgpuOptions) -> impl Fn(Budget) -> Result<WgpuBackend, BackendError> + Send + Sync + 'static {
+fn open(
+    options: WgpuOptions,
+) -> impl Fn(Budget) -> Result<WgpuBackend, BackendError> + Send + Sync + 'static {
     move |budget| WgpuBackend::open(&options, &budget)
 }

@@ -104,7 +104,11 @@ fn no_adapter() -> Outcome {
 
 fn wrong_name() -> Outcome {
     let there = &adapters()[0].name;
-    refused(open_adapter("voodoo 2"), |e| matches!(e, BackendError::NoSuchDevice { .. }), &["voodoo 2", there])
+    refused(
+        open_adapter("voodoo 2"),
+        |e| matches!(e, BackendError::NoSuchDevice { .. }),
+        &["voodoo 2", there],
+    )
 }
 
 fn wrong_number() -> Outcome {

@@ -9,7 +9,8 @@ use residua_backend::reference::{Expected, layer, product, scaled};
 use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_wgpu::{WgpuBackend, WgpuOptions, adapters};
 use residua_format::{
-    BaseKind, Csr, DenseMatrix, DenseValues, GapCsr, GapPattern, QuantizedBase, ValuePlane, ValueType, convert,
+    BaseKind, Csr, DenseMatrix, DenseValues, GapCsr, GapPattern, QuantizedBase, ValuePlane, ValueType,
+    convert,
 };
 use residua_memory::Budget;
 
@@ -141,13 +142,16 @@ fn dense_layer_in_parts() -> Outcome {
         let (held, a) = (backend.upload_dense(&base)?, backend.upload(&gap)?);
         if held.parts() < 3 || a.parts() < 2 || held.bytes() < base.values().as_bytes().len() {
             let (parts, bytes) = (held.parts(), held.bytes());
-            return Err(format!("{name}: base of {parts} parts, {bytes} bytes, residual of {}", a.parts()).into());
+            return Err(
+                format!("{name}: base of {parts} parts, {bytes} bytes, residual of {}", a.parts()).into()
+            );
         }
         let in_one = whole.upload_dense(&base)?;
         for (alpha, batch) in [(0.0, 1), (0.5, 1), (0.5, 5)] {
             let x = numbers(9, cols * batch);
             let on_device = backend.upload_vector(&x, VectorShape { len: cols, batch })?;
-            let mut y = backend.upload_vector(&vec![f32::NAN; rows * batch], VectorShape { len: rows, batch })?;
+            let mut y =
+                backend.upload_vector(&vec![f32::NAN; rows * batch], VectorShape { len: rows, batch })?;
             backend.forward(&held, &a, alpha, &on_device, &mut y)?;
             let found = backend.download(&y)?;
             let expected = layer(&product(&base, &x, batch), alpha, &product(&gap, &x, batch));
@@ -358,13 +362,8 @@ fn written() -> Outcome {
     // More values than the host hands over at a time.
     for (len, batch) in [(3, 1), (5, 3), (70_000, 17), (1_200_000, 1)] {
         let shape = VectorShape { len, batch };
-        let identity = Csr::new(
-            len,
-            len,
-            (0..=len as u32).collect(),
-            (0..len as u32).collect(),
-            vec![1.0f32; len],
-        )?;
+        let identity =
+            Csr::new(len, len, (0..=len as u32).collect(), (0..len as u32).collect(), vec![1.0f32; len])?;
         let a = backend.upload_csr(&identity)?;
         let (old, new) = (numbers(10, len * batch), numbers(11, len * batch));
         let mut x = backend.upload_vector(&old, shape)?;

@@ -13,7 +13,7 @@ mod source;
 
 pub(crate) use fill::fill;
 pub(crate) use plan::{Plan, Slice, plan};
-pub(crate) use source::{Counts, CsrSource, GapSource, Source, ValueWords};
+pub(crate) use source::{Counts, Stored, counts};
 
 /// Lanes of a slice; `LANES` of the kernels.
 pub(crate) const LANES: usize = 64;
