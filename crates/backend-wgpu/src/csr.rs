@@ -64,7 +64,7 @@ impl WgpuBackend {
                     name: "bytes in one binding",
                 });
             }
-            parts.push(self.upload_rows(matrix, first..end)?);
+            parts.push(self.upload_part(matrix, first..end)?);
             first = end;
         }
         let wanted = (gpu.tuning.lanes / rows.max(1)).next_power_of_two().clamp(1, LANES);
@@ -73,7 +73,7 @@ impl WgpuBackend {
         Ok(WgpuCsr { gpu: gpu.clone(), shape, team: wanted.min(usual) as u32, parts })
     }
 
-    fn upload_rows(&self, matrix: &Csr<f32, u32>, rows: Range<usize>) -> Result<CsrPart, BackendError> {
+    fn upload_part(&self, matrix: &Csr<f32, u32>, rows: Range<usize>) -> Result<CsrPart, BackendError> {
         let (gpu, budget) = (&self.gpu, &self.budget);
         let _held = budget.reserve(4 * (rows.len() as u64 + 1), "row pointers")?;
         let mut row_ptr = vec![0u32];

@@ -17,7 +17,8 @@ type Case = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
+        ("devices by their ids", devices_by_id),
         ("an adapter by a wrong name", wrong_name),
         ("an adapter by a wrong number", wrong_number),
         ("a row beyond the binding limit", row_too_large),
@@ -100,6 +101,20 @@ fn no_adapter() -> Outcome {
             .env("VK_DRIVER_FILES", "/nonexistent.json")
             .env("VK_ICD_FILENAMES", "/nonexistent.json"),
     )
+}
+
+fn devices_by_id() -> Outcome {
+    for (device, adapter) in WgpuBackend::devices().iter().zip(adapters()) {
+        let number = device.id.strip_prefix("wgpu:").ok_or("an id without its backend")?;
+        let opened = open_adapter(number)?;
+        if opened.adapter() != &adapter || device.name != adapter.name {
+            return Err(format!("{device} opens {:?}", opened.adapter()).into());
+        }
+        if device.software != adapter.is_software() {
+            return Err(format!("{device} is of kind {}", adapter.kind).into());
+        }
+    }
+    Ok(())
 }
 
 fn wrong_name() -> Outcome {
