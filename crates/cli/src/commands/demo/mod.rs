@@ -31,8 +31,8 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua demo --output residua-demo";
 
-/// Encoder layers 0 and 5 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
-const WEIGHTS: &[u8] = include_bytes!("../../../../../assets/minilm-layers.safetensors");
+/// Encoder layer 0 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
+const WEIGHTS: &[u8] = include_bytes!("../../../assets/minilm-layer.safetensors");
 const BATCHES: [usize; 2] = [1, 32];
 
 #[derive(Debug, clap::Args)]
@@ -152,7 +152,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     let rate = split.parameters() as f64 / demo.split_seconds / 1e6;
     let path = demo.report.canonicalize().unwrap_or_else(|_| demo.report.clone());
     let head = facts(&[
-        ("weights", format!("two encoder layers of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
+        ("weights", format!("an encoder layer of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
         (
             "split",
             format!(
