@@ -7,7 +7,7 @@ use crate::failure::Result;
 
 #[cfg(not(feature = "cuda"))]
 pub(super) fn cuda(_: &Args, budget: &Budget) -> Result<Done> {
-    not_built_in(residua::any::Kind::Cuda, budget)
+    not_built_in("cuda", budget)
 }
 
 #[cfg(feature = "cuda")]
@@ -64,14 +64,14 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
 
 #[cfg(not(feature = "wgpu"))]
 pub(super) fn wgpu(_: &Args, budget: &Budget) -> Result<Done> {
-    not_built_in(residua::any::Kind::Wgpu, budget)
+    not_built_in("wgpu", budget)
 }
 
 #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
-fn not_built_in(kind: residua::any::Kind, budget: &Budget) -> Result<Done> {
+fn not_built_in(backend: &str, budget: &Budget) -> Result<Done> {
     // Says how to get it.
-    let error = residua::any::open(kind, &Default::default(), budget).err();
-    Err(error.map_or_else(|| crate::failure::Failure::usage(format!("{kind} is not built in")), Into::into))
+    let error = residua::Device::open(backend, budget).err();
+    Err(error.map_or_else(|| crate::failure::Failure::usage(format!("{backend} is not built in")), Into::into))
 }
 
 #[cfg(feature = "wgpu")]
