@@ -1,4 +1,4 @@
-//! What a layout is built from.
+//! The matrices that a layout is built from.
 
 use residua_format::{Csr, GapCsr};
 
@@ -6,11 +6,11 @@ use residua_format::{Csr, GapCsr};
 pub(crate) trait Source<V>: Sync {
     fn shape(&self) -> [usize; 2];
     fn nnz(&self) -> usize;
-    /// Calls `visit(column, value)` for every entry of a row, columns rising and below `shape()[1]`.
+    /// Calls `visit(column, value)` for every entry of a row. Columns rise and are below `shape()[1]`.
     fn for_each(&self, row: usize, visit: impl FnMut(u32, V));
 }
 
-/// A gap-encoded matrix with the values of its plane.
+/// A gap-encoded matrix and its values.
 pub(crate) struct GapSource<'a, V> {
     pub(crate) matrix: &'a GapCsr,
     pub(crate) values: &'a [V],
