@@ -7,10 +7,10 @@ use residua_format::{Coo, Csr, DenseMatrix, GapCsr, QuantizedBase};
 
 use crate::{Backend, BackendError, Shaped, VectorShape};
 
-/// A backend of any kind: what a program holds that lets its user choose. [`Untyped`] makes one.
+/// A backend of any kind, for a program whose user chooses. [`Untyped`] makes one.
 pub type AnyBackend = Box<dyn Backend<Matrix = AnyMatrix, Base = AnyBase, Vector = AnyVector> + Send + Sync>;
 
-/// What an operand must be so that its type can be forgotten.
+/// An operand whose type can be forgotten.
 pub trait Operand: Shaped + Any + Send + Sync {}
 impl<T: Shaped + Any + Send + Sync> Operand for T {}
 
@@ -103,12 +103,28 @@ impl<B: Backend<Matrix: Operand, Base: Operand, Vector: Operand>> Backend for Un
         Ok(AnyVector(Box::new(self.0.zeros(shape)?)))
     }
 
-    fn download(&self, vector: &AnyVector) -> Result<Vec<f32>, BackendError> {
-        self.0.download(self.own(&*vector.0, "the vector")?)
+    fn upload_rows(&self, rows: &[f32], shape: VectorShape) -> Result<AnyVector, BackendError> {
+        Ok(AnyVector(Box::new(self.0.upload_rows(rows, shape)?)))
     }
 
     fn write(&self, values: &[f32], vector: &mut AnyVector) -> Result<(), BackendError> {
         self.0.write(values, self.own_mut(&mut *vector.0, "the vector")?)
+    }
+
+    fn write_rows(&self, rows: &[f32], vector: &mut AnyVector) -> Result<(), BackendError> {
+        self.0.write_rows(rows, self.own_mut(&mut *vector.0, "the vector")?)
+    }
+
+    fn download(&self, vector: &AnyVector) -> Result<Vec<f32>, BackendError> {
+        self.0.download(self.own(&*vector.0, "the vector")?)
+    }
+
+    fn download_rows(&self, vector: &AnyVector) -> Result<Vec<f32>, BackendError> {
+        self.0.download_rows(self.own(&*vector.0, "the vector")?)
+    }
+
+    fn read_rows(&self, vector: &AnyVector, out: &mut [f32]) -> Result<(), BackendError> {
+        self.0.read_rows(self.own(&*vector.0, "the vector")?, out)
     }
 
     fn synchronize(&self) -> Result<(), BackendError> {
@@ -253,5 +269,9 @@ mod tests {
         refused(one.spmm(1.0, &a, &vector(&two), 0.0, &mut vector(&one)), "x");
         refused(one.spmm(1.0, &a, &x, 0.0, &mut vector(&two)), "y");
         refused(one.download(&vector(&two)).map(drop), "the vector");
+        refused(one.download_rows(&vector(&two)).map(drop), "the vector");
+        refused(one.read_rows(&vector(&two), &mut [0.0]), "the vector");
+        refused(one.write(&[0.0], &mut vector(&two)), "the vector");
+        refused(one.write_rows(&[0.0], &mut vector(&two)), "the vector");
     }
 }

@@ -1,12 +1,21 @@
-//! From vectors one after the other to interleaved ones, and back.
+//! From vectors one after the other to interleaved ones, and back: for those who write a backend.
 
-/// Rows and columns of a tile of both matrices that stays in the first-level cache.
+/// Rows and columns of a tile. A tile of both matrices stays in the first-level cache.
 const TILE: usize = 32;
 
-/// Turns a row-major matrix of `rows` rows into its transpose.
-pub(crate) fn transpose(values: &[f32], rows: usize) -> Vec<f32> {
+/// Writes the transpose of a row-major matrix of `rows` rows to `out`.
+///
+/// Row-major `[batch, len]` becomes the interleaved `[len, batch]` of a [`VectorShape`](crate::VectorShape) with
+/// `rows = batch`, and the other way round with `rows = len`.
+///
+/// # Panics
+/// When `out` and `values` differ in length, or `rows` does not divide it.
+pub fn transpose(values: &[f32], rows: usize, out: &mut [f32]) {
     let cols = values.len() / rows.max(1);
-    let mut out = vec![0.0; values.len()];
+    assert!(rows * cols == values.len() && out.len() == values.len(), "not a matrix of {rows} rows");
+    if rows == 1 || cols == 1 {
+        return out.copy_from_slice(values);
+    }
     for row in (0..rows).step_by(TILE) {
         for col in (0..cols).step_by(TILE) {
             for r in row..rows.min(row + TILE) {
@@ -16,7 +25,6 @@ pub(crate) fn transpose(values: &[f32], rows: usize) -> Vec<f32> {
             }
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -27,13 +35,15 @@ mod tests {
     fn twice_is_the_matrix_itself() {
         for (rows, cols) in [(0, 0), (1, 5), (5, 1), (31, 33), (64, 65), (70, 3)] {
             let values: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
-            let transposed = transpose(&values, rows);
+            let (mut transposed, mut again) = (vec![f32::NAN; values.len()], vec![f32::NAN; values.len()]);
+            transpose(&values, rows, &mut transposed);
             for row in 0..rows {
                 for col in 0..cols {
                     assert_eq!(transposed[col * rows + row], values[row * cols + col]);
                 }
             }
-            assert_eq!(transpose(&transposed, cols), values);
+            transpose(&transposed, cols, &mut again);
+            assert_eq!(again, values);
         }
     }
 }

@@ -1,20 +1,26 @@
 //! What a backend is, and what it must compute.
 //!
-//! A [`Backend`] holds matrices and vectors where it computes (this machine's memory, a GPU's) and applies
-//! one to the other. [`reference`](mod@reference) says in f64 what the results are; `conformance` (feature of
-//! that name) is the suite that every backend passes. [`AnyBackend`] is a backend chosen at run time.
+//! A [`Backend`] holds matrices and vectors where it computes, in this machine's memory or a GPU's, and multiplies
+//! them. [`AnyBackend`] is a backend chosen at run time.
+//!
+//! For those who write a backend: [`reference`](mod@reference) computes the results in f64 and bounds the error of an
+//! f32 computation; `conformance` (feature of that name) is the suite that every backend passes; [`mod@layout`],
+//! [`shape`] and [`source`] hold what backends share.
 
 mod any;
 mod contract;
+mod device;
 mod error;
-mod layout;
+pub mod layout;
 pub mod reference;
 pub mod shape;
+pub mod source;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use any::{AnyBackend, AnyBase, AnyMatrix, AnyVector, Operand, Untyped};
 pub use contract::Backend;
+pub use device::DeviceInfo;
 pub use error::BackendError;
 pub use shape::{Shaped, VectorShape};

@@ -8,10 +8,10 @@ pub trait Shaped {
     fn shape(&self) -> [usize; 2];
 }
 
-/// The shape of a vector operand: `batch` vectors of `len` values each, interleaved. Value `b` of place `i` stands
-/// at `i·batch + b`, so that a kernel reads one place of every vector side by side.
+/// The shape of a vector operand: `batch` vectors of `len` values each, interleaved.
 ///
-/// That is not how a program holds its inputs, which is one vector after the other; see
+/// Value `i` of vector `b` stands at `i·batch + b`. So a kernel reads one place of every vector side by side. A program
+/// that holds one vector after the other, row-major `[batch, len]`, calls
 /// [`upload_rows`](crate::Backend::upload_rows).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VectorShape {
@@ -28,7 +28,7 @@ impl From<VectorShape> for [usize; 2] {
     }
 }
 
-/// Number of values of a vector of `shape`.
+/// The number of values of a vector of `shape`.
 ///
 /// # Errors
 /// [`BackendError::TooLarge`] when its bytes cannot be counted.
@@ -43,17 +43,28 @@ pub fn values(shape: impl Into<[usize; 2]>) -> Result<usize, BackendError> {
     })
 }
 
-/// That `found` values are what a vector of `shape` holds.
+/// Checks that a slice to be uploaded holds what a vector of `shape` does.
 ///
 /// # Errors
-/// [`BackendError::Shape`] when they are not.
+/// [`BackendError::Shape`] when it does not.
 pub fn check_upload(found: usize, shape: impl Into<[usize; 2]>) -> Result<(), BackendError> {
-    let shape = shape.into();
-    let rule = "the slice must hold len × batch values";
-    check("upload", ("slice", [found, 1]), ("vector", shape), rule, values(shape)? == found)
+    check_slice("upload", found, shape.into())
 }
 
-/// That `a·x` has a meaning and `y` is its shape.
+/// Checks that a slice to be read into holds what a vector of `shape` does.
+///
+/// # Errors
+/// [`BackendError::Shape`] when it does not.
+pub fn check_read(found: usize, shape: impl Into<[usize; 2]>) -> Result<(), BackendError> {
+    check_slice("read_rows", found, shape.into())
+}
+
+fn check_slice(operation: &'static str, found: usize, shape: [usize; 2]) -> Result<(), BackendError> {
+    let rule = "the slice must hold len × batch values";
+    check(operation, ("slice", [found, 1]), ("vector", shape), rule, values(shape)? == found)
+}
+
+/// Checks that `a·x` is possible and `y` has its shape.
 ///
 /// # Errors
 /// [`BackendError::Shape`] when not.
@@ -70,11 +81,11 @@ pub fn check_product(
     check(operation, left, right, "x must have as many values per batch as columns", len_x == cols)?;
     let (left, right) = pair("y", y.shape());
     check(operation, left, right, "y must have as many values per batch as rows", len_y == rows)?;
-    let rule = "x and y must have one batch";
+    let rule = "x and y must have the same batch";
     check(operation, ("x", x.shape()), ("y", y.shape()), rule, batch_x == batch_y)
 }
 
-/// That `x` and `y` hold one vector each.
+/// Checks that `x` and `y` hold one vector each.
 ///
 /// # Errors
 /// [`BackendError::Shape`] when not.
@@ -83,7 +94,7 @@ pub fn check_single(operation: &'static str, x: &impl Shaped, y: &impl Shaped) -
     check(operation, ("x", x.shape()), ("y", y.shape()), "both must have batch 1", single)
 }
 
-/// That base, residual, `x` and `y` fit together.
+/// Checks that base, residual, `x` and `y` fit together.
 ///
 /// # Errors
 /// [`BackendError::Shape`] when not.
@@ -94,7 +105,7 @@ pub fn check_forward(
     y: &impl Shaped,
 ) -> Result<(), BackendError> {
     let (left, right) = (base.shape(), residual.shape());
-    check("forward", ("base", left), ("residual", right), "they must have one shape", left == right)?;
+    check("forward", ("base", left), ("residual", right), "they must have the same shape", left == right)?;
     check_product("forward", base, x, y)
 }
 

@@ -2,9 +2,10 @@
 
 use residua_format::{BaseKind, ValueType};
 
+use super::base::{Base, Kind};
 use super::compare::same_bits;
 use super::data::Data;
-use super::forward::{base, forward};
+use super::forward::forward;
 use super::operand::{Operand, Storage};
 use super::product::{batches, product};
 use super::shapes::{Shape, all};
@@ -27,12 +28,16 @@ pub(super) fn agree<B: Backend>(one: &B, other: &B) -> Outcome {
     let mut shapes = all();
     shapes.push(large());
     for shape in shapes {
-        for storage in [Storage::Gap(ValueType::Bf16), Storage::Gap(ValueType::I8), Storage::Csr] {
+        for (storage, value_type) in [
+            (Storage::Gap(ValueType::Bf16), ValueType::Bf16),
+            (Storage::Gap(ValueType::I8), ValueType::F16),
+            (Storage::Csr, ValueType::F32),
+        ] {
+            let bases = [Kind::Quantized(BaseKind::Int4G64), Kind::Dense(value_type)];
             let operand = Operand::new(&shape, Data::Rough, storage)?;
             for batch in batches(&shape).filter(|batch| [1, 7, 33].contains(batch)) {
                 let what = format!("{} {}, batch {batch}", shape.name, storage.name());
-                let results =
-                    [results(one, &shape, &operand, batch), results(other, &shape, &operand, batch)];
+                let results = [one, other].map(|backend| results(backend, &shape, &operand, bases, batch));
                 let [one, other] = results.map(|results| results.map_err(|error| format!("{what}: {error}")));
                 same_bits(&what, &one?, &other?)?;
             }
@@ -41,11 +46,12 @@ pub(super) fn agree<B: Backend>(one: &B, other: &B) -> Outcome {
     Ok(())
 }
 
-/// A product and, for shapes that are not too large, a layer.
+/// A product and, for shapes that are not too large, a layer on each base.
 fn results<B: Backend>(
     backend: &B,
     shape: &Shape,
     operand: &Operand,
+    bases: [Kind; 2],
     batch: usize,
 ) -> Result<Vec<f32>, String> {
     let text = |error: BackendError| error.to_string();
@@ -54,9 +60,11 @@ fn results<B: Backend>(
     let y = Data::Rough.vector(14, shape.rows.len() * batch);
     let mut found = product(backend, 0.7, &a, &x, batch, 0.3, &y).map_err(text)?;
     if shape.rows.len() * shape.cols <= 1 << 20 {
-        let base = base(shape.rows.len(), shape.cols, BaseKind::Int4G64, Data::Rough)?;
-        let base = backend.upload_base(&base).map_err(text)?;
-        found.extend(forward(backend, &base, &a, 0.7, &x, batch).map_err(text)?);
+        for kind in bases {
+            let base = Base::new([shape.rows.len(), shape.cols], kind, Data::Rough)?;
+            let base = base.upload(backend).map_err(text)?;
+            found.extend(forward(backend, &base, &a, 0.7, &x, batch).map_err(text)?);
+        }
     }
     Ok(found)
 }

@@ -8,8 +8,8 @@
 //!
 //! fn main() -> std::process::ExitCode {
 //!     main(vec![
-//!         Device::new("cpu-portable", |budget| Ok(CpuBackend::portable(1)?.with_budget(budget)))
-//!             .same_bits("2-threads", |budget| Ok(CpuBackend::portable(2)?.with_budget(budget))),
+//!         Device::new("cpu-1-thread", |budget| CpuBackend::open(&CpuOptions::default().threads(1), &budget))
+//!             .same_bits("2-threads", |budget| CpuBackend::open(&CpuOptions::default().threads(2), &budget)),
 //!     ])
 //! }
 //! # }
@@ -22,13 +22,16 @@
 //! are exact and a single missing or doubled entry shows. *Rough* data are fractions, and the result must
 //! lie within the bound of [`reference`](mod@crate::reference).
 
+mod base;
 mod bits;
 mod compare;
 mod data;
+mod dense;
 mod forward;
 mod operand;
 mod product;
 mod refusal;
+mod rows;
 mod shapes;
 mod special;
 
@@ -109,6 +112,8 @@ impl<B> Case<B> {
 fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
     let mut cases = product::cases();
     cases.extend(forward::cases());
+    cases.extend(dense::cases());
+    cases.extend(rows::cases());
     cases.extend(special::cases());
     cases.extend(bits::cases());
     cases.extend(refusal::cases());

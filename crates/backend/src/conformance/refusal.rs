@@ -1,10 +1,10 @@
 //! What does not fit is refused, with an error that says why, and nothing is written.
 
-use residua_format::{BaseKind, Csr};
+use residua_format::{BaseKind, Csr, ValueType};
 use residua_memory::Budget;
 
+use super::base::{Base, Kind};
 use super::data::Data;
-use super::forward::base;
 use super::{Case, Outcome};
 use crate::{Backend, BackendError, VectorShape};
 
@@ -16,7 +16,7 @@ pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
     ]
 }
 
-fn expect_shapes(
+pub(super) fn expect_shapes(
     what: &str,
     result: Result<(), BackendError>,
     one: [usize; 2],
@@ -36,7 +36,8 @@ fn shapes<B: Backend>(backend: &B) -> Outcome {
     let text = |error: BackendError| error.to_string();
     let a = backend.upload_csr(&Csr::empty(3, 5)).map_err(text)?;
     let other = backend.upload_csr(&Csr::empty(3, 6)).map_err(text)?;
-    let base = backend.upload_base(&base(3, 5, BaseKind::Int4, Data::Exact)?).map_err(text)?;
+    let base = |kind| Base::new([3, 5], kind, Data::Exact)?.upload(backend).map_err(text);
+    let bases = [base(Kind::Quantized(BaseKind::Int4))?, base(Kind::Dense(ValueType::Bf16))?];
     let vector = |[len, batch]: [usize; 2]| {
         backend.upload_vector(&vec![7.0; len * batch], VectorShape { len, batch }).map_err(text)
     };
@@ -50,15 +51,20 @@ fn shapes<B: Backend>(backend: &B) -> Outcome {
         let what = format!("x {x:?}, y {y:?}");
         let (x, mut y) = (vector(x)?, vector(y)?);
         expect_shapes(&what, backend.spmm(1.0, &a, &x, 0.0, &mut y), one, another)?;
-        expect_shapes(&what, backend.forward(&base, &a, 1.0, &x, &mut y), one, another)?;
+        for base in &bases {
+            expect_shapes(&what, backend.forward(base, &a, 1.0, &x, &mut y), one, another)?;
+        }
         if backend.download(&y).map_err(text)?.iter().any(|&y| y != 7.0) {
             return Err(format!("{what}: y was written"));
         }
     }
     let (x, mut y) = (vector([5, 2])?, vector([3, 2])?);
     expect_shapes("spmv of a batch", backend.spmv(1.0, &a, &x, 0.0, &mut y), [5, 2], [3, 2])?;
-    let result = backend.forward(&base, &other, 1.0, &x, &mut y);
-    expect_shapes("base and residual", result, [3, 5], [3, 6])
+    for base in &bases {
+        let result = backend.forward(base, &other, 1.0, &x, &mut y);
+        expect_shapes("base and residual", result, [3, 5], [3, 6])?;
+    }
+    Ok(())
 }
 
 fn upload_of_wrong_length<B: Backend>(backend: &B) -> Outcome {
@@ -86,7 +92,8 @@ pub(super) fn budget<B: Backend>(make: &dyn Fn(Budget) -> Result<B, BackendError
     let columns: Vec<u32> = (0..1000).collect();
     let csr =
         Csr::new(1, 1000, vec![0, 1000], columns, vec![1.0; 1000]).map_err(|error| error.to_string())?;
-    let base = base(10, 1000, BaseKind::Int8, Data::Exact)?;
+    let base = |kind| Base::new([10, 1000], kind, Data::Exact);
+    let (codes, floats) = (base(Kind::Quantized(BaseKind::Int8))?, base(Kind::Dense(ValueType::Bf16))?);
     for limit in [500, 1 << 20] {
         let budget = Budget::new(limit);
         let before = budget.used();
@@ -94,7 +101,8 @@ pub(super) fn budget<B: Backend>(make: &dyn Fn(Budget) -> Result<B, BackendError
             let backend = make(budget.clone()).map_err(text)?;
             let all = [
                 ("CSR", backend.upload_csr(&csr).map(drop)),
-                ("base", backend.upload_base(&base).map(drop)),
+                ("quantised base", codes.upload(&backend).map(drop)),
+                ("dense base", floats.upload(&backend).map(drop)),
                 (
                     "vector",
                     backend.upload_vector(&[1.0; 1000], VectorShape { len: 1000, batch: 1 }).map(drop),
@@ -110,6 +118,14 @@ pub(super) fn budget<B: Backend>(make: &dyn Fn(Budget) -> Result<B, BackendError
             }
             if limit > 500 && budget.peak() < before + 4000 {
                 return Err(format!("at most {} bytes were reserved", budget.peak()));
+            }
+            // A dense base is the largest thing on a device: it counts for as long as it is held.
+            if limit > 500 {
+                let used = budget.used();
+                let _held = floats.upload(&backend).map_err(text)?;
+                if budget.used() < used + 20_000 {
+                    return Err(format!("{} bytes for a dense base of 20,000", budget.used() - used));
+                }
             }
         }
         if budget.used() != before {

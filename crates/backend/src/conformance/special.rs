@@ -1,15 +1,16 @@
 //! Infinities and NaN, where they count and where they must not.
 
-use residua_format::{BaseKind, Csr};
+use residua_format::{BaseKind, Csr, ValueType};
 
+use super::base::{Base, Kind};
 use super::compare::{compare, same_bits};
 use super::data::Data;
-use super::forward::{base, forward};
+use super::forward::forward;
 use super::operand::{Operand, Storage};
 use super::product::{batches, product};
 use super::shapes::{Shape, all};
 use super::{Case, Outcome};
-use crate::reference::{self, layer};
+use crate::reference::layer;
 use crate::{Backend, BackendError};
 
 pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
@@ -24,8 +25,8 @@ pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
             cases.push(Case::new(name, move |backend| x_not_finite(backend, &shape, storage)));
         }
     }
-    for kind in BaseKind::ALL {
-        let name = format!("special::x-not-finite::forward::{kind}");
+    for kind in Kind::ALL {
+        let name = format!("special::x-not-finite::forward::{}", kind.name());
         cases.push(Case::new(name, move |backend| x_not_finite_forward(backend, kind)));
     }
     cases
@@ -64,15 +65,15 @@ fn poison(x: &mut [f32], batch: usize, own: &[u32], zeros: bool) {
 }
 
 /// Every column of a base is an entry, its padding none.
-fn x_not_finite_forward<B: Backend>(backend: &B, kind: BaseKind) -> Outcome {
+fn x_not_finite_forward<B: Backend>(backend: &B, kind: Kind) -> Outcome {
     let text = |error: BackendError| error.to_string();
     let data = Data::Rough;
     for cols in [5, 67, 130] {
         let rows = vec![vec![], vec![0], vec![cols as u32 - 1]];
         let shape = Shape { name: "", cols, rows, zeros: false };
-        let (operand, base) = (Operand::new(&shape, data, Storage::Csr)?, base(3, cols, kind, data)?);
+        let (operand, base) = (Operand::new(&shape, data, Storage::Csr)?, Base::new([3, cols], kind, data)?);
         let residual = operand.upload(backend).map_err(text)?;
-        let on_device = backend.upload_base(&base).map_err(text)?;
+        let on_device = base.upload(backend).map_err(text)?;
         for (batch, bad) in [(1, f32::INFINITY), (1, f32::NAN), (7, f32::NEG_INFINITY)] {
             let mut x = data.vector(8, cols * batch);
             x[batch * (cols / 2)] = bad;
@@ -83,7 +84,7 @@ fn x_not_finite_forward<B: Backend>(backend: &B, kind: BaseKind) -> Outcome {
                 data,
                 batch,
                 &found,
-                &layer(&reference::product(&base, &x, batch), 1.0, &operand.product(&x, batch)),
+                &layer(&base.product(&x, batch), 1.0, &operand.product(&x, batch)),
             )?;
         }
     }
@@ -119,12 +120,14 @@ fn alpha_zero_reads_nothing<B: Backend>(backend: &B) -> Outcome {
             let found = product(backend, 0.0, &a, &x, batch, beta, &y).map_err(text)?;
             same_bits(&format!("batch {batch}, beta {beta}"), &found, &expected)?;
         }
-        let base = base(4, 300, BaseKind::Int4, Data::Exact)?;
-        let on_device = backend.upload_base(&base).map_err(text)?;
-        let x = Data::Exact.vector(11, 300 * batch);
-        let found = forward(backend, &on_device, &a, 0.0, &x, batch).map_err(text)?;
-        let expected = reference::product(&base, &x, batch);
-        compare(&format!("forward, batch {batch}"), Data::Exact, batch, &found, &expected)?;
+        for kind in [Kind::Quantized(BaseKind::Int4), Kind::Dense(ValueType::Bf16)] {
+            let base = Base::new([4, 300], kind, Data::Exact)?;
+            let on_device = base.upload(backend).map_err(text)?;
+            let x = Data::Exact.vector(11, 300 * batch);
+            let found = forward(backend, &on_device, &a, 0.0, &x, batch).map_err(text)?;
+            let what = format!("forward with {}, batch {batch}", kind.name());
+            compare(&what, Data::Exact, batch, &found, &base.product(&x, batch))?;
+        }
     }
     Ok(())
 }
