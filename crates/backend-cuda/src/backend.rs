@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use residua_backend::{Backend, BackendError, DeviceInfo};
 use residua_memory::Budget;
 
-use crate::driver::{Driver, failed, nvidia};
+use crate::driver::{Driver, NAME, failed, nvidia};
 use crate::graph::CudaGraph;
 use crate::launch::Launch;
 use crate::options::CudaOptions;
@@ -58,8 +58,8 @@ impl CudaBackend {
     /// The GPUs of this machine, in the driver's order. Empty if there is no driver, the driver is too old, or there is
     /// no GPU; [`open`](Self::open) tells which.
     pub fn devices() -> Vec<DeviceInfo> {
-        let name = |(index, name)| DeviceInfo { id: format!("{}:{index}", crate::driver::NAME), name };
-        nvidia::names().unwrap_or_default().into_iter().enumerate().map(name).collect()
+        let info = |(index, name)| DeviceInfo::new(format!("{NAME}:{index}"), name, false);
+        nvidia::names().unwrap_or_default().into_iter().enumerate().map(info).collect()
     }
 
     pub(crate) fn on(driver: Arc<dyn Driver>, budget: &Budget) -> Self {

@@ -1,6 +1,7 @@
 //! Uploads, products and layers.
 
 use residua_backend::shape::{check_forward, check_product, check_upload};
+use residua_backend::source::{CsrSource, GapSource, Source};
 use residua_backend::{Backend, BackendError, Shaped, VectorShape};
 use residua_format::{Coo, Csr, DenseMatrix, GapCsr, QuantizedBase, ValuePlane, ValueType};
 
@@ -11,7 +12,7 @@ use crate::coo::DeviceCoo;
 use crate::driver::NAME;
 use crate::kernels::Module;
 use crate::launch::Launch;
-use crate::layout::{CsrSource, GapSource, Source, build};
+use crate::layout::build;
 use crate::matrix::{Arrays, CudaMatrix, DeviceCsr};
 use crate::vector::{CudaVector, stride};
 
@@ -134,11 +135,11 @@ impl Backend for CudaBackend {
 
     fn upload(&self, matrix: &GapCsr) -> Result<CudaMatrix, BackendError> {
         match matrix.values() {
-            ValuePlane::F32(values) => self.lay_out(&GapSource { matrix, values }, ValueType::F32, &[]),
-            ValuePlane::F16(values) => self.lay_out(&GapSource { matrix, values }, ValueType::F16, &[]),
-            ValuePlane::Bf16(values) => self.lay_out(&GapSource { matrix, values }, ValueType::Bf16, &[]),
+            ValuePlane::F32(values) => self.lay_out(&GapSource::new(matrix, values), ValueType::F32, &[]),
+            ValuePlane::F16(values) => self.lay_out(&GapSource::new(matrix, values), ValueType::F16, &[]),
+            ValuePlane::Bf16(values) => self.lay_out(&GapSource::new(matrix, values), ValueType::Bf16, &[]),
             ValuePlane::I8 { codes, scales } => {
-                self.lay_out(&GapSource { matrix, values: codes }, ValueType::I8, scales)
+                self.lay_out(&GapSource::new(matrix, codes), ValueType::I8, scales)
             }
         }
     }

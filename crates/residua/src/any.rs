@@ -139,8 +139,9 @@ fn cpu(_: &Options, _: &Budget) -> Result<AnyBackend, BackendError> {
 
 #[cfg(feature = "cuda")]
 fn cuda(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
-    let backend = residua_backend_cuda::CudaBackend::find(options.device.as_deref())?;
-    Ok(Box::new(Untyped(backend.with_budget(budget.clone()))))
+    let mut cuda = residua_backend_cuda::CudaOptions::default();
+    cuda.device.clone_from(&options.device);
+    Ok(Box::new(Untyped(residua_backend_cuda::CudaBackend::open(&cuda, budget)?)))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -82,15 +82,15 @@ impl CudaBase {
         let shape @ [_, cols] = [base.rows(), base.cols()];
         let (code, words) = match base.values() {
             DenseValues::F32(values) => {
-                let weight = |row, column| values[row * cols + column].to_bits();
+                let weight = |row: usize, column: usize| values[row * cols + column].to_bits();
                 (Code::F32, tiles(driver, budget, shape, Code::F32, weight)?)
             }
             DenseValues::F16(values) => {
-                let weight = |row, column| values[row * cols + column].to_bits().into();
+                let weight = |row: usize, column: usize| values[row * cols + column].to_bits().into();
                 (Code::F16, tiles(driver, budget, shape, Code::F16, weight)?)
             }
             DenseValues::Bf16(values) => {
-                let weight = |row, column| values[row * cols + column].to_bits().into();
+                let weight = |row: usize, column: usize| values[row * cols + column].to_bits().into();
                 (Code::Bf16, tiles(driver, budget, shape, Code::Bf16, weight)?)
             }
         };

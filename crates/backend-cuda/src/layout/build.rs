@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
 use residua_backend::BackendError;
+use residua_backend::source::Source;
 use residua_memory::Budget;
 
 use super::plan::{Piece, per_lane, slices};
-use super::source::Source;
 use super::{Planes, STEP, Sliced, head};
 use crate::abi::{LANES, ROWS};
 use crate::driver::Driver;

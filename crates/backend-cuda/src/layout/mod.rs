@@ -18,7 +18,6 @@
 
 mod build;
 mod plan;
-mod source;
 
 use std::sync::Arc;
 
@@ -29,7 +28,6 @@ use crate::abi;
 use crate::driver::{Buffer, Driver};
 
 pub(crate) use build::build;
-pub(crate) use source::{CsrSource, GapSource, Source};
 
 /// Entries of a lane in a step.
 pub(crate) const STEP: usize = 4;

@@ -77,8 +77,8 @@ fn cpu() -> Vec<Device> {
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Device> {
-    let device = |(index, name)| Device { backend: Kind::Cuda.name(), index, name, facts: Vec::new() };
-    residua::cuda::CudaBackend::devices().unwrap_or_default().into_iter().enumerate().map(device).collect()
+    let devices = residua::cuda::CudaBackend::devices().into_iter().map(|device| device.name).enumerate();
+    devices.map(|(index, name)| Device { backend: Kind::Cuda.name(), index, name, facts: Vec::new() }).collect()
 }
 
 #[cfg(not(feature = "cuda"))]

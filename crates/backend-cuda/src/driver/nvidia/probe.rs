@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn a_device_is_found_by_number_or_name() {
         let name = |index| format!("H{index}00");
-        for (wanted, expected) in [(None, 0), (Some("0"), 0), (Some("1"), 1), (Some("h1"), 1), (Some("00"), 0)] {
+        for (wanted, expected) in
+            [(None, 0), (Some("0"), 0), (Some("1"), 1), (Some("h1"), 1), (Some("00"), 0)]
+        {
             assert_eq!(chosen(wanted, 2, name), Ok(expected), "{wanted:?}");
         }
         for wrong in ["2", "18446744073709551615", "100", "radeon"] {

@@ -86,7 +86,8 @@ impl Driver for Stream {
             None => bytes,
         };
         // SAFETY: the caller's allocation has that many bytes, and this call waits until the copy is done.
-        let copied = unsafe { result::memcpy_htod_async(to, from, self.queue.handle) }.named("cuMemcpyHtoDAsync");
+        let copied =
+            unsafe { result::memcpy_htod_async(to, from, self.queue.handle) }.named("cuMemcpyHtoDAsync");
         copied.and(self.queue.wait())
     }
 
@@ -99,7 +100,8 @@ impl Driver for Stream {
             None => (bytes, None),
         };
         // SAFETY: as in `upload`.
-        let copied = unsafe { result::memcpy_dtoh_async(to, from, self.queue.handle) }.named("cuMemcpyDtoHAsync");
+        let copied =
+            unsafe { result::memcpy_dtoh_async(to, from, self.queue.handle) }.named("cuMemcpyDtoHAsync");
         copied.and(self.queue.wait())?;
         if let Some(bytes) = rest {
             bytes.copy_from_slice(to);
