@@ -10,15 +10,16 @@ use std::process::ExitCode;
 
 use crate::Result;
 use crate::project::Project;
+use generated::Generated;
 
 const HELP: &str = "\
-Validate the WGSL kernels with naga, in every variant. Copy the CUDA kernels to crates/backend-cuda/ptx, compile them to
-PTX there, and report the resources that they need.
+Copy the kernels to the crates that embed them: WGSL to crates/backend-wgpu/wgsl, CUDA to crates/backend-cuda/ptx. Validate
+every variant of the WGSL kernels with naga. Compile the CUDA kernels to PTX, and report the resources that they need.
 
 Usage: cargo xtask kernels [--check | --sources]
 
   --check    write nothing; fail if a committed file differs
-  --sources  only copy the CUDA sources, which the emulator runs; needs no compiler
+  --sources  only copy the sources; needs no compiler. Tests run the copies
 
 The compilers come from PyPI into target/cuda-venv. Neither a GPU nor a CUDA toolkit is needed.";
 
@@ -37,13 +38,15 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             _ => return Err(arg.unexpected().into()),
         }
     }
-    let valid = sources || wgsl::validate()?;
     let project = Project::read()?;
-    let mut files = cuda::copies(&project)?;
+    let mut cuda = cuda::copies(&project)?;
+    // First, because validation reads the copies.
+    let mut differing = generated::settle(&wgsl::copies(&project)?, check)?;
+    let valid = sources || wgsl::validate()?;
     if !sources {
-        files.extend(cuda::compile(&project, &cuda::compilers(&project)?, &files)?);
+        cuda.extend(cuda::compile(&project, &cuda::compilers(&project)?, &cuda)?);
     }
-    let differing = generated::settle(&files, check)?;
+    differing.extend(generated::settle(&cuda, check)?);
     for path in relative(&project, &differing) {
         println!("{} {path}", if check { "differs:" } else { "wrote" });
     }
@@ -51,11 +54,20 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The committed files that differ from generated ones.
-pub(crate) fn drift(project: &Project, compilers: &crate::venv::Venv) -> Result<Vec<String>> {
+/// The files of the CUDA kernels that differ from their sources: the row `ptx` of `test-all`.
+pub(crate) fn ptx_drift(project: &Project, compilers: &crate::venv::Venv) -> Result<Vec<String>> {
     let mut files = cuda::copies(project)?;
     files.extend(cuda::compile(project, compilers, &files)?);
-    Ok(relative(project, &generated::settle(&files, true)?))
+    drift(project, &files)
+}
+
+/// The copies of the WGSL kernels that differ from their sources: the row `wgsl` of `test-all`.
+pub(crate) fn wgsl_drift(project: &Project) -> Result<Vec<String>> {
+    drift(project, &wgsl::copies(project)?)
+}
+
+fn drift(project: &Project, files: &[Generated]) -> Result<Vec<String>> {
+    Ok(relative(project, &generated::settle(files, true)?))
 }
 
 fn relative(project: &Project, paths: &[PathBuf]) -> Vec<String> {
