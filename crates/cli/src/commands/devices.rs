@@ -65,8 +65,8 @@ fn cpu() -> Vec<Device> {
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Device> {
-    let devices = residua::cuda::CudaBackend::devices().into_iter().enumerate();
-    devices.map(|(index, device)| Device { backend: "cuda", index, name: device.name, facts: Vec::new() }).collect()
+    let devices = residua::cuda::CudaBackend::devices().into_iter().map(|device| device.name).enumerate();
+    devices.map(|(index, name)| Device { backend: "cuda", index, name, facts: Vec::new() }).collect()
 }
 
 #[cfg(not(feature = "cuda"))]

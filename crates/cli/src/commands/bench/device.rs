@@ -15,11 +15,13 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
     use std::time::Instant;
 
     use residua::backend::{Backend, Shaped};
-    use residua::cuda::{CudaBackend, CudaMatrix};
+    use residua::cuda::{CudaBackend, CudaMatrix, CudaOptions};
 
     use super::{Timing, load, operands};
 
-    let gpu = CudaBackend::find(args.adapter.as_deref())?.with_budget(budget.clone());
+    let mut options = CudaOptions::default();
+    options.device.clone_from(&args.adapter);
+    let gpu = CudaBackend::open(&options, budget)?;
     let mut upload_seconds = 0.0;
     let matrices = load(args, budget, |matrix| {
         let start = Instant::now();
