@@ -27,7 +27,7 @@ Usage: cargo xtask <task> [options]
   bench            time Residua and its peers in turn, write docs/benchmarks.md
   install-capi     build the C library and install it with its header
   device           try and time the GPU backends, or build the programs that do
-  kernels          validate the WGSL kernels, compile the CUDA ones to PTX, write crates/backend-cuda/ptx
+  kernels          validate and copy the WGSL kernels, compile the CUDA ones to PTX
   demo-data        cut the data of the demo from assets
 
 `cargo xtask <task> --help` shows the options.";

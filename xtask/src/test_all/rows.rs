@@ -34,6 +34,7 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     let mut rows = checks(project);
     rows.push(packages::row(project));
     rows.push(ptx(project));
+    rows.push(wgsl(project));
     rows.push(vulkan::row());
     rows.extend(unit_tests(project));
     rows.extend(feature_sets(project));
@@ -115,12 +116,23 @@ fn ptx(project: &Project) -> Row {
             Ok(compilers) => compilers,
             Err(error) => return Ok(Outcome::missing(format!("no NVRTC: {error}"))),
         };
-        let differing = kernels::drift(&project, &compilers)?;
-        differing.iter().try_for_each(|file| log.line(file))?;
-        Ok(match differing.len() {
-            0 => Outcome::Ran,
-            n => Outcome::Failed(format!("{n} files differ from their sources: cargo xtask kernels")),
-        })
+        no_drift(log, &kernels::ptx_drift(&project, &compilers)?)
+    })
+}
+
+/// The shaders that the crate embeds are copies of the kernels' sources.
+fn wgsl(project: &Project) -> Row {
+    let project = project.clone();
+    row("wgsl", "WGSL kernels: no drift of the embedded copies", move |log| {
+        no_drift(log, &kernels::wgsl_drift(&project)?)
+    })
+}
+
+fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
+    differing.iter().try_for_each(|file| log.line(file))?;
+    Ok(match differing.len() {
+        0 => Outcome::Ran,
+        n => Outcome::Failed(format!("{n} files differ from their sources: cargo xtask kernels")),
     })
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use residua::backend::Backend;
-use residua::cpu::CpuBackend;
+use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
 use residua::split::{SplitOptions, SplitReport, VerifiedTensor, split, verify};
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let measured = report::read(&file, &container, (Some(&weights), None), &budget, &bar)?;
     let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
 
-    let cpu = CpuBackend::new(1)?.with_budget(budget.clone());
+    let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &budget)?;
     let speed = speed::measure(&container, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
     // Every method measures its own peak; the demo's is the largest of all.
     let peak = process::peak_rss();
