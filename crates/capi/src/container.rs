@@ -68,7 +68,7 @@ pub unsafe extern "C" fn residua_file_open(path: *const c_char) -> *mut residua_
     guard(std::ptr::null_mut(), || {
         // SAFETY: the caller's promise.
         let path = unsafe { text("path", path) }?;
-        let container = Container::open(os_str(path)?.as_ref())?;
+        let container = Container::open(os_str(path)?)?;
         let name = |name: &str| {
             CString::new(name)
                 .map_err(|_| Failure::refused(format!("layer {name:?}: a zero byte in its name")))

@@ -26,20 +26,20 @@
 //! # let folder = tempfile::tempdir()?;
 //! # std::env::set_current_dir(&folder)?;
 //! # let weights: Vec<u8> = (0..64 * 256).flat_map(|i| ((i * 7919 % 513) as f32 / 256.0 - 1.0).to_le_bytes()).collect();
-//! # let mut model = SafetensorsWriter::create("model.safetensors".as_ref(), 256)?;
+//! # let mut model = SafetensorsWriter::create("model.safetensors", 256)?;
 //! # model.tensor("layer.weight", Dtype::F32, &[64, 256], &weights)?;
 //! # model.finish()?;
 //! use residua::backend::{Backend, VectorShape};
 //! use residua::cpu::CpuBackend;
 //! use residua::format::file::Container;
 //! use residua::memory::Budget;
-//! use residua::split::{NoProgress, Selection, SplitOptions, split};
+//! use residua::split::{NoProgress, Output, SplitOptions, split};
 //!
 //! let budget = Budget::new(64 << 20);
-//! let options = SplitOptions { selection: Selection::Density(0.05), ..Default::default() };
-//! split("model.safetensors".as_ref(), "split.safetensors".as_ref(), &options, &budget, &NoProgress)?;
+//! let options = SplitOptions::default().density(0.05);
+//! split("model.safetensors", Output("split.safetensors"), &options, &budget, &NoProgress)?;
 //!
-//! let file = Container::open("split.safetensors".as_ref())?;
+//! let file = Container::open("split.safetensors")?;
 //! let cpu = CpuBackend::new(0)?.with_budget(budget.clone());
 //! let base = cpu.upload_base(&*file.read_base("layer.weight", &budget)?)?;
 //! let residual = cpu.upload(&*file.read_gap("layer.weight", &budget)?)?;
