@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{
-    ContainerWriter, Dense, FileError, Kind as ContainerKind, write_mtx_csr, write_npy, write_npz_csr,
+    ContainerKind, ContainerWriter, Dense, FileError, write_mtx_csr, write_npy, write_npz_csr,
 };
 use residua::format::{Csr, Duplicates, Value, ValueType};
 use residua::memory::Budget;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use residua::split::{VerifiedTensor, VerifyReport, verify};
+use residua::split::{VerifiedTensor, VerifyOptions, VerifyReport, verify};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
@@ -49,7 +49,9 @@ pub(crate) fn run(args: &Args) -> Result {
     expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let report = verify(&args.file, args.against.as_deref(), &budget, &args.run.progress())?;
+    let mut options = VerifyOptions::default();
+    options.against.clone_from(&args.against);
+    let report = verify(&args.file, &options, &budget, &args.run.progress())?;
     if args.run.json {
         let matches = args.against.is_some().then_some(report.matches());
         print_json(&Done { valid: report.is_valid(), matches, report: &report })?;

@@ -67,7 +67,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a file is missing or malformed, or index and shards do not agree.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_at(path.as_ref())
+    }
+
+    fn open_at(path: &Path) -> Result<Self> {
         let file = if path.is_dir() { find(path)? } else { path.to_owned() };
         let mut new = Self {
             path: path.to_owned(),

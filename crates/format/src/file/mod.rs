@@ -12,7 +12,6 @@
 //! Files are read with positioned reads, never mapped: a mapping counts as memory of the process. Every writer
 //! goes through [`AtomicFile`]: the target is replaced when the new file is complete, or not at all.
 
-mod any;
 mod atomic;
 mod checkpoint;
 mod container;
@@ -22,6 +21,7 @@ mod hash;
 mod header;
 mod held;
 mod index_json;
+mod matrix;
 mod mtx;
 mod npy;
 mod npz;
@@ -30,14 +30,14 @@ mod output;
 mod positioned;
 mod writer;
 
-pub use any::AnyMatrix;
 pub use atomic::AtomicFile;
 pub use checkpoint::{Checkpoint, TensorInfo};
-pub use container::{Container, ContainerWriter, Kind, MatrixMeta, Op, Plane};
+pub use container::{Container, ContainerKind, ContainerWriter, MatrixMeta, Op, Plane};
 pub use dense::{Dense, write_dense};
 pub use error::FileError;
 pub use hash::{CheckpointHasher, hash_bytes};
 pub use held::Held;
+pub use matrix::FileMatrix;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
 pub use npy::{NpyHeader, read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};

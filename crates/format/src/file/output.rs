@@ -14,7 +14,8 @@ use super::{AtomicFile, Checkpoint, FileError, Result};
 /// # Errors
 /// [`FileError::OutputIsInput`] when `output` is one of the files of `inputs`, and the errors of
 /// [`AtomicFile::check`].
-pub fn check_output<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+pub fn check_output<'a>(output: impl AsRef<Path>, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let output = output.as_ref();
     if let Some(input) = inputs.into_iter().flat_map(files).find(|input| same(output, input)) {
         return Err(FileError::OutputIsInput { path: output.to_owned(), input });
     }

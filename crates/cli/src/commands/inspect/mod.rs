@@ -8,7 +8,7 @@ use comfy_table::CellAlignment;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
-use residua::split::diff::{DiffReport, Stored, read_delta};
+use residua::split::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
 use self::statistics::Statistics;

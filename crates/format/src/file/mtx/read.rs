@@ -7,7 +7,7 @@ use residua_memory::Budget;
 use super::banner::{Banner, Field, Layout, Symmetry};
 use super::lines::{Lines, unsigned, word};
 use crate::file::dense::reserve;
-use crate::file::{AnyMatrix, Dense, FileError, Held, Result};
+use crate::file::{Dense, FileError, FileMatrix, Held, Result};
 use crate::{Coo, Value};
 
 /// Reads a Matrix Market file: `coordinate` with `real`, `integer` or `pattern` (1 at every place) entries,
@@ -18,7 +18,11 @@ use crate::{Coo, Value};
 /// When a line is malformed (the error says which), entries are missing or too many, an index lies outside
 /// the matrix, a value is not finite or too large for `V`, the file is complex, or the budget does not allow
 /// the matrix.
-pub fn read_mtx<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+pub fn read_mtx<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
+    read(path.as_ref(), budget)
+}
+
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
     let mut lines = Lines::open(path)?;
     let banner = lines.any()?.map(Banner::parse);
     let banner = banner.unwrap_or_else(|| Err("the file is empty".into())).map_err(|e| lines.error(e))?;
@@ -50,7 +54,7 @@ fn coordinate<V: Value>(
     lines: &mut Lines,
     banner: Banner,
     budget: &Budget,
-) -> Result<Held<AnyMatrix<V>>> {
+) -> Result<Held<FileMatrix<V>>> {
     let [rows, cols, entries] = sizes(lines)?;
     let most = u64::from(u32::MAX);
     if rows > most || cols > most || entries > most {
@@ -99,7 +103,7 @@ fn coordinate<V: Value>(
     }
     let coo = Coo::new(rows as usize, cols as usize, row_indices, col_indices, values)
         .map_err(FileError::matrix(path, "matrix"))?;
-    Ok(Held::new(AnyMatrix::Coo(coo), held))
+    Ok(Held::new(FileMatrix::Coo(coo), held))
 }
 
 #[inline]
@@ -144,7 +148,7 @@ fn number<V: Value>(word: Option<&[u8]>, field: Field) -> Result<V, String> {
 }
 
 /// Column-major in the file, row-major in memory.
-fn array<V: Value>(path: &Path, lines: &mut Lines, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+fn array<V: Value>(path: &Path, lines: &mut Lines, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
     let [rows, cols] = sizes(lines)?;
     let Some(count) = rows.checked_mul(cols).filter(|&count| count <= lines.length / 2 + 1) else {
         return Err(lines.error(format!("[{rows}, {cols}] in a file of {} bytes cannot be", lines.length)));
@@ -169,5 +173,5 @@ fn array<V: Value>(path: &Path, lines: &mut Lines, budget: &Budget) -> Result<He
         return Err(lines.error(format!("more than the {count} values of the line of sizes")));
     }
     let dense = Dense::new(vec![rows, cols], values).map_err(FileError::matrix(path, "array"))?;
-    Ok(Held::new(AnyMatrix::Dense(dense), held))
+    Ok(Held::new(FileMatrix::Dense(dense), held))
 }

@@ -6,19 +6,23 @@ use residua_memory::{Budget, Reservation};
 
 use super::archive::Archive;
 use crate::file::dense::grow;
-use crate::file::{AnyMatrix, FileError, Held, Result};
+use crate::file::{FileError, FileMatrix, Held, Result};
 use crate::{Coo, Csr, FormatError, Value};
 
 /// Reads a sparse matrix that `scipy.sparse.save_npz` wrote: CSR, CSC or COO, deflated or stored, indices of
 /// any integer type, values of any type of numbers, rounded to `V`.
 ///
-/// CSR with sorted rows and no duplicates comes as [`AnyMatrix::Csr`]; everything else as triplets,
+/// CSR with sorted rows and no duplicates comes as [`FileMatrix::Csr`]; everything else as triplets,
 /// duplicates kept.
 ///
 /// # Errors
 /// When the archive is malformed or damaged, an array is missing or breaks a rule of its format, a finite
 /// number is too large for `V`, or the budget does not allow the matrix.
-pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+pub fn read_npz<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
+    read(path.as_ref(), budget)
+}
+
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
     let mut archive = Archive::open(path)?;
     if !archive.has("format") {
         let problem = "is no sparse matrix of scipy.sparse.save_npz, which has an array \"format\"; save a dense one \
@@ -30,9 +34,9 @@ pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix
         "csr" => csr(compressed(path, &mut archive, &mut held, Axis::Row)?, path, &mut held)?,
         "csc" => {
             let columns = compressed(path, &mut archive, &mut held, Axis::Column)?;
-            AnyMatrix::Coo(columns.into_coo(path, &mut held)?)
+            FileMatrix::Coo(columns.into_coo(path, &mut held)?)
         }
-        "coo" => AnyMatrix::Coo(coo(path, &mut archive, &mut held)?),
+        "coo" => FileMatrix::Coo(coo(path, &mut archive, &mut held)?),
         other => {
             let problem = format!("{other:?} is not read; save the matrix after .tocsr()");
             return Err(FileError::tensor(path, "format", problem));
@@ -109,16 +113,16 @@ fn same_length(path: &Path, what: &'static str, found: usize, expected: usize) -
 }
 
 /// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
-fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<AnyMatrix<V>> {
+fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<FileMatrix<V>> {
     let sorted = rows.pointers.windows(2).all(|pair| {
         rows.indices[pair[0] as usize..pair[1] as usize].windows(2).all(|pair| pair[0] < pair[1])
     });
     if !sorted {
-        return rows.into_coo(path, held).map(AnyMatrix::Coo);
+        return rows.into_coo(path, held).map(FileMatrix::Coo);
     }
     let Compressed { shape: [height, width], pointers, indices, values, .. } = rows;
     Csr::new(height, width, pointers, indices, values)
-        .map(AnyMatrix::Csr)
+        .map(FileMatrix::Csr)
         .map_err(FileError::matrix(path, "csr"))
 }
 

@@ -9,7 +9,7 @@ use blake3::{Hash, Hasher};
 
 /// The part that row `row` has in its tensor's hash. All rows but the last have `row_bytes` bytes, a power of
 /// two of at least 1024; `only` says that the tensor has no other row, which may then have any length.
-pub(super) fn hash_row(bytes: &[u8], row: u64, row_bytes: u64, only: bool) -> [u8; 32] {
+pub(crate) fn hash_row(bytes: &[u8], row: u64, row_bytes: u64, only: bool) -> [u8; 32] {
     if only {
         return *blake3::hash(bytes).as_bytes();
     }
@@ -20,7 +20,7 @@ pub(super) fn hash_row(bytes: &[u8], row: u64, row_bytes: u64, only: bool) -> [u
 
 /// Joins the rows' parts, which come in order.
 #[derive(Debug, Default)]
-pub(super) struct TreeHash {
+pub(crate) struct TreeHash {
     /// Roots of finished subtrees, the largest first.
     subtrees: Vec<ChainingValue>,
     rows: u64,
@@ -28,7 +28,7 @@ pub(super) struct TreeHash {
 
 impl TreeHash {
     /// Appends the next row's part.
-    pub(super) fn push(&mut self, part: [u8; 32]) {
+    pub(crate) fn push(&mut self, part: [u8; 32]) {
         // A subtree is closed only now that something follows it: the last join of all is the root's.
         while self.subtrees.len() > self.rows.count_ones() as usize {
             if let (Some(right), Some(left)) = (self.subtrees.pop(), self.subtrees.pop()) {
@@ -40,7 +40,7 @@ impl TreeHash {
     }
 
     /// The hash, in lower-case hexadecimal.
-    pub(super) fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         let hash = match self.subtrees.pop() {
             None => blake3::hash(&[]),
             // The part of an only row is the hash itself.

@@ -5,30 +5,30 @@ use residua_format::file::{ContainerWriter, Dtype, MatrixMeta, Plane};
 use residua_format::gap::GapPatternBuilder;
 use residua_format::{BaseKind, FormatError, ValueType};
 
+use super::cut::Cut;
+use super::encode::Encoded;
+use super::inputs::Job;
+use super::residual::{RowBase, Scratch};
+use super::select::Kept;
+use super::waiting_plane::WaitingPlane;
 use crate::SplitError;
-use crate::cut::Cut;
-use crate::encode::Encoded;
-use crate::job::Job;
-use crate::residual::{RowBase, Scratch};
-use crate::select::Kept;
-use crate::spool::Spool;
 
 /// Pieces of a block of emitted rows for each thread.
 const PIECES: usize = 4;
 
 /// Writes tensors' planes, one tensor after the other. Base codes go straight to the output, whose plane is
 /// open; the others wait in spools.
-pub(crate) struct Emitter {
+pub(super) struct Emitter {
     writer: ContainerWriter,
     kind: Option<BaseKind>,
     values: ValueType,
     pieces: Vec<(Kept, Encoded)>,
     codes: Vec<u8>,
     scales: Vec<f32>,
-    base_scales: Spool,
-    gaps: Spool,
-    value_plane: Spool,
-    value_scales: Spool,
+    base_scales: WaitingPlane,
+    gaps: WaitingPlane,
+    value_plane: WaitingPlane,
+    value_scales: WaitingPlane,
     // Of the tensor at hand:
     builder: GapPatternBuilder,
     cut: Cut,
@@ -39,12 +39,12 @@ pub(crate) struct Emitter {
 }
 
 impl Emitter {
-    pub(crate) fn new(
+    pub(super) fn new(
         writer: ContainerWriter,
         kind: Option<BaseKind>,
         values: ValueType,
     ) -> Result<Self, SplitError> {
-        let spool = || Spool::beside(writer.path());
+        let spool = || WaitingPlane::beside(writer.path());
         Ok(Self {
             kind,
             values,
@@ -65,11 +65,11 @@ impl Emitter {
         })
     }
 
-    pub(crate) fn into_writer(self) -> ContainerWriter {
+    pub(super) fn into_writer(self) -> ContainerWriter {
         self.writer
     }
 
-    pub(crate) fn begin(&mut self, job: &Job<'_>, cut: Cut) -> Result<(), SplitError> {
+    pub(super) fn begin(&mut self, job: &Job<'_>, cut: Cut) -> Result<(), SplitError> {
         self.builder = GapPatternBuilder::new();
         (self.cut, self.ties_left) = (cut, cut.ties);
         (self.squares, self.gain, self.lowest) = (0.0, 0.0, None);
@@ -82,7 +82,7 @@ impl Emitter {
     }
 
     /// Emits some rows, the next ones of the tensor, from `first` on.
-    pub(crate) fn rows(
+    pub(super) fn rows(
         &mut self,
         job: &Job<'_>,
         first: usize,
@@ -202,10 +202,10 @@ impl Emitter {
     }
 
     /// Ends the tensor's planes.
-    pub(crate) fn end(&mut self, job: &Job<'_>, base_hash: Option<String>) -> Result<MatrixMeta, SplitError> {
+    pub(super) fn end(&mut self, job: &Job<'_>, base_hash: Option<String>) -> Result<MatrixMeta, SplitError> {
         let name = &job.rows.info.name;
         let writer = &mut self.writer;
-        let spooled = |plane, dtype, spool: &mut Spool, writer: &mut ContainerWriter| {
+        let spooled = |plane, dtype, spool: &mut WaitingPlane, writer: &mut ContainerWriter| {
             writer.begin_plane(name, plane, dtype)?;
             spool.drain(writer)?;
             writer.end_plane()?;
@@ -240,17 +240,17 @@ impl Emitter {
     }
 
     /// Sum of squared residuals, and how much of it base and residual together take away.
-    pub(crate) fn squares(&self) -> (f64, f64) {
+    pub(super) fn squares(&self) -> (f64, f64) {
         (self.squares, self.gain)
     }
 
     /// The lowest comparable score that was kept.
-    pub(crate) fn lowest(&self) -> Option<f32> {
+    pub(super) fn lowest(&self) -> Option<f32> {
         self.lowest
     }
 
     /// Bytes of an element of a plane.
-    pub(crate) fn element_bytes(&self, plane: Plane) -> u64 {
+    pub(super) fn element_bytes(&self, plane: Plane) -> u64 {
         match plane {
             Plane::RowPtr | Plane::IndexPtr | Plane::Scales | Plane::BaseScales => 4,
             Plane::RowModes | Plane::Gaps | Plane::Base => 1,

@@ -7,7 +7,7 @@ use crate::{Coo, Csr, Value};
 
 /// A matrix in the form in which its file stores it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum AnyMatrix<V> {
+pub enum FileMatrix<V> {
     /// Triplets, or rows that were not sorted or had duplicates.
     Coo(Coo<V>),
     /// Sorted rows.
@@ -16,7 +16,7 @@ pub enum AnyMatrix<V> {
     Dense(Dense<V>),
 }
 
-impl<V: Value> AnyMatrix<V> {
+impl<V: Value> FileMatrix<V> {
     /// Rows and columns.
     pub fn shape(&self) -> [usize; 2] {
         match self {

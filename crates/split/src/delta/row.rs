@@ -8,50 +8,50 @@ use super::DeltaOp;
 
 /// Elements of a row. A power of two, so that a row is a subtree of its tensor's hash; at most 65,536, so that
 /// no column needs more than two bytes.
-pub(super) const ROW: usize = 1 << 16;
+pub(crate) const ROW: usize = 1 << 16;
 
 /// How a tensor is cut: its elements in memory order, [`ROW`] to a row, the last one short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// Bytes of an element: 1, 2, 4 or 8. Elements of less than a byte are taken together, byte by byte.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// Elements, or bytes where elements are smaller.
-    pub(super) elements: u64,
+    pub(crate) elements: u64,
 }
 
 impl Layout {
-    pub(super) fn new(dtype: Dtype, bytes: u64) -> Self {
+    pub(crate) fn new(dtype: Dtype, bytes: u64) -> Self {
         let size = (dtype.bitsize() / 8).max(1);
         Self { size, elements: bytes / size as u64 }
     }
 
     /// `[rows, cols]` of the sparse matrix.
-    pub(super) fn shape(self) -> [usize; 2] {
+    pub(crate) fn shape(self) -> [usize; 2] {
         [self.rows() as usize, self.elements.min(ROW as u64) as usize]
     }
 
-    pub(super) fn rows(self) -> u64 {
+    pub(crate) fn rows(self) -> u64 {
         self.elements.div_ceil(ROW as u64)
     }
 
     /// Bytes of every row but the last.
-    pub(super) fn row_bytes(self) -> u64 {
+    pub(crate) fn row_bytes(self) -> u64 {
         (ROW * self.size) as u64
     }
 
     /// Where a row starts, and how many bytes it has.
-    pub(super) fn row(self, row: u64) -> (u64, usize) {
+    pub(crate) fn row(self, row: u64) -> (u64, usize) {
         let start = row * self.row_bytes();
         (start, (self.elements * self.size as u64 - start).min(self.row_bytes()) as usize)
     }
 
     /// Bytes of the longest row.
-    pub(super) fn longest_row(self) -> usize {
+    pub(crate) fn longest_row(self) -> usize {
         self.shape()[1] * self.size
     }
 
     /// The element type of the value plane: raw bits of this width.
-    pub(super) fn plane_dtype(self) -> Dtype {
+    pub(crate) fn plane_dtype(self) -> Dtype {
         match self.size {
             1 => Dtype::U8,
             2 => Dtype::U16,
@@ -74,7 +74,7 @@ macro_rules! by_size {
 }
 
 /// Finds the elements of `size` bytes in which two rows of one length differ; `columns` is replaced.
-pub(super) fn changed(size: usize, old: &[u8], new: &[u8], columns: &mut Vec<u32>) {
+pub(crate) fn changed(size: usize, old: &[u8], new: &[u8], columns: &mut Vec<u32>) {
     columns.clear();
     by_size!(size, changed_of(old, new, columns));
 }
@@ -108,7 +108,7 @@ fn push_changed<const SIZE: usize>(old: &[u8], new: &[u8], first: usize, columns
 }
 
 /// Stores the elements at `columns`, as `plan` says, behind what `index` and `values` hold.
-pub(super) fn encode(
+pub(crate) fn encode(
     plan: &RowPlan,
     layout: Layout,
     op: DeltaOp,
@@ -145,7 +145,7 @@ fn encode_of<const SIZE: usize>(
 
 /// Applies the entries of a pattern's only row to `row`. `None` when a column lies behind its end, or there
 /// are fewer values than entries.
-pub(super) fn apply(
+pub(crate) fn apply(
     size: usize,
     op: DeltaOp,
     pattern: &GapPattern,

@@ -2,80 +2,80 @@
 
 use std::path::Path;
 
-use residua_format::file::{Container, Dtype, FileError, Kind, Plane, hash_bytes};
+use residua_format::file::{Container, ContainerKind, Dtype, FileError, Plane, hash_bytes};
 use serde::{Deserialize, Serialize};
 
-use super::DeltaOp;
 use super::report::{DiffReport, DiffTensor, Stored};
 use super::row::Layout;
 use super::target::{Target, tensors_of};
+use super::{DeltaOp, ParseDeltaOpError};
 use crate::SplitError;
 
 /// Metadata keys of the whole file.
-pub(super) const OP: &str = "op";
-pub(super) const TABLE: &str = "delta";
-pub(super) const HEADER: &str = "target_header";
-pub(super) const BASE_HASH: &str = "base_hash";
-pub(super) const TARGET_HASH: &str = "target_hash";
+pub(crate) const OP: &str = "op";
+pub(crate) const TABLE: &str = "delta";
+pub(crate) const HEADER: &str = "target_header";
+pub(crate) const BASE_HASH: &str = "base_hash";
+pub(crate) const TARGET_HASH: &str = "target_hash";
 
 /// The JSON under [`TABLE`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Hash of the text under [`HEADER`].
-    pub(super) header_hash: String,
+    pub(crate) header_hash: String,
     /// One for each tensor of that header, in the order of the data, empty ones by name.
-    pub(super) tensors: Vec<Entry>,
+    pub(crate) tensors: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) removed: Vec<Removed>,
+    pub(crate) removed: Vec<Removed>,
 }
 
 /// How a tensor is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Entry {
-    pub(super) stored: Stored,
+pub(crate) struct Entry {
+    pub(crate) stored: Stored,
     /// Hash of its bytes in the new checkpoint.
-    pub(super) hash: String,
+    pub(crate) hash: String,
     /// Hash of its bytes in the old one: where it was replaced or reshaped (a matrix has it in its metadata).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) base_hash: Option<String>,
+    pub(crate) base_hash: Option<String>,
     /// Elements that changed, where it was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) changed: Option<u64>,
+    pub(crate) changed: Option<u64>,
     /// Its old element type and shape, where it was reshaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) base: Option<(Dtype, Vec<usize>)>,
+    pub(crate) base: Option<(Dtype, Vec<usize>)>,
 }
 
 impl Entry {
-    pub(super) fn new(stored: Stored, hash: String) -> Self {
+    pub(crate) fn new(stored: Stored, hash: String) -> Self {
         Self { stored, hash, base_hash: None, changed: None, base: None }
     }
 }
 
 /// A tensor that only the old checkpoint has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Removed {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    pub(super) hash: String,
+pub(crate) struct Removed {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) hash: String,
 }
 
 /// A delta, open for positioned reads. Always checked: every tensor of the new checkpoint is stored in the way
 /// that the table says, with its own element type and shape.
 #[derive(Debug)]
-pub(super) struct Delta {
-    pub(super) container: Container,
-    pub(super) header: String,
-    pub(super) tensors: Vec<(Target, Entry)>,
-    pub(super) removed: Vec<Removed>,
+pub(crate) struct DeltaFile {
+    pub(crate) container: Container,
+    pub(crate) header: String,
+    pub(crate) tensors: Vec<(Target, Entry)>,
+    pub(crate) removed: Vec<Removed>,
 }
 
-impl Delta {
-    pub(super) fn open(path: &Path) -> Result<Self, SplitError> {
+impl DeltaFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, SplitError> {
         let container = Container::open(path)?;
         let malformed = |problem: String| SplitError::from(FileError::malformed(path, problem));
-        if container.kind() != Kind::Delta {
+        if container.kind() != ContainerKind::Delta {
             return Err(malformed(format!("is no delta: its kind is {}", container.kind().name())));
         }
         let entry = |key| {
@@ -105,7 +105,7 @@ impl Delta {
     }
 
     /// The hash of a tensor in the old checkpoint; `None` for one that it does not have.
-    pub(super) fn base_hash<'a>(&'a self, target: &Target, entry: &'a Entry) -> Option<&'a str> {
+    pub(crate) fn base_hash<'a>(&'a self, target: &Target, entry: &'a Entry) -> Option<&'a str> {
         match entry.stored {
             Stored::Same => Some(&entry.hash),
             Stored::Sparse => self.container.matrix(&target.name)?.base_hash.as_deref(),
@@ -161,7 +161,7 @@ fn problem(container: &Container, target: &Target, entry: &Entry) -> Option<Stri
 }
 
 /// A matrix's op as a delta's.
-pub(super) fn delta_op(op: residua_format::file::Op) -> Option<DeltaOp> {
+pub(crate) fn delta_op(op: residua_format::file::Op) -> Option<DeltaOp> {
     DeltaOp::ALL.into_iter().find(|delta| delta.op() == op)
 }
 
@@ -169,11 +169,16 @@ pub(super) fn delta_op(op: residua_format::file::Op) -> Option<DeltaOp> {
 ///
 /// # Errors
 /// When the file cannot be read or is no valid delta. What its planes hold is checked when it is applied.
-pub fn read_delta(path: &Path) -> Result<DiffReport, SplitError> {
-    let delta = Delta::open(path)?;
+pub fn read_delta(path: impl AsRef<Path>) -> Result<DiffReport, SplitError> {
+    report(path.as_ref())
+}
+
+fn report(path: &Path) -> Result<DiffReport, SplitError> {
+    let delta = DeltaFile::open(path)?;
     let container = &delta.container;
     let text = |key| container.metadata(key).unwrap_or_default();
-    let op = text(OP).parse().map_err(|problem: String| FileError::malformed(path, problem))?;
+    let op =
+        text(OP).parse().map_err(|error: ParseDeltaOpError| FileError::malformed(path, error.to_string()))?;
     let mut tensors = Vec::new();
     for (target, entry) in &delta.tensors {
         let layout = Layout::new(target.dtype, target.bytes);

@@ -5,16 +5,16 @@ use residua_format::BaseKind;
 use residua_format::file::{ContainerWriter, MatrixMeta, Plane};
 use residua_memory::AlignedVec;
 
-use crate::columns::ColumnSums;
-use crate::cut::{Cut, Guess, find_cut};
-use crate::emit::Emitter;
-use crate::histogram::Histogram;
-use crate::job::Job;
+use super::columns::ColumnSums;
+use super::cut::{Cut, Guess, find_cut};
+use super::emit::Emitter;
+use super::histogram::Histogram;
+use super::inputs::Job;
+use super::residual::Scratch;
+use super::room::Room;
+use super::score::{ColumnWeights, comparable};
 use crate::progress::check_stop;
-use crate::residual::Scratch;
-use crate::room::Room;
 use crate::rows::{Block, Rows};
-use crate::score::{ColumnWeights, comparable};
 use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
 
 /// Of how many columns a guess looks at one, at most.
@@ -23,7 +23,7 @@ const STRIDE: usize = 16;
 const PIECE: usize = 1 << 16;
 
 /// Everything that is used for one tensor after the other.
-pub(crate) struct Splitter<'a> {
+pub(super) struct Splitter<'a> {
     options: &'a SplitOptions,
     kind: Option<BaseKind>,
     room: Room,
@@ -37,7 +37,7 @@ pub(crate) struct Splitter<'a> {
 }
 
 impl<'a> Splitter<'a> {
-    pub(crate) fn new(
+    pub(super) fn new(
         options: &'a SplitOptions,
         kind: Option<BaseKind>,
         room: Room,
@@ -58,12 +58,12 @@ impl<'a> Splitter<'a> {
         })
     }
 
-    pub(crate) fn into_writer(self) -> ContainerWriter {
+    pub(super) fn into_writer(self) -> ContainerWriter {
         self.emitter.into_writer()
     }
 
     /// Splits one tensor and writes its planes.
-    pub(crate) fn split(&mut self, job: &Job<'_>) -> Result<TensorReport, SplitError> {
+    pub(super) fn split(&mut self, job: &Job<'_>) -> Result<TensorReport, SplitError> {
         let third = job.rows.info.bytes / 3;
         let base_hash = self.statistics(job)?;
         self.weigh(job)?;

@@ -29,6 +29,7 @@ impl Stored {
 
 /// A tensor of the new checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DiffTensor {
     /// Its name.
     pub name: String,
@@ -46,8 +47,9 @@ pub struct DiffTensor {
     pub bytes: u64,
 }
 
-/// What [`diff`](crate::diff::diff) found, or [`read_delta`](crate::diff::read_delta) read.
+/// What [`diff`](crate::diff()) found, or [`read_delta`](crate::read_delta) read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DiffReport {
     /// How changed elements are stored.
     pub op: DeltaOp,
@@ -84,6 +86,7 @@ impl DiffReport {
 
 /// A tensor that was restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PatchedTensor {
     /// Its name.
     pub name: String,
@@ -93,8 +96,9 @@ pub struct PatchedTensor {
     pub bytes: u64,
 }
 
-/// What [`patch`](crate::diff::patch) did.
+/// What [`patch`](crate::patch()) did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PatchReport {
     /// Every tensor of the new checkpoint, in the order of its data.
     pub tensors: Vec<PatchedTensor>,

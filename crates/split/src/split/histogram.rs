@@ -2,15 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::score::comparable;
-use crate::sift::{Range, sift};
+use super::score::comparable;
+use super::sift::{Range, sift};
 
 /// Scores inside the window that are counted together.
 const GATHERED: usize = 512;
 
 /// Counts scores: how many lie above a window, and how many at each place in it. Shared by threads.
 #[derive(Debug, Default)]
-pub(crate) struct Histogram {
+pub(super) struct Histogram {
     /// Bits of the lowest score in the window.
     low: u32,
     /// Bits of the lowest score above the window.
@@ -23,7 +23,7 @@ pub(crate) struct Histogram {
 
 /// Where a score is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(super) enum Place {
     /// Above the window.
     Above,
     /// In the bin of these bit patterns, with `above` scores higher than all of them.
@@ -34,12 +34,12 @@ pub(crate) enum Place {
 
 impl Histogram {
     /// Bytes of `bins` bins.
-    pub(crate) fn bytes(bins: usize) -> u64 {
+    pub(super) fn bytes(bins: usize) -> u64 {
         8 * bins as u64
     }
 
     /// Starts anew with a window of bit patterns, `low..high`, and at most `most` bins, a power of two.
-    pub(crate) fn reset(&mut self, low: u32, high: u32, most: usize) {
+    pub(super) fn reset(&mut self, low: u32, high: u32, most: usize) {
         let width = (high - low) as usize;
         self.shift = width.div_ceil(most).next_power_of_two().ilog2();
         (self.low, self.high) = (low, high);
@@ -50,7 +50,7 @@ impl Histogram {
     }
 
     /// Where the `kept`-th highest score is.
-    pub(crate) fn place(&self, kept: u64) -> Place {
+    pub(super) fn place(&self, kept: u64) -> Place {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut above, bins) = (counts.0, &counts.1);
         if above >= kept {
@@ -68,12 +68,12 @@ impl Histogram {
 
     /// Counts one row's scores.
     #[cfg(test)]
-    pub(crate) fn add(&self, residuals: &[f32], weights: &[f32]) {
+    pub(super) fn add(&self, residuals: &[f32], weights: &[f32]) {
         self.counter().add(residuals, weights);
     }
 
     /// For one thread to count with; what it holds is counted at the latest when it is dropped.
-    pub(crate) fn counter(&self) -> Counter<'_> {
+    pub(super) fn counter(&self) -> Counter<'_> {
         Counter { histogram: self, above: 0, inside: Vec::with_capacity(GATHERED) }
     }
 }
@@ -81,7 +81,7 @@ impl Histogram {
 /// Rows' way into a shared histogram. Bins are far apart in memory; many at a time are added while their
 /// cache lines come in together, which atomic additions would not do.
 #[derive(Debug)]
-pub(crate) struct Counter<'a> {
+pub(super) struct Counter<'a> {
     histogram: &'a Histogram,
     above: u64,
     inside: Vec<u32>,
@@ -89,7 +89,7 @@ pub(crate) struct Counter<'a> {
 
 impl Counter<'_> {
     /// Counts one row's scores.
-    pub(crate) fn add(&mut self, residuals: &[f32], weights: &[f32]) {
+    pub(super) fn add(&mut self, residuals: &[f32], weights: &[f32]) {
         let range = Range { low: self.histogram.low as i32, high: self.histogram.high as i32 };
         let above = sift::<true>(residuals, weights, range, |columns, residuals| {
             let scores =

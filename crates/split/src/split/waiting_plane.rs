@@ -13,34 +13,34 @@ const BUFFER: usize = 64 << 10;
 
 /// An unnamed temporary file, which vanishes with the process whatever happens; used anew for every tensor.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub(super) struct WaitingPlane {
     file: BufWriter<File>,
     directory: PathBuf,
 }
 
-impl Spool {
+impl WaitingPlane {
     /// Bytes of memory that one takes.
-    pub(crate) const BYTES: u64 = BUFFER as u64;
+    pub(super) const BYTES: u64 = BUFFER as u64;
 
     /// A spool on the disk that `output` goes to, where there will be room for it.
-    pub(crate) fn beside(output: &Path) -> Result<Self, SplitError> {
+    pub(super) fn beside(output: &Path) -> Result<Self, SplitError> {
         let directory = match output.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
         };
         match tempfile::tempfile_in(&directory) {
             Ok(file) => Ok(Self { file: BufWriter::with_capacity(BUFFER, file), directory }),
-            Err(source) => Err(SplitError::Spool { directory, source }),
+            Err(source) => Err(SplitError::TemporaryFile { directory, source }),
         }
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), SplitError> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SplitError> {
         let result = self.file.write_all(bytes);
         self.check(result)
     }
 
     /// Hands everything written to the output, and is empty again.
-    pub(crate) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
+    pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
         let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
         self.check(rewound)?;
         let mut buffer = vec![0; BUFFER];
@@ -57,6 +57,6 @@ impl Spool {
     }
 
     fn check<T>(&self, result: std::io::Result<T>) -> Result<T, SplitError> {
-        result.map_err(|source| SplitError::Spool { directory: self.directory.clone(), source })
+        result.map_err(|source| SplitError::TemporaryFile { directory: self.directory.clone(), source })
     }
 }

@@ -7,7 +7,7 @@
 
 /// The weight of every column in a score.
 #[derive(Debug, Default)]
-pub(crate) struct ColumnWeights {
+pub(super) struct ColumnWeights {
     weights: Vec<f32>,
     /// What √h was multiplied by: a power of two.
     scale: f64,
@@ -15,7 +15,7 @@ pub(crate) struct ColumnWeights {
 
 impl ColumnWeights {
     /// From h, every one finite and at least 0. If all are 0, all count as 1.
-    pub(crate) fn set(&mut self, h: impl Iterator<Item = f64> + Clone) {
+    pub(super) fn set(&mut self, h: impl Iterator<Item = f64> + Clone) {
         let largest = h.clone().fold(0.0, f64::max).sqrt();
         self.weights.clear();
         if largest == 0.0 {
@@ -29,24 +29,24 @@ impl ColumnWeights {
         self.weights.extend(h.map(|h| (h.sqrt() * self.scale) as f32));
     }
 
-    pub(crate) fn get(&self) -> &[f32] {
+    pub(super) fn get(&self) -> &[f32] {
         &self.weights
     }
 
     /// The comparable score that stands for a score `residual² · h`.
-    pub(crate) fn comparable(&self, score: f32) -> f32 {
+    pub(super) fn comparable(&self, score: f32) -> f32 {
         ((f64::from(score)).sqrt() * self.scale) as f32
     }
 
     /// The score `residual² · h` that a comparable one stands for.
-    pub(crate) fn score(&self, comparable: f32) -> f64 {
+    pub(super) fn score(&self, comparable: f32) -> f64 {
         (f64::from(comparable) / self.scale).powi(2)
     }
 }
 
 /// The comparable score of one weight.
 #[inline(always)]
-pub(crate) fn comparable(residual: f32, weight: f32) -> f32 {
+pub(super) fn comparable(residual: f32, weight: f32) -> f32 {
     residual.abs() * weight
 }
 

@@ -13,16 +13,16 @@ use crate::SplitError;
 
 /// A tensor of the file to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    pub(super) bytes: u64,
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: u64,
 }
 
 /// The header of a checkpoint: its own where it is one file, else that of a file with all its tensors in
 /// their order and the shards' metadata.
-pub(super) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
+pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     let mut files = checkpoint.files();
     if let (Some(path), None) = (files.next(), files.next()) {
         let read = || {
@@ -65,7 +65,7 @@ pub(super) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
 
 /// The tensors that a header describes, in the order of their data, empty ones by name. Checked: they lie end
 /// to end, with the bytes that element type and shape call for.
-pub(super) fn tensors_of(header: &str, path: &Path) -> Result<Vec<Target>, SplitError> {
+pub(crate) fn tensors_of(header: &str, path: &Path) -> Result<Vec<Target>, SplitError> {
     let broken = |problem: &dyn std::fmt::Display| {
         FileError::malformed(path, format!("header of the new checkpoint: {problem}"))
     };

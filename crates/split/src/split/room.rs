@@ -3,12 +3,12 @@
 use residua_format::{BaseKind, ValueType};
 use residua_memory::{Budget, BudgetError, Reservation};
 
-use crate::columns::ColumnSums;
-use crate::encode::Encoded;
-use crate::histogram::Histogram;
-use crate::residual::Scratch;
-use crate::select::Kept;
-use crate::spool::Spool;
+use super::columns::ColumnSums;
+use super::encode::Encoded;
+use super::histogram::Histogram;
+use super::residual::Scratch;
+use super::select::Kept;
+use super::waiting_plane::WaitingPlane;
 
 /// Bytes for each thread that are read and worked on at a time: what a second-level cache holds.
 const BLOCK: u64 = 1 << 20;
@@ -26,26 +26,26 @@ const SPOOLS: u64 = 5;
 
 /// The largest of everything among the tensors of a job.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Extremes {
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
+pub(super) struct Extremes {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
     /// Bytes of a row.
-    pub(crate) row_bytes: usize,
+    pub(super) row_bytes: usize,
     /// Bytes of a tensor.
-    pub(crate) bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// The buffers of a split, taken from the budget for as long as the job runs.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(super) struct Room {
     /// Bytes of rows held at a time; with another checkpoint as base, of its rows too.
-    pub(crate) block: usize,
+    pub(super) block: usize,
     /// Bytes of buffers for emitted rows.
     emit: u64,
     /// Bins of the histogram, a power of two.
-    pub(crate) bins: usize,
+    pub(super) bins: usize,
     /// Scores in a sample.
-    pub(crate) sample: usize,
+    pub(super) sample: usize,
     values: ValueType,
     base: Option<BaseKind>,
     _held: Reservation,
@@ -56,7 +56,7 @@ impl Room {
     ///
     /// # Errors
     /// When the budget is below the least, which the error tells.
-    pub(crate) fn take(
+    pub(super) fn take(
         budget: &Budget,
         largest: Extremes,
         base: Option<BaseKind>,
@@ -74,7 +74,7 @@ impl Room {
             // Pointers and modes of all rows, three times: they grow, and are copied when done.
             + 3 * 9 * rows
             + OUTPUT
-            + SPOOLS * Spool::BYTES;
+            + SPOOLS * WaitingPlane::BYTES;
         let emit = emit_row_bytes(largest.cols, base, values);
         let block = buffers * largest.row_bytes as u64;
         let least = fixed + emit + block + Histogram::bytes(FEWEST_BINS as usize);
@@ -105,7 +105,7 @@ impl Room {
     }
 
     /// Rows of `cols` columns that are emitted together.
-    pub(crate) fn emitted_rows(&self, cols: usize) -> usize {
+    pub(super) fn emitted_rows(&self, cols: usize) -> usize {
         ((self.emit / emit_row_bytes(cols, self.base, self.values)) as usize).max(1)
     }
 }

@@ -15,21 +15,21 @@ const WIDTH: usize = 512;
 ///
 /// A sum is finite if and only if every weight of the column is.
 #[derive(Debug, Default)]
-pub(crate) struct ColumnSums(Vec<f64>);
+pub(super) struct ColumnSums(Vec<f64>);
 
 impl ColumnSums {
     /// Bytes for `cols` columns and `threads` threads.
-    pub(crate) fn bytes(cols: usize, threads: usize) -> u64 {
+    pub(super) fn bytes(cols: usize, threads: usize) -> u64 {
         8 * cols as u64 + (threads * STRIPE * WIDTH * 4) as u64
     }
 
-    pub(crate) fn reset(&mut self, cols: usize) {
+    pub(super) fn reset(&mut self, cols: usize) {
         self.0.clear();
         self.0.resize(cols, 0.0);
     }
 
     /// Adds whole rows.
-    pub(crate) fn add(&mut self, raw: &[u8], float: Float) {
+    pub(super) fn add(&mut self, raw: &[u8], float: Float) {
         let (cols, size) = (self.0.len(), float.bytes());
         self.0.par_chunks_mut(WIDTH).enumerate().for_each(|(number, sums)| {
             let mut stripe = [0.0; STRIPE * WIDTH];
@@ -45,17 +45,17 @@ impl ColumnSums {
         });
     }
 
-    pub(crate) fn all_finite(&self) -> bool {
+    pub(super) fn all_finite(&self) -> bool {
         self.0.iter().all(|sum| sum.is_finite())
     }
 
     /// The sum of all squares.
-    pub(crate) fn total(&self) -> f64 {
+    pub(super) fn total(&self) -> f64 {
         self.0.iter().sum()
     }
 
     /// Mean squares over `rows` rows.
-    pub(crate) fn means(&self, rows: usize) -> impl Iterator<Item = f64> + Clone {
+    pub(super) fn means(&self, rows: usize) -> impl Iterator<Item = f64> + Clone {
         self.0.iter().map(move |sum| sum / rows as f64)
     }
 }
@@ -78,23 +78,6 @@ vectorised! {
                 *sum += square(v);
             }
         }
-    }
-}
-
-vectorised! {
-    /// The sum of squares, in an order that depends on the length alone.
-    pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
-        let mut sums = [0.0f64; 16];
-        let (chunks, rest) = values.as_chunks::<16>();
-        for chunk in chunks {
-            for (sum, &v) in sums.iter_mut().zip(chunk) {
-                *sum += f64::from(v) * f64::from(v);
-            }
-        }
-        for (sum, &v) in sums.iter_mut().zip(rest) {
-            *sum += f64::from(v) * f64::from(v);
-        }
-        sums.iter().sum()
     }
 }
 
@@ -127,7 +110,7 @@ mod tests {
             }
             prop_assert_eq!(&sums.0, &plain);
             prop_assert!(sums.all_finite());
-            let total = sum_of_squares(&values);
+            let total = crate::float::sum_of_squares(&values);
             prop_assert!((total - sums.total()).abs() <= total * 1e-12);
         }
     }

@@ -6,7 +6,7 @@ use crate::float::{Float, all_finite};
 
 /// Where a row's base comes from.
 #[derive(Debug)]
-pub(crate) enum RowBase<'a> {
+pub(super) enum RowBase<'a> {
     /// The row itself at low precision: codes and scales are written here.
     Quantized { kind: BaseKind, codes: &'a mut [u8], scales: &'a mut [f32] },
     /// Another row, of the same element type.
@@ -15,7 +15,7 @@ pub(crate) enum RowBase<'a> {
 
 /// Room for one row.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub(super) struct Scratch {
     residual: Vec<f32>,
     /// Weights and base, where they are not f32 as they stand in memory.
     weights: Vec<f32>,
@@ -24,11 +24,11 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Bytes for rows of `cols` columns, at most.
-    pub(crate) fn bytes(cols: usize) -> u64 {
+    pub(super) fn bytes(cols: usize) -> u64 {
         12 * cols as u64
     }
 
-    pub(crate) fn new(cols: usize) -> Self {
+    pub(super) fn new(cols: usize) -> Self {
         Self { residual: vec![0.0; cols], ..Self::default() }
     }
 
@@ -36,7 +36,7 @@ impl Scratch {
     ///
     /// # Errors
     /// With the column of the first residual that is not finite.
-    pub(crate) fn residual(&mut self, float: Float, raw: &[u8], base: RowBase<'_>) -> Result<&[f32], usize> {
+    pub(super) fn residual(&mut self, float: Float, raw: &[u8], base: RowBase<'_>) -> Result<&[f32], usize> {
         let Self { residual, weights, base: base_weights } = self;
         let weights = float.view(raw, weights);
         match base {
@@ -55,7 +55,7 @@ impl Scratch {
     }
 
     /// As [`residual`](Self::residual), where nobody wants the codes: a base kind, or the base's row.
-    pub(crate) fn residual_only(
+    pub(super) fn residual_only(
         &mut self,
         float: Float,
         raw: &[u8],

@@ -1,6 +1,6 @@
 //! Which scores lie in a range: the inner loop of counting and of selecting.
 
-use crate::score::comparable;
+use super::score::comparable;
 
 /// Columns that are sifted together.
 const WIDTH: usize = 1024;
@@ -10,14 +10,14 @@ const LANES: usize = 8;
 /// Comparable scores from `low` to below `high`, as bits: those of floats that are not negative order as
 /// signed integers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Range {
-    pub(crate) low: i32,
-    pub(crate) high: i32,
+pub(super) struct Range {
+    pub(super) low: i32,
+    pub(super) high: i32,
 }
 
 impl Range {
     /// Every score of at least `score`.
-    pub(crate) fn from(score: f32) -> Self {
+    pub(super) fn from(score: f32) -> Self {
         Self { low: score.to_bits() as i32, high: f32::INFINITY.to_bits() as i32 + 1 }
     }
 }
@@ -25,7 +25,7 @@ impl Range {
 /// Calls `found` with the columns, in order, whose scores lie in `range`, and their residuals; any number of
 /// times, for some columns each. Returns how many scores lie above the range. `RARE` says that hardly any lie
 /// inside, and changes only the speed.
-pub(crate) fn sift<const RARE: bool>(
+pub(super) fn sift<const RARE: bool>(
     residuals: &[f32],
     weights: &[f32],
     range: Range,

@@ -7,24 +7,36 @@ use residua_format::FormatError;
 use residua_format::file::{AtomicFile, Checkpoint, FileError, Plane, check_output};
 use residua_memory::{Budget, BudgetError};
 
-use super::delta::{Delta, Entry, delta_op};
-use super::report::{PatchReport, PatchedTensor, Stored};
-use super::row::{Layout, ROW, apply};
-use super::target::Target;
-use super::tree_hash::TreeHash;
-use super::workers::{Slot, Workers, advance, read_row};
-use super::write::OUTPUT_MEMORY;
+use crate::delta::OUTPUT_MEMORY;
+use crate::delta::file::{DeltaFile, Entry, delta_op};
+use crate::delta::row::{Layout, ROW, apply};
+use crate::delta::target::Target;
+use crate::delta::tree_hash::TreeHash;
+use crate::delta::workers::{Slot, Workers, advance, read_row};
 use crate::progress::check_stop;
-use crate::{Progress, SplitError};
+use crate::{Delta, Old, Output, PatchReport, PatchedTensor, Progress, SplitError, Stored};
 
-/// Writes to `new` the checkpoint that `delta` was made for, one safetensors file, from the checkpoint `old`
-/// (a file, a sharded checkpoint's index, or its folder). `new` is replaced only when every tensor of it has
-/// the hash that the delta has for it. It must be none of the files that are read.
+/// Writes the new checkpoint of a delta, one safetensors file, from the old checkpoint.
+///
+/// The old checkpoint is a safetensors file, the index of a sharded checkpoint, or its directory. If the new checkpoint
+/// was one file, the output equals it byte by byte, header and metadata included. The output is replaced only when
+/// every tensor has the hash that the delta holds for it.
 ///
 /// # Errors
-/// When a file cannot be read or written, `old` is not the checkpoint that the delta was made against (the
-/// error names the first tensor that differs), the delta is damaged, or the budget does not hold one row.
+/// When the output is one of the inputs, a file cannot be read or written, the old checkpoint is not the one that the
+/// delta was made from (the error names the first tensor that differs), the delta is damaged, the budget does not hold
+/// one row, or the caller stops the job.
 pub fn patch(
+    old: Old<impl AsRef<Path>>,
+    delta: Delta<impl AsRef<Path>>,
+    new: Output<impl AsRef<Path>>,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<PatchReport, SplitError> {
+    run(old.0.as_ref(), delta.0.as_ref(), new.0.as_ref(), budget, progress)
+}
+
+fn run(
     old: &Path,
     delta: &Path,
     new: &Path,
@@ -32,7 +44,7 @@ pub fn patch(
     progress: &dyn Progress,
 ) -> Result<PatchReport, SplitError> {
     check_output(new, [old, delta])?;
-    let (old, delta) = (&Checkpoint::open(old)?, &Delta::open(delta)?);
+    let (old, delta) = (&Checkpoint::open(old)?, &DeltaFile::open(delta)?);
     check_layout(old, delta)?;
     let targets = delta.tensors.iter().map(|(target, _)| Layout::new(target.dtype, target.bytes));
     let _output = budget.reserve(OUTPUT_MEMORY, "the output's buffer")?;
@@ -67,7 +79,7 @@ pub fn patch(
 }
 
 /// Whether the old checkpoint has the tensors that the delta was made against, and no others.
-fn check_layout(old: &Checkpoint, delta: &Delta) -> Result<(), SplitError> {
+fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
     let mut known = 0;
     let mut check = |name: &str, dtype, shape: &[usize]| {
         let Some(tensor) = old.tensor(name) else {
@@ -107,7 +119,7 @@ fn check_layout(old: &Checkpoint, delta: &Delta) -> Result<(), SplitError> {
     Ok(())
 }
 
-fn wrong_base(old: &Checkpoint, delta: &Delta, tensor: &str, problem: &str) -> SplitError {
+fn wrong_base(old: &Checkpoint, delta: &DeltaFile, tensor: &str, problem: &str) -> SplitError {
     let path = old.tensor(tensor).map_or(old.path(), |tensor| old.file_of(tensor));
     let delta = delta.container.path().display();
     FileError::tensor(path, tensor, format!("not the base that {delta} was made against: {problem}")).into()
@@ -115,7 +127,7 @@ fn wrong_base(old: &Checkpoint, delta: &Delta, tensor: &str, problem: &str) -> S
 
 struct Patcher<'a> {
     old: &'a Checkpoint,
-    delta: &'a Delta,
+    delta: &'a DeltaFile,
     workers: Workers<'a>,
     output: AtomicFile,
     progress: &'a dyn Progress,
@@ -208,7 +220,7 @@ fn write(output: &mut AtomicFile, bytes: &[u8]) -> Result<(), SplitError> {
 
 /// Applies a row of a sparse matrix to the old row in `slot`; `false` when it is empty.
 fn apply_row(
-    delta: &Delta,
+    delta: &DeltaFile,
     name: &str,
     layout: Layout,
     row: u64,

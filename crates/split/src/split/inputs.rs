@@ -1,24 +1,24 @@
-//! Which tensors are split, and from what.
+//! The files that a split reads, and which of their tensors are split.
 
 use std::path::Path;
 
 use glob::Pattern;
 use residua_format::file::{Checkpoint, Container, Dtype, TensorInfo};
 
-use crate::room::Extremes;
+use super::room::Extremes;
 use crate::rows::Rows;
 use crate::{BaseSpec, Importance, Selection, SplitError, SplitOptions};
 
 /// The files that a split reads.
 #[derive(Debug)]
-pub(crate) struct Inputs {
-    pub(crate) checkpoint: Checkpoint,
-    pub(crate) base: Option<Checkpoint>,
-    pub(crate) calibration: Option<Checkpoint>,
+pub(super) struct Inputs {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) base: Option<Checkpoint>,
+    pub(super) calibration: Option<Checkpoint>,
 }
 
 impl Inputs {
-    pub(crate) fn open(input: &Path, options: &SplitOptions) -> Result<Self, SplitError> {
+    pub(super) fn open(input: &Path, options: &SplitOptions) -> Result<Self, SplitError> {
         let dense = |path: &Path| {
             let file = Checkpoint::open(path)?;
             if Container::is_container(&file) {
@@ -45,12 +45,12 @@ impl Inputs {
 
 /// One tensor to split.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Job<'a> {
-    pub(crate) rows: Rows<'a>,
+pub(super) struct Job<'a> {
+    pub(super) rows: Rows<'a>,
     /// The same tensor of the base checkpoint.
-    pub(crate) base: Option<Rows<'a>>,
+    pub(super) base: Option<Rows<'a>>,
     /// Mean squares of the input features.
-    pub(crate) calibration: Option<(&'a Checkpoint, &'a TensorInfo)>,
+    pub(super) calibration: Option<(&'a Checkpoint, &'a TensorInfo)>,
 }
 
 impl<'a> Job<'a> {
@@ -89,7 +89,7 @@ impl<'a> Job<'a> {
 
     /// The error for a residual that is not finite, although its weight is: its base is not, or the
     /// difference is too large.
-    pub(crate) fn residual_error(&self, row: usize, col: usize, raw: &[u8], base: &[u8]) -> SplitError {
+    pub(super) fn residual_error(&self, row: usize, col: usize, raw: &[u8], base: &[u8]) -> SplitError {
         if let Some(error) = self.base.and_then(|rows| rows.not_finite(row, base)) {
             return error;
         }
@@ -104,8 +104,8 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Sorts the checkpoint's tensors into those to split and those that pass through.
-pub(crate) fn sort<'a>(
+/// Parts the checkpoint's tensors into those to split and those that pass through.
+pub(super) fn partition<'a>(
     inputs: &'a Inputs,
     options: &SplitOptions,
 ) -> Result<(Vec<Job<'a>>, Vec<&'a TensorInfo>), SplitError> {
@@ -145,7 +145,7 @@ fn check_selection(selection: Selection) -> Result<(), SplitError> {
     }
 }
 
-pub(crate) fn extremes(jobs: &[Job<'_>]) -> Extremes {
+pub(super) fn extremes(jobs: &[Job<'_>]) -> Extremes {
     jobs.iter().fold(Extremes::default(), |most, Job { rows, .. }| Extremes {
         rows: most.rows.max(rows.rows),
         cols: most.cols.max(rows.cols),

@@ -6,26 +6,26 @@ use residua_format::{BaseKind, ValueType, quantize_row};
 
 /// Encoded rows of a piece.
 #[derive(Debug, Default)]
-pub(crate) struct Encoded {
-    pub(crate) plans: Vec<RowPlan>,
-    pub(crate) index: Vec<u8>,
-    pub(crate) values: Vec<u8>,
+pub(super) struct Encoded {
+    pub(super) plans: Vec<RowPlan>,
+    pub(super) index: Vec<u8>,
+    pub(super) values: Vec<u8>,
     /// One per row, with i8 values.
-    pub(crate) scales: Vec<f32>,
+    pub(super) scales: Vec<f32>,
     /// By how much the residual lowers the sum of squared errors, row by row.
-    pub(crate) gains: Vec<f64>,
+    pub(super) gains: Vec<f64>,
     codes: Vec<u8>,
 }
 
 impl Encoded {
     /// Bytes that a row of `cols` columns takes at most, twice: a vector that grows moves. No row costs more
     /// than as a bitmap.
-    pub(crate) fn row_bytes(cols: usize, values: ValueType) -> u64 {
+    pub(super) fn row_bytes(cols: usize, values: ValueType) -> u64 {
         let row = cols as u64 / 8 + 1 + (cols * values.bytes()) as u64;
         2 * (row + (size_of::<RowPlan>() + 12) as u64) + cols as u64
     }
 
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.plans.clear();
         self.index.clear();
         self.values.clear();
@@ -37,7 +37,7 @@ impl Encoded {
     ///
     /// # Errors
     /// With the position (in the row's entries) of the first residual that the value type cannot hold.
-    pub(crate) fn push_row(
+    pub(super) fn push_row(
         &mut self,
         columns: &[u32],
         residuals: &[f32],

@@ -15,21 +15,21 @@ const ROWS_PER_THREAD: usize = 16;
 
 /// What one row needs while it is worked on. Buffers keep their memory from row to row.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// The old row; when patching, what becomes the new one.
-    pub(super) old: AlignedVec<u8>,
-    pub(super) new: AlignedVec<u8>,
-    pub(super) columns: Vec<u32>,
-    pub(super) index: Vec<u8>,
-    pub(super) values: Vec<u8>,
-    pub(super) plan: Option<RowPlan>,
+    pub(crate) old: AlignedVec<u8>,
+    pub(crate) new: AlignedVec<u8>,
+    pub(crate) columns: Vec<u32>,
+    pub(crate) index: Vec<u8>,
+    pub(crate) values: Vec<u8>,
+    pub(crate) plan: Option<RowPlan>,
     /// The row's parts of the tensors' hashes.
-    pub(super) old_part: [u8; 32],
-    pub(super) new_part: [u8; 32],
+    pub(crate) old_part: [u8; 32],
+    pub(crate) new_part: [u8; 32],
 }
 
 /// Slots for as many rows as threads and budget make sensible.
-pub(super) struct Workers<'a> {
+pub(crate) struct Workers<'a> {
     slots: Vec<Slot>,
     progress: &'a dyn Progress,
     _held: Reservation,
@@ -40,7 +40,7 @@ impl<'a> Workers<'a> {
     ///
     /// # Errors
     /// When not one row fits.
-    pub(super) fn new(
+    pub(crate) fn new(
         layouts: impl Iterator<Item = Layout>,
         budget: &Budget,
         progress: &'a dyn Progress,
@@ -61,7 +61,7 @@ impl<'a> Workers<'a> {
 
     /// Calls `work` for every row in parallel, and `take` for every row in order, while the next rows are
     /// worked on. Between the steps it asks whether to stop.
-    pub(super) fn for_rows(
+    pub(crate) fn for_rows(
         &mut self,
         rows: u64,
         work: impl Fn(&mut Slot, u64) -> Result<(), SplitError> + Sync,
@@ -107,7 +107,7 @@ impl<'a> Workers<'a> {
     }
 
     /// The hash of a tensor's bytes; `each` gets the rows in order.
-    pub(super) fn hash(
+    pub(crate) fn hash(
         &mut self,
         file: &Checkpoint,
         tensor: &TensorInfo,
@@ -132,7 +132,7 @@ impl<'a> Workers<'a> {
 }
 
 /// Reads a row of a tensor.
-pub(super) fn read_row(
+pub(crate) fn read_row(
     file: &Checkpoint,
     tensor: &TensorInfo,
     layout: Layout,
@@ -146,17 +146,17 @@ pub(super) fn read_row(
 
 impl Layout {
     /// How a tensor of a checkpoint is cut.
-    pub(super) fn of(tensor: &TensorInfo) -> Self {
+    pub(crate) fn of(tensor: &TensorInfo) -> Self {
         Self::new(tensor.dtype, tensor.bytes)
     }
 
     /// A row's part of its tensor's hash.
-    pub(super) fn hash_row(self, bytes: &[u8], row: u64) -> [u8; 32] {
+    pub(crate) fn hash_row(self, bytes: &[u8], row: u64) -> [u8; 32] {
         hash_row(bytes, row, self.row_bytes(), self.elements <= ROW as u64)
     }
 }
 
 /// Reports rows as done.
-pub(super) fn advance(progress: &dyn Progress, bytes: &[u8]) {
+pub(crate) fn advance(progress: &dyn Progress, bytes: &[u8]) {
     progress.advance(bytes.len() as u64);
 }

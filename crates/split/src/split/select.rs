@@ -1,31 +1,31 @@
 //! What neighbouring rows keep: found in parallel, cut to the exact count in order.
 
-use crate::columns::sum_of_squares;
-use crate::cut::Cut;
-use crate::score::comparable;
-use crate::sift::{Range, sift};
+use super::cut::Cut;
+use super::score::comparable;
+use super::sift::{Range, sift};
+use crate::float::sum_of_squares;
 
 /// Kept entries of some neighbouring rows.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
-    pub(crate) columns: Vec<u32>,
-    pub(crate) residuals: Vec<f32>,
+pub(super) struct Kept {
+    pub(super) columns: Vec<u32>,
+    pub(super) residuals: Vec<f32>,
     /// Where each row's entries end.
-    pub(crate) ends: Vec<usize>,
+    pub(super) ends: Vec<usize>,
     /// Each row's sum of squared residuals, those that are not kept included.
-    pub(crate) squares: Vec<f64>,
+    pub(super) squares: Vec<f64>,
     /// How many have exactly the cut's score.
     ties: u64,
 }
 
 impl Kept {
     /// Bytes that a row of `cols` columns takes at most; what there is one of per row grows and moves.
-    pub(crate) fn row_bytes(cols: usize) -> u64 {
+    pub(super) fn row_bytes(cols: usize) -> u64 {
         8 * cols as u64 + 2 * 16
     }
 
     /// Empty, with room for `most` entries.
-    pub(crate) fn reset(&mut self, most: usize) {
+    pub(super) fn reset(&mut self, most: usize) {
         self.columns.clear();
         self.residuals.clear();
         self.ends.clear();
@@ -37,7 +37,7 @@ impl Kept {
     }
 
     /// Appends what a row keeps: every score of at least the cut's.
-    pub(crate) fn push_row(&mut self, residuals: &[f32], weights: &[f32], cut: Cut) {
+    pub(super) fn push_row(&mut self, residuals: &[f32], weights: &[f32], cut: Cut) {
         sift::<false>(residuals, weights, Range::from(cut.score), |columns, residuals| {
             self.columns.extend_from_slice(columns);
             self.residuals.extend_from_slice(residuals);
@@ -49,12 +49,12 @@ impl Kept {
     }
 
     /// The range of a row's entries.
-    pub(crate) fn row(&self, row: usize) -> std::ops::Range<usize> {
+    pub(super) fn row(&self, row: usize) -> std::ops::Range<usize> {
         row.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[row]
     }
 
     /// The lowest comparable score that is kept.
-    pub(crate) fn lowest(&self, weights: &[f32]) -> Option<f32> {
+    pub(super) fn lowest(&self, weights: &[f32]) -> Option<f32> {
         let scores =
             self.columns.iter().zip(&self.residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
         scores.reduce(f32::min)
@@ -62,7 +62,7 @@ impl Kept {
 
     /// Takes what ties this piece may keep from those that are left, and drops the others. Also drops zero
     /// residuals, which would add nothing: only where the cut is 0 are there any.
-    pub(crate) fn settle(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
+    pub(super) fn settle(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
         if cut.score > 0.0 && self.ties <= *ties_left {
             *ties_left -= self.ties;
             return;

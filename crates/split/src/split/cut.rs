@@ -3,7 +3,7 @@
 //! A sample of the rows tells about where it lies; one scan counts what lies above that window and, float by
 //! float, inside it. Scores are non-negative floats, which order as their bits do.
 
-use crate::histogram::{Histogram, Place};
+use super::histogram::{Histogram, Place};
 
 /// Bits of infinity: above those of every score.
 const INFINITE: u32 = 0x7F80_0000;
@@ -13,26 +13,26 @@ const MOST_SCANS: usize = 2 + 32;
 /// Which weights are kept: every one with a comparable score above `score`, and the first `ties` of those
 /// that have exactly it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Cut {
-    pub(crate) score: f32,
-    pub(crate) ties: u64,
+pub(super) struct Cut {
+    pub(super) score: f32,
+    pub(super) ties: u64,
 }
 
 /// A guess at where the cut lies, in bits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Guess {
+pub(super) struct Guess {
     low: u32,
     high: u32,
 }
 
 impl Guess {
     /// Anywhere.
-    pub(crate) const NONE: Self = Self { low: 0, high: INFINITE };
+    pub(super) const NONE: Self = Self { low: 0, high: INFINITE };
 
     /// Where the cut lies for a `share` of all scores, from `cols` scores of each of some rows, as
     /// comparable bits. Wide enough to be wrong only on matrices that the rows do not stand for; a wrong
     /// guess costs time, never the right answer. `scratch` is as long as `scores`.
-    pub(crate) fn from_rows(share: f64, scores: &[f32], cols: usize, scratch: &mut [f32]) -> Self {
+    pub(super) fn from_rows(share: f64, scores: &[f32], cols: usize, scratch: &mut [f32]) -> Self {
         let (count, rows) = (scores.len(), scores.len() / cols.max(1));
         if rows < 8 {
             return Self::NONE;
@@ -65,7 +65,7 @@ impl Guess {
 /// Finds the cut that keeps exactly the `kept` highest scores, at least 1 and at most all there are. `scan`
 /// adds all scores to the histogram it is given, which has at most `bins` bins (a power of two, at least 2);
 /// usually one scan does. `None` if no two scans agree: the scores change under our hands.
-pub(crate) fn find_cut<E>(
+pub(super) fn find_cut<E>(
     kept: u64,
     guess: Guess,
     bins: usize,
