@@ -14,7 +14,7 @@ fn main() -> residua::Result<()> {
     };
     let job = Job::new(&Budget::new(256 << 20));
     let report = job.diff(Old(&old), New(&new), Output("example-delta.safetensors"))?;
-    println!("{} changes in {} bytes", report.changed(), report.output_bytes);
+    println!("{} changes in {} bytes", report.changed(), report.delta_bytes);
 
     job.patch(Old(&old), Delta("example-delta.safetensors"), Output("example-patched.safetensors"))?;
     assert_eq!(std::fs::read(&new).ok(), std::fs::read("example-patched.safetensors").ok());

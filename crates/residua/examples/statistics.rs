@@ -3,7 +3,7 @@
 
 use residua::Budget;
 use residua::compensate::source::{SafetensorsSource, TensorNames};
-use residua::compensate::{ClassStatistics, Classifier, Compensator, Lda, Linear};
+use residua::compensate::{ClassStatistics, Classifier, Lda, Linear, Method};
 use residua::format::file::Checkpoint;
 
 /// Features of WordNet glosses before and after MiniLM was fine-tuned on new classes.

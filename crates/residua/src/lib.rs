@@ -65,7 +65,7 @@
 //! # fn main() -> residua::Result<()> {
 //! # let _folder = setup::features();
 //! use residua::Budget;
-//! use residua::compensate::{ClassStatistics, Classifier, Compensator, Lda, Linear, NpySource};
+//! use residua::compensate::{ClassStatistics, Classifier, Lda, Linear, Method, NpySource};
 //!
 //! let budget = Budget::new(64 << 20);
 //! let mut old = NpySource::labelled("features.npy", "labels.npy")?;

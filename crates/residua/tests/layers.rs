@@ -165,7 +165,7 @@ fn single_matrices_are_layers_without_a_base() {
     let csr = Csr::<f32, u32>::new(2, 3, vec![0, 2, 3], vec![0, 2, 1], vec![2.0, 3.0, -1.5]).unwrap();
     let gap = convert::csr_to_gap(&csr, ValueType::F32).unwrap();
     let mut writer = ContainerWriter::create(&bench.at("matrix"), ContainerKind::Matrix, 4096).unwrap();
-    writer.gap("m", &gap).unwrap();
+    writer.write_gap("m", &gap).unwrap();
     writer.finish().unwrap();
     let layer = SplitFile::open(bench.at("matrix")).unwrap().layer("m", &cpu()).unwrap();
     let y = layer.forward(2.0, &[1.0, 10.0, 100.0, 0.0, 1.0, 0.0], 2).unwrap();
