@@ -1,6 +1,7 @@
 //! Developer tasks, run as `cargo xtask <task>`.
 
 mod bench;
+mod demo_data;
 mod device;
 mod floors;
 mod install_capi;
@@ -26,7 +27,8 @@ Usage: cargo xtask <task> [options]
   bench            time Residua and its peers in turn, write docs/benchmarks.md
   install-capi     build the C library and install it with its header
   device           try and time the GPU backends, or build the programs that do
-  kernels          validate the WGSL kernels, compile the CUDA ones to PTX, write crates/backend-cuda/ptx
+  kernels          validate and copy the WGSL kernels, compile the CUDA ones to PTX
+  demo-data        cut the data of the demo from assets
 
 `cargo xtask <task> --help` shows the options.";
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some("bench") => optimised("bench", args, bench::main),
         Some("device") => device::main(args),
         Some("kernels") => kernels::main(args),
+        Some("demo-data") => demo_data::main(args),
         Some("--help" | "-h" | "help") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

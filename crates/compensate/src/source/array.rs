@@ -1,22 +1,22 @@
 //! Arrays in files, read a few rows at a time.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use npyz::{Endianness, NpyHeader, Order, TypeChar};
-use residua_format::file::{Checkpoint, Dtype, FileError, TensorInfo};
+use residua_format::file::{Checkpoint, Dtype, FileError, NpyHeader, TensorInfo};
 
-use crate::Result;
+use super::check_finite;
+use crate::{CompensateError, Result};
 
 /// An array `[rows, width]` in a file (`width` 1: also `[rows]`).
 #[derive(Debug)]
 pub(super) struct Array {
     place: Place,
-    /// What to call it in errors.
-    name: String,
+    /// What it holds, for errors: "features", "features after the task", "labels".
+    role: &'static str,
     dtype: Dtype,
     pub(super) rows: u64,
     pub(super) width: usize,
@@ -30,39 +30,44 @@ enum Place {
 }
 
 impl Array {
+    /// The array as what it is used for.
+    pub(super) fn used_as(self, role: &'static str) -> Self {
+        Self { role, ..self }
+    }
+
+    /// The file, and the tensor in it.
+    pub(super) fn name(&self) -> String {
+        match &self.place {
+            Place::Npy { path, .. } => path.display().to_string(),
+            Place::Tensor { file, tensor } => format!("{}:{}", file.path().display(), tensor.name),
+        }
+    }
+
+    /// The array and what it holds, for errors.
+    pub(super) fn described(&self) -> String {
+        format!("{}: {}", self.name(), self.role)
+    }
+
+    /// The files that it is in.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match &self.place {
+            Place::Npy { path, .. } => vec![path.clone()],
+            Place::Tensor { file, .. } => {
+                file.index().into_iter().chain(file.files()).map(Path::to_owned).collect()
+            }
+        }
+    }
+
     pub(super) fn npy(path: &Path) -> Result<Self> {
         let wrong = |problem: String| FileError::malformed(path, problem);
-        let mut reader = BufReader::new(File::open(path).map_err(FileError::io(path, "open"))?);
-        let header =
-            NpyHeader::from_reader(&mut reader).map_err(|error| wrong(format!("npy header: {error}")))?;
-        let start = reader.stream_position().map_err(FileError::io(path, "read"))?;
-        if header.order() != Order::C && header.shape().len() > 1 {
+        let (header, file) = NpyHeader::open(path)?;
+        let (sizes, start) = (header.shape(), header.data_start());
+        if header.is_fortran() && sizes.len() > 1 {
             return Err(wrong("is in Fortran order; save np.ascontiguousarray of it".into()).into());
         }
-        let npyz::DType::Plain(type_str) = header.dtype() else {
-            return Err(wrong("holds records, expected plain numbers".into()).into());
-        };
-        let dtype = match (type_str.type_char(), type_str.size_field()) {
-            _ if type_str.endianness() == Endianness::Big => None,
-            (TypeChar::Float, 2) => Some(Dtype::F16),
-            (TypeChar::Float, 4) => Some(Dtype::F32),
-            (TypeChar::Float, 8) => Some(Dtype::F64),
-            (TypeChar::Uint, 1) => Some(Dtype::U8),
-            (TypeChar::Uint, 2) => Some(Dtype::U16),
-            (TypeChar::Uint, 4) => Some(Dtype::U32),
-            (TypeChar::Uint, 8) => Some(Dtype::U64),
-            (TypeChar::Int, 1) => Some(Dtype::I8),
-            (TypeChar::Int, 2) => Some(Dtype::I16),
-            (TypeChar::Int, 4) => Some(Dtype::I32),
-            (TypeChar::Int, 8) => Some(Dtype::I64),
-            _ => None,
-        };
-        let Some(dtype) = dtype else {
-            return Err(wrong(format!("element type {type_str}, expected little-endian numbers")).into());
-        };
-        let (rows, width) = shape(header.shape())
-            .ok_or_else(|| wrong(format!("shape {:?}, expected {SHAPE}", header.shape())))?;
-        let file = reader.into_inner();
+        let dtype = header.dtype().map_err(wrong)?;
+        let (rows, width) =
+            shape(sizes).ok_or_else(|| wrong(format!("shape {sizes:?}, expected {SHAPE}")))?;
         let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         let needed = u128::from(rows) * width as u128 * (dtype.bitsize() / 8) as u128;
         if needed > u128::from(length.saturating_sub(start)) {
@@ -71,19 +76,18 @@ impl Array {
             return Err(FileError::Truncated { path: path.to_owned(), what, needed, found }.into());
         }
         let place = Place::Npy { path: path.to_owned(), file, start };
-        Ok(Self { place, name: "the array".into(), dtype, rows, width, bytes: Vec::new() })
+        Ok(Self { place, role: "features", dtype, rows, width, bytes: Vec::new() })
     }
 
     pub(super) fn tensor(file: &Arc<Checkpoint>, name: &str) -> Result<Self> {
         let tensor = file.expect_tensor(name)?.clone();
-        let sizes: Vec<u64> = tensor.shape.iter().map(|&size| size as u64).collect();
-        let Some((rows, width)) = shape(&sizes) else {
+        let Some((rows, width)) = shape(&tensor.shape) else {
             let problem = format!("shape {:?}, expected {SHAPE}", tensor.shape);
             return Err(FileError::tensor(file.file_of(&tensor), name, problem).into());
         };
         let dtype = tensor.dtype;
         let place = Place::Tensor { file: file.clone(), tensor };
-        Ok(Self { place, name: name.into(), dtype, rows, width, bytes: Vec::new() })
+        Ok(Self { place, role: "features", dtype, rows, width, bytes: Vec::new() })
     }
 
     /// Reads `count` rows from `first` on into `bytes`.
@@ -102,41 +106,33 @@ impl Array {
         Ok(())
     }
 
-    fn path(&self) -> &Path {
-        match &self.place {
-            Place::Npy { path, .. } => path,
-            Place::Tensor { file, tensor } => file.file_of(tensor),
-        }
-    }
-
     fn wrong_type(&self, wanted: &str) -> FileError {
-        let wanted = format!("{wanted} are wanted");
+        let (wanted, dtype) = (format!("{wanted} are wanted"), self.dtype.to_string());
         match &self.place {
             Place::Npy { path, .. } => {
-                FileError::malformed(path, format!("element type {}, but {wanted}", self.dtype))
+                FileError::malformed(path, format!("element type {dtype}, but {wanted}"))
             }
-            Place::Tensor { .. } => {
-                let (path, tensor, dtype) =
-                    (self.path().to_owned(), self.name.clone(), self.dtype.to_string());
+            Place::Tensor { file, tensor } => {
+                let (path, tensor) = (file.file_of(tensor).to_owned(), tensor.name.clone());
                 FileError::Dtype { path, tensor, dtype, wanted }
             }
         }
     }
 
-    /// About a row.
+    /// An error about a row.
     fn wrong_row(&self, row: u64, problem: String) -> FileError {
         match &self.place {
             Place::Npy { path, .. } => FileError::malformed(path, format!("row {row}: {problem}")),
-            Place::Tensor { .. } => {
-                FileError::tensor(self.path(), &self.name, format!("row {row}: {problem}"))
+            Place::Tensor { file, tensor } => {
+                FileError::tensor(file.file_of(tensor), &tensor.name, format!("row {row}: {problem}"))
             }
         }
     }
 
-    /// Appends `count` rows from `first` on, as f32.
+    /// Appends `count` rows from `first` on, as f32; all of them are finite.
     pub(super) fn read_features(&mut self, first: u64, count: usize, out: &mut Vec<f32>) -> Result<()> {
         self.fetch(first, count)?;
-        let bytes = &self.bytes;
+        let (bytes, start) = (&self.bytes, out.len());
         match self.dtype {
             Dtype::F32 => out.extend(numbers(bytes).map(f32::from_le_bytes)),
             Dtype::F64 => out.extend(numbers(bytes).map(|b| f64::from_le_bytes(b) as f32)),
@@ -144,14 +140,20 @@ impl Array {
             Dtype::BF16 => out.extend(numbers(bytes).map(|b| bf16::from_le_bytes(b).to_f32())),
             _ => return Err(self.wrong_type("features in f16, bf16, f32 or f64").into()),
         }
-        Ok(())
+        // Here, where the file and the row in it are known.
+        check_finite("", &out[start..], self.width, first).map_err(|error| match error {
+            CompensateError::NotFinite { row, column, value, .. } => {
+                CompensateError::NotFinite { what: self.described(), row, column, value }
+            }
+            other => other,
+        })
     }
 
     /// Appends `count` labels from `first` on.
     pub(super) fn read_labels(&mut self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         self.fetch(first, count)?;
         let bytes = &self.bytes;
-        // As they are, for an error to tell.
+        // Wide enough for every value, so that an error can show it.
         let wide: Vec<i128> = match self.dtype {
             Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
             Dtype::U16 => numbers(bytes).map(|b| u16::from_le_bytes(b).into()).collect(),
@@ -179,10 +181,10 @@ fn numbers<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
 const SHAPE: &str = "[rows, numbers of a row], or [rows] of single numbers";
 
 /// Rows and width of a one- or two-dimensional array.
-fn shape(sizes: &[u64]) -> Option<(u64, usize)> {
+fn shape(sizes: &[usize]) -> Option<(u64, usize)> {
     match *sizes {
-        [rows] => Some((rows, 1)),
-        [rows, width] if width > 0 => Some((rows, usize::try_from(width).ok()?)),
+        [rows] => Some((rows as u64, 1)),
+        [rows, width] if width > 0 => Some((rows as u64, width)),
         _ => None,
     }
 }

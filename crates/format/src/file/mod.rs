@@ -27,6 +27,7 @@ mod mtx;
 mod npy;
 mod npz;
 mod number;
+mod output;
 mod positioned;
 mod writer;
 
@@ -39,8 +40,9 @@ pub use error::FileError;
 pub use hash::{CheckpointHasher, hash_bytes};
 pub use held::Held;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
-pub use npy::{NpyFile, read_npy, write_npy};
+pub use npy::{NpyFile, NpyHeader, read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};
+pub use output::check_output;
 pub use positioned::open_regular;
 /// The element types of safetensors.
 pub use safetensors::Dtype;

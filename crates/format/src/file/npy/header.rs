@@ -1,10 +1,14 @@
 //! The header of an array.
 
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
+use safetensors::Dtype;
+
 use crate::file::number::{Number, Trouble};
+use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -45,8 +49,9 @@ fn refusal(kind: &str) -> &'static str {
     }
 }
 
+/// The header of a `.npy` file. [`NpyFile`](super::NpyFile) reads the array behind it.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::file) struct NpyHeader {
+pub struct NpyHeader {
     pub(in crate::file) descr: Descr,
     pub(in crate::file) fortran: bool,
     pub(in crate::file) shape: Vec<usize>,
@@ -55,6 +60,49 @@ pub(in crate::file) struct NpyHeader {
 }
 
 impl NpyHeader {
+    /// Opens the file at `path` and reads its header.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a regular file, or does not begin with a header of format version 1 to 3
+    /// and at most 10,000 bytes.
+    pub fn open(path: &Path) -> Result<(Self, File)> {
+        let (mut file, _) = open_regular(path)?;
+        let header = Self::read(&mut BufReader::with_capacity(1 << 10, &mut file));
+        let header = header.map_err(|trouble| match trouble {
+            Trouble::Whole(problem) => FileError::malformed(path, problem),
+            trouble => trouble.at(path, "the header"),
+        })?;
+        Ok((header, file))
+    }
+
+    /// The sizes of the array, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Whether the first index varies fastest (Fortran order), not the last.
+    pub fn is_fortran(&self) -> bool {
+        self.fortran
+    }
+
+    /// Where the numbers begin, in bytes from the start of the file.
+    pub fn data_start(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The element type of the numbers, where they are little-endian.
+    ///
+    /// # Errors
+    /// What cannot be read as bytes of a safetensors type: big-endian numbers, booleans, long doubles, complex numbers,
+    /// text, Python objects, records.
+    pub fn dtype(&self) -> Result<Dtype, String> {
+        match self.number()? {
+            (_, true) => Err(format!("element type {}: big-endian numbers are not read", self.descr)),
+            (Number::Bool, _) => Err("booleans are not read as numbers".to_owned()),
+            (number, _) => Ok(number.dtype()),
+        }
+    }
+
     /// Reads the header, and no byte behind it.
     pub(in crate::file) fn read(reader: &mut impl Read) -> Result<Self, Trouble> {
         let wrong = |problem: String| Err(Trouble::Whole(problem));
@@ -149,8 +197,12 @@ impl NpyHeader {
         }
     }
 
-    /// Writes version 1, C order.
-    pub(in crate::file) fn write(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
+    /// Writes a header of format version 1 in C order. The numbers follow it; `descr` is their type in NumPy's words,
+    /// such as `<f4`.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
         let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
         // A tuple of one has a comma behind it.
         let comma = if shape.len() == 1 { "," } else { "" };

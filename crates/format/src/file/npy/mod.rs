@@ -9,7 +9,7 @@ use std::path::Path;
 
 use residua_memory::Budget;
 
-pub(super) use header::NpyHeader;
+pub use header::NpyHeader;
 pub(super) use order::FortranOrder;
 pub use reader::NpyFile;
 

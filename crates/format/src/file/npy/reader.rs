@@ -1,7 +1,7 @@
 //! Arrays in `.npy` files, read a block of rows at a time.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use super::{FortranOrder, NpyHeader};
 use crate::Value;
 use crate::file::number::{Number, Trouble};
-use crate::file::positioned::{open_regular, read_exact_at};
+use crate::file::positioned::read_exact_at;
 use crate::file::{FileError, Result};
 
 /// An array in a `.npy` file, open for positioned reads.
@@ -56,13 +56,9 @@ impl NpyFile {
     /// bytes, its elements are none of those that are read, or it is longer or shorter than its header says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let (mut file, length) = open_regular(path)?;
+        let (header, file) = NpyHeader::open(path)?;
+        let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         let wrong = |problem| FileError::malformed(path, problem);
-        let header = NpyHeader::read(&mut BufReader::with_capacity(1 << 10, &mut file));
-        let header = header.map_err(|trouble| match trouble {
-            Trouble::Whole(problem) => wrong(problem),
-            trouble => trouble.at(path, "the header"),
-        })?;
         let (number, big_endian) = header.number().map_err(wrong)?;
         header.check_length(number.bytes(), length, path, "the array")?;
         let NpyHeader { fortran, shape, bytes: start, .. } = header;

@@ -1,0 +1,229 @@
+//! Class statistics of a model that is tuned for one task after the other.
+
+mod file;
+mod stream;
+mod variant;
+
+use std::path::PathBuf;
+
+use residua_memory::Budget;
+
+pub(crate) use file::KEY;
+pub use file::SequenceReader;
+pub use variant::Variant;
+
+use crate::compensator::{Compensator, Method};
+use crate::error::same_dimension;
+use crate::source::{ChainSource, FeatureSource, Side};
+use crate::statistics::{ClassStatistics, Precision, StatisticsBuilder, Storage};
+use crate::{CompensateError, Result};
+
+/// The samples that a compensator learns from: features before and after a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pairs {
+    /// The task's own samples.
+    Current,
+    /// Auxiliary samples of other data.
+    Auxiliary,
+    /// Both; the task's own alone, if there are no auxiliary samples.
+    #[default]
+    Both,
+}
+
+/// The features of one task.
+#[non_exhaustive]
+pub struct Task<'a> {
+    /// The task's samples: labels, features after the task and, unless it is the first task, before it.
+    pub current: &'a mut dyn FeatureSource,
+    /// Other samples before and after the task; their labels do not matter.
+    pub auxiliary: Option<&'a mut dyn FeatureSource>,
+}
+
+impl<'a> Task<'a> {
+    /// A task with these samples: labels, features after the task and, unless it is the first task, before it.
+    pub fn new(current: &'a mut dyn FeatureSource) -> Self {
+        Self { current, auxiliary: None }
+    }
+
+    /// With other samples before and after the task, to learn from how features move.
+    #[must_use]
+    pub fn with_auxiliary(self, auxiliary: &'a mut dyn FeatureSource) -> Self {
+        Self { auxiliary: Some(auxiliary), ..self }
+    }
+
+    /// The files that its sources read.
+    fn files(&self) -> Vec<PathBuf> {
+        let auxiliary = self.auxiliary.iter().flat_map(|source| source.files());
+        self.current.files().into_iter().chain(auxiliary).collect()
+    }
+}
+
+impl std::fmt::Debug for Task<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let auxiliary = self.auxiliary.as_ref().map(|source| source.name());
+        f.debug_struct("Task").field("current", &self.current.name()).field("auxiliary", &auxiliary).finish()
+    }
+}
+
+/// A sequence of tasks and what its variants know after them: for each variant the statistics of all classes so far, as
+/// its method moved them.
+///
+/// Variants share the classes that are the same in them, such as those of the latest task. A task that fails changes
+/// nothing. [`save`](Self::save) replaces its file only when the new one is complete, so a run that is killed continues
+/// from the last finished task. [`finish_task_in`](Self::finish_task_in) works on a file whose classes need not fit in
+/// memory.
+///
+/// ```
+/// use residua_compensate::*;
+/// use residua_memory::Budget;
+///
+/// # fn main() -> Result<()> {
+/// let budget = Budget::new(64 << 20);
+/// let mut state = TaskSequence::new(2, [Variant::SeqFt, Variant::Linear]);
+/// let first = [0.0, 1.0, 0.5, 1.5, 4.0, 5.0, 4.5, 4.0f32];
+/// let mut task = MemorySource::new(2, &first, Some(&first), Some(&[0, 0, 1, 1]))?;
+/// state.finish_task(Task::new(&mut task), &budget)?;
+///
+/// // The second task doubles every feature.
+/// let before = [1.0, 0.0, 0.0, 2.0, 3.0, 1.0, 5.0, 2.0f32];
+/// let after = before.map(|v| 2.0 * v);
+/// let mut task = MemorySource::new(2, &before, Some(&after), Some(&[2, 2, 3, 3]))?;
+/// state.finish_task(Task::new(&mut task), &budget)?;
+///
+/// let mean = |name| state.statistics(name).unwrap().get(1).unwrap().mean()[0];
+/// assert_eq!(mean("SeqFT"), 4.25);
+/// assert!((mean("SeqFT + linear") - 8.5).abs() < 0.01);
+/// # Ok(())
+/// # }
+/// ```
+pub struct TaskSequence {
+    dim: usize,
+    tasks: u64,
+    /// The pairs that methods learn from.
+    pub pairs: Pairs,
+    /// How new classes are stored.
+    pub storage: Storage,
+    /// The precision of new classes; moved classes keep theirs.
+    pub precision: Precision,
+    variants: Vec<State>,
+}
+
+/// A variant and its statistics.
+struct State {
+    name: String,
+    /// `None`: old classes stay as they are.
+    method: Option<Box<dyn Method>>,
+    statistics: ClassStatistics,
+}
+
+impl std::fmt::Debug for TaskSequence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.names().collect();
+        f.debug_struct("TaskSequence").field("tasks", &self.tasks).field("variants", &names).finish()
+    }
+}
+
+impl TaskSequence {
+    /// A sequence without a task yet, of features of dimension `dim`. Each variant's method has its default settings.
+    pub fn new(dim: usize, variants: impl IntoIterator<Item = Variant>) -> Self {
+        let mut new = Self {
+            dim,
+            tasks: 0,
+            pairs: Pairs::default(),
+            storage: Storage::default(),
+            precision: Precision::default(),
+            variants: Vec::new(),
+        };
+        for variant in variants {
+            new.add(variant.name(), variant.method());
+        }
+        new
+    }
+
+    /// Adds a variant with this method, or replaces the method of the variant with that name. A variant that is added
+    /// after some tasks starts without classes.
+    #[must_use]
+    pub fn with_method(mut self, name: &str, method: Option<Box<dyn Method>>) -> Self {
+        self.add(name, method);
+        self
+    }
+
+    fn add(&mut self, name: &str, method: Option<Box<dyn Method>>) {
+        match self.variants.iter_mut().find(|state| state.name == name) {
+            Some(state) => state.method = method,
+            None => {
+                let statistics = ClassStatistics::new(self.dim);
+                self.variants.push(State { name: name.into(), method, statistics });
+            }
+        }
+    }
+
+    /// The feature dimension d.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Tasks finished so far.
+    pub fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
+    /// Names of the variants, in the order in which they were added.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variants.iter().map(|state| state.name.as_str())
+    }
+
+    /// The statistics of a variant; `None` if there is no such variant.
+    pub fn statistics(&self, name: &str) -> Option<&ClassStatistics> {
+        self.variants.iter().find(|state| state.name == name).map(|state| &state.statistics)
+    }
+
+    /// Finishes a task. Fits every variant's method on the task's pairs, moves the variant's old classes by it, and adds
+    /// the task's classes, collected from the features after it. A class that comes again is merged with its old
+    /// statistics.
+    ///
+    /// # Errors
+    /// When a source fails, lacks labels or features, or the budget has no room. Then nothing has changed.
+    pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
+        let new = self.collect(&mut task, budget)?;
+        let mut done = Vec::with_capacity(self.variants.len());
+        for state in &self.variants {
+            let moved = match &state.method {
+                Some(method) if !state.statistics.is_empty() => {
+                    let fitted = self.fit(&**method, &mut task, budget)?;
+                    fitted.apply(&state.statistics, budget)?
+                }
+                _ => state.statistics.clone(),
+            };
+            done.push(moved.merge(&new, budget)?);
+        }
+        for (state, statistics) in self.variants.iter_mut().zip(done) {
+            state.statistics = statistics;
+        }
+        self.tasks += 1;
+        Ok(())
+    }
+
+    /// Statistics of the task's classes.
+    fn collect(&self, task: &mut Task<'_>, budget: &Budget) -> Result<ClassStatistics> {
+        same_dimension("the task's features", task.current.dim(), self.dim)?;
+        let mut builder = StatisticsBuilder::new(self.dim, budget);
+        builder.add_source(task.current, Side::After)?;
+        let new = builder.finish(self.storage, self.precision)?;
+        if new.is_empty() { Err(CompensateError::Empty(task.current.name())) } else { Ok(new) }
+    }
+
+    /// Fits a method on the chosen pairs.
+    fn fit(&self, method: &dyn Method, task: &mut Task<'_>, budget: &Budget) -> Result<Box<dyn Compensator>> {
+        match (self.pairs, &mut task.auxiliary) {
+            (Pairs::Current, _) | (Pairs::Both, None) => method.fit(task.current, budget),
+            (Pairs::Auxiliary, Some(auxiliary)) => method.fit(*auxiliary, budget),
+            (Pairs::Auxiliary, None) => Err(CompensateError::Missing("auxiliary features")),
+            (Pairs::Both, Some(auxiliary)) => {
+                let sources: Vec<Box<dyn FeatureSource + '_>> =
+                    vec![Box::new(&mut *task.current), Box::new(&mut **auxiliary)];
+                method.fit(&mut ChainSource::new(sources)?.without_labels(), budget)
+            }
+        }
+    }
+}

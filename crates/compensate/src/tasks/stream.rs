@@ -1,0 +1,117 @@
+//! A task from file to file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use residua_format::file::FileError;
+use residua_memory::Budget;
+
+use super::file::{SequenceReader, SequenceWriter};
+use super::{State, Task, TaskSequence};
+use crate::Result;
+use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader};
+
+impl TaskSequence {
+    /// [`resume`](Self::resume), [`finish_task`](Self::finish_task) and [`save`](Self::save) in one, with the same bits for
+    /// every class. Holds all classes of the task, but no more old classes than it works on at a time. If there is no
+    /// file, the task is the first one. The statistics in `self` do not matter.
+    ///
+    /// # Errors
+    /// As those three. Then the file has not changed.
+    pub fn finish_task_in(
+        &self,
+        path: impl AsRef<Path>,
+        mut task: Task<'_>,
+        budget: &Budget,
+    ) -> Result<SequenceReader> {
+        let path = path.as_ref();
+        // A file that cannot be accessed must not count as missing.
+        let there = path.try_exists().map_err(FileError::io(path, "look for"))?;
+        let saved = if there { Some(self.open(path)?) } else { None };
+        let new = self.collect(&mut task, budget)?;
+        let stale = |state: &State| saved.as_ref().and_then(|saved| saved.statistics(&state.name));
+        let old = self.variants.iter().map(|state| stale(state).map_or(0, |stale| stale.len()));
+        let classes = old.sum::<usize>() + new.len() * self.variants.len();
+        let tasks = saved.as_ref().map_or(0, SequenceReader::tasks) + 1;
+        let file = SequenceWriter::create(path, self.dim, tasks, classes)?;
+        let mut output = Output { file, new: &new, budget, kept: HashMap::new(), fresh: HashMap::new() };
+        for state in &self.variants {
+            let mut numbers = BTreeMap::new();
+            match (stale(state), &state.method) {
+                (Some(stale), Some(method)) if !stale.is_empty() => {
+                    let fitted = self.fit(&**method, &mut task, budget)?;
+                    fitted.apply_each(&stale, budget, &mut |label, _, moved| {
+                        numbers.insert(label, output.old(label, moved)?);
+                        Ok(())
+                    })?;
+                }
+                (Some(stale), _) => numbers = output.keep(&stale)?,
+                (None, _) => {}
+            }
+            output.add_new(&mut numbers)?;
+            output.file.variant(&state.name, numbers);
+        }
+        // Some systems do not replace a file that is open.
+        drop(saved);
+        output.file.finish()?;
+        SequenceReader::open(path)
+    }
+}
+
+/// The file that is written, and the classes in it that variants share.
+struct Output<'a> {
+    file: SequenceWriter,
+    /// The task's classes.
+    new: &'a ClassStatistics,
+    budget: &'a Budget,
+    /// New numbers of old classes that stay as they were, by their old numbers.
+    kept: HashMap<u64, usize>,
+    /// Numbers of the task's classes that are merged with no old class, by label.
+    fresh: HashMap<u32, usize>,
+}
+
+impl Output<'_> {
+    /// Writes an old class, merged with the task's class of that label; returns its number.
+    fn old(&mut self, label: u32, class: &ClassGaussian) -> Result<usize> {
+        match self.new.get(label) {
+            Some(new) => self.file.class(&class.merge(new, self.budget)?),
+            None => self.file.class(class),
+        }
+    }
+
+    /// Writes the old classes of a variant without a method; returns their numbers.
+    fn keep(&mut self, stale: &StatisticsReader) -> Result<BTreeMap<u32, usize>> {
+        let mut numbers = BTreeMap::new();
+        for (label, stored) in stale.stored() {
+            let merged = self.new.get(label).is_some();
+            let number = match self.kept.get(&stored.number) {
+                Some(&number) if !merged => number,
+                _ => {
+                    let class = stale.read_stored(stored, self.budget)?;
+                    self.old(label, &class)?
+                }
+            };
+            if !merged {
+                self.kept.insert(stored.number, number);
+            }
+            numbers.insert(label, number);
+        }
+        Ok(numbers)
+    }
+
+    /// Writes those of the task's classes that a variant does not have yet.
+    fn add_new(&mut self, numbers: &mut BTreeMap<u32, usize>) -> Result<()> {
+        for (label, class) in self.new.iter() {
+            if numbers.contains_key(&label) {
+                continue;
+            }
+            let number = match self.fresh.get(&label) {
+                Some(&number) => number,
+                None => self.file.class(class)?,
+            };
+            self.fresh.insert(label, number);
+            numbers.insert(label, number);
+        }
+        Ok(())
+    }
+}
