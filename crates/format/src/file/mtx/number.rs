@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn numbers_are_read_as_they_stand() {
         let table = [
-            ("1", 1.0),
+            ("1", 1.0f64),
             ("+1.5", 1.5),
             (".5", 0.5),
             ("5.", 5.0),
