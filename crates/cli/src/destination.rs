@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use residua::format::file::{AtomicFile, Checkpoint};
 
 use crate::failure::{Failure, Result};
+use crate::notes;
 
 /// Refuses, before anything is computed, an output that has no place or is one of the files that are read: it
 /// would be replaced by what was made from it.
@@ -23,6 +24,7 @@ fn files(input: &Path) -> Vec<PathBuf> {
     if input.is_dir() || input.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {
         // What is wrong with a checkpoint that cannot be opened, the command will say.
         let checkpoint = Checkpoint::open(input).ok();
+        checkpoint.iter().for_each(notes::tell);
         files.extend(
             checkpoint.iter().flat_map(|file| file.index().into_iter().chain(file.files())).map(Into::into),
         );

@@ -10,6 +10,7 @@ mod failure;
 mod histogram;
 mod interrupt;
 mod matrix_file;
+mod notes;
 mod output;
 mod progress;
 mod report;

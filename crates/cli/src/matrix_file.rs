@@ -37,6 +37,15 @@ impl Format {
             ))),
         }
     }
+
+    /// Of a file to read: by its suffix; a folder or an index of shards is a checkpoint.
+    ///
+    /// # Errors
+    /// When the suffix is none of the known ones.
+    pub(crate) fn of_input(path: &Path) -> Result<Self> {
+        let is_index = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"));
+        if path.is_dir() || is_index { Ok(Self::Safetensors) } else { Self::of(path) }
+    }
 }
 
 /// A matrix, its name in the file if it has one there, and the memory that it holds.
@@ -49,9 +58,9 @@ pub(crate) struct Loaded {
 
 /// Reads a matrix; `tensor` says which one where a file holds several.
 pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result<Loaded> {
-    let format = Format::of(path)?;
+    let format = Format::of_input(path)?;
     if format != Format::Safetensors && tensor.is_some() {
-        return Err(Failure::usage("--tensor is for .safetensors files; others hold one matrix"));
+        return Err(Failure::usage("--tensor is for checkpoints; other files hold one matrix"));
     }
     let (name, (matrix, held)) = match format {
         Format::Npz => (None, read_npz(path, budget)?.into_parts()),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
 use crate::failure::{Failure, Kind, Result};
+use crate::notes;
 use crate::output::{count, percent, print, print_json, table};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -48,6 +49,7 @@ struct Done<'a> {
 pub(crate) fn run(args: &Args) -> Result {
     expect_weights(&args.file)?;
     args.run.start()?;
+    args.against.iter().chain([&args.file]).for_each(|path| notes::tell_path(path));
     let budget = args.budget.budget()?;
     let mut options = VerifyOptions::default();
     options.against.clone_from(&args.against);

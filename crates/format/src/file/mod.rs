@@ -7,7 +7,7 @@
 //! | [`SafetensorsWriter`] | any safetensors file, written as a stream |
 //! | [`read_npz`], [`write_npz_csr`], [`write_npz_coo`] | scipy's sparse matrices |
 //! | [`read_mtx`], [`write_mtx_csr`], [`write_mtx_coo`] | Matrix Market |
-//! | [`read_npy`], [`write_npy`] | NumPy's dense arrays |
+//! | [`NpyFile`], [`read_npy`], [`write_npy`] | NumPy's dense arrays |
 //!
 //! Files are read with positioned reads, never mapped: a mapping counts as memory of the process. Every writer
 //! goes through [`AtomicFile`]: the target is replaced when the new file is complete, or not at all.
@@ -17,6 +17,7 @@ mod checkpoint;
 mod container;
 mod dense;
 mod error;
+mod folder;
 mod hash;
 mod header;
 mod held;
@@ -39,9 +40,10 @@ pub use hash::{CheckpointHasher, hash_bytes};
 pub use held::Held;
 pub use matrix::FileMatrix;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
-pub use npy::{NpyHeader, read_npy, write_npy};
+pub use npy::{NpyFile, NpyHeader, read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};
 pub use output::check_output;
+pub use positioned::open_regular;
 /// The element types of safetensors.
 pub use safetensors::Dtype;
 pub use writer::SafetensorsWriter;

@@ -23,8 +23,7 @@ pub(crate) struct Target {
 /// The header of a checkpoint: its own where it is one file, else that of a file with all its tensors in
 /// their order and the shards' metadata.
 pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
-    let mut files = checkpoint.files();
-    if let (Some(path), None) = (files.next(), files.next()) {
+    if let Some(path) = checkpoint.whole_file() {
         let read = || {
             let mut file = File::open(path)?;
             let mut length = [0; 8];

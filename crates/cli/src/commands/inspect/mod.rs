@@ -96,6 +96,7 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let file = Checkpoint::open(&args.file)?;
+    crate::notes::tell(&file);
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
     let (mut statistics, mut tasks) = (None, None);
     let (kind, matrices, dense) = if StatisticsReader::is_in(&file) {
