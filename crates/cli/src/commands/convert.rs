@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, value_type};
 use crate::destination;
+use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::matrix_file::{Format, read};
 use crate::output::{bytes, count, percent, print, print_json};
@@ -93,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result {
         count(done.nnz as u64),
         percent(done.density),
         bytes(done.output_bytes),
-        args.output.display()
+        escape::path(&args.output)
     ))
 }
 

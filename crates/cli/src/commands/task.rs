@@ -16,6 +16,7 @@ use crate::compensation::methods::{MethodArg, expect_distinct};
 use crate::compensation::pairs::Pairs;
 use crate::compensation::state::State;
 use crate::destination;
+use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, number_of, print, print_json};
 
@@ -166,7 +167,7 @@ fn text(done: &Done, state: &Path) -> String {
         done.state.text(),
         done.seconds,
         bytes(done.memory_budget_bytes),
-        state.display(),
+        escape::path(state),
         bytes(done.state_bytes)
     )
 }
