@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use residua_compensate::drift::DriftReader;
-use residua_compensate::{DriftCompensator, MemorySource, Task, Variant};
+use residua_compensate::tasks::SequenceReader;
+use residua_compensate::{MemorySource, Task, TaskSequence, Variant};
 use residua_fuzz::{seeds, with_safetensors};
 use residua_memory::Budget;
 
@@ -14,11 +14,11 @@ fuzz_target!(
             let budget = Budget::unlimited();
             let features: Vec<f32> = (0..120).map(|i| (i as f32 * 0.7).sin()).collect();
             let after: Vec<f32> = features.iter().map(|value| 1.5 * value).collect();
-            let mut state = DriftCompensator::new(4, [Variant::SeqFt, Variant::Linear]);
+            let mut state = TaskSequence::new(4, [Variant::SeqFt, Variant::Linear]);
             for task in 0..2 {
                 let labels: Vec<u32> = (0..30).map(|i| 3 * task + i % 3).collect();
                 let mut source = MemorySource::new(4, &features, Some(&after), Some(&labels)).unwrap();
-                state.finish_task(Task { current: &mut source, auxiliary: None }, &budget).unwrap();
+                state.finish_task(Task::new(&mut source), &budget).unwrap();
                 state.save(&folder.join(format!("tasks{task}"))).unwrap();
             }
         });
@@ -26,7 +26,7 @@ fuzz_target!(
     |bytes: &[u8]| {
         let budget = Budget::new(1 << 26);
         with_safetensors(bytes, |path| {
-            let Ok(reader) = DriftReader::open(path) else { return };
+            let Ok(reader) = SequenceReader::open(path) else { return };
             let names: Vec<String> = reader.names().map(str::to_owned).collect();
             for name in names {
                 // Of two variants of one name the first is meant.

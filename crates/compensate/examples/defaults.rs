@@ -14,7 +14,7 @@ use nalgebra::DMatrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use residua_compensate::classify::{Classifier, Lda, Prior, Qda, Ridge};
+use residua_compensate::classify::{Classifier, Lda, LdaOptions, Qda, QdaOptions, Ridge};
 use residua_compensate::source::MemorySource;
 use residua_compensate::*;
 use residua_memory::Budget;
@@ -81,9 +81,8 @@ fn normal(rng: &mut ChaCha8Rng, count: usize) -> DMatrix<f32> {
 }
 
 fn collect(features: &DMatrix<f32>, labels: &[u32], budget: &Budget) -> Outcome<ClassStatistics> {
-    let mut builder = StatisticsBuilder::new(DIM, budget);
-    builder.add(features.as_view(), labels)?;
-    builder.finish(Storage::Smallest, Precision::F32)
+    let mut source = MemorySource::labelled(DIM, features.as_slice(), labels)?;
+    ClassStatistics::collect(&mut source, &StatisticsOptions::default(), budget)
 }
 
 /// Errors of means and covariances, and accuracies beyond the true ones.
@@ -94,7 +93,7 @@ fn measure(method: &dyn Method, mix: [f32; 3], seed: u64, budget: &Budget) -> Ou
     let stale = collect(&old.before, &old.labels, budget)?;
     let truth = collect(&old.after, &old.labels, budget)?;
     let current = collect(&new.after, &new.labels, budget)?;
-    let mut pairs = MemorySource::new(DIM, new.before.as_slice(), Some(new.after.as_slice()), None)?;
+    let mut pairs = MemorySource::pairs(DIM, new.before.as_slice(), new.after.as_slice())?;
     let moved = method.fit(&mut pairs, budget)?.apply(&stale, budget)?;
 
     let mut errors = [0.0; 2];
@@ -107,12 +106,12 @@ fn measure(method: &dyn Method, mix: [f32; 3], seed: u64, budget: &Budget) -> Ou
     let accuracy = |old: &ClassStatistics| -> Outcome<[f64; 2]> {
         let all = old.merge(&current, budget)?;
         let classifiers: [Box<dyn Classifier>; 2] = [
-            Box::new(Lda::new(&all, Ridge::relative(1e-6), Prior::Uniform, budget)?),
-            Box::new(Qda::new(&all, Ridge::shrink(0.1), 0.0, Prior::Uniform, budget)?),
+            Box::new(Lda::new(&all, LdaOptions::default().with_ridge(Ridge::relative(1e-6)), budget)?),
+            Box::new(Qda::new(&all, QdaOptions::default(), budget)?),
         ];
         let mut right = [0.0; 2];
         for (right, classifier) in right.iter_mut().zip(&classifiers) {
-            let found = classifier.predict(test.after.as_view(), budget)?;
+            let found = classifier.predict(test.after.as_slice(), budget)?;
             let hits = found.iter().zip(&test.labels).filter(|(found, label)| found == label).count();
             *right = 100.0 * hits as f64 / found.len() as f64;
         }
@@ -126,36 +125,36 @@ fn settings() -> Vec<(String, Box<dyn Method>)> {
     let mut all: Vec<(String, Box<dyn Method>)> = Vec::new();
     let mut add = |name: String, method: Box<dyn Method>| all.push((name, method));
     for ridge in [1e-6, 1e-4, 1e-2, 1e-1] {
-        add(format!("linear, ridge {ridge}"), Box::new(Linear { ridge, ..Linear::default() }));
+        add(format!("linear, ridge {ridge}"), Box::new(Linear::default().with_ridge(ridge)));
     }
     for noise in [0.0, 0.5] {
-        add(format!("linear, noise {noise}"), Box::new(Linear { noise, ..Linear::default() }));
+        add(format!("linear, noise {noise}"), Box::new(Linear::default().with_noise(noise)));
     }
     add("rff".into(), Box::<Rff>::default());
     for noise in [0.0, 0.5] {
-        add(format!("rff, noise {noise}"), Box::new(Rff { noise, ..Rff::default() }));
+        add(format!("rff, noise {noise}"), Box::new(Rff::default().with_noise(noise)));
     }
     for bandwidth in [0.5, 2.0] {
-        add(format!("rff, bandwidth {bandwidth}"), Box::new(Rff { bandwidth, ..Rff::default() }));
+        add(format!("rff, bandwidth {bandwidth}"), Box::new(Rff::default().with_bandwidth(bandwidth)));
     }
     for features in [256, 2048] {
-        add(format!("rff, features {features}"), Box::new(Rff { features, ..Rff::default() }));
+        add(format!("rff, features {features}"), Box::new(Rff::default().with_features(features)));
     }
     for ridge in [1e-3, 1e-1, 10.0] {
-        add(format!("rff, ridge {ridge}"), Box::new(Rff { ridge: Some(ridge), ..Rff::default() }));
+        add(format!("rff, ridge {ridge}"), Box::new(Rff::default().with_ridge(ridge)));
     }
     add("weak-nonlinear".into(), Box::<WeakNonlinear>::default());
     for noise in [0.0, 0.5] {
-        let method = WeakNonlinear { noise, ..WeakNonlinear::default() };
+        let method = WeakNonlinear::default().with_noise(noise);
         add(format!("weak-nonlinear, noise {noise}"), Box::new(method));
     }
     for hidden in [256, 2048] {
-        let method = WeakNonlinear { hidden: Some(hidden), ..WeakNonlinear::default() };
+        let method = WeakNonlinear::default().with_hidden(hidden);
         add(format!("weak-nonlinear, hidden {hidden}"), Box::new(method));
     }
     add("attention".into(), Box::<Attention>::default());
     for temperature in [0.02, 0.05] {
-        let method = Attention { temperature, ..Attention::default() };
+        let method = Attention::default().with_temperature(temperature);
         add(format!("attention, temperature {temperature}"), Box::new(method));
     }
     for mode in [Variant::Linear, Variant::Rff, Variant::WeakNonlinear, Variant::Attention] {

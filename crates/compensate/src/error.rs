@@ -1,6 +1,9 @@
 //! What can be wrong with features, statistics and what is made of them.
 
-use residua_format::file::FileError;
+use std::fmt;
+use std::path::PathBuf;
+
+use residua_format::file::{Checkpoint, FileError};
 use residua_memory::{BudgetError, ErrorKind};
 
 /// Result of this crate.
@@ -33,8 +36,8 @@ pub enum CompensateError {
     /// NaN or infinity.
     #[error("{what}: row {row}, column {column}: {value} is not a finite number")]
     NotFinite {
-        /// Which array.
-        what: &'static str,
+        /// Which array; of a file, its name too.
+        what: String,
         /// The row, from 0.
         row: u64,
         /// The column, from 0.
@@ -44,11 +47,11 @@ pub enum CompensateError {
     },
     /// Nothing to work on.
     #[error("{0} is empty")]
-    Empty(&'static str),
+    Empty(String),
     /// The source lacks an array that the job needs.
     #[error("the source has no {0}, which this job needs")]
     Missing(&'static str),
-    /// A setting outside of its range.
+    /// A setting outside its range.
     #[error("{name} is {value}, but has to be {rule}")]
     Setting {
         /// Which setting.
@@ -65,6 +68,16 @@ pub enum CompensateError {
         what: String,
         /// What would make it so.
         remedy: &'static str,
+    },
+    /// A file that holds something else.
+    #[error("{}: holds {}", .path.display(), other_content(*.found, *.wanted))]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: Content,
+        /// What it has to hold.
+        wanted: Content,
     },
     /// A class that is not there.
     #[error("there is no class {0}")]
@@ -94,7 +107,7 @@ impl CompensateError {
         }
     }
 
-    /// What is wrong with statistics, said of a class.
+    /// The error with the class that the statistics are of.
     pub(crate) fn of_class(self, label: u32) -> Self {
         match self {
             Self::Statistics { problem } => Self::Statistics { problem: format!("class {label}: {problem}") },
@@ -114,4 +127,56 @@ pub(crate) fn same_dimension(what: &str, found: usize, expected: usize) -> Resul
         return Ok(());
     }
     Err(CompensateError::Dimension { what: what.into(), found, expected })
+}
+
+/// What a file of this crate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// [`ClassStatistics`](crate::ClassStatistics).
+    Statistics,
+    /// The state of a [`TaskSequence`](crate::TaskSequence).
+    Tasks,
+    /// Neither.
+    Other,
+}
+
+impl Content {
+    /// What a file holds, from its metadata.
+    pub fn of(file: &Checkpoint) -> Self {
+        let has = |key| file.metadata().contains_key(key);
+        match () {
+            () if has(crate::statistics::KEY) => Self::Statistics,
+            () if has(crate::tasks::KEY) => Self::Tasks,
+            () => Self::Other,
+        }
+    }
+
+    /// The metadata entry of a file that has to hold this.
+    pub(crate) fn expect_in(self, file: &Checkpoint) -> Result<&str> {
+        let key = if self == Self::Tasks { crate::tasks::KEY } else { crate::statistics::KEY };
+        file.metadata().get(key).map(String::as_str).ok_or_else(|| CompensateError::Content {
+            path: file.path().to_owned(),
+            found: Self::of(file),
+            wanted: self,
+        })
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Statistics => "class statistics",
+            Self::Tasks => "the state of tasks",
+            Self::Other => "something else",
+        })
+    }
+}
+
+fn other_content(found: Content, wanted: Content) -> String {
+    match (found, wanted) {
+        (Content::Other, Content::Tasks) => "no state of tasks".into(),
+        (Content::Other, _) => format!("no {wanted}"),
+        _ => format!("{found}, not {wanted}"),
+    }
 }

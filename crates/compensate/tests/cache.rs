@@ -65,7 +65,7 @@ proptest! {
         precision in prop_oneof![Just(CachePrecision::F32), Just(CachePrecision::F16), Just(CachePrecision::Bf16)],
     ) {
         let budget = Budget::new(1 << 20);
-        let options = CacheOptions { entries: capacity, precision, lifetime: Some(3), spill, ..Default::default() };
+        let options = CacheOptions::default().with_entries(capacity).with_precision(precision).with_lifetime(3).with_spill(spill);
         let mut cache = FeatureCache::new(4, options, &budget).unwrap();
         let (entries, file) = Default::default();
         let mut model = Model { entries, file, capacity, lifetime: 3, step: 0, spill };
@@ -136,7 +136,7 @@ proptest! {
     #[test]
     fn its_own_bytes_bound_it(width in 1usize..40, bytes in 200u64..40_000, entries in 1usize..300, spill in any::<bool>()) {
         let budget = Budget::unlimited();
-        let options = CacheOptions { entries, bytes, spill, ..Default::default() };
+        let options = CacheOptions::default().with_entries(entries).with_bytes(bytes).with_spill(spill);
         let mut cache = FeatureCache::new(width, options.clone(), &budget).unwrap();
         let values = vec![0.5; width];
         (0..600).for_each(|key| cache.insert(key, &values).unwrap());
@@ -151,7 +151,7 @@ proptest! {
 #[test]
 fn eviction_to_the_file_needs_no_more_room() {
     let budget = Budget::new(64 * 8 + 20 * 96);
-    let options = CacheOptions { precision: CachePrecision::F16, spill: true, ..Default::default() };
+    let options = CacheOptions::default().with_precision(CachePrecision::F16).with_spill(true);
     let mut cache = FeatureCache::new(4, options, &budget).unwrap();
     (0..20).for_each(|key| cache.insert(key, &row(key, 1)).unwrap());
     assert_eq!(budget.available(), 0);
@@ -165,7 +165,7 @@ fn eviction_to_the_file_needs_no_more_room() {
 fn what_leaves_memory_is_found_in_the_file() {
     let budget = Budget::new(100_000);
     let options =
-        CacheOptions { entries: 8, precision: CachePrecision::F32, spill: true, ..Default::default() };
+        CacheOptions::default().with_entries(8).with_precision(CachePrecision::F32).with_spill(true);
     let mut cache = FeatureCache::new(4, options, &budget).unwrap();
     for key in 0..300 {
         cache.insert(key, &row(key, 7)).unwrap();
@@ -207,8 +207,8 @@ fn wrong_settings_and_rows_are_refused() {
     let budget = Budget::new(10_000);
     let new = |width, options| FeatureCache::new(width, options, &budget).map(drop).unwrap_err().to_string();
     assert!(new(0, CacheOptions::default()).contains("width"));
-    assert!(new(4, CacheOptions { entries: 0, ..Default::default() }).contains("entries"));
-    assert!(new(4, CacheOptions { bytes: 10, ..Default::default() }).contains("one entry"));
+    assert!(new(4, CacheOptions::default().with_entries(0)).contains("entries"));
+    assert!(new(4, CacheOptions::default().with_bytes(10)).contains("one entry"));
     assert!(new(100_000, CacheOptions::default()).contains("budget too small"));
     let mut cache = FeatureCache::new(4, CacheOptions::default(), &budget).unwrap();
     assert!(cache.insert(0, &[1.0; 3]).unwrap_err().to_string().contains("dimension 3, expected 4"));

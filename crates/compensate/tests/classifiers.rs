@@ -4,15 +4,19 @@
 mod common;
 
 use common::{Fixture, collect, difference, normal};
-use nalgebra::{DMatrix, DMatrixView, DVector};
-use residua_compensate::classify::{Metric, Prior, Ridge};
+use nalgebra::{DMatrix, DVector};
+use residua_compensate::classify::{LdaOptions, Metric, NcmOptions, Prior, QdaOptions, Ridge};
 use residua_compensate::*;
 use residua_memory::Budget;
 
 fn scores(classifier: &dyn Classifier, fixture: &Fixture) -> DMatrix<f64> {
-    let (dim, queries) = (classifier.dim(), fixture.floats("/queries"));
-    let queries = DMatrixView::from_slice(&queries, dim, queries.len() / dim);
-    classifier.scores(queries, &Budget::unlimited()).unwrap()
+    matrix(classifier, &fixture.floats("/queries"))
+}
+
+/// Scores `[C, n]` of queries `[n, d]`.
+fn matrix(classifier: &dyn Classifier, queries: &[f32]) -> DMatrix<f64> {
+    let scores = classifier.scores(queries, &Budget::unlimited()).unwrap();
+    DMatrix::from_vec(classifier.labels().len(), queries.len() / classifier.dim(), scores)
 }
 
 /// Scores `[C, n]` of the fixture.
@@ -27,15 +31,16 @@ const FORMS: [Storage; 2] = [Storage::Smallest, Storage::Packed];
 fn nearest_class_mean() {
     let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
     let statistics = fixture.statistics(Storage::Smallest);
-    let ncm = Ncm::new(&statistics, Metric::Cosine, Prior::Counts, &budget).unwrap();
+    let ncm = Ncm::new(&statistics, NcmOptions::default().with_prior(Prior::Counts), &budget).unwrap();
     assert!(difference(&scores(&ncm, &fixture), &expected(&fixture, "/ncm")) < 1e-12);
 }
 
 #[test]
 fn linear_discriminant_is_that_of_the_correct_inverse() {
     let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
+    let options = LdaOptions::default().with_ridge(Ridge::shrink(0.1));
     for form in FORMS {
-        let lda = Lda::new(&fixture.statistics(form), Ridge::shrink(0.1), Prior::Uniform, &budget).unwrap();
+        let lda = Lda::new(&fixture.statistics(form), options, &budget).unwrap();
         // scikit-learn divides the scatter by n, we by n − C.
         let ours = scores(&lda, &fixture) * fixture.number("/lda_scale");
         assert!(difference(&ours, &expected(&fixture, "/lda")) < 1e-10);
@@ -46,6 +51,7 @@ fn linear_discriminant_is_that_of_the_correct_inverse() {
 #[test]
 fn linear_discriminant_of_tasks_that_were_left_as_they_were() {
     let (dim, budget) = (5, Budget::unlimited());
+    let options = LdaOptions::default().with_ridge(Ridge::shrink(0.1)).with_prior(Prior::Counts);
     let task = |classes: std::ops::Range<u32>, each: usize, seed: u64| {
         let labels: Vec<u32> = classes.flat_map(|label| vec![label; each + label as usize]).collect();
         collect(dim, &normal(dim * labels.len(), seed), &labels, Storage::Smallest)
@@ -61,20 +67,19 @@ fn linear_discriminant_of_tasks_that_were_left_as_they_were() {
         let first = maps[1].apply(&maps[0].apply(&tasks[0], &budget).unwrap(), &budget).unwrap();
         let second = maps[1].apply(&tasks[1], &budget).unwrap();
         let all = first.merge(&second, &budget).unwrap().merge(&tasks[2], &budget).unwrap();
-        let moved = Lda::new(&all, Ridge::shrink(0.1), Prior::Counts, &budget).unwrap();
+        let moved = Lda::new(&all, options, &budget).unwrap();
         let composed = maps[0].then(&maps[1], &budget).unwrap();
         let parts = [(&tasks[0], Some(&composed)), (&tasks[1], Some(&maps[1])), (&tasks[2], None)];
-        let lazy = Lda::of_tasks(&parts, Ridge::shrink(0.1), Prior::Counts, &budget).unwrap();
+        let lazy = Lda::of_tasks(&parts, options, &budget).unwrap();
         assert_eq!(lazy.labels(), moved.labels());
         let queries = normal(dim * 20, 8);
-        let queries = DMatrixView::from_slice(&queries, dim, 20);
-        let scores = [&lazy, &moved].map(|lda| lda.scores(queries, &budget).unwrap());
+        let scores = [&lazy, &moved].map(|lda| matrix(lda, &queries));
         assert!(difference(&scores[0], &scores[1]) < 1e-9);
     }
     let twice = task(0..2, 5, 1);
-    let error = Lda::of_tasks(&[(&twice, None), (&twice, None)], Ridge::shrink(0.1), Prior::Uniform, &budget);
+    let error = Lda::of_tasks(&[(&twice, None), (&twice, None)], options, &budget);
     assert!(error.unwrap_err().to_string().contains("class 0"));
-    assert!(Lda::of_tasks(&[], Ridge::shrink(0.1), Prior::Uniform, &budget).is_err());
+    assert!(Lda::of_tasks(&[], options, &budget).is_err());
 }
 
 #[test]
@@ -82,11 +87,12 @@ fn quadratic_discriminants() {
     let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
     for form in FORMS {
         let statistics = fixture.statistics(form);
-        let qda = Qda::new(&statistics, Ridge::identity(0.1), 0.0, Prior::Uniform, &budget).unwrap();
+        let ridge = QdaOptions::default().with_ridge(Ridge::identity(0.1));
+        let qda = Qda::new(&statistics, ridge, &budget).unwrap();
         assert!(difference(&scores(&qda, &fixture), &expected(&fixture, "/qda")) < 1e-10);
-        let rgda = Qda::new(&statistics, Qda::REFERENCE, 2.0, Prior::Uniform, &budget).unwrap();
+        let rgda = Qda::new(&statistics, QdaOptions::reference(), &budget).unwrap();
         assert!(difference(&scores(&rgda, &fixture), &expected(&fixture, "/rgda")) < 1e-10);
-        let low = Qda::low_rank(&statistics, 2, Qda::REFERENCE, 2.0, Prior::Uniform, &budget).unwrap();
+        let low = Qda::new(&statistics, QdaOptions::reference().with_rank(2), &budget).unwrap();
         assert!(difference(&scores(&low, &fixture), &expected(&fixture, "/rgda_rank_2")) < 1e-10);
     }
 }
@@ -98,23 +104,23 @@ fn storage_forms_score_alike() {
     let labels: Vec<u32> = (0..60).map(|i| [0, 1, 1, 2, 5, 5][i % 6]).collect();
     let rows = normal(dim * labels.len(), 3);
     let queries = normal(dim * 300, 4);
-    let queries = DMatrixView::from_slice(&queries, dim, 300);
     let factors = collect(dim, &rows, &labels, Storage::Smallest);
     assert!(factors.iter().any(|(_, class)| class.covariance().form() == "factor"));
     let packed = factors.store(Storage::Packed, Precision::F64, &budget).unwrap();
     let low = factors.store(Storage::LowRank(4), Precision::F64, &budget).unwrap();
     let low_packed = low.store(Storage::Packed, Precision::F64, &budget).unwrap();
-    let mixed = Ridge { covariance: 0.7, identity: 0.2, trace: 0.1 };
-    for (ridge, pooled) in
-        [(Ridge::shrink(0.1), 0.0), (Qda::REFERENCE, 2.0), (mixed, 0.3), (Ridge::relative(1e-9), 0.0)]
-    {
+    let mixed = Ridge::relative(0.1).with_covariance(0.7).with_identity(0.2);
+    let options = QdaOptions::default().with_prior(Prior::Counts);
+    for options in [
+        options,
+        QdaOptions::reference().with_prior(Prior::Counts),
+        options.with_ridge(mixed).with_pooled(0.3),
+        options.with_ridge(Ridge::relative(1e-9)),
+    ] {
         for (a, b) in [(&factors, &packed), (&low, &low_packed)] {
-            let score = |statistics| {
-                let qda = Qda::new(statistics, ridge, pooled, Prior::Counts, &budget).unwrap();
-                qda.scores(queries, &budget).unwrap()
-            };
+            let score = |statistics| matrix(&Qda::new(statistics, options, &budget).unwrap(), &queries);
             let apart = difference(&score(a), &score(b));
-            assert!(apart < 1e-7, "{ridge:?}: {apart:e}");
+            assert!(apart < 1e-7, "{options:?}: {apart:e}");
         }
     }
 }
@@ -126,21 +132,20 @@ fn the_same_bits_whatever_budget_and_threads() {
     let labels: Vec<u32> = (0..400).map(|i| i % 8).collect();
     let rows = normal(dim * labels.len(), 5);
     let queries = normal(dim * 1500, 6);
-    let queries = DMatrixView::from_slice(&queries, dim, 1500);
     let statistics = collect(dim, &rows, &labels, Storage::Smallest);
-    let qda = Qda::new(&statistics, Ridge::shrink(0.1), 0.0, Prior::Uniform, &Budget::unlimited()).unwrap();
+    let qda = Qda::new(&statistics, QdaOptions::default(), &Budget::unlimited()).unwrap();
     let run = |threads, limit| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let budget = Budget::new(limit);
-        let predicted = pool.install(|| qda.predict(queries, &budget)).unwrap();
+        let predicted = pool.install(|| qda.predict(&queries, &budget)).unwrap();
         assert_eq!(budget.used(), 0);
-        let scores = pool.install(|| qda.scores(queries.columns(0, 200), &Budget::unlimited())).unwrap();
+        let scores = pool.install(|| qda.scores(&queries[..200 * dim], &Budget::unlimited())).unwrap();
         (predicted, scores)
     };
     let once = run(1, u64::MAX);
     assert_eq!(once, run(4, u64::MAX));
     assert_eq!(once, run(3, 3 << 20));
-    let error = qda.predict(queries, &Budget::new(1 << 16)).unwrap_err();
+    let error = qda.predict(&queries, &Budget::new(1 << 16)).unwrap_err();
     assert!(matches!(error, CompensateError::Budget(_)), "{error}");
 }
 
@@ -148,22 +153,20 @@ fn the_same_bits_whatever_budget_and_threads() {
 fn singular_and_empty_are_refused() {
     let budget = Budget::unlimited();
     let statistics = collect(4, &normal(12, 1), &[0, 0, 0], Storage::Smallest);
-    let none = Ridge { covariance: 1.0, identity: 0.0, trace: 0.0 };
-    let error = Lda::new(&statistics, none, Prior::Uniform, &budget).unwrap_err();
+    let none = Ridge::relative(0.0);
+    let error = Lda::new(&statistics, LdaOptions::default().with_ridge(none), &budget).unwrap_err();
     assert!(error.to_string().contains("larger ridge"), "{error}");
-    let qda = Qda::new(&statistics, none, 0.0, Prior::Uniform, &budget).unwrap();
+    let qda = Qda::new(&statistics, QdaOptions::default().with_ridge(none), &budget).unwrap();
     let point = [0.0; 4];
-    assert!(qda.scores(DMatrixView::from_slice(&point, 4, 1), &budget).is_err());
-    assert!(Lda::new(&statistics, Ridge::relative(-1.0), Prior::Uniform, &budget).is_err());
+    assert!(qda.scores(&point, &budget).is_err());
+    let negative = LdaOptions::default().with_ridge(Ridge::relative(-1.0));
+    assert!(Lda::new(&statistics, negative, &budget).is_err());
     let empty = ClassStatistics::new(4);
-    assert!(Ncm::new(&empty, Metric::Cosine, Prior::Uniform, &budget).is_err());
-    let ncm = Ncm::new(&statistics, Metric::Euclidean, Prior::Uniform, &budget).unwrap();
-    assert!(matches!(
-        ncm.predict(DMatrixView::from_slice(&point, 2, 2), &budget).unwrap_err(),
-        CompensateError::Dimension { .. }
-    ));
+    assert!(Ncm::new(&empty, NcmOptions::default(), &budget).is_err());
+    let ncm = Ncm::new(&statistics, NcmOptions::default().with_metric(Metric::Euclidean), &budget).unwrap();
+    assert!(matches!(ncm.predict(&point[..2], &budget).unwrap_err(), CompensateError::Dimension { .. }));
     let nan = [f32::NAN; 4];
-    assert!(ncm.predict(DMatrixView::from_slice(&nan, 4, 1), &budget).is_err());
+    assert!(ncm.predict(&nan, &budget).is_err());
 }
 
 #[test]
@@ -175,7 +178,8 @@ fn labels_are_those_of_the_classes() {
         let class = ClassGaussian::new(5, DVector::from_element(1, mean), covariance, &budget).unwrap();
         statistics.insert(label, class).unwrap();
     }
-    let qda = Qda::new(&statistics, Ridge::identity(0.0), 0.0, Prior::Uniform, &budget).unwrap();
+    let ridge = QdaOptions::default().with_ridge(Ridge::identity(0.0));
+    let qda = Qda::new(&statistics, ridge, &budget).unwrap();
     let points = [-3.0, 0.5, 2.0];
-    assert_eq!(qda.predict(DMatrixView::from_slice(&points, 1, 3), &budget).unwrap(), [7, 900_000, 900_000]);
+    assert_eq!(qda.predict(&points, &budget).unwrap(), [7, 900_000, 900_000]);
 }

@@ -3,45 +3,16 @@
 
 mod common;
 
-use common::{Fixture, collect, difference, normal};
-use nalgebra::{DMatrix, DMatrixView};
+use common::{
+    Fixture, affine_drift, are_positive, assert_reference, collect, difference, fit, moments, normal,
+};
 use proptest::prelude::*;
 use residua_compensate::*;
 use residua_memory::Budget;
 
 #[test]
 fn compat_mode_is_the_reference() {
-    let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
-    let dim = fixture.number("/dim") as usize;
-    let (before, after) = (fixture.floats("/before"), fixture.floats("/after"));
-    let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-    let map = Linear::new(Mode::Compat).fit(&mut source, &budget).unwrap();
-    for form in [Storage::Smallest, Storage::Packed] {
-        let moved = map.apply(&fixture.statistics(form), &budget).unwrap();
-        for (label, class) in moved.iter() {
-            let mean = DMatrix::from_vec(dim, 1, fixture.numbers(&format!("/linear/means/{label}")));
-            let ours = DMatrix::from_column_slice(dim, 1, class.mean().as_slice());
-            assert!(difference(&ours, &mean) < 1e-12);
-            let covariance = fixture.numbers(&format!("/linear/covariances/{label}"));
-            let covariance = DMatrix::from_vec(dim, dim, covariance);
-            assert!(difference(&class.covariance().to_dense(), &covariance) < 1e-12);
-        }
-    }
-    let queries = fixture.floats("/queries");
-    let queries = DMatrixView::from_slice(&queries, dim, queries.len() / dim);
-    let mapped = map.apply_features(queries, &budget).unwrap().map(f64::from);
-    let expected = DMatrix::from_vec(dim, queries.ncols(), fixture.numbers("/linear/features"));
-    assert!(difference(&mapped, &expected) < 1e-6);
-}
-
-/// Features before `[n, d]`, and after by an affine map.
-fn drifted(dim: usize, count: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
-    let before = normal(dim * count, seed);
-    let matrix = DMatrix::from_iterator(dim, dim, normal(dim * dim, seed + 1).into_iter().map(f64::from));
-    let matrix = DMatrix::identity(dim, dim) + matrix * 0.1;
-    let x = DMatrixView::from_slice(&before, dim, count).map(f64::from);
-    let after = (matrix * x).add_scalar(0.3).map(|v| v as f32);
-    (before, after.data.into())
+    assert_reference(&Linear::new(Mode::Compat), &Fixture::methods(), "linear", [1e-12, 1e-6]);
 }
 
 proptest! {
@@ -51,10 +22,9 @@ proptest! {
     #[test]
     fn exact_when_the_drift_is_linear(dim in 1usize..12, extra in 6usize..40, seed in 0u64..1000) {
         let budget = Budget::unlimited();
-        let (before, after) = drifted(dim, 3 * dim + extra, seed);
+        let (before, after) = affine_drift(dim, 3 * dim + extra, seed);
         let labels: Vec<u32> = (0..(3 * dim + extra) as u32).map(|i| i % 3).collect();
-        let mut source = MemorySource::new(dim, &before, Some(&after), Some(&labels)).unwrap();
-        let map = Linear { ridge: 1e-12, ..Linear::default() }.fit(&mut source, &budget).unwrap();
+        let map = fit(&Linear::default().with_ridge(1e-12), dim, &before, &after);
         let stale = collect(dim, &before, &labels, Storage::Smallest);
         let truth = collect(dim, &after, &labels, Storage::Packed);
         let moved = map.apply(&stale, &budget).unwrap();
@@ -76,8 +46,8 @@ proptest! {
         let stale = collect(dim, &normal(dim * count, seed), &labels, Storage::Packed);
         let stale = stale.store(form, Precision::F64, &budget).unwrap();
         let maps: Vec<_> = (1..).zip(modes).map(|(task, mode)| {
-            let (before, after) = drifted(dim, 3 * dim + 20, seed + 10 * task);
-            let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+            let (before, after) = affine_drift(dim, 3 * dim + 20, seed + 10 * task);
+            let mut source = MemorySource::pairs(dim, &before, &after).unwrap();
             Linear::new(mode).fit_map(&mut source, &budget).unwrap()
         }).collect();
         let mut in_turn = stale.clone();
@@ -104,33 +74,25 @@ proptest! {
         let budget = Budget::unlimited();
         let (before, after) = (normal(dim * count, seed), normal(dim * count, seed + 1));
         let labels: Vec<u32> = (0..count as u32).map(|i| i % 2).collect();
-        let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-        let map = Linear::new(mode).fit(&mut source, &budget).unwrap();
+        let map = fit(&Linear::new(mode), dim, &before, &after);
         let stale = collect(dim, &before, &labels, Storage::Packed).store(form, Precision::F64, &budget).unwrap();
-        for (_, class) in map.apply(&stale, &budget).unwrap().iter() {
-            let dense = class.covariance().to_dense();
-            prop_assert!(dense.clone().symmetric_eigenvalues().min() >= -1e-10 * dense.amax());
-        }
+        prop_assert!(are_positive(&map.apply(&stale, &budget).unwrap()));
     }
 }
 
 #[test]
 fn threads_and_budget_change_no_bit() {
     let dim = 150;
-    let (before, after) = drifted(dim, 700, 1);
+    let (before, after) = affine_drift(dim, 700, 1);
     let labels: Vec<u32> = (0..700).map(|i| i % 3).collect();
     let stale = collect(dim, &before, &labels, Storage::Smallest);
     let run = |threads, limit| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let budget = Budget::new(limit);
-            let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+            let mut source = MemorySource::pairs(dim, &before, &after).unwrap();
             let map = Linear::default().fit(&mut source, &budget).unwrap();
-            let moved = map.apply(&stale, &budget).unwrap();
-            moved
-                .iter()
-                .map(|(_, class)| (class.mean().clone(), class.covariance().clone()))
-                .collect::<Vec<_>>()
+            moments(&map.apply(&stale, &budget).unwrap())
         })
     };
     let once = run(1, u64::MAX);
@@ -142,11 +104,11 @@ fn threads_and_budget_change_no_bit() {
 #[test]
 fn a_moved_class_of_one_sample_is_as_precise_as_others() {
     let (budget, dim) = (Budget::unlimited(), 30);
-    let (before, after) = drifted(dim, 100, 3);
-    let mut pairs = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+    let (before, after) = affine_drift(dim, 100, 3);
+    let mut pairs = MemorySource::pairs(dim, &before, &after).unwrap();
     let mut builder = StatisticsBuilder::new(dim, &budget);
     builder
-        .add_source(&mut MemorySource::new(dim, &before[..dim], None, Some(&[0])).unwrap(), Side::Before)
+        .add_source(&mut MemorySource::labelled(dim, &before[..dim], &[0]).unwrap(), Side::Before)
         .unwrap();
     let one = builder.finish(Storage::Smallest, Precision::F32).unwrap();
     let moved = Linear::default().fit(&mut pairs, &budget).unwrap().apply(&one, &budget).unwrap();
@@ -156,26 +118,26 @@ fn a_moved_class_of_one_sample_is_as_precise_as_others() {
 #[test]
 fn wrong_sources_are_refused() {
     let budget = Budget::unlimited();
-    let fit = |linear: Linear, source: &mut MemorySource<'_>, budget: &Budget| {
+    let fails = |linear: Linear, source: &mut MemorySource<'_>, budget: &Budget| {
         linear.fit(source, budget).map(drop).unwrap_err().to_string()
     };
     let rows = normal(12, 1);
     let mut empty = MemorySource::new(3, &[], Some(&[]), None).unwrap();
-    assert!(fit(Linear::default(), &mut empty, &budget).contains("empty"));
+    assert!(fails(Linear::default(), &mut empty, &budget).contains("empty"));
     let mut one_sided = MemorySource::new(3, &rows, None, None).unwrap();
-    assert!(fit(Linear::default(), &mut one_sided, &budget).contains("after the task"));
+    assert!(fails(Linear::default(), &mut one_sided, &budget).contains("after the task"));
     let mut bad = rows.clone();
     bad[7] = f32::INFINITY;
     let mut not_finite = MemorySource::new(3, &rows, Some(&bad), None).unwrap();
-    assert!(fit(Linear::default(), &mut not_finite, &budget).contains("row 2, column 1"));
+    assert!(fails(Linear::default(), &mut not_finite, &budget).contains("row 2, column 1"));
     let mut good = MemorySource::new(6, &rows, Some(&rows), None).unwrap();
-    let singular = Linear { ridge: 0.0, ..Linear::default() };
-    assert!(fit(singular, &mut good, &budget).contains("larger ridge"));
-    assert!(fit(Linear { ridge: -1.0, ..singular }, &mut good, &budget).contains("0 or more"));
-    assert!(fit(Linear::default(), &mut good, &Budget::new(100)).contains("budget too small"));
+    let singular = Linear::default().with_ridge(0.0);
+    assert!(fails(singular, &mut good, &budget).contains("larger ridge"));
+    assert!(fails(singular.with_ridge(-1.0), &mut good, &budget).contains("0 or more"));
+    assert!(fails(Linear::default(), &mut good, &Budget::new(100)).contains("budget too small"));
     // No drift is learned from samples that did not move.
     let map = Linear::default().fit(&mut good, &budget).unwrap();
-    let moved = map.apply_features(DMatrixView::from_slice(&rows, 6, 2), &budget).unwrap();
+    let moved = map.apply_features(&rows, &budget).unwrap();
     assert!(moved.iter().zip(&rows).all(|(a, b)| (a - b).abs() < 1e-6));
     assert!(map.apply(&ClassStatistics::new(5), &budget).is_err());
 }

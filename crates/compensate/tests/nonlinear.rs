@@ -3,50 +3,24 @@
 
 mod common;
 
-use common::{Fixture, collect, difference, normal};
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use common::{Fixture, are_positive, assert_reference, collect, drift_by, fit, moments, normal};
+use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
 use residua_compensate::*;
 use residua_memory::Budget;
-
-/// Class moments and features moved by a method equal those of the fixture.
-fn assert_reference(method: &dyn Method, expected: &Fixture, name: &str) {
-    let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
-    let dim = fixture.number("/dim") as usize;
-    let (before, after) = (fixture.floats("/before"), fixture.floats("/after"));
-    let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-    let fitted = method.fit(&mut source, &budget).unwrap();
-    for form in [Storage::Smallest, Storage::Packed] {
-        for (label, class) in fitted.apply(&fixture.statistics(form), &budget).unwrap().iter() {
-            let mean = DMatrix::from_vec(dim, 1, expected.numbers(&format!("/{name}/means/{label}")));
-            let ours = DMatrix::from_column_slice(dim, 1, class.mean().as_slice());
-            assert!(difference(&ours, &mean) < 1e-4);
-            let covariance = expected.numbers(&format!("/{name}/covariances/{label}"));
-            let covariance = DMatrix::from_vec(dim, dim, covariance);
-            assert!(difference(&class.covariance().to_dense(), &covariance) < 1e-4);
-        }
-    }
-    let queries = fixture.floats("/queries");
-    let queries = DMatrixView::from_slice(&queries, dim, queries.len() / dim);
-    let moved = fitted.apply_features(queries, &budget).unwrap().map(f64::from);
-    let features = DMatrix::from_vec(dim, queries.ncols(), expected.numbers(&format!("/{name}/features")));
-    assert!(difference(&moved, &features) < 1e-4);
-}
 
 #[test]
 fn rff_compat_is_the_reference() {
     let (expected, dim) = (Fixture::nonlinear(), 6);
     let features = expected.number("/rff/count") as usize;
     let base = expected.numbers("/rff/base");
-    let method = Rff {
-        features,
-        ridge: Some(expected.number("/rff/ridge")),
-        base: Some(DMatrix::from_vec(dim, base.len() / dim, base)),
-        directions: Some(DMatrix::from_vec(dim, features, expected.numbers("/rff/directions"))),
-        offsets: Some(DVector::from_vec(expected.numbers("/rff/offsets"))),
-        ..Rff::new(Mode::Compat)
-    };
-    assert_reference(&method, &expected, "rff");
+    let method = Rff::new(Mode::Compat)
+        .with_features(features)
+        .with_ridge(expected.number("/rff/ridge"))
+        .with_base(DMatrix::from_vec(dim, base.len() / dim, base))
+        .with_directions(DMatrix::from_vec(dim, features, expected.numbers("/rff/directions")))
+        .with_offsets(DVector::from_vec(expected.numbers("/rff/offsets")));
+    assert_reference(&method, &expected, "rff", [1e-4, 1e-4]);
 }
 
 #[test]
@@ -55,35 +29,27 @@ fn weak_nonlinear_compat_is_the_reference() {
     let hidden = expected.number("/weak/hidden") as usize;
     let base = expected.numbers("/weak/base");
     let matrix = |name: &str, rows, cols| DMatrix::from_vec(rows, cols, expected.floats(name));
-    let method = WeakNonlinear {
-        steps: expected.number("/weak/steps") as usize,
-        batch: expected.number("/weak/batch") as usize,
-        rate: expected.number("/weak/rate"),
-        decay: expected.number("/weak/decay"),
-        base: Some(DMatrix::from_vec(dim, base.len() / dim, base)),
-        start: Some((matrix("/weak/inner", hidden, dim), matrix("/weak/outer", dim, hidden))),
-        batches: Some(expected.numbers("/weak/batches").into_iter().map(|v| v as u32).collect()),
-        ..WeakNonlinear::new(Mode::Compat)
-    };
-    assert_reference(&method, &expected, "weak");
+    let method = WeakNonlinear::new(Mode::Compat)
+        .with_steps(expected.number("/weak/steps") as usize)
+        .with_batch(expected.number("/weak/batch") as usize)
+        .with_rate(expected.number("/weak/rate"))
+        .with_decay(expected.number("/weak/decay"))
+        .with_base(DMatrix::from_vec(dim, base.len() / dim, base))
+        .with_start((matrix("/weak/inner", hidden, dim), matrix("/weak/outer", dim, hidden)))
+        .with_batches(expected.numbers("/weak/batches").into_iter().map(|v| v as u32).collect());
+    assert_reference(&method, &expected, "weak", [1e-4, 1e-4]);
 }
 
 /// Samples that drift by a smooth function that is not linear.
 fn drifted(dim: usize, count: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
-    let before = normal(dim * count, seed);
-    let after = before.chunks(dim).flat_map(|x| {
-        let first = x[0];
-        x.iter().enumerate().map(move |(i, v)| 1.1 * v + 0.5 * (first + i as f32).sin()).collect::<Vec<_>>()
-    });
-    let after = after.collect();
-    (before, after)
+    drift_by(dim, count, seed, |x, i| 1.1 * x[i] + 0.5 * (x[0] + i as f32).sin())
 }
 
 /// Both methods in a mode, small enough for many runs.
 fn methods(mode: Mode) -> [Box<dyn Method>; 2] {
     [
-        Box::new(Rff { features: 64, points: 64, ..Rff::new(mode) }),
-        Box::new(WeakNonlinear { hidden: Some(32), steps: 30, points: 64, ..WeakNonlinear::new(mode) }),
+        Box::new(Rff::new(mode).with_features(64).with_points(64)),
+        Box::new(WeakNonlinear::new(mode).with_hidden(32).with_steps(30).with_points(64)),
     ]
 }
 
@@ -94,9 +60,7 @@ fn nonlinear_drift_is_followed() {
     let (before, after) = drifted(dim, 3000, 1);
     let (x, y) = drifted(dim, 500, 2);
     let left = |method: &dyn Method| {
-        let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-        let fitted = method.fit(&mut source, &budget).unwrap();
-        let moved = fitted.apply_features(DMatrixView::from_slice(&x, dim, 500), &budget).unwrap();
+        let moved = fit(method, dim, &before, &after).apply_features(&x, &budget).unwrap();
         moved.iter().zip(&y).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
     };
     let linear = left(&Linear::default());
@@ -113,13 +77,10 @@ fn moments_are_those_of_many_draws() {
     let (before, after) = drifted(dim, 1000, 3);
     let stale = collect(dim, &before, &vec![0; 1000], Storage::Packed);
     let class = stale.get(0).unwrap();
-    let methods: [Box<dyn Method>; 2] = [
-        Box::new(Rff { points: 4096, ..Rff::default() }),
-        Box::new(WeakNonlinear { points: 4096, ..WeakNonlinear::default() }),
-    ];
+    let methods: [Box<dyn Method>; 2] =
+        [Box::new(Rff::default().with_points(4096)), Box::new(WeakNonlinear::default().with_points(4096))];
     for method in methods {
-        let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-        let fitted = method.fit(&mut source, &budget).unwrap();
+        let fitted = fit(&*method, dim, &before, &after);
         let moved = fitted.apply(&stale, &budget).unwrap();
         let moved = moved.get(0).unwrap();
         let draws = 64_000;
@@ -127,8 +88,8 @@ fn moments_are_those_of_many_draws() {
         let factor = class.covariance().to_dense().cholesky().unwrap().l();
         let mut points = factor * base;
         points.column_iter_mut().for_each(|mut column| column += class.mean());
-        let drawn =
-            fitted.apply_features(points.map(|v| v as f32).as_view(), &budget).unwrap().map(f64::from);
+        let drawn = fitted.apply_features(points.map(|v| v as f32).as_slice(), &budget).unwrap();
+        let drawn = DMatrix::from_vec(dim, draws, drawn).map(f64::from);
         let mean = drawn.column_mean();
         let mut centred = drawn;
         centred.column_iter_mut().for_each(|mut column| column -= &mean);
@@ -154,22 +115,20 @@ fn noise_makes_covariances_whole() {
     let truth = collect(dim, &after, &labels, Storage::Packed);
     let truth = truth.get(0).unwrap().covariance().to_dense();
     let error = |method: &dyn Method| {
-        let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-        let moved = method.fit(&mut source, &budget).unwrap().apply(&stale, &budget).unwrap();
+        let moved = fit(method, dim, &before, &after).apply(&stale, &budget).unwrap();
         (moved.get(0).unwrap().covariance().to_dense() - &truth).norm() / truth.norm()
     };
     let methods: [(Box<dyn Method>, Box<dyn Method>); 3] = [
-        (Box::new(Linear { noise: 0.0, ..Linear::default() }), Box::new(Linear::default())),
-        (Box::new(Rff { noise: 0.0, ..Rff::default() }), Box::new(Rff::default())),
-        (Box::new(WeakNonlinear { noise: 0.0, ..Default::default() }), Box::new(WeakNonlinear::default())),
+        (Box::new(Linear::default().with_noise(0.0)), Box::new(Linear::default())),
+        (Box::new(Rff::default().with_noise(0.0)), Box::new(Rff::default())),
+        (Box::new(WeakNonlinear::default().with_noise(0.0)), Box::new(WeakNonlinear::default())),
     ];
     for (without, with) in methods {
         let (without, with) = (error(&*without), error(&*with));
         assert!(without > 0.2 && with < 0.02, "{without} {with}");
     }
     let few = collect(dim, &before[..3 * dim], &labels[..3], Storage::Smallest);
-    let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-    let moved = Linear::default().fit(&mut source, &budget).unwrap().apply(&few, &budget).unwrap();
+    let moved = fit(&Linear::default(), dim, &before, &after).apply(&few, &budget).unwrap();
     let covariance = moved.get(0).unwrap().covariance();
     assert_eq!((covariance.form(), covariance.rank()), ("factor", Some(3)));
 }
@@ -188,11 +147,8 @@ proptest! {
         let labels: Vec<u32> = (0..count as u32).map(|i| i % 2).collect();
         let stale = collect(dim, &before, &labels, Storage::Packed).store(form, Precision::F64, &budget).unwrap();
         for method in methods(if compat { Mode::Compat } else { Mode::Exact }) {
-            let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
-            for (_, class) in method.fit(&mut source, &budget).unwrap().apply(&stale, &budget).unwrap().iter() {
-                let dense = class.covariance().to_dense();
-                prop_assert!(dense.clone().symmetric_eigenvalues().min() >= -1e-10 * dense.amax());
-            }
+            let fitted = fit(&*method, dim, &before, &after);
+            prop_assert!(are_positive(&fitted.apply(&stale, &budget).unwrap()), "{}", method.name());
         }
     }
 }
@@ -209,13 +165,9 @@ fn threads_and_budget_change_no_bit() {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
                     let budget = Budget::new(limit);
-                    let mut source = MemorySource::new(dim, &before, Some(&after), None).unwrap();
+                    let mut source = MemorySource::pairs(dim, &before, &after).unwrap();
                     let fitted = method.fit(&mut source, &budget).unwrap();
-                    let moved = fitted.apply(&stale, &budget).unwrap();
-                    let classes = moved.iter();
-                    classes
-                        .map(|(_, class)| (class.mean().clone(), class.covariance().clone()))
-                        .collect::<Vec<_>>()
+                    moments(&fitted.apply(&stale, &budget).unwrap())
                 })
             };
             let once = run(1, u64::MAX);
@@ -236,32 +188,31 @@ fn threads_and_budget_change_no_bit() {
 fn wrong_settings_and_sources_are_refused() {
     let budget = Budget::unlimited();
     let (before, after) = drifted(4, 9, 1);
-    let fit = |method: &dyn Method, rows: usize, budget: &Budget| {
+    let fails = |method: &dyn Method, rows: usize, budget: &Budget| {
         let mut source = MemorySource::new(4, &before[..rows * 4], Some(&after[..rows * 4]), None).unwrap();
         method.fit(&mut source, budget).map(drop).unwrap_err().to_string()
     };
     for mode in [Mode::Exact, Mode::Compat] {
         for method in methods(mode) {
-            assert!(fit(&*method, 0, &budget).contains("empty"), "{}", method.name());
-            assert!(fit(&*method, 9, &Budget::new(64)).contains("budget too small"), "{}", method.name());
+            assert!(fails(&*method, 0, &budget).contains("empty"), "{}", method.name());
+            assert!(fails(&*method, 9, &Budget::new(64)).contains("budget too small"), "{}", method.name());
         }
     }
     let rff = Rff::default();
-    assert!(fit(&Rff { features: 0, ..rff.clone() }, 9, &budget).contains("1 or more"));
-    assert!(fit(&Rff { ridge: Some(f64::NAN), ..rff.clone() }, 9, &budget).contains("ridge"));
-    assert!(fit(&Rff { noise: 1.5, ..rff }, 9, &budget).contains("from 0 to 1"));
+    assert!(fails(&rff.clone().with_features(0), 9, &budget).contains("1 or more"));
+    assert!(fails(&rff.clone().with_ridge(f64::NAN), 9, &budget).contains("ridge"));
+    assert!(fails(&rff.with_noise(1.5), 9, &budget).contains("from 0 to 1"));
     let compat = Rff::new(Mode::Compat);
     assert!(
-        fit(&Rff { directions: Some(DMatrix::zeros(3, 2)), ..compat.clone() }, 9, &budget)
-            .contains("random features")
+        fails(&compat.clone().with_directions(DMatrix::zeros(3, 2)), 9, &budget).contains("random features")
     );
-    assert!(fit(&Rff { offsets: Some(DVector::zeros(3)), ..compat.clone() }, 9, &budget).contains("offsets"));
+    assert!(fails(&compat.clone().with_offsets(DVector::zeros(3)), 9, &budget).contains("offsets"));
     // 64 features of 9 samples without a ridge.
-    assert!(fit(&Rff { features: 64, ridge: Some(0.0), ..compat }, 9, &budget).contains("larger ridge"));
+    assert!(fails(&compat.with_features(64).with_ridge(0.0), 9, &budget).contains("larger ridge"));
     let weak = WeakNonlinear::new(Mode::Compat);
-    assert!(fit(&WeakNonlinear { rate: 0.0, ..weak.clone() }, 9, &budget).contains("above 0"));
-    assert!(fit(&WeakNonlinear { rate: 1e38, ..weak.clone() }, 9, &budget).contains("learning rate"));
-    assert!(fit(&WeakNonlinear { batches: Some(vec![9]), ..weak.clone() }, 9, &budget).contains("batch"));
-    let start = Some((DMatrix::zeros(2, 4), DMatrix::zeros(4, 3)));
-    assert!(fit(&WeakNonlinear { start, ..weak }, 9, &budget).contains("second layer"));
+    assert!(fails(&weak.clone().with_rate(0.0), 9, &budget).contains("above 0"));
+    assert!(fails(&weak.clone().with_rate(1e38), 9, &budget).contains("learning rate"));
+    assert!(fails(&weak.clone().with_batches(vec![9]), 9, &budget).contains("batch"));
+    let start = (DMatrix::zeros(2, 4), DMatrix::zeros(4, 3));
+    assert!(fails(&weak.with_start(start), 9, &budget).contains("second layer"));
 }

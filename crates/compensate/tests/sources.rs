@@ -31,12 +31,12 @@ fn read_all(source: &mut dyn FeatureSource, most: usize) -> FeatureBlock {
 fn npy_arrays() {
     for dtype in ["f16", "f32", "f64"] {
         let path = fixture(&format!("features_{dtype}.npy"));
-        let mut source = NpySource::open(&path, Some(&path), Some(&fixture("labels.npy"))).unwrap();
+        let mut source = NpySource::pairs(&path, &path).unwrap().with_labels(fixture("labels.npy")).unwrap();
         assert_eq!((source.dim(), source.rows()), (3, Some(7)));
         for most in [1, 3, 100] {
             source.rewind().unwrap();
             let block = read_all(&mut source, most);
-            assert_eq!(block.before().iter().copied().collect::<Vec<_>>(), expected(dtype));
+            assert_eq!(block.before(), expected(dtype));
             assert_eq!(block.before(), block.after().unwrap());
             assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 70000]);
         }
@@ -46,10 +46,10 @@ fn npy_arrays() {
 #[test]
 fn safetensors_tensors() {
     for dtype in ["f16", "bf16", "f32", "f64"] {
-        let names = TensorNames { before: dtype.into(), after: None, labels: Some("labels".into()) };
+        let names = TensorNames::features(dtype).with_labels("labels");
         let mut source = SafetensorsSource::open(&fixture("features.safetensors"), &names).unwrap();
         let block = read_all(&mut source, 2);
-        assert_eq!(block.before().iter().copied().collect::<Vec<_>>(), expected(dtype));
+        assert_eq!(block.before(), expected(dtype));
         assert!(matches!(block.after(), Err(CompensateError::Missing(_))));
         assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 2]);
     }
@@ -63,8 +63,8 @@ fn arrays_of_different_files() {
     let open = |before, after, labels| FileSource::open(&before, Some(&after), Some(&labels));
     let mut source = open(npy("features_f32.npy"), tensor("f64"), tensor("labels")).unwrap();
     let block = read_all(&mut source, 3);
-    assert_eq!(block.before().iter().copied().collect::<Vec<_>>(), expected("f32"));
-    assert_eq!(block.after().unwrap().iter().copied().collect::<Vec<_>>(), expected("f64"));
+    assert_eq!(block.before(), expected("f32"));
+    assert_eq!(block.after().unwrap(), expected("f64"));
     assert_eq!(block.labels().unwrap(), [3, 1, 3, 0, 1, 3, 2]);
     let wrong = open(tensor("f16"), npy("labels.npy"), npy("labels.npy")).unwrap_err();
     assert!(matches!(wrong, CompensateError::Dimension { found: 1, expected: 3, .. }), "{wrong}");
@@ -72,23 +72,19 @@ fn arrays_of_different_files() {
 
 #[test]
 fn wrong_files_are_named() {
-    let open = |name: &str| NpySource::open(&fixture(name), None, None).map(drop).unwrap_err().to_string();
+    let open = |name: &str| NpySource::features(fixture(name)).map(drop).unwrap_err().to_string();
     assert!(open("features_fortran.npy").contains("Fortran"));
     assert!(open("features_big.npy").contains("little-endian"));
     assert!(open("features.json").contains("npy header"));
     assert!(open("missing.npy").contains("cannot open"));
     let x = fixture("features_f32.npy");
     let read = |labels: &str| {
-        let mut source = NpySource::open(&x, None, Some(&fixture(labels))).map_err(|e| e.to_string())?;
+        let mut source = NpySource::labelled(&x, fixture(labels)).map_err(|e| e.to_string())?;
         source.read(10, &mut FeatureBlock::new(3)).map_err(|e| e.to_string())
     };
     assert!(read("labels_negative.npy").unwrap_err().contains("labels are from 0"));
     assert!(read("features_f16.npy").unwrap_err().contains("dimension 3, expected 1"));
-    let names = |before: &str, labels: &str| TensorNames {
-        before: before.into(),
-        after: None,
-        labels: Some(labels.into()),
-    };
+    let names = |features: &str, labels: &str| TensorNames::features(features).with_labels(labels);
     let open = |names| SafetensorsSource::open(&fixture("features.safetensors"), &names).map(drop);
     assert!(open(names("f16", "none")).unwrap_err().to_string().contains("no tensor none"));
     let mut labels_as_features =
@@ -103,7 +99,7 @@ fn truncated_npy_is_refused_on_opening() {
     let mut bytes = std::fs::read(fixture("features_f32.npy")).unwrap();
     bytes.pop();
     std::fs::write(&path, bytes).unwrap();
-    let error = NpySource::open(&path, None, None).map(drop).unwrap_err();
+    let error = NpySource::features(&path).map(drop).unwrap_err();
     assert!(error.to_string().contains("needs 84 bytes, 83 are there"), "{error}");
 }
 
@@ -124,7 +120,7 @@ fn labels_come_in_every_integer_type() {
     let labels = |dtype: &str, data: &[u8]| -> Result<Vec<u32>> {
         npy(&y, dtype, "(3,)", data);
         let mut block = FeatureBlock::new(1);
-        NpySource::open(&x, None, Some(&y))?.read(3, &mut block)?;
+        NpySource::labelled(&x, &y)?.read(3, &mut block)?;
         Ok(block.labels()?.to_vec())
     };
     let wide = |size: usize, at: [i64; 3]| -> Vec<u8> {
@@ -151,7 +147,7 @@ fn rows_of_nothing_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.npy");
     npy(&path, "<f4", "(4611686018427387904, 0)", &[]);
-    let error = NpySource::open(&path, None, None).map(drop).unwrap_err().to_string();
+    let error = NpySource::features(&path).map(drop).unwrap_err().to_string();
     assert!(error.contains("shape [4611686018427387904, 0], expected"), "{error}");
 }
 
@@ -195,7 +191,7 @@ proptest! {
             builder.finish(Storage::Smallest, Precision::F64).unwrap()
         };
         let streamed = collect(&mut IterSource::new(dim, batches));
-        let held = collect(&mut MemorySource::new(dim, &rows, None, Some(&labels)).unwrap());
+        let held = collect(&mut MemorySource::labelled(dim, &rows, &labels).unwrap());
         prop_assert_eq!(streamed.samples(), n as u64);
         for ((_, a), (_, b)) in streamed.iter().zip(held.iter()) {
             prop_assert_eq!(a.mean(), b.mean());

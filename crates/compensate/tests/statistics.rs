@@ -1,33 +1,19 @@
 //! Class statistics: against NumPy and scikit-learn, and the laws of merging and storing them.
 #![allow(clippy::unwrap_used)]
 
-use nalgebra::{DMatrix, DMatrixView, DVector};
+mod common;
+
+use common::{builder, difference, numbers};
+use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
 use residua_compensate::statistics::Shrinkage;
 use residua_compensate::*;
 use residua_memory::Budget;
 use serde_json::Value;
 
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
-}
-
 /// Statistics of rows `[n, dim]` with labels, in batches of `batch`.
 fn collect(dim: usize, rows: &[f32], labels: &[u32], batch: usize, storage: Storage) -> ClassStatistics {
     builder(dim, rows, labels, batch).finish(storage, Precision::F64).unwrap()
-}
-
-fn builder(dim: usize, rows: &[f32], labels: &[u32], batch: usize) -> StatisticsBuilder {
-    let mut builder = StatisticsBuilder::new(dim, &Budget::unlimited());
-    for (rows, labels) in rows.chunks(batch * dim).zip(labels.chunks(batch)) {
-        builder.add(DMatrixView::from_slice(rows, dim, labels.len()), labels).unwrap();
-    }
-    builder
-}
-
-/// Largest difference over largest number.
-fn difference(a: &DMatrix<f64>, b: &DMatrix<f64>) -> f64 {
-    (a - b).amax() / b.amax().max(f64::MIN_POSITIVE)
 }
 
 fn assert_close(a: &ClassStatistics, b: &ClassStatistics, tolerance: f64) {
@@ -65,7 +51,7 @@ fn equal_numpy_and_scikit_learn() {
         }
         // While a class is collected its samples are there, however it is stored.
         let mut builder = StatisticsBuilder::new(dim, &Budget::unlimited());
-        builder.add(DMatrixView::from_slice(&rows, dim, count as usize), &vec![4; count as usize]).unwrap();
+        builder.add(&rows, &vec![4; count as usize]).unwrap();
         builder.shrinkage = Some(Shrinkage::LedoitWolf);
         let shrunk = builder.finish(Storage::Packed, Precision::F64);
         if count as usize <= dim {
@@ -105,12 +91,10 @@ fn a_far_away_mean_costs_no_precision() {
 #[test]
 fn wrong_input_is_named() {
     let mut builder = StatisticsBuilder::new(2, &Budget::unlimited());
-    let view = |values: &'static [f32]| DMatrixView::from_slice(values, 2, values.len() / 2);
-    let error = builder.add(view(&[1.0, 2.0, 3.0, f32::NAN]), &[0, 0]).unwrap_err();
+    let error = builder.add(&[1.0, 2.0, 3.0, f32::NAN], &[0, 0]).unwrap_err();
     assert!(error.to_string().contains("row 1, column 1: NaN"), "{error}");
-    assert!(builder.add(view(&[1.0, 2.0]), &[0, 0]).unwrap_err().to_string().contains("labels"));
-    let three = DMatrixView::from_slice(&[1.0, 2.0, 3.0], 3, 1);
-    assert!(matches!(builder.add(three, &[0]).unwrap_err(), CompensateError::Dimension { .. }));
+    assert!(builder.add(&[1.0, 2.0], &[0, 0]).unwrap_err().to_string().contains("labels"));
+    assert!(matches!(builder.add(&[1.0, 2.0, 3.0], &[0]).unwrap_err(), CompensateError::Dimension { .. }));
     let negative = DMatrix::from_element(1, 1, -1.0);
     let covariance = Covariance::packed(&negative, Precision::F64).unwrap();
     let error = ClassGaussian::new(3, DVector::zeros(1), covariance, &Budget::unlimited()).unwrap_err();
@@ -122,7 +106,7 @@ fn a_budget_too_small_says_what_would_do() {
     let budget = Budget::new(10_000);
     let mut builder = StatisticsBuilder::new(64, &budget);
     let rows = vec![1.0; 64 * 60];
-    let error = builder.add(DMatrixView::from_slice(&rows, 64, 60), &[0; 60]).unwrap_err();
+    let error = builder.add(&rows, &[0; 60]).unwrap_err();
     assert!(matches!(&error, CompensateError::Budget(error) if error.least > 10_000), "{error}");
     drop(builder);
     assert_eq!(budget.used(), 0);
@@ -286,7 +270,7 @@ fn classes_of_absurd_counts_and_sizes_are_refused() {
     assert!(new(u64::MAX, 0.0, 1.0).unwrap_err().to_string().contains("18446744073709551615 samples"));
     assert!(new(2, 0.0, 1e60).unwrap_err().to_string().contains("higher precision"));
     let mut builder = StatisticsBuilder::new(1, &budget);
-    builder.add(DMatrixView::from_slice(&[1e25, -1e25, 0.0], 1, 3), &[5, 5, 5]).unwrap();
+    builder.add(&[1e25, -1e25, 0.0], &[5, 5, 5]).unwrap();
     let error = builder.finish(Storage::Packed, Precision::F32).unwrap_err().to_string();
     assert!(error.contains("class 5: number 0 of the covariance is inf"), "{error}");
 }

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::normal;
-use residua_compensate::drift::DriftReader;
+use residua_compensate::tasks::SequenceReader;
 use residua_compensate::*;
 use residua_memory::Budget;
 
@@ -25,7 +25,7 @@ fn features(task: usize, seed: u64, count: usize) -> Vec<f32> {
     moved.collect()
 }
 
-fn run(state: &mut DriftCompensator, task: usize, budget: &Budget) -> Result<()> {
+fn run(state: &mut TaskSequence, task: usize, budget: &Budget) -> Result<()> {
     with_task(task, 2, |task| state.finish_task(task, budget))
 }
 
@@ -39,14 +39,14 @@ fn with_task<T>(task: usize, step: u32, f: impl FnOnce(Task<'_>) -> Result<T>) -
     let mut current = MemorySource::new(DIM, &before, Some(&after), Some(&labels)).unwrap();
     let (before, after) = (features(task.saturating_sub(1), 999, count), features(task, 999, count));
     let mut auxiliary = MemorySource::new(DIM, &before, Some(&after), None).unwrap();
-    f(Task { current: &mut current, auxiliary: Some(&mut auxiliary) })
+    f(Task::new(&mut current).with_auxiliary(&mut auxiliary))
 }
 
-fn small() -> DriftCompensator {
-    let weak = WeakNonlinear { hidden: Some(8), points: 64, ..WeakNonlinear::default() };
-    DriftCompensator::new(DIM, Variant::ALL)
+fn small() -> TaskSequence {
+    let weak = WeakNonlinear::default().with_hidden(8).with_points(64);
+    TaskSequence::new(DIM, Variant::ALL)
         .with_method(Variant::WeakNonlinear.name(), Some(Box::new(weak)))
-        .with_method(Variant::Rff.name(), Some(Box::new(Rff { features: 8, points: 64, ..Rff::default() })))
+        .with_method(Variant::Rff.name(), Some(Box::new(Rff::default().with_features(8).with_points(64))))
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn from_file_to_file_is_the_same() {
         }
         state.save(&whole).unwrap();
         let saved = new().resume(&streamed, &budget).unwrap();
-        let reader = DriftReader::open(&streamed).unwrap();
+        let reader = SequenceReader::open(&streamed).unwrap();
         for name in state.names() {
             let (one, other) = (state.statistics(name).unwrap(), saved.statistics(name).unwrap());
             assert_eq!(one.len(), if step == 2 { 6 } else { 4 });
@@ -167,10 +167,10 @@ fn from_file_to_file_is_the_same() {
         }
         // A task that fails.
         let before = std::fs::read(&streamed).unwrap();
-        let fails = |result: Result<DriftReader>| result.map(drop).unwrap_err().to_string();
+        let fails = |result: Result<SequenceReader>| result.map(drop).unwrap_err().to_string();
         let rows = [f32::NAN; DIM];
         let mut bad = MemorySource::new(DIM, &rows, Some(&[1.0; DIM]), Some(&[7])).unwrap();
-        let task = Task { current: &mut bad, auxiliary: None };
+        let task = Task::new(&mut bad);
         assert!(fails(new().finish_task_in(&streamed, task, &budget)).contains("not a finite"));
         let other = with_task(0, step, |task| small().finish_task_in(&streamed, task, &budget));
         assert!(fails(other).contains("saved for the variants"));
@@ -188,8 +188,8 @@ fn a_task_that_fails_changes_nothing() {
     let rows = features(1, 5, 4);
     let mut bad = features(1, 5, 4);
     bad[6] = f32::NAN;
-    let fails = |state: &mut DriftCompensator, current: &mut dyn FeatureSource| {
-        state.finish_task(Task { current, auxiliary: None }, &budget).unwrap_err().to_string()
+    let fails = |state: &mut TaskSequence, current: &mut dyn FeatureSource| {
+        state.finish_task(Task::new(current), &budget).unwrap_err().to_string()
     };
     let labels = [8, 8, 9, 9];
     let mut empty = MemorySource::new(DIM, &[], Some(&[]), Some(&[])).unwrap();
@@ -217,9 +217,9 @@ fn files_of_something_else_are_refused() {
     let mut state = small();
     run(&mut state, 0, &budget).unwrap();
     state.save(&path).unwrap();
-    let resume = |state: DriftCompensator| state.resume(&path, &budget).map(drop).unwrap_err().to_string();
-    assert!(resume(DriftCompensator::new(5, Variant::ALL)).contains("dimension 4, not 5"));
-    assert!(resume(DriftCompensator::new(DIM, [Variant::SeqFt])).contains("saved for the variants"));
+    let resume = |state: TaskSequence| state.resume(&path, &budget).map(drop).unwrap_err().to_string();
+    assert!(resume(TaskSequence::new(5, Variant::ALL)).contains("dimension 4, not 5"));
+    assert!(resume(TaskSequence::new(DIM, [Variant::SeqFt])).contains("saved for the variants"));
     let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
     assert!(text.contains(r#"\"tasks\":1"#) && text.contains(r#"\"version\":1"#));
     // One byte of the metadata after the other.

@@ -40,16 +40,15 @@ impl Workload {
         let (old, old_after) = generator.samples(MOVED * EACH, |i| i / EACH * CLASSES / MOVED);
         let labels: Vec<u32> = (0..MOVED * EACH).map(|i| (i / EACH) as u32).collect();
         let collect = |features: &DMatrix<f32>| {
-            let mut builder = StatisticsBuilder::new(DIM, &Budget::unlimited());
-            builder.add(features.as_view(), &labels).unwrap();
-            builder.finish(Storage::Smallest, Precision::F32).unwrap()
+            let mut source = MemorySource::labelled(DIM, features.as_slice(), &labels).unwrap();
+            ClassStatistics::collect(&mut source, &StatisticsOptions::default(), &Budget::unlimited())
+                .unwrap()
         };
         Self { stale: collect(&old), truth: collect(&old_after), before, after, old }
     }
 
     fn fit(&self, method: &dyn Method) -> Box<dyn Compensator> {
-        let mut source =
-            MemorySource::new(DIM, self.before.as_slice(), Some(self.after.as_slice()), None).unwrap();
+        let mut source = MemorySource::pairs(DIM, self.before.as_slice(), self.after.as_slice()).unwrap();
         method.fit(&mut source, &Budget::new(256 << 20)).unwrap()
     }
 }
@@ -57,12 +56,12 @@ impl Workload {
 #[test]
 fn every_method_follows_the_drift() {
     let (workload, budget) = (&*WORKLOAD, Budget::new(256 << 20));
-    let attention = |mode| Attention { temperature: 0.05, nearest: 400, points: 800, ..Attention::new(mode) };
+    let attention = |mode| Attention::new(mode).with_temperature(0.05).with_nearest(400).with_points(800);
     let methods: [(Box<dyn Method>, f64); 6] = [
         (Box::new(Linear::new(Mode::Exact)), 0.1),
         (Box::new(Linear::new(Mode::Compat)), 0.3),
-        (Box::new(Rff { features: 256, ..Rff::new(Mode::Exact) }), 0.1),
-        (Box::new(WeakNonlinear { hidden: Some(256), ..WeakNonlinear::new(Mode::Exact) }), 0.1),
+        (Box::new(Rff::new(Mode::Exact).with_features(256)), 0.1),
+        (Box::new(WeakNonlinear::new(Mode::Exact).with_hidden(256)), 0.1),
         (Box::new(attention(Mode::Exact)), 0.2),
         (Box::new(attention(Mode::Compat)), 0.3),
     ];
@@ -90,8 +89,8 @@ fn every_method_follows_the_drift() {
 #[test]
 fn cubature_is_as_good_as_very_many_points() {
     let (workload, budget) = (&*WORKLOAD, Budget::unlimited());
-    let attention = Attention { temperature: 0.05, nearest: 400, ..Attention::default() };
-    let precise = Attention { precision: Precision::F32, ..attention.clone() };
+    let attention = Attention::default().with_temperature(0.05).with_nearest(400);
+    let precise = attention.clone().with_precision(Precision::F32);
     let (exact, precise) = (workload.fit(&attention), workload.fit(&precise));
     let samples = workload.old.columns(0, EACH).map(f64::from);
     let errors = accuracy::of_class(&*exact, &*precise, &samples, 4096, 800, &budget).unwrap();
@@ -117,7 +116,7 @@ fn from_file_to_file_is_the_same_and_a_file_that_is_not_finished_is_not_there() 
             file.add(label, new)
         };
         // Room for one class at a time.
-        fitted.apply_file(&stale, &Budget::new(24 << 20), &mut add).unwrap();
+        fitted.apply_each(&stale, &Budget::new(24 << 20), &mut add).unwrap();
         assert!(!path("again").exists());
         if finish {
             file.finish().unwrap();
@@ -126,8 +125,14 @@ fn from_file_to_file_is_the_same_and_a_file_that_is_not_finished_is_not_there() 
         }
     }
     assert_eq!(std::fs::read(path("again")).unwrap(), std::fs::read(path("moved")).unwrap());
-    let other =
-        Linear::default().fit(&mut MemorySource::new(2, &[1.0; 4], Some(&[1.0; 4]), None).unwrap(), &budget);
-    assert!(other.unwrap().apply_file(&stale, &budget, &mut |_, _, _| Ok(())).is_err());
+    let mut labels = Vec::new();
+    let bytes = fitted.apply_file(path("stale"), path("once"), &budget, |label, _, _| {
+        labels.push(label);
+        Ok(())
+    });
+    assert_eq!(std::fs::read(path("once")).unwrap(), std::fs::read(path("moved")).unwrap());
+    assert_eq!((bytes.unwrap(), labels), (path("once").metadata().unwrap().len(), vec![0, 1, 2]));
+    let other = Linear::default().fit(&mut MemorySource::pairs(2, &[1.0; 4], &[1.0; 4]).unwrap(), &budget);
+    assert!(other.unwrap().apply_each(&stale, &budget, &mut |_, _, _| Ok(())).is_err());
     assert!(stale.class(99, &budget).unwrap().is_none());
 }

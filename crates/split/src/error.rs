@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use residua_format::FormatError;
 use residua_format::file::FileError;
@@ -73,6 +74,36 @@ pub enum SplitError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The base of a layer is another checkpoint, and no checkpoint was found.
+    #[error(
+        "{}: layer {layer} needs another checkpoint as its base (BLAKE3 {expected}), but {}; name the base checkpoint",
+        .file.display(), reason(.tried.as_deref(), .source.as_deref())
+    )]
+    BaseNotFound {
+        /// The split file.
+        file: PathBuf,
+        /// The layer.
+        layer: String,
+        /// The path that is stored in the split file, where there is one.
+        tried: Option<PathBuf>,
+        /// The hash of the base's bytes, in lower-case hexadecimal.
+        expected: String,
+        /// Why the stored path does not lead to a checkpoint.
+        source: Option<Arc<FileError>>,
+    },
+    /// The caller asked the job to stop ([`Progress::stop`](crate::Progress::stop)).
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+}
+
+/// Why a base was not found.
+fn reason(tried: Option<&Path>, source: Option<&FileError>) -> String {
+    let Some(tried) = tried else { return "no path to it is stored".to_owned() };
+    let (tried, source) = (tried.display().to_string(), source.map(ToString::to_string).unwrap_or_default());
+    match source.contains(&tried) {
+        true => format!("the stored path fails: {source}"),
+        false => format!("the stored path {tried} fails: {source}"),
+    }
 }
 
 impl SplitError {
@@ -83,6 +114,10 @@ impl SplitError {
             Self::Budget(error) => error.kind(),
             Self::File(error) => error.kind(),
             Self::Spool { .. } => ErrorKind::Io,
+            Self::BaseNotFound { source, .. } => {
+                source.as_ref().map_or(ErrorKind::Usage, |source| source.kind())
+            }
+            Self::Interrupted => ErrorKind::Interrupted,
             _ => ErrorKind::Input,
         }
     }

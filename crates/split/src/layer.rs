@@ -1,98 +1,54 @@
 //! Base and residual of one split tensor, read by blocks of rows.
 
 use std::ops::Range;
-use std::path::Path;
 
-use residua_format::file::{Checkpoint, Container, FileError, Held, Kind, MatrixMeta, Op};
+use residua_format::file::{Container, FileError, Held};
 use residua_format::{GapCsr, QuantizedBase};
 use residua_memory::{AlignedVec, Budget, BudgetError, Reservation};
 
 use crate::SplitError;
+use crate::file::SplitLayer;
 use crate::float::Float;
 use crate::rows::Rows;
 
 /// Elements of a block beyond which more does not make it faster.
 const MOST: usize = 1 << 20;
 
-/// Opens a file that [`split`](crate::split) has written.
-pub(crate) fn open_split(path: &Path) -> Result<Container, SplitError> {
-    let container = Container::open(path)?;
-    match container.kind() {
-        Kind::Split => Ok(container),
-        kind => {
-            let problem = format!("holds no split checkpoint: its kind is {:?}", kind.name());
-            Err(FileError::malformed(path, problem).into())
-        }
-    }
-}
-
-/// One split tensor.
+/// Reads a layer by blocks of rows.
 #[derive(Debug)]
-pub(crate) struct Layer<'a> {
-    pub(crate) container: &'a Container,
-    pub(crate) name: &'a str,
-    pub(crate) meta: &'a MatrixMeta,
-    pub(crate) float: Float,
-    /// The base checkpoint's tensor, where the file does not hold the base itself.
-    pub(crate) base: Option<Rows<'a>>,
+pub(crate) struct LayerReader<'a> {
+    pub(crate) layer: SplitLayer<'a>,
+    /// The base checkpoint's tensor, where the file does not hold the base.
+    base: Option<Rows<'a>>,
 }
 
-impl<'a> Layer<'a> {
-    /// `base` is needed where the container does not hold the base.
-    pub(crate) fn new(
-        container: &'a Container,
-        (name, meta): &'a (String, MatrixMeta),
-        base: Option<&'a Checkpoint>,
-    ) -> Result<Self, SplitError> {
-        let error = |problem: String| Err(SplitError::tensor(container.path(), name, problem));
-        let Some(float) = Float::of(meta.dtype) else {
-            return error(format!("element type {} cannot be split", meta.dtype));
-        };
-        if meta.op != Op::Add || meta.tensor_shape.is_some() || meta.shape.contains(&0) {
-            return error(format!("op {} on shape {:?} is no split tensor", meta.op, meta.shape));
-        }
-        let base = match (meta.base, &meta.base_hash, base) {
-            (Some(_), _, _) => None,
-            (None, None, _) => return error("has neither a base nor the hash of one".to_owned()),
-            (None, Some(_), None) => {
-                return Err(SplitError::Usage(format!(
-                    "{} does not hold the base of {name}: name the base checkpoint",
-                    container.path().display()
-                )));
-            }
-            (None, Some(_), Some(file)) => {
-                let info = file.expect_tensor(name)?;
-                let rows =
-                    Rows::of(file, info).filter(|_| (&*info.shape, info.dtype) == (&meta.shape, meta.dtype));
-                if rows.is_none() {
-                    let problem = format!(
-                        "is {} {:?}, the base was {} {:?}",
-                        info.dtype, info.shape, meta.dtype, meta.shape
-                    );
-                    return Err(SplitError::tensor(file.file_of(info), name, problem));
-                }
-                rows
-            }
-        };
-        Ok(Self { container, name, meta, float, base })
+impl<'a> LayerReader<'a> {
+    /// # Errors
+    /// When the base is another checkpoint that is not there or has another tensor under the layer's name.
+    pub(crate) fn new(layer: SplitLayer<'a>) -> Result<Self, SplitError> {
+        Ok(Self { base: layer.base_rows()?, layer })
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.meta.shape[0]
+        self.layer.meta.shape[0]
     }
 
     pub(crate) fn cols(&self) -> usize {
-        self.meta.shape[1]
+        self.layer.meta.shape[1]
+    }
+
+    fn container(&self) -> &'a Container {
+        self.layer.file.container()
     }
 
     pub(crate) fn row_bytes(&self) -> usize {
-        self.cols() * self.float.bytes()
+        self.cols() * self.layer.float.bytes()
     }
 
     /// Bytes of one base row.
     fn base_row_bytes(&self) -> usize {
         let cols = self.cols();
-        self.meta.base.map_or(self.row_bytes(), |kind| kind.row_bytes(cols) + 4 * kind.groups(cols))
+        self.layer.meta.base.map_or(self.row_bytes(), |kind| kind.row_bytes(cols) + 4 * kind.groups(cols))
     }
 
     /// Fails if the budget does not allow a block of one row and, beside it, `other` bytes.
@@ -100,9 +56,9 @@ impl<'a> Layer<'a> {
         // No row costs more than two index bytes beside its values, or four in the widest matrices.
         let cols = self.cols();
         let index = if cols <= 1 << 16 { 2 } else { 4 };
-        let values = self.meta.values.map_or(4, |values| values.bytes());
+        let values = self.layer.meta.values.map_or(4, |values| values.bytes());
         let row = cols * (index + values) + self.base_row_bytes() + 64;
-        budget.require(row as u64 + other, &format!("one row of tensor {}", self.name))
+        budget.require(row as u64 + other, &format!("one row of tensor {}", self.layer.name))
     }
 
     /// The rows from `first` on that fit in what the budget has left when each takes `other_row` bytes
@@ -117,7 +73,9 @@ impl<'a> Layer<'a> {
         loop {
             let rows = first..first + count;
             let own = count as u64 * (self.base_row_bytes() as u64 + other_row);
-            if count == 1 || self.container.rows_bytes(self.name, rows.clone())? + own <= budget.available() {
+            if count == 1
+                || self.container().rows_bytes(self.layer.name, rows.clone())? + own <= budget.available()
+            {
                 return Ok(rows);
             }
             count /= 2;
@@ -132,18 +90,28 @@ impl<'a> Layer<'a> {
         budget: &Budget,
     ) -> Result<LayerRows, SplitError> {
         let base = match &self.base {
-            None => BaseRows::Quantized(self.container.read_base_rows(self.name, rows.clone(), budget)?),
+            None => {
+                BaseRows::Quantized(self.container().read_base_rows(self.layer.name, rows.clone(), budget)?)
+            }
             Some(from) => {
                 let bytes = rows.len() * self.row_bytes();
                 let held = budget.reserve(bytes as u64, "rows of the base")?;
                 let mut raw = AlignedVec::zeroed(bytes);
                 from.read(rows.start, &mut raw)?;
-                BaseRows::Dense(raw, self.float, held)
+                BaseRows::Dense(raw, self.layer.float, held)
             }
         };
-        let residual =
-            if residual { Some(self.container.read_gap_rows(self.name, rows, budget)?) } else { None };
+        let residual = if residual {
+            Some(self.container().read_gap_rows(self.layer.name, rows, budget)?)
+        } else {
+            None
+        };
         Ok(LayerRows { base, residual })
+    }
+
+    /// Whether the base's bytes, all of which `hasher` has seen, are those that the residual was taken from.
+    pub(crate) fn check_base(&self, hasher: &blake3::Hasher) -> Result<(), SplitError> {
+        self.base.as_ref().map_or(Ok(()), |base| self.layer.check_base(base, hasher))
     }
 }
 

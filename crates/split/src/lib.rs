@@ -15,6 +15,7 @@ pub mod diff;
 mod emit;
 mod encode;
 mod error;
+mod file;
 mod float;
 mod histogram;
 mod job;
@@ -35,6 +36,7 @@ mod tensor;
 mod verify;
 
 pub use error::SplitError;
+pub use file::{LayerBase, SplitFile, SplitLayer};
 pub use materialize::materialize;
 pub use options::{BaseSpec, Importance, Selection, SplitOptions};
 pub use progress::{NoProgress, Progress};

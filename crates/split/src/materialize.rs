@@ -6,12 +6,14 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use residua_format::file::{
-    Checkpoint, Container, Dtype, FileError, MatrixMeta, SafetensorsWriter, TensorInfo,
+    Checkpoint, Container, Dtype, FileError, MatrixMeta, SafetensorsWriter, TensorInfo, check_output,
 };
 use residua_memory::{AlignedVec, Budget};
 
-use crate::layer::{Layer, open_split};
-use crate::split::{BASE_PATH, COPY, ORIGINAL_METADATA, copy};
+use crate::file::SplitFile;
+use crate::layer::LayerReader;
+use crate::progress::check_stop;
+use crate::split::{COPY, ORIGINAL_METADATA, copy};
 use crate::{MaterializeReport, MaterializedTensor, PassedTensor, Progress, SplitError};
 
 /// Bytes of the output's own buffer, and of the one through which tensors are copied.
@@ -38,12 +40,13 @@ pub fn materialize(
     if !alpha.is_finite() {
         return Err(SplitError::Usage(format!("alpha {alpha} is not a finite number")));
     }
-    let container = open_split(file)?;
-    let base = base_checkpoint(&container, base)?;
+    let file = SplitFile::open_at(file, base)?;
+    let container = file.container();
+    check_output(output, [file.path()].into_iter().chain(base).chain(file.base().map(Checkpoint::path)))?;
     let _buffers = budget.reserve(BUFFERS, "output buffers")?;
     let mut tensors = Vec::new();
-    for matrix in container.matrices() {
-        let layer = Layer::new(&container, matrix, base.as_ref())?;
+    for name in file.layers() {
+        let layer = LayerReader::new(file.layer(name)?)?;
         layer.require(other_bytes(&layer) + layer.row_bytes() as u64, budget)?;
         tensors.push(Tensor::Split(layer));
     }
@@ -52,7 +55,7 @@ pub fn materialize(
     tensors.sort_by_key(|tensor| (Reverse(tensor.dtype().bitsize()), tensor.name().to_owned()));
 
     let header = tensors.iter().map(|tensor| SafetensorsWriter::header_bytes(tensor.name(), 4)).sum::<u64>();
-    let metadata = original_metadata(&container)?;
+    let metadata = original_metadata(container)?;
     let metadata_bytes: u64 =
         metadata.iter().map(|(key, value)| SafetensorsWriter::metadata_bytes(key, value)).sum();
     let mut writer = SafetensorsWriter::create(output, header + metadata_bytes + 1024)?;
@@ -65,8 +68,8 @@ pub fn materialize(
         match tensor {
             Tensor::Split(layer) => {
                 write_layer(layer, alpha, &mut writer, budget, progress)?;
-                let MatrixMeta { shape, dtype, nnz, .. } = *layer.meta;
-                let (name, dtype) = (layer.name.to_owned(), dtype.to_string());
+                let MatrixMeta { shape, dtype, nnz, .. } = *layer.layer.meta;
+                let (name, dtype) = (layer.layer.name.to_owned(), dtype.to_string());
                 report.tensors.push(MaterializedTensor { name, shape, dtype, nnz });
             }
             Tensor::Dense(info) => {
@@ -77,21 +80,10 @@ pub fn materialize(
             }
         }
     }
+    check_stop(progress)?;
     report.output_bytes = writer.finish()?;
     progress.end();
     Ok(report)
-}
-
-/// The base checkpoint, where the container does not hold its bases itself.
-pub(crate) fn base_checkpoint(
-    container: &Container,
-    given: Option<&Path>,
-) -> Result<Option<Checkpoint>, SplitError> {
-    if container.matrices().iter().all(|(_, meta)| meta.base.is_some()) {
-        return Ok(None);
-    }
-    let path = given.or_else(|| container.metadata(BASE_PATH).map(Path::new));
-    path.map(|path| Checkpoint::open(path).map_err(SplitError::from)).transpose()
 }
 
 /// The metadata of the checkpoint that was split.
@@ -104,21 +96,21 @@ fn original_metadata(container: &Container) -> Result<BTreeMap<String, String>, 
 
 /// A tensor of the output.
 enum Tensor<'a> {
-    Split(Layer<'a>),
+    Split(LayerReader<'a>),
     Dense(&'a TensorInfo),
 }
 
 impl Tensor<'_> {
     fn name(&self) -> &str {
         match self {
-            Self::Split(layer) => layer.name,
+            Self::Split(layer) => layer.layer.name,
             Self::Dense(info) => &info.name,
         }
     }
 
     fn dtype(&self) -> Dtype {
         match self {
-            Self::Split(layer) => layer.meta.dtype,
+            Self::Split(layer) => layer.layer.meta.dtype,
             Self::Dense(info) => info.dtype,
         }
     }
@@ -132,12 +124,12 @@ impl Tensor<'_> {
 }
 
 /// Bytes that a layer takes whatever the rows read: one row of f32 per thread.
-fn other_bytes(layer: &Layer<'_>) -> u64 {
+fn other_bytes(layer: &LayerReader<'_>) -> u64 {
     4 * layer.cols() as u64 * rayon::current_num_threads() as u64
 }
 
 fn write_layer(
-    layer: &Layer<'_>,
+    layer: &LayerReader<'_>,
     alpha: f32,
     writer: &mut SafetensorsWriter,
     budget: &Budget,
@@ -146,9 +138,10 @@ fn write_layer(
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
     let _scratch = budget.reserve(other_bytes(layer), "a row for each thread")?;
     let mut hasher = blake3::Hasher::new();
-    writer.begin(layer.name, layer.meta.dtype, &layer.meta.shape)?;
+    writer.begin(layer.layer.name, layer.layer.meta.dtype, &layer.layer.meta.shape)?;
     let mut first = 0;
     while first < layer.rows() {
+        check_stop(progress)?;
         let range = layer.next_rows(first, row_bytes as u64, budget)?;
         let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the output")?;
         let rows = layer.read(range.clone(), alpha != 0.0, budget)?;
@@ -164,31 +157,19 @@ fn write_layer(
                 |weights, (row, out)| {
                     rows.base(row, weights);
                     rows.add_residual(row, alpha, weights);
-                    let col = layer.float.narrow(weights, out).err()?;
+                    let col = layer.layer.float.narrow(weights, out).err()?;
                     Some((range.start + row, col, f64::from(weights[col])))
                 },
             )
             .find_first(Option::is_some);
         if let Some((row, col, value)) = overflow.flatten() {
-            let (tensor, dtype) = (layer.name.to_owned(), layer.meta.dtype.to_string());
+            let (tensor, dtype) = (layer.layer.name.to_owned(), layer.layer.meta.dtype.to_string());
             return Err(SplitError::Overflow { tensor, row, col, value, dtype });
         }
         writer.write(&out)?;
         progress.advance(out.len() as u64);
         first = range.end;
     }
-    check_hash(layer, &hasher)?;
+    layer.check_base(&hasher)?;
     Ok(writer.end()?)
-}
-
-/// Whether the base that was read is the one that the residual was taken from.
-pub(crate) fn check_hash(layer: &Layer<'_>, hasher: &blake3::Hasher) -> Result<(), SplitError> {
-    let (Some(base), Some(expected)) = (&layer.base, &layer.meta.base_hash) else { return Ok(()) };
-    let found = hasher.finalize().to_hex().to_string();
-    if found == *expected {
-        return Ok(());
-    }
-    let (path, what) =
-        (base.file.file_of(base.info).to_owned(), format!("the base of tensor {}", layer.name));
-    Err(FileError::Hash { path, what, expected: expected.clone(), found }.into())
 }

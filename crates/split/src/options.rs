@@ -1,7 +1,7 @@
 //! What a split is asked for.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use residua_format::{BaseKind, ValueType};
@@ -14,6 +14,16 @@ pub enum BaseSpec {
     /// The tensor of the same name and shape in another checkpoint, so that the residual is the fine-tune
     /// delta. Not stored: the file holds its hash.
     Checkpoint(PathBuf),
+}
+
+impl BaseSpec {
+    /// The checkpoint that the residual is measured from, where it is one.
+    pub fn checkpoint(&self) -> Option<&Path> {
+        match self {
+            Self::Checkpoint(path) => Some(path),
+            Self::Quantized(_) => None,
+        }
+    }
 }
 
 impl FromStr for BaseSpec {
@@ -36,6 +46,16 @@ pub enum Importance {
     ColumnMeanSquare,
     /// 1 for every feature.
     Uniform,
+}
+
+impl Importance {
+    /// The file that the weights are read from, where there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Calibration(path) => Some(path),
+            Self::ColumnMeanSquare | Self::Uniform => None,
+        }
+    }
 }
 
 /// Which scores enter the residual.

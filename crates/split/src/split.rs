@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, ContainerWriter, Kind, MatrixMeta, SafetensorsWriter, TensorInfo};
+use residua_format::file::{
+    Checkpoint, ContainerWriter, Kind, MatrixMeta, SafetensorsWriter, TensorInfo, check_output,
+};
 use residua_memory::Budget;
 
+use crate::file::BASE_PATH;
 use crate::job::{Inputs, Job, extremes, sort};
+use crate::progress::check_stop;
 use crate::room::Room;
 use crate::tensor::Splitter;
 use crate::{BaseSpec, PassedTensor, Progress, SplitError, SplitOptions, SplitReport};
 
 /// Metadata key for the input's own metadata, as JSON.
 pub(crate) const ORIGINAL_METADATA: &str = "original_metadata";
-/// Metadata key for the path of the base checkpoint, where the file does not hold the base itself.
-pub(crate) const BASE_PATH: &str = "base_path";
 /// Bytes copied at a time.
 pub(crate) const COPY: usize = 256 << 10;
 
@@ -48,6 +50,8 @@ fn run(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<SplitReport, SplitError> {
+    let others = options.base.checkpoint().into_iter().chain(options.importance.file());
+    check_output(output, [input].into_iter().chain(others))?;
     let inputs = Inputs::open(input, options)?;
     let (jobs, passed) = sort(&inputs, options)?;
     let kind = match options.base {
@@ -82,6 +86,7 @@ fn run(
         writer.end_dense()?;
         report.passed.push(PassedTensor::of(info));
     }
+    check_stop(progress)?;
     report.output_bytes = writer.finish()?;
     progress.end();
     Ok(report)
@@ -100,6 +105,7 @@ where
     let mut buffer = vec![0; COPY.min(info.bytes as usize)];
     let mut done = 0;
     while done < info.bytes {
+        check_stop(progress)?;
         let piece = &mut buffer[..(info.bytes - done).min(COPY as u64) as usize];
         file.read_at(info, done, piece)?;
         write(piece)?;

@@ -10,6 +10,7 @@ use crate::cut::{Cut, Guess, find_cut};
 use crate::emit::Emitter;
 use crate::histogram::Histogram;
 use crate::job::Job;
+use crate::progress::check_stop;
 use crate::residual::Scratch;
 use crate::room::Room;
 use crate::rows::{Block, Rows};
@@ -83,6 +84,7 @@ impl<'a> Splitter<'a> {
         self.sums.reset(rows.cols);
         let mut hasher = blake3::Hasher::new();
         for range in rows.blocks(self.block_rows(rows)) {
+            check_stop(self.progress)?;
             let raw = self.block.load(rows, range.clone())?;
             self.sums.add(raw, rows.float);
             if let Some(error) =
@@ -180,6 +182,7 @@ impl<'a> Splitter<'a> {
         let piece_rows = (PIECE / cols).max(1);
         let (kind, weights) = (self.kind, self.weights.get());
         for range in job.rows.blocks(self.block_rows(&job.rows)) {
+            check_stop(self.progress)?;
             let raw = self.block.load(&job.rows, range.clone())?;
             let base = match &job.base {
                 Some(base) => self.base_block.load(base, range.clone())?,
@@ -216,6 +219,7 @@ impl<'a> Splitter<'a> {
         self.emitter.begin(job, cut)?;
         let mut left = job.rows.info.bytes - 2 * third;
         for range in job.rows.blocks(self.block_rows(&job.rows)) {
+            check_stop(self.progress)?;
             let raw = self.block.load(&job.rows, range.clone())?;
             let base = match &job.base {
                 Some(base) => self.base_block.load(base, range.clone())?,

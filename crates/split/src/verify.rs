@@ -8,8 +8,9 @@ use residua_format::file::{Checkpoint, Container, MatrixMeta, TensorInfo};
 use residua_memory::{AlignedVec, Budget, ErrorKind};
 
 use crate::columns::sum_of_squares;
-use crate::layer::{Layer, open_split};
-use crate::materialize::{base_checkpoint, check_hash};
+use crate::file::SplitFile;
+use crate::layer::LayerReader;
+use crate::progress::check_stop;
 use crate::rows::Rows;
 use crate::split::COPY;
 use crate::{Progress, SplitError, VerifiedTensor, VerifyReport};
@@ -28,14 +29,12 @@ pub fn verify(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, SplitError> {
-    let container = open_split(file)?;
+    let file = SplitFile::open(file)?;
+    let container = file.container();
     let against = against.map(Checkpoint::open).transpose()?;
-    // A base that is gone is a problem of the tensors that stand on it.
-    let base = base_checkpoint(&container, None).ok().flatten();
     let mut report = VerifyReport::default();
     progress.begin("verifying", container.file().bytes());
-    for matrix in container.matrices() {
-        let (name, meta) = matrix;
+    for (name, meta) in container.matrices() {
         progress.tensor(name);
         let mut verified = VerifiedTensor {
             name: name.clone(),
@@ -51,8 +50,10 @@ pub fn verify(
         };
         let original = against.as_ref().map(|file| original(name, meta, file)).transpose();
         let original = note(original, &mut verified.mismatch)?.flatten();
-        let result = Layer::new(&container, matrix, base.as_ref())
-            .and_then(|layer| check_layer(&layer, original.as_ref(), budget));
+        let result = file
+            .layer(name)
+            .and_then(LayerReader::new)
+            .and_then(|layer| check_layer(&layer, original.as_ref(), budget, progress));
         if let Some(Errors { weights, base, both, largest }) = note(result, &mut verified.problem)?.flatten()
         {
             let relative = |error: f64| (error / weights.max(f64::MIN_POSITIVE)).sqrt();
@@ -66,7 +67,7 @@ pub fn verify(
     for info in container.dense() {
         progress.tensor(&info.name);
         let mut verified = dense(info);
-        let result = check_dense(&container, info, against.as_ref(), budget);
+        let result = check_dense(container, info, against.as_ref(), budget, progress);
         note(result, &mut verified.mismatch)?;
         progress.advance(info.bytes);
         report.tensors.push(verified);
@@ -100,7 +101,14 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
 fn note<T>(result: Result<T, SplitError>, line: &mut Option<String>) -> Result<Option<T>, SplitError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), ErrorKind::Budget | ErrorKind::Io) => Err(error),
+        // A base that is not there is a problem of the tensor that needs it.
+        Err(error @ SplitError::BaseNotFound { .. }) => {
+            *line = Some(error.to_string());
+            Ok(None)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::Budget | ErrorKind::Io | ErrorKind::Interrupted) => {
+            Err(error)
+        }
         Err(error) => {
             *line = Some(error.to_string());
             Ok(None)
@@ -129,17 +137,20 @@ impl Errors {
 }
 
 fn check_layer(
-    layer: &Layer<'_>,
+    layer: &LayerReader<'_>,
     original: Option<&Rows<'_>>,
     budget: &Budget,
+    progress: &dyn Progress,
 ) -> Result<Option<Errors>, SplitError> {
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
+    let (file, name) = (layer.layer.file.path(), layer.layer.name);
     let scratch_bytes = 8 * cols as u64 * rayon::current_num_threads() as u64;
     layer.require(scratch_bytes + row_bytes as u64, budget)?;
     let _scratch = budget.reserve(scratch_bytes, "two rows for each thread")?;
     let mut hasher = blake3::Hasher::new();
     let (mut errors, mut nnz, mut first) = (Errors::default(), 0, 0);
     while first < layer.rows() {
+        check_stop(progress)?;
         let range = layer.next_rows(first, row_bytes as u64, budget)?;
         let rows = layer.read(range.clone(), true, budget)?;
         nnz += rows.nnz();
@@ -149,7 +160,7 @@ fn check_layer(
         if let Some((row, col)) = rows.not_finite() {
             let row = range.start + row;
             let problem = format!("the residual at [{row}, {col}] is not a finite number");
-            return Err(SplitError::tensor(layer.container.path(), layer.name, problem));
+            return Err(SplitError::tensor(file, name, problem));
         }
         if let Some(original) = original {
             let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the checkpoint")?;
@@ -172,10 +183,10 @@ fn check_layer(
         }
         first = range.end;
     }
-    check_hash(layer, &hasher)?;
-    if nnz != layer.meta.nnz {
-        let problem = format!("holds {nnz} non-zeros, its metadata says {}", layer.meta.nnz);
-        return Err(SplitError::tensor(layer.container.path(), layer.name, problem));
+    layer.check_base(&hasher)?;
+    if nnz != layer.layer.nnz() {
+        let problem = format!("holds {nnz} non-zeros, its metadata says {}", layer.layer.nnz());
+        return Err(SplitError::tensor(file, name, problem));
     }
     Ok(original.map(|_| errors))
 }
@@ -214,6 +225,7 @@ fn check_dense(
     info: &TensorInfo,
     against: Option<&Checkpoint>,
     budget: &Budget,
+    progress: &dyn Progress,
 ) -> Result<(), SplitError> {
     let Some(file) = against else { return Ok(()) };
     let error = |problem: &str| Err(SplitError::tensor(container.path(), &info.name, problem));
@@ -226,6 +238,7 @@ fn check_dense(
     let (mut ours, mut theirs) = (vec![0; size], vec![0; size]);
     let mut done = 0;
     while done < info.bytes {
+        check_stop(progress)?;
         let length = (info.bytes - done).min(COPY as u64) as usize;
         container.file().read_at(info, done, &mut ours[..length])?;
         file.read_at(original, done, &mut theirs[..length])?;

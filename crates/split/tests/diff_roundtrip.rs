@@ -227,7 +227,7 @@ fn shards_on_either_side() {
 }
 
 #[test]
-fn a_base_may_be_patched_in_place() {
+fn a_base_is_not_patched_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name| dir.path().join(name);
     let old = [Tensor::random("w", Dtype::F16, &[300, 300], 1)];
@@ -235,8 +235,13 @@ fn a_base_may_be_patched_in_place() {
     let (old, new) = (write(&at("old"), &old, ""), write(&at("new"), &new, ""));
     let budget = Budget::unlimited();
     diff(&old, &new, &at("delta"), DeltaOp::Overwrite, &budget, &NoProgress).unwrap();
-    patch(&old, &at("delta"), &old, &budget, &NoProgress).unwrap();
-    assert!(std::fs::read(&old).unwrap() == std::fs::read(&new).unwrap());
+    let files = || ["old", "delta"].map(|name| std::fs::read(at(name)).unwrap());
+    let before = files();
+    for output in ["old", "delta"] {
+        let error = patch(&old, &at("delta"), &at(output), &budget, &NoProgress).unwrap_err();
+        assert!(error.to_string().contains("the output is the input"), "{error}");
+    }
+    assert!(files() == before);
     assert_eq!(listing(dir.path()), ["delta", "new", "old"]);
 }
 

@@ -7,14 +7,16 @@ use std::time::Instant;
 
 use residua::compensate::ClassStatistics;
 use residua::compensate::classify::Prior;
+use residua::compensate::source::for_each_block;
 use residua::format::file::{AtomicFile, Dtype, FileError, SafetensorsWriter};
 use residua::memory::process;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, share};
+use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
-use crate::compensation::blocks::for_each_block;
 use crate::compensation::classifiers::{ClassifierArg, SHRINK};
+use crate::compensation::features::Features;
 use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, print, print_json};
@@ -23,14 +25,17 @@ pub(crate) const EXAMPLE: &str = "\
 Example (after those of residua stats --help):
   residua classify all-stats.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier lda-shrink -o predicted.npy
 
-Without -o the labels are printed, one a line, unless --labels asks for the accuracy instead.";
+Without -o it prints the labels, one on each line; with --labels, it prints the accuracy instead.";
+
+/// Rows that are classified at a time.
+const ROWS: usize = 1024;
 
 /// Class probabilities before a feature is seen.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum PriorArg {
-    /// All classes alike
+    /// The same for all classes
     Uniform,
-    /// By the classes' numbers of samples
+    /// In proportion to the classes' numbers of samples
     Counts,
 }
 
@@ -50,10 +55,10 @@ pub(crate) struct Args {
     /// How far lda-shrink and qda-shrink pull a covariance towards a multiple of the identity [default: 0.1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shrink: Option<f64>,
-    /// How likely classes are before a feature is seen
+    /// Class probabilities before a feature is seen
     #[arg(long, value_enum, default_value = "uniform")]
     prior: PriorArg,
-    /// Where to write predicted labels: .npy (u32), .safetensors (a tensor "labels") or .txt, one a line
+    /// Where to write predicted labels: .npy (u32), .safetensors (a tensor "labels") or .txt, one on each line
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -67,11 +72,11 @@ struct Done {
     classifier: &'static str,
     classes: usize,
     rows: u64,
-    /// Right predictions, where there are labels.
+    /// Number of right predictions, if there are labels.
     correct: Option<u64>,
-    /// The same in percent.
+    /// The same, in percent.
     accuracy: Option<f64>,
-    /// Predicted labels, where they are not written to a file.
+    /// Predicted labels, unless they are written to a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     predictions: Option<Vec<u32>>,
     seconds: f64,
@@ -91,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let statistics = ClassStatistics::load(&args.statistics, &budget)?;
+    let statistics = ClassStatistics::load(&args.statistics, &budget).map_err(advised)?;
     let prior = match args.prior {
         PriorArg::Uniform => Prior::Uniform,
         PriorArg::Counts => Prior::Counts,
@@ -110,16 +115,21 @@ pub(crate) fn run(args: &Args) -> Result {
     let mut held = budget.reserve(0, "predictions")?;
     let (name, bar) = (args.statistics.display().to_string(), args.run.progress());
     let holds = format!("{name} holds statistics");
-    for_each_block(arrays, statistics.dim(), &holds, &budget, &bar, |block| {
-        let predicted = block.predict(&*classifier, &budget)?;
+    let mut features = Features::open(vec![arrays], "classifying", &bar)?;
+    features.expect_dim(statistics.dim(), &holds)?;
+    let labels_name = features.labels().to_owned();
+    for_each_block(&mut features, ROWS, &budget, |block| {
+        let predicted = classifier.predict(block.before(), &budget)?;
         if args.labels.is_some() {
-            let labels = block.labels(&known, &name)?;
+            let labels = block.labels()?;
+            Features::expect_known(&known, labels, predictions.len() as u64, &labels_name, &name)?;
             correct += labels.iter().zip(&predicted).filter(|(label, found)| label == found).count() as u64;
         }
         held.grow(4 * predicted.len() as u64, "predictions")?;
         predictions.extend(predicted);
         Ok(())
     })?;
+    drop(features);
     drop(bar);
     if let (Some(path), Some(format)) = (&args.output, format) {
         format.write(path, &predictions)?;
@@ -162,7 +172,7 @@ fn text(done: &Done, args: &Args) -> String {
     facts(&rows)
 }
 
-/// Labels, one a line.
+/// Labels, one on each line.
 fn lines(labels: &[u32]) -> String {
     labels.iter().fold(String::new(), |mut text, label| {
         // Writing into a String cannot fail.
@@ -171,7 +181,7 @@ fn lines(labels: &[u32]) -> String {
     })
 }
 
-/// How predictions are written, told by suffix.
+/// The format of predictions, from the file's suffix.
 #[derive(Debug, Clone, Copy)]
 enum Format {
     Npy,

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::compensate::FeatureSource;
-use residua::compensate::statistics::{StatisticsReader, StatisticsWriter};
+use residua::compensate::statistics::StatisticsReader;
 use residua::memory::process;
 use residua::split::Progress;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, share};
+use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::features::Features;
 use crate::compensation::methods::{MethodArg, ModeArg, expect_noisy};
-use crate::compensation::pairs::Pairs;
 use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json};
@@ -26,21 +27,21 @@ Example (after residua demo, and the first one of residua stats --help):
 pub(crate) struct Args {
     /// Statistics of old classes: a file written by stats (merge and extract too) or compensate
     statistics: PathBuf,
-    /// How features are taken to move
+    /// How features move
     #[arg(long, value_enum, default_value = "linear")]
     method: MethodArg,
     /// Which definition of the method
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Share of the covariance that the method leaves unexplained that moved ones are stretched to hold, 0 to 1; not
-    /// with attention or compat mode [default: 1]
+    /// Share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; not with attention or
+    /// compat mode [default: 1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     noise: Option<f64>,
-    /// Features [n, d] of the new task's samples as the model saw them before the task; may be given several
-    /// times, such as for auxiliary data
+    /// Features [n, d] of the new task's samples before the task; may be given several times, for example for auxiliary
+    /// data
     #[arg(long, value_name = "FEATURES", required = true)]
     before: Vec<ArrayRef>,
-    /// Features of the same samples as the model sees them after the task, in the same order
+    /// Features of the same samples after the task, in the same order
     #[arg(long, value_name = "FEATURES", required = true)]
     after: Vec<ArrayRef>,
     /// Where to write the moved statistics; replaced only when the run succeeded
@@ -60,7 +61,7 @@ struct Done {
     dim: usize,
     /// Samples that the method was fitted on.
     pairs: u64,
-    /// How far means moved on average, as a share of their length.
+    /// Average distance that means moved, as a share of their length.
     mean_shift: f64,
     fit_seconds: f64,
     apply_seconds: f64,
@@ -87,26 +88,24 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let bar = args.run.progress();
-    let mut source = Pairs::open(arrays.collect(), "fitting", &bar)?;
-    let stale = StatisticsReader::open(&args.statistics)?;
+    let mut source = Features::open(arrays.collect(), "fitting", &bar)?;
+    let stale = StatisticsReader::open(&args.statistics).map_err(advised)?;
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
 
     let method = args.method.method(args.mode, args.noise.unwrap_or(1.0));
     let start = Instant::now();
-    let fitted = method.fit(&mut source, &budget).map_err(|error| source.explain(error))?;
+    let fitted = method.fit(&mut source, &budget)?;
     let fit_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
     bar.begin_steps("moving", stale.len());
-    let mut file = StatisticsWriter::create(&args.output, stale.dim(), stale.len())?;
     let mut shifts = 0.0;
-    fitted.apply_file(&stale, &budget, &mut |label, old, new| {
+    let output_bytes = fitted.apply_file(&args.statistics, &args.output, &budget, |_, old, new| {
         let shift = (new.mean() - old.mean()).norm();
         shifts += if shift > 0.0 { shift / old.mean().norm() } else { 0.0 };
         bar.advance(1);
-        file.add(label, new)
+        Ok(())
     })?;
     bar.end();
-    let output_bytes = file.finish()?;
     let apply_seconds = start.elapsed().as_secs_f64();
 
     let done = Done {

@@ -15,15 +15,15 @@ Example (after residua demo):
 
 The file holds features [n, d] and labels [n] as tensors: old_before and y_old of old classes, cur_before,
 cur_after_VARIANT and y_cur of the task's own samples, old_after_VARIANT as the truth that no method sees, and
-test_after_VARIANT with y_test. Old classes' statistics are taken stale (old_before), moved by every method
-(fitted on cur_before and cur_after_VARIANT), and true (old_after_VARIANT); test features are classified with
-them and the new classes' statistics. Accuracies are in percent.";
+test_after_VARIANT with y_test. It takes statistics of old classes stale (old_before), moved by each method
+(fitted on cur_before and cur_after_VARIANT), and true (old_after_VARIANT). With these and the statistics of
+the new classes it classifies the test features. Accuracies are in percent.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A .safetensors file with the tensors named below
     file: PathBuf,
-    /// Which features after the task
+    /// The fine-tune that the features after the task come from
     #[arg(long, value_enum, default_value = "full")]
     variant: Variant,
     /// Methods to compare; may be given several times [default: all]
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     /// Which definition of the methods
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Share of the covariance that a method leaves unexplained that moved ones are stretched to hold, 0 to 1; not
-    /// with attention or compat mode [default: 1]
+    /// Share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; not with attention or
+    /// compat mode [default: 1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     noise: Option<f64>,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result {
 fn text(found: &Evaluation) -> String {
     format!(
         "{}, {} fine-tune: {} old and {} new classes, d = {}; fitted on {} pairs, {} test samples\n\n{}\n\n\
-         Percent right of all / old / new classes' samples; time and peak memory of getting the statistics.",
+         Accuracy in percent for all / old / new classes; time and peak memory to get the statistics.",
         escape::path(&found.file),
         found.variant.name(),
         found.old_classes,

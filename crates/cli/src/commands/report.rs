@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use residua::compensate::ClassStatistics;
-use residua::compensate::drift::DriftReader;
 use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Kind as ContainerKind};
 use residua::memory::Budget;
 use residua::split::Progress;
@@ -100,7 +100,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         }
         return statistics::section(&named, budget);
     }
-    if DriftReader::is_in(&file) {
+    if SequenceReader::is_in(&file) {
         let problem =
             "holds the state of tasks; take one method's statistics out of it with residua stats extract";
         return Err(Failure::input(&args.file, problem));

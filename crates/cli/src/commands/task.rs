@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use residua::compensate::drift::DriftReader;
-use residua::compensate::{DriftCompensator, FeatureSource, Pairs as Choice, Task, Variant};
+use residua::compensate::tasks::SequenceReader;
+use residua::compensate::{FeatureSource, Pairs, Task, TaskSequence, Variant};
 use residua::format::file::FileError;
 use residua::memory::process;
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::features::Features;
 use crate::compensation::methods::{MethodArg, expect_distinct};
-use crate::compensation::pairs::Pairs;
 use crate::compensation::state::State;
 use crate::destination;
 use crate::escape;
@@ -26,16 +27,16 @@ Examples (after residua demo):
   residua task model.state.safetensors --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full --labels y_cur
   residua stats extract model.state.safetensors --method linear -o linear.safetensors
 
-A class that comes again is merged with what is known of it, as if its samples had been collected together.
-A run that is killed leaves the state of the last finished task; residua inspect STATE shows how many are
-finished. Give a task again only if it is not among them: its samples would count twice.";
+A class that comes again is merged with its old statistics, as if its samples had been collected together. A run
+that is killed leaves the state of the last finished task; residua inspect STATE shows the number of finished
+tasks. Do not give a finished task again: its samples would count twice.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
 pub(crate) struct Args {
-    /// What is known after the tasks so far: made by the first task, replaced when a task succeeded
+    /// The state after the tasks so far: the first task creates the file, each further task replaces it
     state: PathBuf,
-    /// Features [n, d] of the task's samples before the task; left out for the first one
+    /// Features [n, d] of the task's samples before the task; not for the first task
     #[arg(long, value_name = "FEATURES")]
     before: Option<ArrayRef>,
     /// Features of the same samples after the task
@@ -44,15 +45,15 @@ pub(crate) struct Args {
     /// Labels [n] of the samples; a bare name is a tensor beside the features after the task
     #[arg(long, value_name = "LABELS")]
     labels: ArrayRef,
-    /// Features [n, d] of other samples before the task and after it, to learn from how features move; may be
-    /// given several times
+    /// Features [n, d] of other samples before and after the task, to learn how features move; may be given several
+    /// times
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
     auxiliary: Vec<ArrayRef>,
-    /// What methods learn from: the task's own samples, auxiliary ones, or both [default: both]
+    /// The samples that methods learn from: the task's own, auxiliary ones, or both [default: both]
     #[arg(long, value_enum)]
     pairs: Option<PairsArg>,
-    /// Methods to move old classes with, each for itself, beside none at all; may be given several times,
-    /// with the first task [default: linear]
+    /// A method to move old classes with, only with the first task; may be given several times. The state has statistics
+    /// for each method, and statistics without a method [default: linear]
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Vec<MethodArg>,
     #[command(flatten)]
@@ -61,18 +62,18 @@ pub(crate) struct Args {
     run: RunArgs,
 }
 
-/// What methods learn from.
+/// The samples that methods learn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PairsArg {
     /// The task's own samples
     Current,
     /// Those of --auxiliary
     Auxiliary,
-    /// Both, as far as there are auxiliary ones
+    /// Both; the task's own alone, if there are no auxiliary ones
     Both,
 }
 
-impl From<PairsArg> for Choice {
+impl From<PairsArg> for Pairs {
     fn from(pairs: PairsArg) -> Self {
         match pairs {
             PairsArg::Current => Self::Current,
@@ -104,34 +105,38 @@ pub(crate) fn run(args: &Args) -> Result {
     let start = Instant::now();
     let bar = args.run.progress();
     let arrays = Arrays {
-        // The first task has nothing before it, and what stands in its place is not looked at.
+        // The first task has no features before it; nobody reads these in their place.
         before: args.before.clone().unwrap_or_else(|| args.after.clone()),
         after: Some(args.after.clone()),
         labels: Some(args.labels.beside(&args.after)),
     };
-    let mut source = Pairs::open(vec![arrays], "reading", &bar)?;
+    let mut source = Features::open(vec![arrays], "reading", &bar)?;
     let auxiliary = args.auxiliary.chunks_exact(2).map(|pair| Arrays {
         before: pair[0].clone(),
         after: Some(pair[1].clone()),
         labels: None,
     });
-    let mut auxiliary = Pairs::open(auxiliary.collect(), "reading", &bar)?;
-    // What cannot be looked at is not taken for a first task.
+    let auxiliary: Vec<_> = auxiliary.collect();
+    let mut auxiliary = match auxiliary.is_empty() {
+        true => None,
+        false => Some(Features::open(auxiliary, "reading", &bar)?),
+    };
+    // A file that cannot be accessed must not count as missing.
     let there = args.state.try_exists().map_err(FileError::io(&args.state, "look for"))?;
     let (tasks, mut state) = if there {
         if !args.method.is_empty() {
-            return Err(Failure::usage("--method is for the first task; the state says which ones it has"));
+            return Err(Failure::usage("--method is for the first task; the state has its methods"));
         }
-        let saved = DriftReader::open(&args.state)?;
-        (saved.tasks(), DriftCompensator::new(saved.dim(), variants(&saved, &args.state)?))
+        let saved = SequenceReader::open(&args.state).map_err(advised)?;
+        (saved.tasks(), TaskSequence::new(saved.dim(), variants(&saved, &args.state)?))
     } else {
         let methods = if args.method.is_empty() { &[MethodArg::Linear][..] } else { &args.method };
         let variants = methods.iter().map(|method| method.variant());
-        (0, DriftCompensator::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants)))
+        (0, TaskSequence::new(source.dim(), std::iter::once(Variant::SeqFt).chain(variants)))
     };
     if tasks == 0 && args.before.is_some() {
         let problem = format!(
-            "{} knows no task, and nothing is before the first: leave --before out",
+            "{} holds no task yet, and nothing is before the first: leave --before out",
             args.state.display()
         );
         return Err(Failure::usage(problem));
@@ -141,13 +146,13 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::usage(problem));
     }
     source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
-    auxiliary.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
-    state.pairs = args.pairs.map_or_else(Choice::default, Choice::from);
-    let others = (!args.auxiliary.is_empty()).then_some(&mut auxiliary as &mut dyn FeatureSource);
-    let task = Task { current: &mut source, auxiliary: others };
-    let alone = args.pairs == Some(PairsArg::Auxiliary);
-    let done = state.finish_task_in(&args.state, task, &budget);
-    let saved = done.map_err(|error| source.explain_with(&auxiliary, alone, error))?;
+    state.pairs = args.pairs.map_or_else(Pairs::default, Pairs::from);
+    let mut task = Task::new(&mut source);
+    if let Some(auxiliary) = &mut auxiliary {
+        auxiliary.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
+        task = task.with_auxiliary(auxiliary);
+    }
+    let saved = state.finish_task_in(&args.state, task, &budget)?;
     drop((source, auxiliary));
     drop(bar);
     let done = Done {
@@ -173,7 +178,7 @@ fn text(done: &Done, state: &Path) -> String {
 }
 
 /// The variants of a state.
-fn variants(saved: &DriftReader, path: &Path) -> Result<Vec<Variant>> {
+fn variants(saved: &SequenceReader, path: &Path) -> Result<Vec<Variant>> {
     let known = |name: &str| {
         let unknown = || FileError::malformed(path, format!("variant {name:?} is none of this program's"));
         Variant::ALL.into_iter().find(|variant| variant.name() == name).ok_or_else(unknown)

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use residua::compensate::FeatureSource;
 use residua::compensate::source::{ArrayAt, FileSource};
-use residua::compensate::{CompensateError, FeatureSource};
 use residua::format::file::{Checkpoint, Dtype, TensorInfo};
 
 use crate::failure::{Failure, Kind, Result};
 
 /// How to name an array, for `--help`.
 pub(crate) const SYNTAX: &str = "\
-An array is a .npy file or a tensor of a .safetensors file, FILE.safetensors:TENSOR. The tensor's name may be
-left out where the file has one that is called \"features\" or \"labels\", or only one that could be meant.";
+An array is a .npy file or a tensor of a .safetensors file, FILE.safetensors:TENSOR. TENSOR may be left out if the
+file has a tensor \"features\" or \"labels\", or only one tensor of the right type and shape.";
 
 /// `features.npy`, `file.safetensors:tensor`, `file.safetensors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl fmt::Display for ArrayRef {
     }
 }
 
-/// What an array is to hold.
+/// What an array has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Features,
@@ -84,7 +84,7 @@ impl ArrayRef {
         Self { path: path.to_owned(), tensor: Some(name.to_owned()) }
     }
 
-    /// The file that it is in; a [bare](Self::is_bare) name leads to none.
+    /// The file; of a [bare](Self::is_bare) name the name itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -97,18 +97,18 @@ impl ArrayRef {
         Self { path: features.path.clone(), tensor: Some(self.to_string()) }
     }
 
-    /// Whether it is but a name, of a tensor beside the features.
+    /// Whether it is only a name, of a tensor beside the features.
     pub(crate) fn is_bare(&self) -> bool {
         self.tensor.is_none() && !has_known_suffix(&self.path.to_string_lossy()) && !self.path.exists()
     }
 
-    /// The labels that lie in the features' own file.
+    /// The labels in the file of the features.
     pub(crate) fn labels_of(features: &Self) -> Option<Self> {
         let npy = is_npy(&features.path.to_string_lossy());
         (!npy).then(|| Self { path: features.path.clone(), tensor: None })
     }
 
-    /// Finds the array; what is chosen gets its name.
+    /// Finds the array, and notes the tensor's name if it had to choose one.
     fn locate(&mut self, role: Role) -> Result<ArrayAt> {
         if is_npy(&self.path.to_string_lossy()) {
             return Ok(ArrayAt::Npy(self.path.clone()));
@@ -147,7 +147,7 @@ fn choose(file: &Checkpoint, path: &Path, role: Role) -> Result<String> {
     }
 }
 
-/// Arrays that are read together, and what to call them.
+/// Arrays that are read together.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrays {
     pub(crate) before: ArrayRef,
@@ -156,43 +156,16 @@ pub(crate) struct Arrays {
 }
 
 impl Arrays {
-    /// Opens the arrays.
+    /// Opens the arrays; those without a tensor's name get the one that was chosen.
     pub(crate) fn open(&mut self) -> Result<FileSource> {
         let before = self.before.locate(Role::Features)?;
         let after = self.after.as_mut().map(|array| array.locate(Role::Features)).transpose()?;
         let labels = self.labels.as_mut().map(|array| array.locate(Role::Labels)).transpose()?;
-        let source = FileSource::open(&before, after.as_ref(), labels.as_ref());
-        let source = source.map_err(|error| self.explain(error))?;
+        let source = FileSource::open(&before, after.as_ref(), labels.as_ref())?;
         if source.dim() == 0 {
             return Err(Failure::new(Kind::Input, format!("{}: features of dimension 0", self.before)));
         }
         Ok(source)
-    }
-
-    /// The error with the name of the array that it is about.
-    pub(crate) fn explain(&self, error: CompensateError) -> Failure {
-        let after = |what: &str| what.contains("after");
-        let array = match &error {
-            CompensateError::NotFinite { what, .. } if after(what) => self.after.as_ref(),
-            CompensateError::Rows { what, .. } | CompensateError::Dimension { what, .. } if after(what) => {
-                self.after.as_ref()
-            }
-            CompensateError::Rows { what, .. } | CompensateError::Dimension { what, .. }
-                if what.contains("label") =>
-            {
-                self.labels.as_ref()
-            }
-            CompensateError::NotFinite { .. }
-            | CompensateError::Rows { .. }
-            | CompensateError::Dimension { .. }
-            | CompensateError::Missing(_)
-            | CompensateError::Empty(_) => Some(&self.before),
-            _ => None,
-        };
-        match array {
-            Some(array) => Failure::from(error).about(array),
-            None => error.into(),
-        }
     }
 }
 

@@ -1,18 +1,17 @@
 //! Classifiers by name.
 
 use clap::ValueEnum;
-use residua::compensate::classify::{Metric, Prior, Ridge};
+use residua::compensate::classify::{LdaOptions, Metric, NcmOptions, Prior, QdaOptions, Ridge};
 use residua::compensate::{ClassStatistics, Classifier, Lda, Ncm, Qda};
 use residua::memory::Budget;
 
 use crate::failure::Result;
 
-/// How far [`ClassifierArg::LdaShrink`] and [`ClassifierArg::QdaShrink`] shrink where nothing else is said.
+/// How far [`ClassifierArg::LdaShrink`] and [`ClassifierArg::QdaShrink`] shrink by default.
 pub(crate) const SHRINK: f64 = 0.1;
-/// What keeps the average covariance invertible where nothing is to be shrunk, in units of its mean variance.
+/// Keeps covariances invertible where nothing shrinks them, in units of their mean variance.
 const FLOOR: f64 = 1e-6;
-/// Of the reference: the weight of the average covariance, and the rank of its low-rank classifier.
-const POOLED: f64 = 2.0;
+/// The rank of the reference's low-rank classifier.
 const RANK: usize = 64;
 
 /// A classifier rebuilt from class statistics.
@@ -20,24 +19,24 @@ const RANK: usize = 64;
 pub(crate) enum ClassifierArg {
     /// Nearest class mean
     Ncm,
-    /// Nearest class mean by the angle, as the reference has it
+    /// Nearest class mean by the angle, as in the reference
     NcmCosine,
     /// Linear discriminant: one covariance for all classes
     Lda,
-    /// The same, with the covariance shrunk
+    /// As lda, with the covariance shrunk
     LdaShrink,
     /// Quadratic discriminant: a covariance for each class
     Qda,
-    /// The same, with the covariances shrunk
+    /// As qda, with the covariances shrunk
     QdaShrink,
-    /// Regularised Gaussian discriminant, as the reference has it: 0.2·Σ + 2·Σ̄ + 0.5·I
+    /// Regularised Gaussian discriminant, as in the reference: 0.2·Σ + 2·Σ̄ + 0.5·I
     Rgda,
-    /// The same, from the 64 directions of largest variance of each class
+    /// As rgda, from the 64 directions of largest variance of each class
     RgdaLowRank,
 }
 
 impl ClassifierArg {
-    /// Those that `evaluate` compares.
+    /// The classifiers that `evaluate` compares.
     pub(crate) const EVALUATED: [Self; 4] = [Self::Ncm, Self::Lda, Self::LdaShrink, Self::QdaShrink];
 
     /// The name on the command line.
@@ -54,7 +53,7 @@ impl ClassifierArg {
         }
     }
 
-    /// Whether there is a choice of how far to shrink.
+    /// Whether the user can choose how far to shrink.
     pub(crate) fn takes_shrink(self) -> bool {
         matches!(self, Self::LdaShrink | Self::QdaShrink)
     }
@@ -68,17 +67,19 @@ impl ClassifierArg {
         budget: &Budget,
     ) -> Result<Box<dyn Classifier>> {
         let floor = Ridge::relative(FLOOR);
+        let ncm = |metric| NcmOptions::default().with_metric(metric).with_prior(prior);
+        let lda = |ridge| LdaOptions::default().with_ridge(ridge).with_prior(prior);
+        let qda = |ridge| QdaOptions::default().with_ridge(ridge).with_prior(prior);
+        let rgda = QdaOptions::reference().with_prior(prior);
         Ok(match self {
-            Self::Ncm => Box::new(Ncm::new(statistics, Metric::Euclidean, prior, budget)?),
-            Self::NcmCosine => Box::new(Ncm::new(statistics, Metric::Cosine, prior, budget)?),
-            Self::Lda => Box::new(Lda::new(statistics, floor, prior, budget)?),
-            Self::LdaShrink => Box::new(Lda::new(statistics, Ridge::relative(shrink), prior, budget)?),
-            Self::Qda => Box::new(Qda::new(statistics, floor, 0.0, prior, budget)?),
-            Self::QdaShrink => Box::new(Qda::new(statistics, Ridge::shrink(shrink), 0.0, prior, budget)?),
-            Self::Rgda => Box::new(Qda::new(statistics, Qda::REFERENCE, POOLED, prior, budget)?),
-            Self::RgdaLowRank => {
-                Box::new(Qda::low_rank(statistics, RANK, Qda::REFERENCE, POOLED, prior, budget)?)
-            }
+            Self::Ncm => Box::new(Ncm::new(statistics, ncm(Metric::Euclidean), budget)?),
+            Self::NcmCosine => Box::new(Ncm::new(statistics, ncm(Metric::Cosine), budget)?),
+            Self::Lda => Box::new(Lda::new(statistics, lda(floor), budget)?),
+            Self::LdaShrink => Box::new(Lda::new(statistics, lda(Ridge::relative(shrink)), budget)?),
+            Self::Qda => Box::new(Qda::new(statistics, qda(floor), budget)?),
+            Self::QdaShrink => Box::new(Qda::new(statistics, qda(Ridge::shrink(shrink)), budget)?),
+            Self::Rgda => Box::new(Qda::new(statistics, rgda, budget)?),
+            Self::RgdaLowRank => Box::new(Qda::new(statistics, rgda.with_rank(RANK), budget)?),
         })
     }
 }

@@ -14,7 +14,7 @@ pub(crate) enum MethodArg {
     Attention,
     /// The drift as a smooth function of the feature: ridge regression on random Fourier features
     Rff,
-    /// Linear but for a hidden layer of rectified units
+    /// The drift as a linear function plus a small hidden layer of rectified units
     WeakNonlinear,
 }
 
@@ -24,22 +24,22 @@ impl MethodArg {
         Self::value_variants()
     }
 
-    /// The method with the defaults of a mode, and `noise` where it [takes it](Self::takes_noise).
+    /// The method with the defaults of a mode, and with `noise` if it [takes it](Self::takes_noise).
     pub(crate) fn method(self, mode: ModeArg, noise: f64) -> Box<dyn Method> {
         match self {
-            Self::Linear => Box::new(Linear { noise, ..Linear::new(mode.into()) }),
+            Self::Linear => Box::new(Linear::new(mode.into()).with_noise(noise)),
             Self::Attention => Box::new(Attention::new(mode.into())),
-            Self::Rff => Box::new(Rff { noise, ..Rff::new(mode.into()) }),
-            Self::WeakNonlinear => Box::new(WeakNonlinear { noise, ..WeakNonlinear::new(mode.into()) }),
+            Self::Rff => Box::new(Rff::new(mode.into()).with_noise(noise)),
+            Self::WeakNonlinear => Box::new(WeakNonlinear::new(mode.into()).with_noise(noise)),
         }
     }
 
-    /// Whether the method makes room for what it leaves unexplained.
+    /// Whether the method stretches covariances by what it leaves unexplained.
     fn takes_noise(self, mode: ModeArg) -> bool {
         self != Self::Attention && mode == ModeArg::Exact
     }
 
-    /// The variant of [`DriftCompensator`](residua::compensate::DriftCompensator) that it moves.
+    /// Its variant in a [`TaskSequence`](residua::compensate::TaskSequence).
     pub(crate) fn variant(self) -> Variant {
         match self {
             Self::Linear => Variant::Linear,
@@ -50,7 +50,7 @@ impl MethodArg {
     }
 }
 
-/// Refuses a method that is named twice.
+/// Refuses a method that is given twice.
 pub(crate) fn expect_distinct(methods: &[MethodArg]) -> Result {
     let twice = methods.iter().enumerate().find(|(at, method)| methods[..*at].contains(method));
     match twice.and_then(|(_, method)| method.to_possible_value()) {
@@ -70,9 +70,9 @@ pub(crate) fn expect_noisy(methods: &[MethodArg], mode: ModeArg, noise: Option<f
 /// Which definition of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeArg {
-    /// What is measurably better
+    /// The better one
     Exact,
-    /// The reference implementation's, to reproduce its numbers
+    /// That of the reference implementation, to reproduce its numbers
     Compat,
 }
 

@@ -1,33 +1,41 @@
 //! What the commands about class statistics share.
 
 pub(crate) mod arrays;
-pub(crate) mod blocks;
 pub(crate) mod classifiers;
+pub(crate) mod features;
 pub(crate) mod methods;
-pub(crate) mod pairs;
 pub(crate) mod protocol;
 pub(crate) mod state;
 pub(crate) mod timeline;
 
 use std::path::Path;
 
-use residua::compensate::drift::DriftReader;
-use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::{CompensateError, Content};
 use residua::format::file::Checkpoint;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 
-/// Refuses a file about classes where weights are wanted.
+/// The error, with advice where a file holds something else than a command needs.
+pub(crate) fn advised(error: CompensateError) -> Failure {
+    let CompensateError::Content { found, wanted, .. } = &error else { return error.into() };
+    let advice = match (found, wanted) {
+        (Content::Tasks, _) => "take one method's statistics out of it with `residua stats extract`",
+        (Content::Statistics, _) => "compensate, classify and stats merge take it",
+        (_, Content::Tasks) => "residua task writes it",
+        _ => "residua stats, stats merge, stats extract and compensate write them",
+    };
+    Failure::new(Kind::Input, format!("{error}; {advice}"))
+}
+
+/// Refuses a file about classes where a command needs weights.
 pub(crate) fn expect_weights(path: &Path) -> Result {
-    // A file that cannot be opened, the command will complain about.
-    let problem = match Checkpoint::open(path) {
-        Ok(file) if StatisticsReader::is_in(&file) => {
-            "holds class statistics, no weights; compensate, classify, stats merge, inspect and report take it"
-        }
-        Ok(file) if DriftReader::is_in(&file) => {
-            "holds the state of tasks, no weights; task, stats extract and inspect take it"
-        }
+    // The command itself reports a file that cannot be opened.
+    let Ok(file) = Checkpoint::open(path) else { return Ok(()) };
+    let takers = match Content::of(&file) {
+        Content::Statistics => "compensate, classify, stats merge, inspect and report",
+        Content::Tasks => "task, stats extract and inspect",
         _ => return Ok(()),
     };
+    let problem = format!("holds {}, no weights; {takers} take it", Content::of(&file));
     Err(Failure::input(path, problem))
 }

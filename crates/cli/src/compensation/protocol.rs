@@ -1,33 +1,36 @@
-//! The evaluation protocol: how well a classifier does whose statistics of old classes are stale, moved, or
-//! collected anew, on features of one file.
+//! The evaluation protocol on features of one file: the accuracy of classifiers whose statistics of old classes are
+//! stale, moved, or true, that is, collected after the task.
 //!
 //! | tensor | what |
 //! |---|---|
 //! | `old_before`, `old_after_V` `[n, d]`, `y_old` `[n]` | old classes before the task, and the truth after it |
 //! | `cur_before`, `cur_after_V` `[n, d]`, `y_cur` `[n]` | the task's own samples, before and after it |
-//! | `test_after_V` `[n, d]`, `y_test` `[n]` | what is classified, of old and new classes |
+//! | `test_after_V` `[n, d]`, `y_test` `[n]` | test samples of old and new classes |
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
 use residua::compensate::classify::Prior;
-use residua::compensate::{ClassStatistics, Precision, Side, StatisticsBuilder, Storage};
+use residua::compensate::source::for_each_block;
+use residua::compensate::{ClassStatistics, FeatureSource, StatisticsOptions};
 use residua::format::file::Checkpoint;
 use residua::memory::{Budget, process};
 use residua::split::Progress;
 use serde::Serialize;
 
 use super::arrays::{ArrayRef, Arrays};
-use super::blocks::for_each_block;
 use super::classifiers::{ClassifierArg, SHRINK};
+use super::features::Features;
 use super::methods::{MethodArg, ModeArg};
-use super::pairs::Pairs;
 use super::timeline::{Timeline, Watch};
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
 
-/// Which fine-tune of the model the features after the task come from.
+/// Rows that are classified at a time.
+const ROWS: usize = 1024;
+
+/// The fine-tune of the model that the features after the task come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Variant {
     /// All weights tuned: tensors `…_after_full`
@@ -64,15 +67,15 @@ pub(crate) struct Row {
 pub(crate) struct Stage {
     pub(crate) name: String,
     pub(crate) rows: Vec<Row>,
-    /// What it took to get the statistics: collecting, or fitting and moving.
+    /// Time to get the statistics: to collect them, or to fit a method and move them.
     pub(crate) seconds: f64,
-    /// The most that the process held meanwhile.
+    /// Peak memory of the process meanwhile.
     pub(crate) peak_bytes: Option<u64>,
     /// Eigenvalues of the old classes' average covariance, falling.
     pub(crate) spectrum: Vec<f64>,
 }
 
-/// Everything that was found.
+/// The results.
 #[derive(Debug)]
 pub(crate) struct Evaluation {
     pub(crate) file: PathBuf,
@@ -80,7 +83,7 @@ pub(crate) struct Evaluation {
     pub(crate) dim: usize,
     pub(crate) old_classes: usize,
     pub(crate) new_classes: usize,
-    /// Samples of the task that compensators are fitted on.
+    /// The task's samples, on which methods are fitted.
     pub(crate) pairs: u64,
     /// Test samples.
     pub(crate) tests: u64,
@@ -96,7 +99,7 @@ impl Evaluation {
         self.stages.iter().flat_map(|stage| &stage.rows)
     }
 
-    /// The most that the process held in any stage.
+    /// Peak memory of the process over all stages.
     pub(crate) fn peak_bytes(&self) -> Option<u64> {
         self.stages.iter().filter_map(|stage| stage.peak_bytes).max()
     }
@@ -107,20 +110,20 @@ pub(crate) fn is_protocol(file: &Checkpoint) -> bool {
     ["old_before", "cur_before", "y_old", "y_cur", "y_test"].iter().all(|name| file.tensor(name).is_some())
 }
 
-/// How an evaluation is done.
+/// The settings of an evaluation.
 pub(crate) struct Protocol<'a> {
     pub(crate) file: &'a Path,
     pub(crate) variant: Variant,
     pub(crate) methods: &'a [MethodArg],
     pub(crate) mode: ModeArg,
-    /// Share of what methods leave unexplained that covariances are stretched to hold.
+    /// The share of the unexplained covariance that moved covariances are stretched to hold.
     pub(crate) noise: f64,
-    /// Whether eigenvalues are wanted too.
+    /// Whether to compute eigenvalues too.
     pub(crate) spectra: bool,
 }
 
 impl Protocol<'_> {
-    /// Does it all.
+    /// Runs the evaluation.
     pub(crate) fn run(&self, budget: &Budget, bar: &Bar) -> Result<Evaluation> {
         let mut watch = Watch::start();
         let quiet = Bar::new(true);
@@ -160,10 +163,10 @@ impl Protocol<'_> {
                 after: Some(self.tensor(&self.after("cur"))),
                 labels: None,
             };
-            let mut source = Pairs::open(vec![arrays], "", &quiet)?;
+            let mut source = Features::open(vec![arrays], "", &quiet)?;
             source.expect_dim(stale.dim(), "the old classes")?;
-            pairs = residua::compensate::FeatureSource::rows(&source).unwrap_or(0);
-            let fitted = method.fit(&mut source, budget).map_err(|error| source.explain(error))?;
+            pairs = source.rows().unwrap_or(0);
+            let fitted = method.fit(&mut source, budget)?;
             let moved = fitted.apply(&stale, budget)?;
             drop(fitted);
             add(method.name(), &moved, clock.stop())?;
@@ -201,14 +204,8 @@ impl Protocol<'_> {
     }
 
     fn collect(&self, features: &str, labels: &str, budget: &Budget, bar: &Bar) -> Result<ClassStatistics> {
-        let mut source = Pairs::open(vec![self.labelled(features, labels)], "", bar)?;
-        let mut builder = StatisticsBuilder::new(residua::compensate::FeatureSource::dim(&source), budget);
-        builder.add_source(&mut source, Side::Before).map_err(|error| source.explain(error))?;
-        let statistics = builder.finish(Storage::Smallest, Precision::F32)?;
-        if statistics.is_empty() {
-            return Err(source.explain(residua::compensate::CompensateError::Empty("the array of features")));
-        }
-        Ok(statistics)
+        let mut source = Features::open(vec![self.labelled(features, labels)], "", bar)?;
+        Ok(ClassStatistics::collect(&mut source, &StatisticsOptions::default(), budget)?)
     }
 
     /// Accuracy of every classifier, and the number of test samples.
@@ -226,15 +223,21 @@ impl Protocol<'_> {
             .map(|classifier| classifier.build(all, SHRINK, Prior::Uniform, budget))
             .collect::<Result<Vec<_>>>()?;
         let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
-        let test = self.labelled(&self.after("test"), "y_test");
-        for_each_block(test, all.dim(), "y_old and y_cur", budget, bar, |block| {
+        let mut test = Features::open(vec![self.labelled(&self.after("test"), "y_test")], "", bar)?;
+        test.expect_dim(all.dim(), "the old classes")?;
+        let (name, known) =
+            (test.labels().to_owned(), all.iter().map(|(label, _)| label).collect::<Vec<_>>());
+        let mut first = 0;
+        for_each_block(&mut test, ROWS, budget, |block| {
+            let labels = block.labels()?;
+            Features::expect_known(&known, labels, first, &name, "y_old and y_cur")?;
             for (classifier, counts) in built.iter().zip(&mut counts) {
-                let predicted = block.predict(&**classifier, budget)?;
-                let labels = block.labels(classifier.labels(), "y_old and y_cur")?;
+                let predicted = classifier.predict(block.before(), budget)?;
                 for (&label, predicted) in labels.iter().zip(predicted) {
                     counts.add(old.get(label).is_some(), label == predicted);
                 }
             }
+            first += block.rows() as u64;
             Ok(())
         })?;
         let row = |(classifier, counts): (&ClassifierArg, &Counts)| Row {
@@ -261,7 +264,7 @@ impl Clock {
     }
 }
 
-/// Right ones and all, of new classes and of old ones.
+/// Numbers of right predictions and of all, for new classes and for old ones.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts([(u64, u64); 2]);
 

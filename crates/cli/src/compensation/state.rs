@@ -1,11 +1,11 @@
 //! The state of tasks, as commands show it.
 
-use residua::compensate::drift::DriftReader;
+use residua::compensate::tasks::SequenceReader;
 use serde::Serialize;
 
 use crate::output::{count, number_of, table};
 
-/// What is known after the tasks so far.
+/// The state after the tasks so far.
 #[derive(Serialize)]
 pub(crate) struct State {
     /// Tasks finished so far.
@@ -14,7 +14,7 @@ pub(crate) struct State {
     variants: Vec<Variant>,
 }
 
-/// What one way to move old classes came to.
+/// The classes of one method.
 #[derive(Serialize)]
 struct Variant {
     name: String,
@@ -23,7 +23,7 @@ struct Variant {
 }
 
 impl State {
-    pub(crate) fn new(saved: &DriftReader) -> Self {
+    pub(crate) fn new(saved: &SequenceReader) -> Self {
         let variant = |name: &str| {
             let counts: Vec<_> = saved.statistics(name).iter().flat_map(|all| all.counts()).collect();
             let samples = counts.iter().map(|(_, count)| count).sum();

@@ -1,4 +1,4 @@
-//! How much memory the process holds while a job runs.
+//! The memory of the process while a job runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use residua::memory::process;
 
-/// Time between two looks.
+/// Time between two samples.
 const STEP: Duration = Duration::from_millis(5);
 
 /// Resident bytes over time, by stages of a job.
@@ -21,7 +21,7 @@ pub(crate) struct Timeline {
     pub(crate) seconds: f64,
 }
 
-/// A thread that looks.
+/// A thread that samples the memory of the process.
 #[derive(Debug)]
 pub(crate) struct Watch {
     start: Instant,
@@ -32,14 +32,14 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Starts looking.
+    /// Starts to sample.
     pub(crate) fn start() -> Self {
         let (start, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let points = Arc::new(Mutex::new(Vec::new()));
         let (stopped, list) = (stop.clone(), points.clone());
         let look = move || {
             while !stopped.load(Ordering::Relaxed) {
-                // Where the system does not tell, there is nothing to show.
+                // On a system without this number there is nothing to show.
                 let Some(bytes) = process::current_rss() else { return };
                 if let Ok(mut list) = list.lock() {
                     list.push((start.elapsed().as_secs_f64(), bytes));
@@ -51,12 +51,12 @@ impl Watch {
         Self { start, stop, points, stages: Vec::new(), thread }
     }
 
-    /// Another stage begins.
+    /// Starts another stage.
     pub(crate) fn stage(&mut self, name: &str) {
         self.stages.push((self.start.elapsed().as_secs_f64(), name.to_owned()));
     }
 
-    /// What was seen.
+    /// Stops; returns the samples.
     pub(crate) fn finish(mut self) -> Timeline {
         self.end();
         let points = self.points.lock().map(|mut points| std::mem::take(&mut *points)).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Watch {
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A thread that only looks has nothing to tell.
+            // The result of this thread does not matter.
             drop(thread.join());
         }
     }

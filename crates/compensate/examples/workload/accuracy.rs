@@ -35,7 +35,7 @@ pub(crate) fn of_class(
 ) -> Result<Errors> {
     let dim = samples.nrows();
     let mut builder = StatisticsBuilder::new(dim, budget);
-    builder.add(samples.map(|v| v as f32).as_view(), &vec![0; samples.ncols()])?;
+    builder.add(samples.map(|v| v as f32).as_slice(), &vec![0; samples.ncols()])?;
     let stale = builder.finish(Storage::Smallest, Precision::F64)?;
     let class = stale.get(0).ok_or(CompensateError::NoClass(0))?;
     // Centred samples are a factor of their covariance; more than d of them make it regular.
@@ -79,8 +79,8 @@ fn moments(
         let count = CHUNK.min(base.ncols() - first);
         let mut points = factor * base.columns(first, count);
         points.column_iter_mut().for_each(|mut column| column += mean);
-        let moved = compensator.apply_features(points.map(|v| v as f32).as_view(), budget)?;
-        builder.add(moved.as_view(), &vec![0; count])?;
+        let moved = compensator.apply_features(points.map(|v| v as f32).as_slice(), budget)?;
+        builder.add(&moved, &vec![0; count])?;
     }
     let all = builder.finish(Storage::Packed, Precision::F64)?;
     let class = all.get(0).ok_or(CompensateError::NoClass(0))?;

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use generator::{CLUSTERS, DIM, Generator};
 use nalgebra::{DMatrix, DMatrixView};
-use residua_compensate::classify::{Prior, Qda};
+use residua_compensate::classify::{Qda, QdaOptions};
 use residua_compensate::source::{SafetensorsSource, TensorNames};
 use residua_compensate::*;
 use residua_format::file::{Checkpoint, Dtype, SafetensorsWriter};
@@ -91,15 +91,15 @@ fn method(name: &str, draws: usize) -> Outcome<Box<dyn Method>> {
     let points = |exact: usize| if mode == Mode::Compat { draws } else { exact };
     Ok(match name.trim_end_matches("-compat") {
         "linear" => Box::new(Linear::new(mode)),
-        "linear-plain" => Box::new(Linear { noise: 0.0, ..Linear::new(mode) }),
+        "linear-plain" => Box::new(Linear::new(mode).with_noise(0.0)),
         "attention" => {
             let default = Attention::new(mode);
             let points = points(default.points);
-            Box::new(Attention { temperature: 0.05, nearest: 400, points, ..default })
+            Box::new(default.with_temperature(0.05).with_nearest(400).with_points(points))
         }
         "rff" => {
             let default = Rff::new(mode);
-            Box::new(Rff { points: points(default.points), ..default })
+            Box::new(default.with_points(points(default.points)))
         }
         "weak-nonlinear" => Box::new(WeakNonlinear::new(mode)),
         _ => return Err(format!("no method {name}").into()),
@@ -119,30 +119,23 @@ fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Pr
     let size = size(workload)?;
     let budget = Budget::for_process(limit.0, 24 << 20)?;
     let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
-    let names = |before: &str, after: Option<&str>, labels: Option<&str>| TensorNames {
-        before: before.into(),
-        after: after.map(Into::into),
-        labels: labels.map(Into::into),
-    };
-    let mut builder = StatisticsBuilder::new(DIM, &budget);
-    let mut old = SafetensorsSource::new(&file, &names("old", None, Some("labels")))?;
-    builder.add_source(&mut old, Side::Before)?;
-    let stale = builder.finish(Storage::Smallest, precision)?;
+    let mut old = SafetensorsSource::new(&file, &TensorNames::features("old").with_labels("labels"))?;
+    let options = StatisticsOptions::default().with_precision(precision);
+    let stale = ClassStatistics::collect(&mut old, &options, &budget)?;
     let loaded = process::current_rss().unwrap_or(0);
     process::reset_peak_rss();
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let took = || (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let fit;
     let check = if name == "rgda" {
-        let classifier = Qda::new(&stale, Qda::REFERENCE, 2.0, Prior::Uniform, &budget)?;
+        let classifier = Qda::new(&stale, QdaOptions::reference(), &budget)?;
         fit = took();
         let mut block = FeatureBlock::new(DIM);
-        let mut source = SafetensorsSource::new(&file, &names("before", None, None))?;
+        let mut source = SafetensorsSource::new(&file, &TensorNames::features("before"))?;
         source.read(1000, &mut block)?;
-        let features: DMatrixView<'_, f32> = block.before();
-        classifier.predict(features, &budget)?.iter().map(|&label| f64::from(label)).sum::<f64>()
+        classifier.predict(block.before(), &budget)?.iter().map(|&label| f64::from(label)).sum::<f64>()
     } else {
-        let mut source = SafetensorsSource::new(&file, &names("before", Some("after"), None))?;
+        let mut source = SafetensorsSource::new(&file, &TensorNames::features("before").with_after("after"))?;
         let fitted = method(name, size.draws)?.fit(&mut source, &budget)?;
         fit = took();
         let moved = fitted.apply(&stale, &budget)?;
@@ -165,19 +158,14 @@ fn error(workload: &str, folder: &Path, classes: usize, samples: usize) -> Outco
     let each = size(workload)?.each;
     let budget = Budget::unlimited();
     let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
-    let names = |before: &str, after: Option<&str>| TensorNames {
-        before: before.into(),
-        after: after.map(Into::into),
-        labels: None,
-    };
-    let mut pairs = SafetensorsSource::new(&file, &names("before", Some("after")))?;
-    let exact = Attention { temperature: 0.05, nearest: 400, ..Attention::default() };
-    let precise = Attention { precision: Precision::F32, ..exact.clone() };
+    let mut pairs = SafetensorsSource::new(&file, &TensorNames::features("before").with_after("after"))?;
+    let exact = Attention::default().with_temperature(0.05).with_nearest(400);
+    let precise = exact.clone().with_precision(Precision::F32);
     let (exact, precise) = (exact.fit(&mut pairs, &budget)?, precise.fit(&mut pairs, &budget)?);
-    let mut old = SafetensorsSource::new(&file, &names("old", None))?;
+    let mut old = SafetensorsSource::new(&file, &TensorNames::features("old"))?;
     let mut block = FeatureBlock::new(DIM);
     while old.read(4096, &mut block)? > 0 {}
-    let all = block.before();
+    let all = DMatrixView::from_slice(block.before(), DIM, block.rows());
     for class in 0..classes {
         let row = |i: usize| (class + CLUSTERS * (i / each)) * each + i % each;
         if row(samples.max(1) - 1) >= all.ncols() {

@@ -8,30 +8,47 @@ use std::collections::HashMap;
 use residua_memory::{Budget, Reservation};
 
 use crate::error::{check, same_dimension};
+use crate::setters::setters;
 use crate::{CompensateError, Result};
 use rows::{BLOCK, Rows, Slot};
 use spill::Spill;
 
 pub use rows::CachePrecision;
 
-/// Bytes an entry takes beside its numbers: its place in the list and in the map.
+/// Bytes of an entry beside its numbers: its place in the list and in the map.
 const OVERHEAD: u64 = 96;
 /// No slot.
 const NONE: u32 = u32::MAX;
 
 /// What a [`FeatureCache`] may hold, and how.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct CacheOptions {
-    /// Entries at most.
+    /// The largest number of entries.
     pub entries: usize,
-    /// Bytes at most, what the entries' places take counted; the budget's limit counts in any case.
+    /// The largest number of bytes, including the index of entries. The limit of the budget holds too.
     pub bytes: u64,
-    /// What numbers are stored as.
+    /// The precision of stored numbers.
     pub precision: CachePrecision,
-    /// Steps after which an entry expires; never, if not given.
+    /// The number of steps after which an entry expires; never unless set.
     pub lifetime: Option<u64>,
-    /// Whether entries that have to go are kept in a temporary file.
+    /// Whether a temporary file keeps the entries that leave memory.
     pub spill: bool,
+}
+
+impl CacheOptions {
+    setters! {
+        /// With at most this many entries.
+        with_entries: entries: usize,
+        /// With at most this many bytes.
+        with_bytes: bytes: u64,
+        /// With numbers stored at this precision.
+        with_precision: precision: CachePrecision,
+        /// With entries that expire after this many steps.
+        with_lifetime: lifetime: Some(u64),
+        /// With or without a temporary file for entries that leave memory.
+        with_spill: spill: bool,
+    }
 }
 
 impl Default for CacheOptions {
@@ -47,27 +64,27 @@ impl Default for CacheOptions {
     }
 }
 
-/// What happened in a cache so far.
+/// Counts of what happened in a cache so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct CacheCounters {
     /// Entries found, in memory or in the file.
     pub hits: u64,
     /// Entries not found.
     pub misses: u64,
-    /// Of the hits, those found in the file.
+    /// Hits whose entry was in the file.
     pub from_file: u64,
-    /// Entries that left memory because others needed the room.
+    /// Entries that left memory to make room for others.
     pub evicted: u64,
-    /// Entries dropped because they were too old.
+    /// Entries dropped because of their age.
     pub expired: u64,
 }
 
-/// Rows of numbers by key, the least recently used of which go first.
+/// Rows of numbers by key. The least recently used row leaves first.
 ///
-/// Bounded in entries and bytes; what it holds is reserved from the budget, and where the budget has no room
-/// for another entry an old one goes. Entries expire a number of steps after they were stored
-/// ([`set_step`](Self::set_step)). With [`CacheOptions::spill`], entries that have to go are written to a
-/// temporary file and found again there.
+/// The cache is bounded in entries and bytes. It reserves its bytes from the budget; if the budget has no room for a new
+/// entry, an old one leaves. Entries expire a number of steps after they were stored ([`set_step`](Self::set_step)).
+/// With [`CacheOptions::spill`], entries that leave memory go to a temporary file, and the cache finds them there.
 ///
 /// ```
 /// use residua_compensate::{CacheOptions, FeatureCache};
@@ -75,7 +92,7 @@ pub struct CacheCounters {
 ///
 /// # fn main() -> residua_compensate::Result<()> {
 /// let budget = Budget::new(1 << 20);
-/// let mut cache = FeatureCache::new(3, CacheOptions { entries: 2, ..Default::default() }, &budget)?;
+/// let mut cache = FeatureCache::new(3, CacheOptions::default().with_entries(2), &budget)?;
 /// for key in 0..3 {
 ///     cache.insert(key, &[key as f32, 0.5, 0.25])?;
 /// }
@@ -91,13 +108,13 @@ pub struct CacheCounters {
 pub struct FeatureCache {
     width: usize,
     options: CacheOptions,
-    /// Entries at most now; [`adapt`](Self::adapt) moves it below `options.entries`.
+    /// The largest number of entries now; [`adapt`](Self::adapt) may set it below `options.entries`.
     capacity: usize,
     budget: Budget,
     held: Reservation,
     places: HashMap<u64, u32>,
     rows: Rows,
-    /// Most and least recently used.
+    /// The most and the least recently used row.
     newest: u32,
     oldest: u32,
     step: u64,
@@ -109,7 +126,7 @@ impl FeatureCache {
     /// An empty cache of rows of `width` numbers.
     ///
     /// # Errors
-    /// When no entry would fit, or the temporary file cannot be made.
+    /// When no entry would fit, or the temporary file cannot be created.
     pub fn new(width: usize, options: CacheOptions, budget: &Budget) -> Result<Self> {
         check(width > 0, "width", width as f64, "1 or more")?;
         check(options.entries > 0, "entries", options.entries as f64, "1 or more")?;
@@ -118,7 +135,7 @@ impl FeatureCache {
         check(options.bytes >= entry, "bytes", options.bytes as f64, "enough for one entry")?;
         let most = usize::try_from(options.bytes / entry).unwrap_or(usize::MAX).min(NONE as usize - 1);
         let block = BLOCK.min(most).min(options.entries);
-        // Blocks are taken whole.
+        // Memory is allocated in whole blocks.
         let options = CacheOptions { entries: options.entries.min(most / block * block), ..options };
         budget.require((block * row) as u64 + OVERHEAD, "a cache entry")?;
         let spill = options.spill.then(|| Spill::new(row)).transpose()?;
@@ -148,31 +165,36 @@ impl FeatureCache {
         self.len() == 0
     }
 
-    /// Entries it may hold in memory now.
+    /// The number of entries that it may hold in memory now.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Bytes held of the budget.
+    /// Bytes reserved from the budget.
     pub fn bytes(&self) -> u64 {
         self.held.bytes()
     }
 
-    /// What happened so far.
+    /// Counts of what happened so far.
     pub fn counters(&self) -> CacheCounters {
         self.counters
     }
 
-    /// Stores a row `[width]` under `key`, in place of what was there.
+    /// Stores a row `[width]` under `key` and replaces a row that was there.
     ///
     /// # Errors
-    /// When the row has another width, a number is not finite, not even one entry fits the budget, or the temporary
+    /// When the row has another width, a number is not finite, the budget has no room for one entry, or the temporary
     /// file cannot be written.
     pub fn insert(&mut self, key: u64, row: &[f32]) -> Result<()> {
         same_dimension("a row of the cache", row.len(), self.width)?;
         if let Some(column) = row.iter().position(|v| !v.is_finite()) {
             let value = row[column].into();
-            return Err(CompensateError::NotFinite { what: "a row of the cache", row: key, column, value });
+            return Err(CompensateError::NotFinite {
+                what: "a row of the cache".into(),
+                row: key,
+                column,
+                value,
+            });
         }
         self.forget(key);
         let step = self.step;
@@ -182,7 +204,7 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// Copies the row of `key` to `out [width]`; `false` if it is not there any more.
+    /// Copies the row of `key` to `out [width]`; `false` if the cache does not have it.
     ///
     /// # Errors
     /// When `out` has another width, the temporary file cannot be read or written, or the budget has no room for the entry.
@@ -214,7 +236,7 @@ impl FeatureCache {
         Ok(false)
     }
 
-    /// The row of `key`, from the cache or else from `fetch`, which is then stored.
+    /// Copies the row of `key` to `out [width]`. A row that the cache does not have comes from `fetch` and is stored.
     ///
     /// # Errors
     /// As [`get`](Self::get), [`insert`](Self::insert) and `fetch`.
@@ -231,7 +253,7 @@ impl FeatureCache {
         self.insert(key, out)
     }
 
-    /// Says which step it is; entries that are too old by now are dropped.
+    /// Sets the step, and drops entries that are too old at it.
     pub fn set_step(&mut self, step: u64) {
         self.step = step;
         if self.options.lifetime.is_none() {
@@ -248,7 +270,7 @@ impl FeatureCache {
         old.into_iter().for_each(|key| self.forget(key));
     }
 
-    /// Changes how many entries it may hold; the least recently used go, if there are more.
+    /// Changes the largest number of entries; if there are more, the least recently used ones leave.
     ///
     /// # Errors
     /// When `entries` is 0 or the temporary file cannot be written.
@@ -261,8 +283,8 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// Follows the budget: half of the entries go when more than 80 % of it is in use, and twice as many are
-    /// allowed, up to the configured number, when less than 50 % is.
+    /// Follows the budget. If more than 80 % of it is in use, half of the entries leave; if less than 50 % is in use, the
+    /// cache may hold twice as many, up to the configured number.
     ///
     /// # Errors
     /// When the temporary file cannot be written.
@@ -278,7 +300,7 @@ impl FeatureCache {
         self.options.lifetime.is_some_and(|lifetime| self.step.saturating_sub(step) > lifetime)
     }
 
-    /// Back from the file into memory.
+    /// Brings a row back from the file to memory.
     fn recall(&mut self, key: u64, step: u64, out: &mut [f32]) -> Result<()> {
         let mut bytes = vec![0; self.width * self.options.precision.bytes() as usize];
         if let Some(spill) = &mut self.spill {
@@ -291,13 +313,13 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// Room for one more row: within the capacity and the budget.
+    /// Makes room for one more row within the capacity and the budget.
     fn make_room(&mut self) -> Result<()> {
         while self.len() >= self.capacity {
             self.evict()?;
         }
         loop {
-            // An entry that goes may leave a place in memory that is there already.
+            // An entry that left may have freed a place that is already allocated.
             let needed = self.rows.bytes_for_one_more() + OVERHEAD;
             match self.held.grow(needed, "a feature cache") {
                 Ok(()) => return Ok(()),
@@ -312,7 +334,7 @@ impl FeatureCache {
         self.link(slot);
     }
 
-    /// The least recently used entry leaves memory.
+    /// Removes the least recently used entry from memory.
     fn evict(&mut self) -> Result<()> {
         let slot = self.oldest;
         let &Slot { key, step, .. } = self.rows.slot(slot);
@@ -325,7 +347,7 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// Drops an entry wherever it is.
+    /// Drops an entry from memory and from the file.
     fn forget(&mut self, key: u64) {
         if let Some(&slot) = self.places.get(&key) {
             self.remove(slot, 0);
@@ -335,13 +357,13 @@ impl FeatureCache {
         }
     }
 
-    /// Frees what an entry takes in memory, but for `kept` bytes.
+    /// Frees the memory of an entry, except `kept` bytes.
     fn remove(&mut self, slot: u32, kept: u64) {
         self.unlink(slot);
         self.places.remove(&self.rows.slot(slot).key);
         let (freed, moved) = self.rows.swap_remove(slot);
         self.held.shrink(freed + OVERHEAD - kept);
-        // The last row has taken the place of the removed one.
+        // The last row has moved to the place of the removed one.
         if let Some(Slot { key, newer, older, .. }) = moved {
             self.places.insert(key, slot);
             match newer {
@@ -367,7 +389,7 @@ impl FeatureCache {
         }
     }
 
-    /// Makes it the most recently used.
+    /// Makes the row the most recently used one.
     fn link(&mut self, slot: u32) {
         let before = self.newest;
         let entry = self.rows.slot_mut(slot);

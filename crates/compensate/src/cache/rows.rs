@@ -2,10 +2,10 @@
 
 use half::{bf16, f16};
 
-/// Rows that are allocated at a time, unless there may be fewer. Blocks never move, so growing needs no second copy.
+/// Rows of a block, unless the cache may hold fewer. Blocks never move, so growth needs no second copy.
 pub(super) const BLOCK: usize = 64;
 
-/// What a cache stores numbers as.
+/// The precision of numbers in a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CachePrecision {
     /// 4 bytes, exact.
@@ -60,7 +60,7 @@ impl CachePrecision {
     }
 }
 
-/// What is known of a row, and its neighbours in the order of use.
+/// A row's key and step, and its neighbours in the order of use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
     pub(super) key: u64,
@@ -69,11 +69,11 @@ pub(super) struct Slot {
     pub(super) older: u32,
 }
 
-/// Rows without gaps: a removed one is replaced by the last.
+/// Rows without gaps: the last row takes the place of a removed one.
 #[derive(Debug)]
 pub(super) struct Rows {
     row: usize,
-    /// Rows of a block.
+    /// Number of rows of a block.
     block: usize,
     slots: Vec<Slot>,
     blocks: Vec<Box<[u8]>>,
@@ -125,7 +125,7 @@ impl Rows {
         slot as u32
     }
 
-    /// Removes a row; returns the bytes given back, and the row that has taken its place, if any.
+    /// Removes a row. Returns the bytes that it freed, and the row that took its place, if any.
     pub(super) fn swap_remove(&mut self, slot: u32) -> (u64, Option<Slot>) {
         let last = self.len() - 1;
         let moved = (last != slot as usize).then(|| self.slots[last]);
@@ -134,7 +134,7 @@ impl Rows {
             self.bytes_mut(slot as usize).copy_from_slice(&row);
         }
         self.slots.swap_remove(slot as usize);
-        // An empty block goes, so that what leaves the cache leaves memory.
+        // Free an empty block: rows that leave the cache leave memory.
         if self.len().is_multiple_of(self.block) && self.blocks.len() * self.block > self.len() {
             self.blocks.pop();
             return ((self.block * self.row) as u64, moved);

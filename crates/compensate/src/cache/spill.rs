@@ -1,4 +1,4 @@
-//! The rows of a cache that had to leave memory, in a temporary file.
+//! The rows of a cache that left memory, in a temporary file.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,10 +9,10 @@ use residua_memory::Reservation;
 
 use crate::Result;
 
-/// Bytes that knowing where a row is takes.
+/// Bytes of memory for the place of a row in the file.
 const OVERHEAD: u64 = 48;
 
-/// A file without a name: it is gone when the process ends, however it ends.
+/// A file without a name. It disappears when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Spill {
     row: usize,
@@ -40,8 +40,8 @@ impl Spill {
         self.places.iter().map(|(&key, &(_, step))| (key, step))
     }
 
-    /// Writes a row, unless it is here already: a row that changes is removed first. Returns the bytes that it takes in
-    /// memory to know its place.
+    /// Writes a row, unless it is here already: a row that changes is removed first. Returns the bytes of memory that its
+    /// place takes.
     pub(super) fn write(&mut self, key: u64, step: u64, bytes: &[u8]) -> Result<u64> {
         if self.places.contains_key(&key) {
             return Ok(0);

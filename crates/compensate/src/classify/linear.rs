@@ -1,12 +1,14 @@
 //! Classifiers with flat borders: nearest class mean and linear discriminant analysis.
 
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::{Classifier, Prior, Ridge};
 use crate::algebra::{self, Cholesky};
 use crate::compensator::{AffineMap, Compensator};
 use crate::error::same_dimension;
+use crate::setters::setters;
+use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Precision};
 use crate::{CompensateError, Result};
 
@@ -26,7 +28,7 @@ fn means(statistics: &ClassStatistics) -> DMatrix<f64> {
     DMatrix::from_iterator(statistics.dim(), statistics.len(), numbers)
 }
 
-/// The average covariance, classes weighted by n − 1 (alike, if all have a single sample): lower triangle.
+/// The average covariance, lower triangle. Classes weigh n − 1; if all have a single sample, they weigh the same.
 pub(super) fn pooled(statistics: &ClassStatistics) -> DMatrix<f64> {
     let (dim, freedom) = (statistics.dim(), statistics.samples() - statistics.len() as u64);
     let mut sum = DMatrix::zeros(dim, dim);
@@ -51,14 +53,15 @@ impl Scores {
         Ok(Self { labels: statistics.iter().map(|(label, _)| label).collect(), weights, bias, _held: held })
     }
 
-    fn scores(&self, x: &DMatrix<f64>) -> DMatrix<f64> {
+    /// Scores of `x [d, n]`, row-major `[n, C]`.
+    fn scores(&self, x: &DMatrix<f64>) -> Vec<f64> {
         let mut scores = algebra::product(algebra::t(&self.weights), algebra::n(x));
         scores.column_iter_mut().for_each(|mut column| column += &self.bias);
-        scores
+        scores.data.into()
     }
 }
 
-/// How near a feature is to a class mean.
+/// How to measure how near a feature is to a class mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Metric {
     /// The cosine of the angle between them, as in the reference.
@@ -66,6 +69,25 @@ pub enum Metric {
     Cosine,
     /// The Euclidean distance.
     Euclidean,
+}
+
+/// Options of [`Ncm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct NcmOptions {
+    /// What is near.
+    pub metric: Metric,
+    /// Class probabilities.
+    pub prior: Prior,
+}
+
+impl NcmOptions {
+    setters! {
+        /// With this metric.
+        with_metric: metric: Metric,
+        /// With these class probabilities.
+        with_prior: prior: Prior,
+    }
 }
 
 /// Nearest class mean.
@@ -80,7 +102,8 @@ impl Ncm {
     ///
     /// # Errors
     /// When there is no class or the budget has no room.
-    pub fn new(statistics: &ClassStatistics, metric: Metric, prior: Prior, budget: &Budget) -> Result<Self> {
+    pub fn new(statistics: &ClassStatistics, options: NcmOptions, budget: &Budget) -> Result<Self> {
+        let NcmOptions { metric, prior } = options;
         statistics.expect(statistics.dim(), "the statistics")?;
         let mut weights = means(statistics);
         let mut bias = DVector::from_vec(prior.logarithms(statistics));
@@ -104,8 +127,8 @@ impl Classifier for Ncm {
         &self.scores.labels
     }
 
-    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>> {
-        same_dimension("the features", features.nrows(), self.dim())?;
+    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
+        let features = columns(features, self.dim())?;
         let _held = budget.reserve(8 * features.len() as u64, "features to classify")?;
         let mut x = features.map(f64::from);
         if self.metric == Metric::Cosine {
@@ -115,40 +138,83 @@ impl Classifier for Ncm {
     }
 }
 
+/// Options of [`Lda`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct LdaOptions {
+    /// How the average covariance is regularised: [`Ridge::relative`] of 0.1 unless set.
+    pub ridge: Ridge,
+    /// Class probabilities.
+    pub prior: Prior,
+}
+
+impl LdaOptions {
+    /// The options of the reference: `0.9·Σ̄ + 0.1·I`.
+    pub fn reference() -> Self {
+        Self::default().with_ridge(Ridge::identity(0.1))
+    }
+
+    setters! {
+        /// With the average covariance regularised like this.
+        with_ridge: ridge: Ridge,
+        /// With these class probabilities.
+        with_prior: prior: Prior,
+    }
+}
+
+impl Default for LdaOptions {
+    fn default() -> Self {
+        Self { ridge: Ridge::relative(0.1), prior: Prior::Uniform }
+    }
+}
+
 /// Linear discriminant analysis: one covariance for all classes.
+///
+/// ```
+/// use residua_compensate::classify::{Classifier, Lda, LdaOptions};
+/// use residua_compensate::{ClassStatistics, MemorySource, StatisticsOptions};
+/// use residua_memory::Budget;
+///
+/// # fn main() -> residua_compensate::Result<()> {
+/// let budget = Budget::new(16 << 20);
+/// let features = [0.0, 1.0, 1.0, 0.0, 8.0, 9.0, 9.0, 8.0f32];
+/// let mut source = MemorySource::labelled(2, &features, &[3, 3, 5, 5])?;
+/// let statistics = ClassStatistics::collect(&mut source, &StatisticsOptions::default(), &budget)?;
+/// let lda = Lda::new(&statistics, LdaOptions::default(), &budget)?;
+/// assert_eq!(lda.predict(&[1.0, 2.0, 7.0, 7.0], &budget)?, [3, 5]);
+/// assert_eq!(lda.predict_source(&mut source, &budget)?, [3, 3, 5, 5]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Lda(Scores);
 
 impl Lda {
-    /// The ridge of the reference: `0.9·Σ̄ + 0.1·I`.
-    pub const REFERENCE: Ridge = Ridge::identity(0.1);
-
-    /// From class means and the average covariance, regularised by `ridge`.
+    /// From class means and the average covariance.
     ///
     /// # Errors
     /// When there is no class, the regularised covariance is singular, or the budget has no room.
-    pub fn new(statistics: &ClassStatistics, ridge: Ridge, prior: Prior, budget: &Budget) -> Result<Self> {
+    pub fn new(statistics: &ClassStatistics, options: LdaOptions, budget: &Budget) -> Result<Self> {
         statistics.expect(statistics.dim(), "the statistics")?;
         let _scratch = budget.reserve(Covariance::dense_bytes(statistics.dim()), "averaging covariances")?;
-        Self::with_covariance(statistics, pooled(statistics), ridge, prior, budget)
+        Self::with_covariance(statistics, pooled(statistics), options, budget)
     }
 
-    /// As [`new`](Self::new), for classes that are still as their tasks left them: of each task the statistics and
-    /// the map from then to now, which is [`then`](AffineMap::then) of the maps since; `None` if there was none.
-    /// Covariances are averaged before they are moved, so that a task costs one product of matrices, however many
+    /// As [`new`](Self::new), from classes that no task has moved yet. Each item is a task's statistics and the map from
+    /// its feature space to the present one: [`then`](AffineMap::then) of all maps since that task, or `None` for the
+    /// last task. Averages covariances before it moves them, so a task costs one product of matrices, however many
     /// classes it has.
     ///
     /// # Errors
     /// As [`new`](Self::new); also when dimensions differ or two tasks have a class in common.
     pub fn of_tasks(
         tasks: &[(&ClassStatistics, Option<&AffineMap>)],
-        ridge: Ridge,
-        prior: Prior,
+        options: LdaOptions,
         budget: &Budget,
     ) -> Result<Self> {
         let dim = tasks.first().map_or(0, |(statistics, _)| statistics.dim());
         let _scratch = budget.reserve(3 * Covariance::dense_bytes(dim), "averaging covariances")?;
-        // How much a task weighs in the average, as in `pooled`.
+        // The weight of a task in the average, as in `pooled`.
         let freedom = |statistics: &ClassStatistics| statistics.samples() - statistics.len() as u64;
         let all: u64 = tasks.iter().map(|(statistics, _)| freedom(statistics)).sum();
         let classes: usize = tasks.iter().map(|(statistics, _)| statistics.len()).sum();
@@ -160,7 +226,7 @@ impl Lda {
                 0 => statistics.len() as f64 / classes as f64,
                 _ => freedom(statistics) as f64 / all as f64,
             };
-            // The average class, and means with no covariance, go through the map.
+            // The map moves the average class, and means without covariances.
             let mut average = ClassStatistics::new(dim);
             let pooled = Covariance::packed(&pooled(statistics), Precision::F64)?;
             average.insert(0, ClassGaussian::new(1, DVector::zeros(dim), pooled, budget)?)?;
@@ -180,15 +246,14 @@ impl Lda {
                 }
             }
         }
-        Self::with_covariance(&heads, covariance, ridge, prior, budget)
+        Self::with_covariance(&heads, covariance, options, budget)
     }
 
     /// From means and the average covariance (lower triangle).
     fn with_covariance(
         statistics: &ClassStatistics,
         mut covariance: DMatrix<f64>,
-        ridge: Ridge,
-        prior: Prior,
+        LdaOptions { ridge, prior }: LdaOptions,
         budget: &Budget,
     ) -> Result<Self> {
         statistics.expect(statistics.dim(), "the statistics")?;
@@ -222,8 +287,8 @@ impl Classifier for Lda {
         &self.0.labels
     }
 
-    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>> {
-        same_dimension("the features", features.nrows(), self.dim())?;
+    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
+        let features = columns(features, self.dim())?;
         let _held = budget.reserve(8 * features.len() as u64, "features to classify")?;
         Ok(self.0.scores(&features.map(f64::from)))
     }

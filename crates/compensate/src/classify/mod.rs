@@ -1,27 +1,28 @@
 //! Classifiers rebuilt from class statistics.
 //!
-//! None of them sees a sample. Prediction works through the features in chunks and, where every class has a
-//! matrix of its own, through the classes a few at a time, within the budget.
+//! None of them sees a sample. Prediction takes features chunk by chunk; quadratic classifiers also take a few classes at
+//! a time, as the budget allows.
 
 mod linear;
 mod quadratic;
 
-use nalgebra::{DMatrix, DMatrixView};
 use residua_memory::Budget;
 
-pub use linear::{Lda, Metric, Ncm};
-pub use quadratic::Qda;
+pub use linear::{Lda, LdaOptions, Metric, Ncm, NcmOptions};
+pub use quadratic::{Qda, QdaOptions};
 
 use crate::Result;
-use crate::error::{check, same_dimension};
-use crate::source::check_finite;
+use crate::error::check;
+use crate::setters::setters;
+use crate::source::{FeatureSource, check_finite, for_each_block, samples};
 use crate::statistics::ClassStatistics;
 
-/// Features that are scored at a time at most; a multiple of the pieces that threads work on.
+/// Features that are scored at a time; a multiple of the pieces that threads work on.
 const CHUNK: usize = 1024;
 
 /// How a covariance is regularised before it is inverted: `covariance·Σ + (identity + trace·tr(Σ)/d)·I`.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Ridge {
     /// Weight of the covariance itself.
     pub covariance: f64,
@@ -47,6 +48,15 @@ impl Ridge {
         Self { covariance: 1.0 - a, identity: a, trace: 0.0 }
     }
 
+    setters! {
+        /// With this weight of the covariance itself.
+        with_covariance: covariance: f64,
+        /// With this weight of the identity.
+        with_identity: identity: f64,
+        /// With this weight of the identity, in units of the covariance's mean variance.
+        with_trace: trace: f64,
+    }
+
     pub(crate) fn check(self) -> Result<()> {
         for (name, value) in
             [("covariance", self.covariance), ("identity", self.identity), ("trace", self.trace)]
@@ -62,13 +72,13 @@ impl Ridge {
     }
 }
 
-/// Class probabilities assumed before a feature is seen.
+/// Class probabilities before a feature is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Prior {
-    /// All classes alike.
+    /// The same for all classes.
     #[default]
     Uniform,
-    /// By the classes' numbers of samples.
+    /// In proportion to the classes' numbers of samples.
     Counts,
 }
 
@@ -86,30 +96,48 @@ pub trait Classifier {
     /// The feature dimension d.
     fn dim(&self) -> usize;
 
-    /// The labels it can give, rising.
+    /// The labels of the classes, rising.
     fn labels(&self) -> &[u32];
 
-    /// Scores `[C, n]` of features `[d, n]`, a row for each label; higher is likelier.
+    /// Scores of features `[n, d]`, row-major `[n, C]`: for each feature one score for each label. The highest score is
+    /// the likeliest class.
     ///
     /// # Errors
-    /// When the dimension is another, a covariance cannot be inverted, or the budget has no room.
-    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>>;
+    /// When the length is no multiple of d, a covariance cannot be inverted, or the budget has no room.
+    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>>;
 
-    /// The label of the highest score for each feature of `[d, n]`, of equal ones the lowest.
+    /// For each of the features `[n, d]`, row-major, the label of the highest score; of equal scores the lowest label.
     ///
     /// # Errors
     /// As [`scores`](Self::scores); also when a feature is not finite.
-    fn predict(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<Vec<u32>> {
-        same_dimension("the features", features.nrows(), self.dim())?;
-        check_finite("features", features, 0)?;
-        let labels = self.labels();
-        let mut predicted = Vec::with_capacity(features.ncols());
-        for first in (0..features.ncols()).step_by(CHUNK) {
-            let count = CHUNK.min(features.ncols() - first);
-            let _held = budget.reserve(8 * (labels.len() * count) as u64, "scores")?;
-            let scores = self.scores(features.columns(first, count), budget)?;
-            predicted.extend(scores.column_iter().map(|column| labels[column.argmax().0]));
+    fn predict(&self, features: &[f32], budget: &Budget) -> Result<Vec<u32>> {
+        let (dim, labels) = (self.dim(), self.labels());
+        check_finite("features", features, dim, 0)?;
+        let mut predicted = Vec::with_capacity(samples(features, dim)?);
+        for chunk in features.chunks((CHUNK * dim).max(1)) {
+            let _held = budget.reserve(8 * (labels.len() * (chunk.len() / dim)) as u64, "scores")?;
+            let scores = self.scores(chunk, budget)?;
+            predicted.extend(scores.chunks_exact(labels.len()).map(|scores| labels[highest(scores)]));
         }
         Ok(predicted)
     }
+
+    /// Labels of all features of a source: those before the task, or the only ones.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict); also when the source cannot be read.
+    fn predict_source(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Vec<u32>> {
+        let mut predicted = Vec::new();
+        for_each_block(source, CHUNK, budget, |block| {
+            predicted.extend(self.predict(block.before(), budget)?);
+            Ok(())
+        })?;
+        Ok(predicted)
+    }
+}
+
+/// The index of the highest score; of equal ones the first.
+fn highest(scores: &[f64]) -> usize {
+    let better = |best, at: usize| if scores[at] > scores[best] { at } else { best };
+    (1..scores.len()).fold(0, better)
 }

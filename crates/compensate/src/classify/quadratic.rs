@@ -1,6 +1,6 @@
 //! Quadratic discriminant analysis: a covariance for each class.
 
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use residua_memory::{Budget, Reservation};
 
@@ -8,16 +8,56 @@ use super::linear::pooled;
 use super::{Classifier, Prior, Ridge};
 use crate::Result;
 use crate::algebra::{self, Cholesky};
-use crate::error::{check, same_dimension};
+use crate::error::check;
+use crate::setters::setters;
+use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Form, workers};
 
-/// Quadratic (regularised Gaussian) discriminant analysis, with
-/// `Σ_c ← ridge.covariance·Σ_c + pooled·Σ̄ + (ridge.identity + ridge.trace·tr(Σ_c)/d)·I`.
+/// Options of [`Qda`]: `Σ_c ← ridge.covariance·Σ_c + pooled·Σ̄ + (ridge.identity + ridge.trace·tr(Σ_c)/d)·I`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct QdaOptions {
+    /// Weights of a class's covariance and of the identity: [`Ridge::shrink`] of 0.1 unless set.
+    pub ridge: Ridge,
+    /// The weight of the average covariance Σ̄: 0 unless set.
+    pub pooled: f64,
+    /// Keeps only this many directions of largest variance of each class; Σ̄ stays whole. All unless set.
+    pub rank: Option<usize>,
+    /// Class probabilities.
+    pub prior: Prior,
+}
+
+impl QdaOptions {
+    /// The options of the reference: `0.2·Σ_c + 2·Σ̄ + 0.5·I`.
+    pub fn reference() -> Self {
+        let ridge = Ridge { covariance: 0.2, identity: 0.5, trace: 0.0 };
+        Self::default().with_ridge(ridge).with_pooled(2.0)
+    }
+
+    setters! {
+        /// With these weights of a class's covariance and of the identity.
+        with_ridge: ridge: Ridge,
+        /// With this weight of the average covariance.
+        with_pooled: pooled: f64,
+        /// With this many directions of each class.
+        with_rank: rank: Some(usize),
+        /// With these class probabilities.
+        with_prior: prior: Prior,
+    }
+}
+
+impl Default for QdaOptions {
+    fn default() -> Self {
+        Self { ridge: Ridge::shrink(0.1), pooled: 0.0, rank: None, prior: Prior::Uniform }
+    }
+}
+
+/// Quadratic (regularised Gaussian) discriminant analysis.
 ///
-/// No inverse is kept: every call of [`scores`](Classifier::scores) decomposes each class's matrix anew,
-/// which costs little beside the products with a thousand features, and holds a few at a time. A class stored
-/// as a factor of r columns is never made dense where the Woodbury identity serves: with `pooled` 0 or
-/// `ridge.trace` 0 it takes an r × r decomposition and r·d operations for a feature instead of d².
+/// It keeps no inverse: every call of [`scores`](Classifier::scores) decomposes the matrix of each class, a few at a time.
+/// That costs little beside the products with a thousand features. Where the Woodbury identity serves, with
+/// `pooled` 0 or `ridge.trace` 0, a class that is stored as a factor of r columns stays one: it takes an r × r
+/// decomposition, and r·d operations for each feature instead of d².
 #[derive(Debug)]
 pub struct Qda {
     statistics: ClassStatistics,
@@ -28,7 +68,7 @@ pub struct Qda {
     _held: Option<Reservation>,
 }
 
-/// What all classes' matrices have in common.
+/// The part that the matrices of all classes share.
 #[derive(Debug)]
 enum Base {
     /// Nothing.
@@ -39,7 +79,7 @@ enum Base {
     Whole(DMatrix<f64>),
 }
 
-/// The rest of a class's matrix is the identity in these coordinates: `Σ_c ← F·Fᵀ + I`.
+/// A class in coordinates in which all of its matrix but one factor is the identity: `Σ_c ← F·Fᵀ + I`.
 struct Whitened {
     /// `F [d, r]`.
     factor: DMatrix<f64>,
@@ -49,7 +89,7 @@ struct Whitened {
     log_determinant: f64,
 }
 
-/// The common matrix of [`Base::Whole`] decomposed, and the features in coordinates in which it is `I`.
+/// The shared matrix of [`Base::Whole`] decomposed, and the features in coordinates in which it is `I`.
 struct Common {
     cholesky: Cholesky,
     features: DMatrix<f64>,
@@ -58,20 +98,12 @@ struct Common {
 const REMEDY: &str = "use a larger ridge";
 
 impl Qda {
-    /// The weights of the reference: `0.2·Σ_c + 2·Σ̄ + 0.5·I`; the 2 is for `pooled`.
-    pub const REFERENCE: Ridge = Ridge { covariance: 0.2, identity: 0.5, trace: 0.0 };
-
-    /// From class means and covariances, which it shares.
+    /// From class means and covariances. It shares them with `statistics`, unless a rank is set.
     ///
     /// # Errors
     /// When there is no class, a weight is negative, or the budget has no room.
-    pub fn new(
-        statistics: &ClassStatistics,
-        ridge: Ridge,
-        pooled_weight: f64,
-        prior: Prior,
-        budget: &Budget,
-    ) -> Result<Self> {
+    pub fn new(statistics: &ClassStatistics, options: QdaOptions, budget: &Budget) -> Result<Self> {
+        let QdaOptions { ridge, pooled: pooled_weight, rank, prior } = options;
         statistics.expect(statistics.dim(), "the statistics")?;
         ridge.check()?;
         check(pooled_weight >= 0.0 && pooled_weight.is_finite(), "pooled", pooled_weight, "0 or more")?;
@@ -89,28 +121,11 @@ impl Qda {
         };
         let labels = statistics.iter().map(|(label, _)| label).collect();
         let prior = prior.logarithms(statistics);
-        Ok(Self { statistics: statistics.clone(), labels, ridge, prior, base, _held: held })
-    }
-
-    /// As [`new`](Self::new), with the `rank` directions of largest variance of each class; `Σ̄` stays whole.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn low_rank(
-        statistics: &ClassStatistics,
-        rank: usize,
-        ridge: Ridge,
-        pooled_weight: f64,
-        prior: Prior,
-        budget: &Budget,
-    ) -> Result<Self> {
-        let mut new = Self::new(statistics, ridge, pooled_weight, prior, budget)?;
-        let scratch = (1 + algebra::EIGEN) * Covariance::dense_bytes(statistics.dim());
-        new.statistics = statistics.map(scratch, budget, |_, class| {
-            let covariance = class.covariance().truncate(rank, class.covariance().precision())?;
-            ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)
-        })?;
-        Ok(new)
+        let statistics = match rank {
+            None => statistics.clone(),
+            Some(rank) => truncated(statistics, rank, budget)?,
+        };
+        Ok(Self { statistics, labels, ridge, prior, base, _held: held })
     }
 
     /// Scores of one class.
@@ -142,7 +157,7 @@ impl Qda {
         Ok(DVector::from_iterator(x.ncols(), squares.map(|q| -0.5 * (q + log_determinant))))
     }
 
-    /// The class in whitened coordinates, where Woodbury's identity saves work and keeps its precision.
+    /// The class in whitened coordinates, if Woodbury's identity saves work there and stays precise.
     fn whiten(&self, class: &ClassGaussian, x: &DMatrix<f64>, common: Option<&Common>) -> Option<Whitened> {
         let covariance = class.covariance();
         let dim = covariance.dim();
@@ -162,7 +177,7 @@ impl Qda {
         let trace = covariance.trace();
         let ridge = self.ridge.diagonal(trace, dim);
         let variances = DVector::from_fn(dim, |i, _| self.ridge.covariance * diagonal.get(i) + ridge);
-        // The difference of two squares loses what the least variance is below the largest.
+        // The difference of two squares loses as many digits as the smallest variance is below the largest.
         if variances.min() < 1e-6 * self.ridge.covariance * trace {
             return None;
         }
@@ -187,6 +202,15 @@ impl Qda {
     }
 }
 
+/// Statistics with the `rank` directions of largest variance of each class.
+fn truncated(statistics: &ClassStatistics, rank: usize, budget: &Budget) -> Result<ClassStatistics> {
+    let scratch = (1 + algebra::EIGEN) * Covariance::dense_bytes(statistics.dim());
+    statistics.map(scratch, budget, |_, class| {
+        let covariance = class.covariance().truncate(rank, class.covariance().precision())?;
+        ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)
+    })
+}
+
 /// `x − mean`, column by column.
 fn centred(x: &DMatrix<f64>, mean: &DVector<f64>) -> DMatrix<f64> {
     let mut x = x.clone();
@@ -203,9 +227,10 @@ impl Classifier for Qda {
         &self.labels
     }
 
-    fn scores(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f64>> {
-        let (dim, count) = (self.dim(), features.ncols());
-        same_dimension("the features", features.nrows(), dim)?;
+    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
+        let dim = self.dim();
+        let features = columns(features, dim)?;
+        let count = features.ncols();
         let size = 8 * features.len() as u64;
         let _held = budget.reserve(2 * size + Covariance::dense_bytes(dim), "features to classify")?;
         let x = features.map(f64::from);
@@ -218,7 +243,7 @@ impl Classifier for Qda {
             }
             _ => None,
         };
-        // A class's features, its matrix and the decomposition of that.
+        // For each class the centred features, its matrix, and the decomposition.
         let scratch = 2 * size + 3 * Covariance::dense_bytes(dim);
         let classes: Vec<_> = self.statistics.iter().collect();
         let mut scores = DMatrix::zeros(classes.len(), count);
@@ -234,6 +259,6 @@ impl Classifier for Qda {
                 next += 1;
             }
         }
-        Ok(scores)
+        Ok(scores.data.into())
     }
 }

@@ -1,10 +1,11 @@
 //! Maps `x ↦ M·x + b` of features, and what they do to Gaussians.
 
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::Compensator;
 use crate::error::same_dimension;
+use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
 use crate::{Result, algebra};
 
@@ -16,9 +17,9 @@ pub struct AffineMap {
     shift: DVector<f64>,
     /// Added to every variance.
     floor: f64,
-    /// Added to every covariance: what maps that this one is composed of have added, and the later ones moved.
+    /// Added to every covariance: the floors of earlier maps in a composition, moved by the later maps.
     added: Option<DMatrix<f64>>,
-    /// For covariances in place of M.
+    /// Maps covariances, instead of M.
     spread: Option<DMatrix<f64>>,
     held: Reservation,
 }
@@ -35,12 +36,12 @@ impl AffineMap {
         Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, held })
     }
 
-    /// Adds `floor` to every variance of what is mapped.
+    /// Adds `floor` to every variance after the map.
     pub(crate) fn with_floor(self, floor: f64) -> Self {
         Self { floor, ..self }
     }
 
-    /// Maps covariances by `spread [d, d]` in place of M.
+    /// Maps covariances by `spread [d, d]` instead of M.
     pub(super) fn with_spread(mut self, spread: DMatrix<f64>) -> Result<Self> {
         self.held.grow(8 * spread.len() as u64, "an affine map")?;
         Ok(Self { spread: Some(spread), ..self })
@@ -56,14 +57,14 @@ impl AffineMap {
         &self.shift
     }
 
-    /// This map and then `next` as one, so that a map for each task is all that has to be kept: statistics of a
-    /// class go through the maps since its task in one step, when they are needed.
+    /// This map and then `next`, as one map. It allows to keep one map per task instead of moved statistics: a class goes
+    /// through all maps since its task in one step, when it is needed.
     ///
     /// # Errors
     /// When dimensions differ or the budget has no room.
     pub fn then(&self, next: &Self, budget: &Budget) -> Result<Self> {
         same_dimension("the next map", next.dim(), self.dim())?;
-        // Matrix, spread, what is added, and two products on the way to it.
+        // Matrix, spread and addition; the addition takes two more products.
         let held = budget.reserve(3 * Covariance::dense_bytes(self.dim()), "an affine map")?;
         let _scratch = budget.reserve(3 * Covariance::dense_bytes(self.dim()), "composing affine maps")?;
         let product = |a: &DMatrix<f64>, b: &DMatrix<f64>| algebra::product(algebra::n(a), algebra::n(b));
@@ -90,17 +91,17 @@ impl AffineMap {
         })
     }
 
-    /// Whether something is added to covariances.
+    /// Whether the map adds something to covariances.
     fn adds(&self) -> bool {
         self.floor > 0.0 || self.added.is_some()
     }
 
-    /// `[d, d]`, by which covariances are mapped.
+    /// The matrix `[d, d]` that maps covariances.
     fn spread(&self) -> &DMatrix<f64> {
         self.spread.as_ref().unwrap_or(&self.matrix)
     }
 
-    /// `single` is that matrix as f32.
+    /// `single` is [`spread`](Self::spread) as f32.
     fn map_covariance(&self, covariance: &Covariance, single: &DMatrix<f32>) -> Result<Covariance> {
         let precision = covariance.precision();
         let matrix = self.spread();
@@ -137,11 +138,11 @@ impl Compensator for AffineMap {
         })
     }
 
-    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>> {
-        same_dimension("the features", features.nrows(), self.dim())?;
+    fn apply_features(&self, features: &[f32], budget: &Budget) -> Result<Vec<f32>> {
+        let features = columns(features, self.dim())?;
         let _held = budget.reserve(20 * features.len() as u64, "mapping features")?;
         let mut mapped = algebra::product(algebra::n(&self.matrix), algebra::n(&features.map(f64::from)));
         mapped.column_iter_mut().for_each(|mut column| column += &self.shift);
-        Ok(mapped.map(|v| v as f32))
+        Ok(mapped.iter().map(|&v| v as f32).collect())
     }
 }

@@ -7,36 +7,37 @@ use super::nearest::{Kernel, Nearest};
 use super::transport::{PointMap, Points, STALE, Transport};
 use super::{Compensator, Method, Mode};
 use crate::error::check;
+use crate::setters::setters;
 use crate::source::FeatureSource;
 use crate::{Precision, Result};
 
-/// A feature drifts as the samples nearest to it did: `x ↦ x + Σ_k p_k·v_k` with `p` the softmax of
-/// `cos(x, x_k)/T` over the k nearest samples (semantic drift compensation, Yu et al. 2020, as a modern
-/// Hopfield network, Ramsauer et al. 2020). It follows drift that is no linear function of the feature, but
-/// only where the task's samples are.
+/// A feature drifts like the samples nearest to it: `x ↦ x + Σ_k p_k·v_k`, where `p` is the softmax of `cos(x, x_k)/T`
+/// over the k nearest samples (semantic drift compensation, Yu et al. 2020; a modern Hopfield network, Ramsauer et
+/// al. 2020). It follows drift that is no linear function of the feature, but only near the task's samples.
 ///
-/// Cosines are taken a tile at a time with a running choice of the k nearest: scratch is a few MB a thread
-/// whatever the number of samples. The samples themselves are kept, as direction and drift, in a temporary file if
-/// they would take more than a quarter of the memory that is left.
+/// It computes cosines tile by tile and keeps the k nearest so far: scratch is a few MB per thread for any number of
+/// samples. It keeps directions and drifts of all samples; in a temporary file, if they would take more than a quarter
+/// of the memory that is left.
 ///
-/// * [`Mode::Exact`]: class moments by symmetric cubature, points whose mean and covariance are exactly the
-///   class's, so that their number can be small; nothing stale is blended in.
-/// * [`Mode::Compat`]: moments over random draws, `0.9·new + 0.1·old`.
+/// * [`Mode::Exact`] finds class moments by symmetric cubature. The points have exactly the class's mean and covariance,
+///   so a few of them suffice. Nothing stale is blended in.
+/// * [`Mode::Compat`] takes moments over random draws, `0.9·new + 0.1·old`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Attention {
     /// Which definition.
     pub mode: Mode,
     /// T.
     pub temperature: f64,
-    /// k; all samples, if there are fewer.
+    /// k; all samples where there are fewer.
     pub nearest: usize,
-    /// Points a class: the number drawn in compat mode, at least this many in exact mode.
+    /// Points for each class: the number drawn in compat mode, at least this many in exact mode.
     pub points: usize,
-    /// Of the draws of compat mode.
+    /// The seed of the draws; compat mode.
     pub seed: u64,
-    /// Base points `[d, S]` to use in compat mode instead of draws.
+    /// Base points `[d, S]` instead of draws; compat mode.
     pub base: Option<DMatrix<f64>>,
-    /// What samples are kept as; f64 counts as f32.
+    /// The precision of stored samples; f64 counts as f32.
     pub precision: Precision,
 }
 
@@ -48,6 +49,21 @@ impl Attention {
             Mode::Exact => (512, Precision::Bf16),
         };
         Self { mode, temperature: 0.1, nearest: 1000, points, seed: 0, base: None, precision }
+    }
+
+    setters! {
+        /// With this temperature.
+        with_temperature: temperature: f64,
+        /// With this number of nearest samples.
+        with_nearest: nearest: usize,
+        /// With this number of points for each class.
+        with_points: points: usize,
+        /// With this seed.
+        with_seed: seed: u64,
+        /// With these base points `[d, S]`.
+        with_base: base: Some(DMatrix<f64>),
+        /// With samples stored at this precision.
+        with_precision: precision: Precision,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Random non-linear features, for regressions that are linear in them.
+//! Random non-linear features for linear regressions.
 
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::{Rng, SeedableRng};
@@ -32,8 +32,8 @@ pub(super) struct Lift {
     pub(super) normalise: bool,
 }
 
-/// `count` standard normal points `[dim, count]`. The generator is counter-based: a seed gives the same
-/// numbers everywhere.
+/// `count` standard normal points `[dim, count]`. The generator is counter-based: a seed gives the same numbers on every
+/// platform.
 pub(super) fn draw(dim: usize, count: usize, seed: u64) -> DMatrix<f64> {
     use rand_distr::{Distribution, StandardNormal};
     let rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
@@ -54,7 +54,7 @@ impl Lift {
         4 * ((dim + 1) * count) as u64
     }
 
-    /// The features of the reference: `√(2/D)·cos(Ωᵀ·x/|x| + b)`; what is not given is drawn.
+    /// The features of the reference: `√(2/D)·cos(Ωᵀ·x/|x| + b)`. Draws Ω and b unless they are given.
     pub(super) fn reference(
         dim: usize,
         count: usize,
@@ -89,8 +89,8 @@ impl Lift {
         Self { normalise: true, ..self }
     }
 
-    /// Features for samples like `sample [d, n]`: projections of the distance from its mean, in units of
-    /// `bandwidth` times the root mean square of that distance.
+    /// Features for samples like `sample [d, n]`: projections of the distance from their mean, in units of `bandwidth`
+    /// times the root mean square distance.
     pub(super) fn like(
         sample: DMatrixView<'_, f32>,
         activation: Activation,
@@ -106,7 +106,7 @@ impl Lift {
         let directions = draw(sample.nrows(), count, seed) / unit;
         let offsets = match activation {
             Activation::Cosine => draw_uniform(count, seed) * std::f64::consts::TAU,
-            // Kinks on both sides of the mean, about as often within half a deviation as beyond.
+            // Kinks on both sides of the mean, about half of them within half a deviation.
             Activation::Relu => draw_uniform(count, seed).add_scalar(-0.5) * 2.0,
         };
         let offsets = offsets - directions.tr_mul(&centre);

@@ -7,40 +7,65 @@ use super::regress::Moments;
 use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
 use crate::Result;
 use crate::error::check;
+use crate::setters::setters;
 use crate::source::{BLOCK, FeatureSource, for_each_block};
 
-/// Ridge regression of the features after on the features before, from normal equations that are
-/// accumulated block by block: memory is about 7·8·d² bytes whatever the number of samples.
+/// Ridge regression of features after the task on features before it. It accumulates normal equations block by block:
+/// memory is about 7·8·d² bytes for any number of samples.
 ///
-/// * [`Mode::Exact`]: the drift `y − x` is regressed on the centred features, so that the ridge pulls
-///   towards *no drift* and the mean is matched; the penalty is relative to the features' mean variance, so
-///   that their scale does not matter. Fitted in the space that the statistics live in.
-/// * [`Mode::Compat`]: rows are L2-normalised, `W = (XᵀX + γI)⁻¹XᵀY`, blended with the identity by
-///   `w = exp(−N/(τ·d))`, applied to raw statistics, and `1e-3·I` is added to every covariance.
+/// * [`Mode::Exact`] regresses the drift `y − x` on the centred features. The ridge pulls towards *no drift*, and the map
+///   meets the mean. The penalty is relative to the features' mean variance, so their scale does not matter.
+/// * [`Mode::Compat`] normalises rows to length 1, takes `W = (XᵀX + γI)⁻¹XᵀY`, blends it with the identity by
+///   `w = exp(−N/(τ·d))`, applies it to raw statistics, and adds `1e-3·I` to every covariance.
 ///
-/// Exact is the default: a `W` fitted on normalised rows is not the map of raw ones, and an addition to old
-/// classes' covariances alone biases quadratic classifiers.
+/// Exact is the default: a `W` fitted on normalised rows is not the map of raw ones, and an addition to the covariances of
+/// old classes alone biases quadratic classifiers.
+///
+/// ```
+/// use residua_compensate::{ClassStatistics, Linear, MemorySource, Method, StatisticsOptions};
+/// use residua_memory::Budget;
+///
+/// # fn main() -> residua_compensate::Result<()> {
+/// let budget = Budget::new(16 << 20);
+/// let old = [0.0, 1.0, 0.5, 1.5, 4.0, 5.0, 4.5, 4.0f32];
+/// let mut source = MemorySource::labelled(2, &old, &[0, 0, 1, 1])?;
+/// let stale = ClassStatistics::collect(&mut source, &StatisticsOptions::default(), &budget)?;
+///
+/// // Samples of new classes before and after a task that shifted every feature by 1.
+/// let before = [1.0, 0.0, 0.0, 2.0, 3.0, 1.0, 5.0, 2.0f32];
+/// let after = before.map(|v| v + 1.0);
+/// let map = Linear::default().fit(&mut MemorySource::pairs(2, &before, &after)?, &budget)?;
+/// let moved = map.apply(&stale, &budget)?;
+/// assert!((moved.get(0).unwrap().mean()[0] - 1.25).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Linear {
     /// Which definition.
     pub mode: Mode,
-    /// γ: absolute in compat mode, relative to the mean variance of the features in exact mode.
-    pub ridge: f64,
-    /// τ, how slowly the blend with the identity fades with the number of samples; compat mode only.
+    /// γ: absolute in compat mode, 0.1 unless set; relative to the mean variance of the features in exact mode.
+    pub ridge: Option<f64>,
+    /// τ, how slowly the blend with the identity fades as the number of samples grows; compat mode only.
     pub temperature: f64,
-    /// How much of the covariance that the regression leaves unexplained moved covariances are stretched to hold,
-    /// 0 to 1; exact mode only.
+    /// The share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; exact mode only.
     pub noise: f64,
 }
 
 impl Linear {
     /// The defaults of a mode.
     pub fn new(mode: Mode) -> Self {
-        let ridge = match mode {
-            Mode::Compat => 0.1,
-            Mode::Exact => 1e-4,
-        };
-        Self { mode, ridge, temperature: 1.0, noise: 1.0 }
+        Self { mode, ridge: None, temperature: 1.0, noise: 1.0 }
+    }
+
+    setters! {
+        /// With this ridge.
+        with_ridge: ridge: Some(f64),
+        /// With a blend that fades this slowly.
+        with_temperature: temperature: f64,
+        /// With this share of the unexplained covariance.
+        with_noise: noise: f64,
     }
 }
 
@@ -64,12 +89,13 @@ impl Method for Linear {
 }
 
 impl Linear {
-    /// As [`fit`](Method::fit), with the map itself.
+    /// As [`fit`](Method::fit); returns the map itself.
     ///
     /// # Errors
     /// As [`fit`](Method::fit); also when the normal equations are singular, which a positive ridge rules out.
     pub fn fit_map(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<AffineMap> {
-        check(self.ridge >= 0.0 && self.ridge.is_finite(), "ridge", self.ridge, "0 or more")?;
+        let ridge = self.ridge.unwrap_or(0.0);
+        check(ridge >= 0.0 && ridge.is_finite(), "ridge", ridge, "0 or more")?;
         check(self.temperature > 0.0, "temperature", self.temperature, "above 0")?;
         check((0.0..=1.0).contains(&self.noise), "noise", self.noise, "from 0 to 1")?;
         let dim = source.dim();
@@ -78,8 +104,8 @@ impl Linear {
         let held = budget.reserve(scratch, "fitting the linear compensator")?;
         let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
         let (mut x, mut drift) = (DMatrix::zeros(dim, 0), DMatrix::zeros(dim, 0));
-        for_each_block(source, budget, |block| {
-            let (before, after) = (block.before(), block.after()?);
+        for_each_block(source, BLOCK, budget, |block| {
+            let (before, after) = (block.columns_before(), block.columns_after()?);
             match self.mode {
                 Mode::Compat => moments.add(&normalised(before), &normalised(after)),
                 Mode::Exact => {
@@ -96,7 +122,7 @@ impl Linear {
         })?;
         moments.settle();
         drop((x, drift));
-        not_empty(moments.count)?;
+        not_empty(moments.count, source)?;
         match self.mode {
             Mode::Compat => self.finish_compat(moments, budget),
             Mode::Exact => self.finish_exact(moments, held, budget),
@@ -106,9 +132,10 @@ impl Linear {
     /// `held` is what was reserved for the moments.
     fn finish_exact(&self, mut moments: Moments, held: Reservation, budget: &Budget) -> Result<AffineMap> {
         let dim = moments.mean.len();
-        let penalty = DVector::from_element(dim, self.ridge * moments.gram.trace() / dim as f64);
+        let ridge = self.ridge.unwrap_or(1e-4);
+        let penalty = DVector::from_element(dim, ridge * moments.gram.trace() / dim as f64);
         let (mut matrix, rest) = if moments.gram.trace() == 0.0 {
-            // All samples are one point: it tells a shift, nothing more.
+            // All samples are one point: it shows a shift and nothing else.
             (DMatrix::zeros(dim, dim), None)
         } else if self.noise > 0.0 {
             let solution = moments.solve(&penalty)?;
@@ -137,7 +164,8 @@ impl Linear {
     fn finish_compat(&self, mut moments: Moments, budget: &Budget) -> Result<AffineMap> {
         let dim = moments.mean.len();
         let blend = (-(moments.count as f64) / (self.temperature * dim as f64)).exp();
-        let mut matrix = moments.weights(&DVector::from_element(dim, self.ridge))? * (1.0 - blend);
+        let mut matrix =
+            moments.weights(&DVector::from_element(dim, self.ridge.unwrap_or(0.1)))? * (1.0 - blend);
         matrix.transpose_mut();
         for i in 0..dim {
             matrix[(i, i)] += blend;

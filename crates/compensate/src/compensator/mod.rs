@@ -1,4 +1,4 @@
-//! Methods that learn how features move, and move class statistics along.
+//! Methods that learn how features move, and move class statistics.
 
 mod affine;
 mod attention;
@@ -14,7 +14,8 @@ mod store;
 mod transport;
 mod weak;
 
-use nalgebra::{DMatrix, DMatrixView};
+use std::path::Path;
+
 use residua_memory::Budget;
 
 pub use affine::AffineMap;
@@ -25,15 +26,17 @@ pub use weak::WeakNonlinear;
 
 use crate::error::same_dimension;
 use crate::source::FeatureSource;
-use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, StatisticsReader, workers};
+use crate::statistics::{
+    ClassGaussian, ClassStatistics, Covariance, StatisticsReader, StatisticsWriter, workers,
+};
 use crate::{CompensateError, Result};
 
-/// Whether to reproduce the published definition or to do what is measurably better.
+/// Which definition of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// The definition of the reference implementation, for those who must reproduce its numbers.
+    /// The definition of the reference implementation, to reproduce its numbers.
     Compat,
-    /// No stale blends, no draws where integrals are meant.
+    /// The better one: nothing stale is blended in, and integrals are integrals instead of draws.
     #[default]
     Exact,
 }
@@ -46,8 +49,8 @@ pub trait Method: Send + Sync {
     /// Learns from features of the same samples before and after a task, read in passes over `source`.
     ///
     /// # Errors
-    /// When the source fails, is empty or lacks the features after the task, a setting is out of its
-    /// range, or the budget has no room.
+    /// When the source fails, is empty or lacks features after the task, a setting is outside its range, or the budget
+    /// has no room.
     fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>>;
 }
 
@@ -56,19 +59,18 @@ pub trait Compensator: Send + Sync {
     /// The feature dimension d.
     fn dim(&self) -> usize;
 
-    /// Statistics as they would be, had they been collected after the task.
+    /// An estimate of the statistics that the same samples have after the task.
     ///
     /// # Errors
-    /// When the dimension is another, or the budget has no room.
+    /// When the dimension differs or the budget has no room.
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics>;
 
-    /// As [`apply`](Self::apply), for classes in a file: hands each class as it was and as it is moved to `done`,
-    /// labels rising, such as to write it with a [`StatisticsWriter`](crate::statistics::StatisticsWriter). Only
-    /// as many classes are held as are worked on at a time.
+    /// As [`apply`](Self::apply), for classes in a file: hands each label, the class as it was and the class as it is
+    /// moved to `done`, labels rising. Holds no more classes than it works on at a time.
     ///
     /// # Errors
     /// As [`apply`](Self::apply); also when the file cannot be read, or the first error of `done`.
-    fn apply_file(
+    fn apply_each(
         &self,
         statistics: &StatisticsReader,
         budget: &Budget,
@@ -87,14 +89,41 @@ pub trait Compensator: Send + Sync {
         Ok(())
     }
 
-    /// Features `[d, n]` as they would be after the task.
+    /// An estimate of features after the task, from features before it; both row-major `[n, d]`.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply).
-    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>>;
+    /// When the length is no multiple of d, or the budget has no room.
+    fn apply_features(&self, features: &[f32], budget: &Budget) -> Result<Vec<f32>>;
 }
 
-/// An error unless something was read.
-pub(crate) fn not_empty(rows: u64) -> Result<()> {
-    if rows == 0 { Err(CompensateError::Empty("the feature source")) } else { Ok(()) }
+impl dyn Compensator {
+    /// Moves the statistics in the file `input` to the file `output`, class by class. `each` sees every label, the class
+    /// as it was and the class as it is moved; its error stops the job. The output appears complete or not at all.
+    /// Returns its size in bytes.
+    ///
+    /// # Errors
+    /// As [`apply_each`](Compensator::apply_each); also when the output is the input or cannot be written.
+    pub fn apply_file(
+        &self,
+        input: impl AsRef<Path>,
+        output: impl AsRef<Path>,
+        budget: &Budget,
+        mut each: impl FnMut(u32, &ClassGaussian, &ClassGaussian) -> Result<()>,
+    ) -> Result<u64> {
+        let (input, output) = (input.as_ref(), output.as_ref());
+        let stale = StatisticsReader::open(input)?;
+        let mut file = StatisticsWriter::create(output, stale.dim(), stale.len())?;
+        self.apply_each(&stale, budget, &mut |label, old, new| {
+            file.add(label, new)?;
+            each(label, old, new)
+        })?;
+        // Some systems do not replace a file that is open.
+        drop(stale);
+        file.finish()
+    }
+}
+
+/// An error unless samples were read from the source.
+pub(crate) fn not_empty(rows: u64, source: &dyn FeatureSource) -> Result<()> {
+    if rows == 0 { Err(CompensateError::Empty(source.name())) } else { Ok(()) }
 }

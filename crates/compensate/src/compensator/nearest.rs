@@ -9,7 +9,7 @@ use residua_memory::{Budget, Reservation};
 use super::not_empty;
 use super::store::Store;
 use crate::algebra;
-use crate::source::{FeatureSource, for_each_block};
+use crate::source::{BLOCK, FeatureSource, for_each_block};
 use crate::{Precision, Result};
 
 /// Points that one thread works on at a time.
@@ -27,7 +27,7 @@ pub(super) struct Nearest {
     _held: Reservation,
 }
 
-/// How much drift of a sample counts: `softmax(cos/temperature)` over the `k` nearest.
+/// The weight of a sample's drift: `softmax(cos/temperature)` over the `k` nearest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Kernel {
     pub(super) k: usize,
@@ -37,32 +37,32 @@ pub(super) struct Kernel {
 /// A sample's cosine, later its weight, and its number.
 type Candidate = (f32, u32);
 
-/// Nearest first; of equals the first sample first.
+/// Nearest first; of equally near ones the earlier sample first.
 fn nearer(a: &Candidate, b: &Candidate) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// Points that go through the samples together.
+/// Points that are compared with the samples together.
 struct Tile {
     /// Directions `[d, n]`.
     points: DMatrix<f32>,
-    /// Of each point.
+    /// For each point.
     nearest: Vec<Running>,
     /// `[d, n]`.
     drift: DMatrix<f32>,
 }
 
-/// The nearest samples so far, and others that were no farther than the k-th when it was last looked for.
+/// The nearest samples so far, and others that were no farther than the k-th nearest when it was last determined.
 struct Running {
     candidates: Vec<Candidate>,
     least: f32,
-    /// How many candidates are dealt with.
+    /// Number of candidates whose drift has been added.
     done: usize,
 }
 
 impl Nearest {
-    /// Keeps all samples of a source, in memory if they take no more than a quarter of what is left, else in a
-    /// temporary file: the moved classes need their room too.
+    /// Keeps all samples of a source: in memory if they take at most a quarter of the budget that is left, else in a
+    /// temporary file. Moved classes need room too.
     pub(super) fn read(
         source: &mut dyn FeatureSource,
         precision: Precision,
@@ -83,8 +83,8 @@ impl Nearest {
             drift.reserve(numbers);
         }
         let mut count = 0;
-        for_each_block(source, budget, |block| {
-            let (before, after) = (block.before(), block.after()?);
+        for_each_block(source, BLOCK, budget, |block| {
+            let (before, after) = (block.columns_before(), block.columns_after()?);
             count += block.rows();
             let needed = 2 * keys.number_bytes() * (count * dim) as u64;
             if needed > held.bytes() {
@@ -98,7 +98,7 @@ impl Nearest {
             }
             drift.extend(after.iter().zip(before.iter()).map(|(after, before)| after - before))
         })?;
-        not_empty(count as u64)?;
+        not_empty(count as u64, source)?;
         Ok(Self { dim, count, keys, drift, _held: held })
     }
 
@@ -111,15 +111,15 @@ impl Nearest {
         2 * kernel.k.min(self.count) + KEYS
     }
 
-    /// Bytes that [`drift`](Self::drift) of `points` points works in.
+    /// Bytes of scratch of [`drift`](Self::drift) for `points` points.
     pub(super) fn scratch(&self, kernel: Kernel, points: usize) -> u64 {
         let threads = rayon::current_num_threads().min(points.div_ceil(POINTS));
         let point = 8 * self.dim + self.capacity(kernel) * size_of::<Candidate>();
         (points * point + threads * 4 * KEYS * POINTS + 3 * 4 * KEYS * self.dim) as u64
     }
 
-    /// The drift `[d, n]` of points `[d, n]`. Samples pass by once to find the nearest and once to add their
-    /// drift; tiles of points go to different threads.
+    /// The drift `[d, n]` of points `[d, n]`. Reads all samples twice: to find the nearest, and to add their drift.
+    /// Different threads work on different tiles of points.
     pub(super) fn drift(&self, points: DMatrixView<'_, f32>, kernel: Kernel) -> Result<DMatrix<f32>> {
         let k = kernel.k.min(self.count);
         let mut tiles: Vec<Tile> = (0..points.ncols())
@@ -160,14 +160,14 @@ impl Tile {
         Self { points, nearest, drift }
     }
 
-    /// Takes in the samples `first..` whose directions are `keys`.
+    /// Compares with the samples `first..`, whose directions are `keys`.
     fn compare(&mut self, keys: &DMatrix<f32>, first: usize, k: usize) {
         let cosines = algebra::product(algebra::t(keys), algebra::n(&self.points));
         for (nearest, cosines) in self.nearest.iter_mut().zip(cosines.column_iter()) {
             if nearest.candidates.len() + cosines.len() > nearest.candidates.capacity() {
                 nearest.narrow(k);
             }
-            // Farther than the k-th so far, or as far and later: out.
+            // A sample that is farther than the k-th so far, or as far and later, is out.
             let (least, candidates) = (nearest.least, &mut nearest.candidates);
             for (&cosine, number) in cosines.iter().zip(first as u32..) {
                 if cosine > least {
@@ -177,7 +177,7 @@ impl Tile {
         }
     }
 
-    /// Settles who the nearest are, in the order of samples so that sums round alike, and what each counts.
+    /// Determines the nearest samples and their weights, in the order of samples so that sums round the same way.
     fn weigh(&mut self, k: usize, temperature: f64) {
         for nearest in &mut self.nearest {
             nearest.narrow(k);
@@ -190,7 +190,7 @@ impl Tile {
         }
     }
 
-    /// Adds the drift of the samples `first..` as far as they count.
+    /// Adds the drift of those of the samples `first..` that are among the nearest.
     fn add(&mut self, drift: &DMatrix<f32>, first: usize) {
         let dim = drift.nrows();
         for (nearest, out) in self.nearest.iter_mut().zip(self.drift.as_mut_slice().chunks_mut(dim.max(1))) {

@@ -20,12 +20,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Numbers in all.
+    /// Number of weights.
     pub(super) fn len(dim: usize, hidden: usize) -> usize {
         dim * (dim + 2 * hidden) + 3
     }
 
-    /// All of 0: where gradients and moments start.
+    /// All numbers 0: the start of gradients and moments.
     pub(super) fn zeros(dim: usize, hidden: usize) -> Self {
         Self {
             linear: DMatrix::zeros(dim, dim),
@@ -61,8 +61,8 @@ impl Network {
         out
     }
 
-    /// The gradient of `scale·Σ|f(x) − y|²` over the samples of `piece`, into `gradient`, or added to it where `add` says
-    /// so. What layers hold is overwritten by the next piece.
+    /// The gradient of `scale·Σ|f(x) − y|²` over the samples of `piece`: written to `gradient`, or added to it if `add`.
+    /// The next piece overwrites the layers.
     pub(super) fn gradient(&self, piece: &mut Piece, scale: f32, add: bool, gradient: &mut Self) {
         let [w0, w1] = self.weights();
         let Piece { x, y, hidden, straight, bent, error, back } = piece;
@@ -110,7 +110,7 @@ impl Network {
     }
 }
 
-/// Samples `x`, `y [d, n]`, and what a gradient needs of each layer, in memory that the next samples use again.
+/// Samples `x`, `y [d, n]` and the layers that a gradient needs. The next samples use the same memory.
 pub(super) struct Piece {
     pub(super) x: DMatrix<f32>,
     pub(super) y: DMatrix<f32>,
@@ -142,7 +142,7 @@ fn softmax(a: f32, b: f32) -> [f32; 2] {
     [first, 1.0 - first]
 }
 
-/// AdamW (Loshchilov, Hutter 2019) with the learning rate falling by a cosine.
+/// AdamW (Loshchilov, Hutter 2019) with a learning rate that falls along a cosine.
 pub(super) struct AdamW {
     first: Network,
     second: Network,
@@ -186,7 +186,7 @@ impl AdamW {
 /// The numbers of a step.
 #[derive(Clone, Copy)]
 struct Update {
-    /// How far the moments move towards the new ones.
+    /// How far moments move towards the new ones.
     first: f32,
     second: f32,
     keep: f32,

@@ -1,4 +1,4 @@
-//! What a regression does not explain.
+//! The covariance that a regression does not explain.
 
 use nalgebra::DMatrix;
 use residua_memory::Budget;
@@ -7,20 +7,19 @@ use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::statistics::Covariance;
 
-/// Added to variances before one is divided by another, relative to their mean: where features hardly vary, a
-/// ratio says nothing.
+/// Added to variances before one is divided by another, relative to their mean: where features hardly vary, a ratio is
+/// meaningless.
 const RIDGE: f64 = 1e-3;
 
-/// `T·M [d, d]`, where T stretches covariances `C` of what a map `M [d, d]` gives to `T·C·Tᵀ`, so that they hold what the
-/// map cannot know as well.
+/// `T·M [d, d]`, where T stretches the covariances `C` that a map `M [d, d]` gives to `T·C·Tᵀ`: covariances with what the
+/// map cannot predict.
 ///
-/// A map predicts the mean of where a feature goes; by the law of total covariance `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`.
-/// With S and R for these terms on the pairs of the fit, `T = ((S + R)·S⁻¹)^½`, the principal root, makes S into
-/// S + R, and is the same map in whatever orthonormal basis and unit features are written. Adding R would do that too,
-/// but would fill directions in which a class of few samples has no variance, nor have the classes collected anew
-/// beside it.
+/// A map predicts the mean of a moved feature. By the law of total covariance, `Cov(y) = Cov(f(x)) + E[Cov(y | x)]`. With
+/// S and R for these terms on the pairs of the fit, `T = ((S + R)·S⁻¹)^½`, the principal root, makes S + R of S. It is the
+/// same map in every orthonormal basis and unit of features. To add R would do that too, but would fill directions in
+/// which a class of few samples has no variance, while classes collected after the task keep theirs empty.
 ///
-/// Of `explained`, S, the lower triangle is read.
+/// Reads the lower triangle of `explained`, S.
 pub(super) fn stretch(
     mut explained: DMatrix<f64>,
     mut noise: DMatrix<f64>,
@@ -62,7 +61,7 @@ mod tests {
     }
 
     proptest! {
-        /// `T·S·Tᵀ = S + R`, but for the ridge, and `T = I` where there is no noise.
+        /// `T·S·Tᵀ = S + R` up to the ridge, and `T = I` without noise.
         #[test]
         fn what_is_explained_becomes_the_whole(
             dim in 1usize..7, values in prop::collection::vec(-1.0..1.0f64, 7 * 20), rank in 0usize..7,
@@ -78,7 +77,7 @@ mod tests {
             prop_assert!((none - DMatrix::identity(dim, dim)).amax() < 1e-9);
         }
 
-        /// In another basis it is the same map, as far as the ridge does not matter.
+        /// The map is the same in another basis, up to the ridge.
         #[test]
         fn the_basis_does_not_matter(values in prop::collection::vec(-1.0..1.0f64, 5 * 40)) {
             let (dim, budget) = (4, Budget::unlimited());

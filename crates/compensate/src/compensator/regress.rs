@@ -5,19 +5,19 @@ use nalgebra::{DMatrix, DVector};
 use crate::algebra::{self, Cholesky};
 use crate::{CompensateError, Result};
 
-/// Columns of an inverse that are found at a time.
+/// Columns of an inverse to compute at a time.
 const PANEL: usize = 128;
-/// Samples whose products are summed as f32 before they are added as f64: few enough that it costs no more
-/// than the rounding of the features themselves.
+/// Samples whose products are summed in f32 before they are added in f64: few enough that the error stays below the
+/// rounding of the features themselves.
 const RECENT: u64 = 2048;
 
-/// Moments of features `x [D]` and targets `t [d]`: about their means, or about 0. Memory is 8·(D² + D·d) bytes
-/// whatever the number of samples.
+/// Moments of features `x [D]` and targets `t [d]`, about their means or about 0. Memory is 8·(D² + D·d) bytes for any
+/// number of samples.
 pub(super) struct Moments {
     pub(super) count: u64,
-    /// Mean of x; stays 0 about 0.
+    /// Mean of x; 0 for moments about 0.
     pub(super) mean: DVector<f64>,
-    /// Mean of t; stays 0 about 0.
+    /// Mean of t; 0 for moments about 0.
     pub(super) mean_target: DVector<f64>,
     /// `Σ x·xᵀ`, lower triangle.
     pub(super) gram: DMatrix<f64>,
@@ -25,12 +25,12 @@ pub(super) struct Moments {
     cross: DMatrix<f64>,
     /// `Σ |t|²`.
     squares: f64,
-    /// `Σ t·tᵀ`, lower triangle, where the noise is wanted.
+    /// `Σ t·tᵀ`, lower triangle, if the noise is wanted.
     targets: Option<DMatrix<f64>>,
     recent: Option<Recent>,
 }
 
-/// Products that are not part of the moments yet, in f32, which is twice as fast, about origins near the samples.
+/// Products that are not part of the moments yet: in f32, twice as fast as f64, about origins near the samples.
 struct Recent {
     count: u64,
     features: Origin,
@@ -41,25 +41,25 @@ struct Recent {
     gram_targets: Option<DMatrix<f32>>,
 }
 
-/// Where samples are measured from: the mean of the first block of them.
+/// The point that samples are measured from: the mean of their first block.
 #[derive(Default)]
 struct Origin {
     at: Vec<f64>,
-    /// Of all samples, from there.
+    /// Sum of all samples, measured from there.
     sum: Vec<f64>,
 }
 
-/// What a penalty gives.
+/// The solution for a penalty.
 pub(super) struct Solution {
     /// `W [D, d]`, `t ≈ Wᵀ·x`.
     pub(super) weights: DMatrix<f64>,
     /// Effective parameters for each target: the trace of the hat matrix.
     pub(super) freedom: f64,
-    /// Generalised cross-validation: the mean squared error to expect on new samples, summed over targets.
+    /// Generalised cross-validation: the expected mean squared error on new samples, summed over targets.
     pub(super) error: f64,
 }
 
-/// Covariances `[d, d]`: of what a regression explains (lower triangle), and of what it leaves.
+/// Covariances `[d, d]`: the one that a regression explains (lower triangle), and the one that it leaves.
 pub(super) type ExplainedAndNoise = (DMatrix<f64>, DMatrix<f64>);
 
 const SINGULAR: &str = "the feature matrix of the regression";
@@ -84,7 +84,7 @@ impl Moments {
         }
     }
 
-    /// Bytes of the moments, and of solving them and telling the noise; recent products take less than that.
+    /// Bytes of the moments and of solving them; recent products take less than solving.
     pub(super) fn bytes(features: usize, targets: usize) -> u64 {
         let (features, targets) = (features as u64, targets as u64);
         let all = features.saturating_mul(2 * features + 3 * targets) + 2 * targets.saturating_mul(targets);
@@ -106,8 +106,8 @@ impl Moments {
         }
     }
 
-    /// Adds samples to moments about the means, and leaves them centred near 0. [`settle`](Self::settle) the
-    /// moments before they are used.
+    /// Adds samples to moments about the means, and leaves the samples centred near 0. Call [`settle`](Self::settle)
+    /// before the moments are used.
     pub(super) fn add_centred(&mut self, x: &mut DMatrix<f32>, target: &mut DMatrix<f32>) {
         let recent = self.recent.get_or_insert_with(|| Recent {
             count: 0,
@@ -135,8 +135,8 @@ impl Moments {
         }
     }
 
-    /// Chan's pairwise update: what is about the origins is moved to be about the means of recent samples, and the
-    /// distance of these from the means so far is added.
+    /// Chan's pairwise update: moves products from the origins to the means of recent samples, and adds the distance
+    /// between these means and the means so far.
     fn add_recent(&mut self) {
         let Some(recent) = self.recent.as_mut().filter(|recent| recent.count > 0) else { return };
         let (before, new) = (self.count as f64, recent.count as f64);
@@ -186,12 +186,12 @@ impl Moments {
         if weights.iter().all(|v| v.is_finite()) { Ok(weights) } else { Err(too_large()) }
     }
 
-    /// The weights, how many parameters they are worth and how well they will predict (Golub, Heath, Wahba,
-    /// "Generalized cross-validation as a method for choosing a good ridge parameter", 1979).
+    /// The weights, their effective number of parameters and the error to expect (Golub, Heath, Wahba, "Generalized
+    /// cross-validation as a method for choosing a good ridge parameter", 1979).
     pub(super) fn solve(&mut self, penalty: &DVector<f64>) -> Result<Solution> {
         let cholesky = self.decompose(penalty)?;
         let weights = self.weights_by(&cholesky)?;
-        // tr((G + P)⁻¹·G) = D − tr((G + P)⁻¹·P), and diag((G + P)⁻¹) are the squared columns of L⁻¹.
+        // tr((G + P)⁻¹·G) = D − tr((G + P)⁻¹·P); diag((G + P)⁻¹) holds the squared norms of the columns of L⁻¹.
         let shrunk = cholesky.inverse_diagonal(PANEL).component_mul(penalty).sum();
         let freedom = self.mean.len() as f64 - shrunk;
         // |t − Wᵀx|² = |t|² − Wᵀ·cross − Wᵀ·P·W, all summed.
@@ -204,7 +204,7 @@ impl Moments {
         Ok(Solution { weights, freedom, error })
     }
 
-    /// Whichever of the penalties is expected to predict best; of equal ones the last.
+    /// The penalty with the smallest expected error; of equally good ones the last.
     pub(super) fn best(
         &mut self,
         penalties: impl Iterator<Item = DVector<f64>>,
@@ -216,15 +216,15 @@ impl Moments {
                 best = Some((new, penalty));
             }
         }
-        best.ok_or(CompensateError::Empty("the list of ridges to choose from"))
+        best.ok_or_else(|| CompensateError::Empty("the list of ridges to choose from".into()))
     }
 
-    /// Where the first d features are what the targets are the drift of: the covariances `[d, d]` of the feature with
-    /// its predicted drift (lower triangle), and of what is left of the drift. `None` where
-    /// products of targets were not collected or samples are too few to tell; they are used up.
+    /// If the targets are the drift of the first d features: the covariances `[d, d]` of the feature plus its predicted
+    /// drift (lower triangle), and of the rest of the drift. `None` if products of targets were not collected, or
+    /// samples are too few. Uses up the products of targets.
     ///
-    /// Both are divided by n − 1, so that without a penalty they add up to the covariance after the task. For new
-    /// samples as well: predictions scatter with the errors of the weights, by as much as residuals lack.
+    /// Both are divided by n − 1, so without a penalty they add up to the covariance after the task. That holds for new
+    /// samples too: predictions scatter with the errors of the weights by as much as residuals lack.
     pub(super) fn explained_and_noise(
         &mut self,
         weights: &DMatrix<f64>,
@@ -233,9 +233,9 @@ impl Moments {
     ) -> Option<ExplainedAndNoise> {
         let samples = self.count as f64 - 1.0;
         let mut noise = self.targets.take().filter(|_| samples - freedom >= 1.0)?;
-        // With G the Gram matrix, P the penalty and C the cross products, G·W = C − P·W. So of the targets' products T the
-        // drift explains Wᵀ·G·W = Wᵀ·C − Wᵀ·P·W and leaves T − Wᵀ·C − Wᵀ·P·W; with the feature itself the first is
-        // G + G·W + Wᵀ·G + Wᵀ·G·W. All are symmetric: lower triangles will do.
+        // With the Gram matrix G, the penalty P and the cross products C, G·W = C − P·W. Of the targets' products T, the
+        // drift explains Wᵀ·G·W = Wᵀ·C − Wᵀ·P·W and leaves T − Wᵀ·C − Wᵀ·P·W; with the feature itself it
+        // explains G + G·W + Wᵀ·G + Wᵀ·G·W. All are symmetric: lower triangles suffice.
         let dim = weights.ncols();
         let mut pulled = weights.clone();
         pulled.row_iter_mut().zip(penalty.iter()).for_each(|(mut row, penalty)| row *= penalty.sqrt());
@@ -258,7 +258,7 @@ impl Moments {
     }
 }
 
-/// Where the mean of recent samples lies.
+/// The place of the mean of recent samples.
 struct Means {
     /// From their origin.
     off: DVector<f64>,
@@ -270,7 +270,7 @@ impl Origin {
     fn of(columns: &DMatrix<f32>) -> Self {
         let (rows, count) = columns.shape();
         let mut at = vec![0.0; rows];
-        // Slices, so that the compiler sees that numbers lie side by side.
+        // Slices show the compiler that numbers lie side by side.
         for column in columns.as_slice().chunks_exact(rows.max(1)) {
             at.iter_mut().zip(column).for_each(|(sum, v)| *sum += f64::from(*v));
         }
@@ -278,7 +278,7 @@ impl Origin {
         Self { at, sum: vec![0.0; rows] }
     }
 
-    /// Takes the origin off the columns.
+    /// Subtracts the origin from the columns.
     fn centre(&mut self, columns: &mut DMatrix<f32>) {
         let rows = columns.nrows().max(1);
         for column in columns.as_mut_slice().chunks_exact_mut(rows) {
@@ -296,8 +296,8 @@ impl Origin {
     }
 }
 
-/// `sums += recent − new·off·offᵀ + between·apart·apartᵀ`, of a symmetric matrix only the lower triangle; recent
-/// products start anew.
+/// `sums += recent − new·off·offᵀ + between·apart·apartᵀ`, for a symmetric matrix in the lower triangle only; clears the
+/// recent products.
 fn add_about_means(
     sums: &mut DMatrix<f64>,
     recent: &mut DMatrix<f32>,
@@ -325,7 +325,7 @@ fn add_about_means(
 mod tests {
     use super::*;
 
-    /// Samples whose mean wanders: what blocks and groups of blocks leave out would show.
+    /// The mean of the samples wanders, so an error between blocks or groups of blocks would show.
     #[test]
     fn moments_are_about_the_means() {
         let (count, block) = (2_500, 100);
@@ -356,7 +356,7 @@ mod tests {
         assert!((moments.mean_target - target.column_mean()).norm() < 1e-6);
     }
 
-    /// Against the samples themselves, few of them and strongly penalised, so that every term counts.
+    /// Against the samples themselves: few of them and a strong penalty, so every term counts.
     #[test]
     fn explained_and_noise_are_those_of_the_residuals() {
         let (features, dim, count) = (7, 4, 12);

@@ -9,41 +9,42 @@ use super::transport::{Points, STALE, Transport};
 use super::{Compensator, Method, Mode};
 use crate::Result;
 use crate::error::check;
+use crate::setters::setters;
 use crate::source::FeatureSource;
 
-/// Kernel ridge regression of the drift by random Fourier features (Rahimi and Recht, "Random features for
-/// large-scale kernel machines", 2007): drift that is any smooth function of the feature, learned from normal
-/// equations that are accumulated block by block, so that memory does not grow with the number of samples.
+/// Kernel ridge regression of the drift by random Fourier features (Rahimi and Recht, "Random features for large-scale
+/// kernel machines", 2007). The drift may be any smooth function of the feature. Normal equations are accumulated block
+/// by block: memory does not grow with the number of samples.
 ///
-/// * [`Mode::Exact`]: regressed on the centred feature itself and `cos(Ωᵀx + b)`, so that what is linear in the
-///   drift is left to a linear map; the kernel's width is `bandwidth` times the features' root mean square
-///   distance from their mean; the ridge is chosen by generalised cross-validation, which needs nothing but the
-///   accumulated moments. Class moments by symmetric cubature, nothing stale blended in.
-/// * [`Mode::Compat`]: `drift = √(2/D)·cos(Ωx̂ + b)·W` with `x̂ = x/|x|`, Ω standard normal, a fixed ridge;
+/// * [`Mode::Exact`] regresses on the centred feature itself and on `cos(Ωᵀx + b)`: a linear map follows the linear part
+///   of the drift. The kernel is `bandwidth` times as wide as the features' root mean square distance from their mean.
+///   Generalised cross-validation chooses the ridge from the accumulated moments. Class moments come from symmetric
+///   cubature; nothing stale is blended in.
+/// * [`Mode::Compat`] takes `drift = √(2/D)·cos(Ωx̂ + b)·W` with `x̂ = x/|x|`, Ω standard normal, and a fixed ridge;
 ///   moments over random draws, `0.9·new + 0.1·old`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Rff {
     /// Which definition.
     pub mode: Mode,
     /// D, the number of random features.
     pub features: usize,
-    /// γ: absolute in compat mode (1e-4 unless given), relative to the features' mean variance in exact mode
-    /// (chosen by generalised cross-validation unless given).
+    /// γ: absolute in compat mode, 1e-4 unless set; relative to the features' mean variance in exact mode, chosen by
+    /// generalised cross-validation unless set.
     pub ridge: Option<f64>,
     /// The kernel's width in units of the root mean square distance of the first 256 samples from their mean; exact mode.
     pub bandwidth: f64,
-    /// Points a class: the number drawn in compat mode, at least this many in exact mode.
+    /// Points for each class: the number drawn in compat mode, at least this many in exact mode.
     pub points: usize,
-    /// Of Ω, b and the draws of compat mode.
+    /// The seed of Ω, b, and the draws of compat mode.
     pub seed: u64,
-    /// Base points `[d, S]` to use in compat mode instead of draws.
+    /// Base points `[d, S]` instead of draws; compat mode.
     pub base: Option<DMatrix<f64>>,
-    /// Ω `[d, D]` to use in compat mode instead of draws.
+    /// Ω `[d, D]` instead of draws; compat mode.
     pub directions: Option<DMatrix<f64>>,
-    /// b `[D]` to use in compat mode instead of draws.
+    /// b `[D]` instead of draws; compat mode.
     pub offsets: Option<DVector<f64>>,
-    /// How much of the covariance that the regression leaves unexplained moved covariances are stretched to hold,
-    /// 0 to 1; exact mode.
+    /// The share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; exact mode.
     pub noise: f64,
 }
 
@@ -66,6 +67,27 @@ impl Rff {
             offsets: None,
             noise: 1.0,
         }
+    }
+
+    setters! {
+        /// With this number of random features.
+        with_features: features: usize,
+        /// With this ridge.
+        with_ridge: ridge: Some(f64),
+        /// With a kernel of this width.
+        with_bandwidth: bandwidth: f64,
+        /// With this number of points for each class.
+        with_points: points: usize,
+        /// With this seed.
+        with_seed: seed: u64,
+        /// With these base points `[d, S]`.
+        with_base: base: Some(DMatrix<f64>),
+        /// With this Ω `[d, D]`.
+        with_directions: directions: Some(DMatrix<f64>),
+        /// With this b `[D]`.
+        with_offsets: offsets: Some(DVector<f64>),
+        /// With this share of the unexplained covariance.
+        with_noise: noise: f64,
     }
 }
 

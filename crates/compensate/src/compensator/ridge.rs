@@ -10,14 +10,14 @@ use super::{noise, not_empty};
 use crate::source::{BLOCK, FeatureSource, for_each_block};
 use crate::{CompensateError, Result, algebra};
 
-/// Ridges to choose from, for random features: relative to their mean variance, rising, so that of equal ones
-/// the smoothest is taken.
+/// Candidate ridges for random features, relative to their mean variance. They rise, so that of equally good ones the
+/// smoothest wins.
 const RIDGES: [f64; 6] = [1e-3, 1e-2, 1e-1, 0.3, 1.0, 10.0];
-/// The ridge for the feature itself, relative to its mean variance. Most drift is linear: pulling that part
-/// hard would bias what the data says best.
+/// The ridge for the feature itself, relative to its mean variance. Most drift is linear: a strong pull would bias the
+/// part that the data determines best.
 const LINEAR_RIDGE: f64 = 1e-3;
 
-/// `x ↦ x + Wᵀ·φ(x) + c`, where `φ(x)` is x itself, where wanted, and then random features.
+/// `x ↦ x + Wᵀ·φ(x) + c`, where `φ(x)` is random features, maybe after x itself.
 pub(super) struct RidgeMap {
     lift: Lift,
     /// For x itself `[d, d]`, if it takes part.
@@ -65,7 +65,7 @@ pub(super) struct Exact {
     pub(super) features: usize,
     pub(super) bandwidth: f64,
     pub(super) seed: u64,
-    /// In place of the one chosen.
+    /// Instead of a chosen one.
     pub(super) ridge: Option<f64>,
     /// Share of the noise to keep.
     pub(super) noise: f64,
@@ -82,15 +82,15 @@ impl Exact {
         let bytes = RidgeMap::bytes(dim, self.features, true) + 4 * (dim * dim) as u64;
         let block = 8 * BLOCK as u64 * (3 * all + 4 * dim) as u64;
         let scratch = Moments::bytes(all, dim) + block;
-        // So that an error names all that is needed.
+        // Ask for everything first: an error then states the whole need.
         budget.require(bytes + scratch, "fitting a ridge regression")?;
         let held = budget.reserve(bytes, "a map of random features")?;
         let scratch = budget.reserve(scratch, "fitting a ridge regression")?;
         let mut lift: Option<Lift> = None;
         let mut moments = Moments::new(all, dim, self.noise > 0.0);
-        for_each_block(source, budget, |block| {
-            let (before, after) = (block.before(), block.after()?);
-            // One pass has to do, so the first block tells where features lie and how far apart.
+        for_each_block(source, BLOCK, budget, |block| {
+            let (before, after) = (block.columns_before(), block.columns_after()?);
+            // There is one pass only, so the first block shows where features lie and how far apart.
             let lift = lift.get_or_insert_with(|| {
                 Lift::like(before, self.activation, self.features, self.bandwidth, self.seed)
             });
@@ -102,8 +102,8 @@ impl Exact {
             Ok(())
         })?;
         moments.settle();
-        not_empty(moments.count)?;
-        let lift = lift.ok_or(CompensateError::Empty("the feature source"))?;
+        not_empty(moments.count, source)?;
+        let lift = lift.ok_or_else(|| CompensateError::Empty(source.name()))?;
         let (weights, rest) = self.solve(&mut moments, dim)?;
         let shift = &moments.mean_target - weights.tr_mul(&moments.mean);
         drop((moments, scratch));
@@ -121,17 +121,17 @@ impl Exact {
         Ok((map, stretch.transpose()?.map(|stretch| stretch.map(|v| v as f32))))
     }
 
-    /// The weights, and what they explain and leave.
+    /// The weights, and the covariances that they explain and leave.
     fn solve(self, moments: &mut Moments, dim: usize) -> Result<(DMatrix<f64>, Option<ExplainedAndNoise>)> {
         let diagonal = moments.gram.diagonal();
         let mean = |from: usize, count: usize| diagonal.rows(from, count).sum() / count.max(1) as f64;
         let (linear, random) = (mean(0, dim), mean(dim, self.features));
         if linear == 0.0 {
-            // All samples are one point: it tells a shift, nothing more.
+            // All samples are one point: it shows a shift and nothing else.
             return Ok((DMatrix::zeros(diagonal.len(), dim), None));
         }
         let penalty = |ridge: f64| {
-            // A lift that is constant has no say; its penalty only has to keep the matrix regular.
+            // A constant lift has no effect; its penalty only has to keep the matrix regular.
             let random = ridge * if random > 0.0 { random } else { 1.0 };
             DVector::from_fn(diagonal.len(), |i, _| if i < dim { LINEAR_RIDGE * linear } else { random })
         };
@@ -160,12 +160,13 @@ pub(super) fn reference(
     let block = 8 * BLOCK as u64 * (2 * count + 3 * dim) as u64;
     let _scratch = budget.reserve(Moments::bytes(count, dim) + block, "fitting a ridge regression")?;
     let mut moments = Moments::new(count, dim, false);
-    for_each_block(source, budget, |block| {
-        let features = lift.features(block.before()).map(f64::from);
-        moments.add(&features, &(block.after()?.map(f64::from) - block.before().map(f64::from)));
+    for_each_block(source, BLOCK, budget, |block| {
+        let (before, after) = (block.columns_before(), block.columns_after()?);
+        let features = lift.features(before).map(f64::from);
+        moments.add(&features, &(after.map(f64::from) - before.map(f64::from)));
         Ok(())
     })?;
-    not_empty(moments.count)?;
+    not_empty(moments.count, source)?;
     let weights = moments.weights(&DVector::from_element(count, ridge))?.map(|v| v as f32);
     Ok(RidgeMap { lift, linear: None, weights, shift: DVector::zeros(dim), _held: held })
 }

@@ -1,4 +1,4 @@
-//! Rows of numbers that are kept for as long as a compensator lives.
+//! Rows of numbers that live as long as a compensator.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,7 +21,7 @@ pub(super) struct Store {
 enum Rows {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
-    /// A file without a name, of bf16 or else f32: it is gone when the process ends, however it ends.
+    /// A file without a name, of bf16 (`short`) or f32. It disappears when the process ends, however it ends.
     File {
         file: Mutex<File>,
         short: bool,
@@ -29,7 +29,7 @@ enum Rows {
 }
 
 impl Store {
-    /// No rows yet; `in_file` is for what would not fit in memory. f64 counts as f32.
+    /// No rows yet; in a file for rows that would not fit in memory. f64 counts as f32.
     pub(super) fn new(dim: usize, precision: Precision, in_file: bool) -> Result<Self> {
         let short = precision == Precision::Bf16;
         let rows = if in_file {
@@ -53,7 +53,7 @@ impl Store {
         }
     }
 
-    /// Room for exactly `more` numbers, so that what is held is what was reserved.
+    /// Room for exactly `more` numbers: the budget counts exactly these.
     pub(super) fn reserve(&mut self, more: usize) {
         match &mut self.rows {
             Rows::F32(rows) => rows.reserve_exact(more),
@@ -117,7 +117,7 @@ impl Store {
     }
 }
 
-/// A bf16 as f32; the numbers here are finite, so that no NaN has to be kept quiet.
+/// A bf16 as f32. The numbers here are finite, so no NaN needs care.
 fn widen(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }

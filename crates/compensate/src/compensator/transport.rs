@@ -1,4 +1,4 @@
-//! Gaussians through a function that is no affine map: by points that stand for the Gaussian.
+//! Gaussians through a function that is no affine map, by points that represent the Gaussian.
 
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
@@ -8,15 +8,16 @@ use super::lift::draw;
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
+use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
 
-/// What compat mode adds to a covariance before it draws from it.
+/// What compat mode adds to variances before it draws.
 const DRAW_RIDGE: f64 = 1e-4;
-/// How much of the old moments the reference keeps where it blends.
+/// The weight of old moments where the reference blends.
 pub(super) const STALE: f64 = 0.1;
 /// Features that are moved at a time.
 const CHUNK: usize = 1024;
-/// Directions whose variance is below this share of the largest are not varied.
+/// Directions whose variance is below this share of the largest get no points.
 const NEGLIGIBLE: f64 = 1e-13;
 
 /// Where features go.
@@ -24,26 +25,26 @@ pub(super) trait PointMap: Send + Sync {
     /// The feature dimension d.
     fn dim(&self) -> usize;
 
-    /// Bytes that moving `points` points takes, beside the points and what they become.
+    /// Bytes of scratch to move `points` points, beside the points before and after.
     fn scratch(&self, points: usize) -> u64;
 
     /// Features `[d, n]` as they would be after the task.
     ///
     /// # Errors
-    /// When what the map reads on the way cannot be read.
+    /// When a file that the map reads cannot be read.
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>>;
 }
 
-/// The points that stand for a Gaussian.
+/// The points that represent a Gaussian.
 pub(super) enum Points {
-    /// Draws through the Cholesky factor, as the reference takes them; this share of the old moments is kept.
+    /// Draws through the Cholesky factor, as in the reference; `stale` is the weight of old moments.
     Drawn { base: DMatrix<f64>, stale: f64, _held: Reservation },
     /// Symmetric cubature, at least this many points.
     Cubature { least: usize },
 }
 
 impl Points {
-    /// Draws: `base [d, S]` if it is given, else `count` of `seed`.
+    /// `base [d, S]`, or else `count` draws.
     pub(super) fn drawn(
         dim: usize,
         count: usize,
@@ -66,7 +67,7 @@ impl Points {
         Ok(Self::Cubature { least })
     }
 
-    /// Points that a class takes, and dense matrices beside them.
+    /// Number of points for a class, and of dense matrices beside them.
     fn needs(&self, covariance: &Covariance) -> (usize, u64) {
         match self {
             Self::Drawn { base, .. } => (base.ncols(), 5),
@@ -74,18 +75,18 @@ impl Points {
                 let rank = covariance.rank().filter(|_| covariance.is_pure_factor());
                 let rank = rank.filter(|rank| (1..=covariance.dim()).contains(rank));
                 let points = |rank: usize| 2 * rank * rotations(rank, *least);
-                // The scatter and its stored form; to factor a full matrix takes more.
+                // The scatter and its stored form. A full matrix has to be factored, in more room.
                 rank.map_or((least + 2 * covariance.dim(), 6), |rank| (points(rank), 2))
             }
         }
     }
 }
 
-/// A map of features with a way to take class moments through it.
+/// A map of features, with points to take class moments through it.
 pub(super) struct Transport<M> {
     pub(super) map: M,
     pub(super) points: Points,
-    /// By this `[d, d]` covariances are stretched, to hold what the map leaves unexplained.
+    /// Stretches covariances `[d, d]` by what the map leaves unexplained.
     pub(super) stretch: Option<DMatrix<f32>>,
 }
 
@@ -111,15 +112,15 @@ impl<M: PointMap> Compensator for Transport<M> {
         })
     }
 
-    fn apply_features(&self, features: DMatrixView<'_, f32>, budget: &Budget) -> Result<DMatrix<f32>> {
-        same_dimension("the features", features.nrows(), self.dim())?;
+    fn apply_features(&self, features: &[f32], budget: &Budget) -> Result<Vec<f32>> {
+        let features = columns(features, self.dim())?;
         let chunk = CHUNK.min(features.ncols());
         let size = 4 * (features.len() + self.dim() * chunk) as u64;
         let _held = budget.reserve(size + self.map.scratch(chunk), "moving features")?;
-        let mut moved = DMatrix::zeros(features.nrows(), features.ncols());
+        let mut moved = Vec::with_capacity(features.len());
         for first in (0..features.ncols()).step_by(CHUNK) {
             let count = CHUNK.min(features.ncols() - first);
-            moved.columns_mut(first, count).copy_from(&self.map.map(features.columns(first, count))?);
+            moved.extend_from_slice(self.map.map(features.columns(first, count))?.as_slice());
         }
         Ok(moved)
     }
@@ -147,9 +148,9 @@ impl<M: PointMap> Transport<M> {
         Ok((mean, Covariance::packed(&covariance, class.covariance().precision())?))
     }
 
-    /// Symmetric cubature. For `Σ = F·Fᵀ` with r columns, the 2r points `μ ± √r·F·q_i` have exactly this mean
-    /// and covariance for every orthogonal matrix of columns `q_i`; as many such sets are taken as make `least`
-    /// points, each at a distance of its own, so that together they lie as far out as a Gaussian's points do.
+    /// Symmetric cubature. For `Σ = F·Fᵀ` with r columns, the 2r points `μ ± √r·F·q_i` have exactly this mean and
+    /// covariance for every orthogonal matrix of columns `q_i`. Takes as many such sets as make `least` points, each at
+    /// another distance: together they are distributed like a Gaussian's distances.
     fn cubature(&self, class: &ClassGaussian, least: usize) -> Result<(DVector<f64>, Covariance)> {
         let factor = factor(class.covariance())?;
         let (dim, rank) = factor.shape();
@@ -187,14 +188,14 @@ impl<M: PointMap> Transport<M> {
     }
 }
 
-/// `F` with `F·Fᵀ = Σ` and no column that says nothing; one column at least.
+/// `F` with `F·Fᵀ = Σ`, without negligible columns; at least one column.
 fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
     let dim = covariance.dim();
     if let Some(factor) = covariance.pure_factor().filter(|f| (1..=dim).contains(&f.ncols())) {
         return Ok(factor);
     }
     let dense = covariance.to_dense();
-    // A Cholesky factor does as well, and is found many times faster; a singular matrix has none.
+    // A Cholesky factor serves as well and is many times faster to find; a singular matrix has none.
     if let Ok(cholesky) = Cholesky::new(&dense, "a class covariance", "") {
         return Ok(cholesky.lower());
     }
@@ -203,13 +204,13 @@ fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
     Ok(DMatrix::from_fn(dim, dim - first, |r, c| vectors[(r, first + c)] * values[first + c].max(0.0).sqrt()))
 }
 
-/// Sets of 2·rank points that make `least` points.
+/// Number of sets of 2·rank points that make `least` points.
 fn rotations(rank: usize, least: usize) -> usize {
     least.div_ceil(2 * rank.max(1)).max(1)
 }
 
-/// Distances from the mean of a standard normal point in `rank` dimensions, at `count` even quantiles; the mean
-/// of their squares is `rank`, exactly.
+/// Distances of standard normal points in `rank` dimensions from their mean, at `count` even quantiles. The mean of
+/// their squares is exactly `rank`.
 fn radii(rank: usize, count: usize) -> Vec<f64> {
     let spread = 2.0 / (9.0 * rank as f64);
     let square = |i: usize| {
@@ -223,10 +224,10 @@ fn radii(rank: usize, count: usize) -> Vec<f64> {
     squares.into_iter().map(|square| (square * scale).sqrt()).collect()
 }
 
-/// An orthogonal matrix, another one for each number. In few dimensions a random one, evenly distributed; in many a
-/// cosine transform, random signs and the transform back, which are found faster. Its entries are sums of n terms of
-/// random sign, so as good as normal, as those of a random one: points vary along every direction as a Gaussian's do.
-/// A transform one way would not do: cosines are never far out (a kurtosis of 1.5 in place of 3).
+/// An orthogonal matrix, another one for each number. In few dimensions it is random and evenly distributed. In many it
+/// is a cosine transform, random signs, and the transform back: faster to find. Its entries are sums of n terms of
+/// random sign and nearly normal, like those of a random matrix: points vary along every direction like a Gaussian's.
+/// A single transform does not suffice: cosines are never far out (their kurtosis is 1.5 instead of 3).
 fn orthogonal(n: usize, which: usize) -> DMatrix<f64> {
     if n <= 64 {
         return draw(n, n, which as u64).qr().q();
@@ -253,7 +254,7 @@ mod tests {
             assert!((q.transpose() * &q - DMatrix::identity(n, n)).amax() < 1e-12);
             assert_ne!(q, orthogonal(n, which + 1));
             assert_ne!(q, q.transpose());
-            // Of a random orthogonal matrix, each entry times √n has the kurtosis 3n / (n + 2).
+            // An entry of a random orthogonal matrix times √n has the kurtosis 3n / (n + 2).
             let kurtosis = q.map(|v| (n as f64 * v * v).powi(2)).mean();
             assert!(n < 64 || (kurtosis - 3.0).abs() < 0.25, "{n}: {kurtosis}");
         }

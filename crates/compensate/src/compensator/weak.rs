@@ -1,4 +1,4 @@
-//! Drift as a linear function of the feature and a small non-linear one.
+//! Drift as a linear function of the feature plus a small non-linear one.
 
 use nalgebra::{DMatrix, DMatrixView};
 use rand::{Rng, SeedableRng};
@@ -11,48 +11,50 @@ use super::transport::{PointMap, Points, Transport};
 use super::{Compensator, Method, Mode, not_empty};
 use crate::cache::{CacheOptions, CachePrecision, FeatureCache};
 use crate::error::{check, same_dimension};
-use crate::source::{FeatureSource, for_each_block};
+use crate::setters::setters;
+use crate::source::{BLOCK, FeatureSource, for_each_block};
 use crate::{CompensateError, Result};
 
-/// Samples whose hidden layer is alive at a time; a batch is worked through in pieces of this size.
+/// Samples of a piece of a batch: one piece at a time has a hidden layer in memory.
 const PIECE: usize = 64;
 
-/// A map that is linear but for a hidden layer of rectified units, after SLDC's weak-nonlinear transformation.
+/// A linear map plus a hidden layer of rectified units, after SLDC's weak-nonlinear transformation.
 ///
-/// * [`Mode::Exact`]: in closed form. The drift is regressed on the centred feature itself and on random
-///   rectified features `relu(Ωᵀx + b)`; the ridge is chosen by generalised cross-validation. No learning rate, no
-///   steps, one pass over the source, memory independent of the number of samples. Class moments by symmetric
+/// * [`Mode::Exact`] has a closed form. It regresses the drift on the centred feature itself and on random rectified
+///   features `relu(Ωᵀx + b)`; generalised cross-validation chooses the ridge. It takes one pass over the source, needs
+///   no learning rate, and its memory does not grow with the number of samples. Class moments come from symmetric
 ///   cubature.
-/// * [`Mode::Compat`]: `f(x) = w₀·A·x + w₁·B₂·relu(B₁x)`, `w = softmax(a/eˢ)`, trained with AdamW on
-///   `mean |f(x) − y|² + ½(w₀ − 1)²` with a cosine from the rate to a third of it; moments over random draws.
-///   The hidden layer of a batch never outlives its gradient, and minibatches come from a
-///   [`FeatureCache`] that keeps what fits the budget in memory and the rest in a temporary file.
+/// * [`Mode::Compat`] trains `f(x) = w₀·A·x + w₁·B₂·relu(B₁x)`, `w = softmax(a/eˢ)`, with AdamW on
+///   `mean |f(x) − y|² + ½(w₀ − 1)²`. The rate falls along a cosine to a third of it. Moments are over random draws.
+///   The hidden layer of a batch lives until its gradient is there. Minibatches come from a [`FeatureCache`] that keeps
+///   in memory what fits the budget, and the rest in a temporary file.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct WeakNonlinear {
     /// Which definition.
     pub mode: Mode,
-    /// Hidden units: as many as features in compat mode, 1024 in exact mode, unless given.
+    /// Hidden units: d in compat mode, 1024 in exact mode, unless set.
     pub hidden: Option<usize>,
-    /// The ridge of the hidden units relative to their mean variance, in place of the one that is chosen; exact
-    /// mode.
+    /// The ridge of the hidden units relative to their mean variance, chosen by generalised cross-validation unless set;
+    /// exact mode.
     pub ridge: Option<f64>,
     /// Steps; compat mode.
     pub steps: usize,
-    /// Samples a step; compat mode.
+    /// Samples of a step; compat mode.
     pub batch: usize,
-    /// The learning rate to begin with; compat mode.
+    /// The first learning rate; compat mode.
     pub rate: f64,
     /// Weight decay; compat mode.
     pub decay: f64,
-    /// Points a class: the number drawn in compat mode, at least this many in exact mode.
+    /// Points for each class: the number drawn in compat mode, at least this many in exact mode.
     pub points: usize,
-    /// Of the hidden layer, the minibatches and the draws.
+    /// The seed of the hidden layer, the minibatches and the draws.
     pub seed: u64,
-    /// Base points `[d, S]` to use in compat mode instead of draws.
+    /// Base points `[d, S]` instead of draws; compat mode.
     pub base: Option<DMatrix<f64>>,
-    /// B₁ `[h, d]` and B₂ `[d, h]` to start from in compat mode instead of draws.
+    /// The first B₁ `[h, d]` and B₂ `[d, h]` instead of draws; compat mode.
     pub start: Option<(DMatrix<f32>, DMatrix<f32>)>,
-    /// Samples of all steps in turn, `batch` each, to use in compat mode instead of draws.
+    /// The samples of all steps in turn, `batch` for each, instead of draws; compat mode.
     pub batches: Option<Vec<u32>>,
     /// As [`Rff::noise`](super::Rff::noise); exact mode.
     pub noise: f64,
@@ -80,6 +82,33 @@ impl WeakNonlinear {
             batches: None,
             noise: 1.0,
         }
+    }
+
+    setters! {
+        /// With this number of hidden units.
+        with_hidden: hidden: Some(usize),
+        /// With this ridge of the hidden units.
+        with_ridge: ridge: Some(f64),
+        /// With this number of steps.
+        with_steps: steps: usize,
+        /// With this number of samples for each step.
+        with_batch: batch: usize,
+        /// With this first learning rate.
+        with_rate: rate: f64,
+        /// With this weight decay.
+        with_decay: decay: f64,
+        /// With this number of points for each class.
+        with_points: points: usize,
+        /// With this seed.
+        with_seed: seed: u64,
+        /// With these base points `[d, S]`.
+        with_base: base: Some(DMatrix<f64>),
+        /// With these first weights B₁ `[h, d]` and B₂ `[d, h]`.
+        with_start: start: Some((DMatrix<f32>, DMatrix<f32>)),
+        /// With the samples of all steps.
+        with_batches: batches: Some(Vec<u32>),
+        /// With this share of the unexplained covariance.
+        with_noise: noise: f64,
     }
 }
 
@@ -136,7 +165,7 @@ impl WeakNonlinear {
         };
         let size = 4 * Network::len(dim, hidden) as u64;
         let held = budget.reserve(size, "a network")?;
-        // Gradient and two moments, before them what first weights are drawn as; pieces of a batch on all their layers.
+        // The gradient and two moments, or before them the draws of the first weights; a batch's pieces on all layers.
         let work = (3 * size).max(16 * (dim * hidden) as u64) + (8 * PIECE * (5 * dim + 2 * hidden)) as u64;
         let _work = budget.reserve(work, "training a network")?;
         let mut network = self.initial(dim)?;
@@ -145,7 +174,7 @@ impl WeakNonlinear {
         let mut gradient = Network::zeros(dim, hidden);
         let mut optimiser = AdamW::new(dim, hidden);
         let mut row = vec![0.0; 2 * dim];
-        // All pieces but the last are of one size.
+        // All pieces but the last have one size.
         let (whole, rest) = (self.batch / PIECE, self.batch % PIECE);
         let mut pieces = [(whole, PIECE), (usize::from(rest > 0), rest)]
             .map(|(times, size)| (times, Piece::new(dim, hidden, if times > 0 { size } else { 0 })));
@@ -178,7 +207,7 @@ impl WeakNonlinear {
         Ok(Trained { network, _held: held })
     }
 
-    /// From the rate to a third of it by half a cosine.
+    /// Falls from the rate to a third of it along half a cosine.
     fn rate_at(&self, step: usize) -> f64 {
         let least = self.rate / 3.0;
         let turn = std::f64::consts::PI * step as f64 / self.steps as f64;
@@ -192,7 +221,7 @@ impl WeakNonlinear {
         rng
     }
 
-    /// A is the identity, a = (1, 0), s = 0, and the hidden layer as torch draws a linear layer.
+    /// A is the identity, a = (1, 0), s = 0; the hidden layer is drawn like a linear layer in torch.
     fn initial(&self, dim: usize) -> Result<Network> {
         let (inner, outer) = match &self.start {
             Some((inner, outer)) => (inner.clone(), outer.clone()),
@@ -218,11 +247,11 @@ impl WeakNonlinear {
     }
 }
 
-/// All samples of a source by number, `[before, after]` each: in memory as far as half of what is left goes,
-/// the rest in a temporary file.
+/// All samples of a source by number, each `[before, after]`: in memory up to half of the budget that is left, the rest
+/// in a temporary file.
 fn store(source: &mut dyn FeatureSource, budget: &Budget) -> Result<(FeatureCache, u64)> {
     let dim = source.dim();
-    // A block of the source, which is read while the cache fills up, is left aside too.
+    // The other half has room for the block of the source that is read meanwhile.
     let bytes = (budget.available() / 2).max(16 * dim as u64 + 256);
     let options = CacheOptions {
         entries: usize::MAX,
@@ -234,20 +263,20 @@ fn store(source: &mut dyn FeatureSource, budget: &Budget) -> Result<(FeatureCach
     let mut samples = FeatureCache::new(2 * dim, options, budget)?;
     let mut count = 0;
     let mut row = Vec::with_capacity(2 * dim);
-    for_each_block(source, budget, |block| {
-        for (before, after) in block.before().column_iter().zip(block.after()?.column_iter()) {
+    for_each_block(source, BLOCK, budget, |block| {
+        for (before, after) in block.before().chunks_exact(dim).zip(block.after()?.chunks_exact(dim)) {
             row.clear();
-            row.extend(before.iter().chain(after.iter()));
+            row.extend(before.iter().chain(after));
             samples.insert(count, &row)?;
             count += 1;
         }
         Ok(())
     })?;
-    not_empty(count)?;
+    not_empty(count, source)?;
     Ok((samples, count))
 }
 
-/// Which samples come in which order.
+/// The order of samples.
 struct Order<'a> {
     batches: Option<&'a [u32]>,
     rng: rand_chacha::ChaCha8Rng,

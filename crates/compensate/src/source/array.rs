@@ -9,14 +9,15 @@ use half::{bf16, f16};
 use npyz::{Endianness, NpyHeader, Order, TypeChar};
 use residua_format::file::{Checkpoint, Dtype, FileError, TensorInfo};
 
-use crate::Result;
+use super::check_finite;
+use crate::{CompensateError, Result};
 
 /// An array `[rows, width]` in a file (`width` 1: also `[rows]`).
 #[derive(Debug)]
 pub(super) struct Array {
     place: Place,
-    /// What to call it in errors.
-    name: String,
+    /// What it holds, for errors: "features", "features after the task", "labels".
+    role: &'static str,
     dtype: Dtype,
     pub(super) rows: u64,
     pub(super) width: usize,
@@ -30,6 +31,34 @@ enum Place {
 }
 
 impl Array {
+    /// The array as what it is used for.
+    pub(super) fn used_as(self, role: &'static str) -> Self {
+        Self { role, ..self }
+    }
+
+    /// The file, and the tensor in it.
+    pub(super) fn name(&self) -> String {
+        match &self.place {
+            Place::Npy { path, .. } => path.display().to_string(),
+            Place::Tensor { file, tensor } => format!("{}:{}", file.path().display(), tensor.name),
+        }
+    }
+
+    /// The array and what it holds, for errors.
+    pub(super) fn described(&self) -> String {
+        format!("{}: {}", self.name(), self.role)
+    }
+
+    /// The files that it is in.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match &self.place {
+            Place::Npy { path, .. } => vec![path.clone()],
+            Place::Tensor { file, .. } => {
+                file.index().into_iter().chain(file.files()).map(Path::to_owned).collect()
+            }
+        }
+    }
+
     pub(super) fn npy(path: &Path) -> Result<Self> {
         let wrong = |problem: String| FileError::malformed(path, problem);
         let mut reader = BufReader::new(File::open(path).map_err(FileError::io(path, "open"))?);
@@ -71,7 +100,7 @@ impl Array {
             return Err(FileError::Truncated { path: path.to_owned(), what, needed, found }.into());
         }
         let place = Place::Npy { path: path.to_owned(), file, start };
-        Ok(Self { place, name: "the array".into(), dtype, rows, width, bytes: Vec::new() })
+        Ok(Self { place, role: "features", dtype, rows, width, bytes: Vec::new() })
     }
 
     pub(super) fn tensor(file: &Arc<Checkpoint>, name: &str) -> Result<Self> {
@@ -83,7 +112,7 @@ impl Array {
         };
         let dtype = tensor.dtype;
         let place = Place::Tensor { file: file.clone(), tensor };
-        Ok(Self { place, name: name.into(), dtype, rows, width, bytes: Vec::new() })
+        Ok(Self { place, role: "features", dtype, rows, width, bytes: Vec::new() })
     }
 
     /// Reads `count` rows from `first` on into `bytes`.
@@ -102,41 +131,33 @@ impl Array {
         Ok(())
     }
 
-    fn path(&self) -> &Path {
-        match &self.place {
-            Place::Npy { path, .. } => path,
-            Place::Tensor { file, tensor } => file.file_of(tensor),
-        }
-    }
-
     fn wrong_type(&self, wanted: &str) -> FileError {
-        let wanted = format!("{wanted} are wanted");
+        let (wanted, dtype) = (format!("{wanted} are wanted"), self.dtype.to_string());
         match &self.place {
             Place::Npy { path, .. } => {
-                FileError::malformed(path, format!("element type {}, but {wanted}", self.dtype))
+                FileError::malformed(path, format!("element type {dtype}, but {wanted}"))
             }
-            Place::Tensor { .. } => {
-                let (path, tensor, dtype) =
-                    (self.path().to_owned(), self.name.clone(), self.dtype.to_string());
+            Place::Tensor { file, tensor } => {
+                let (path, tensor) = (file.file_of(tensor).to_owned(), tensor.name.clone());
                 FileError::Dtype { path, tensor, dtype, wanted }
             }
         }
     }
 
-    /// About a row.
+    /// An error about a row.
     fn wrong_row(&self, row: u64, problem: String) -> FileError {
         match &self.place {
             Place::Npy { path, .. } => FileError::malformed(path, format!("row {row}: {problem}")),
-            Place::Tensor { .. } => {
-                FileError::tensor(self.path(), &self.name, format!("row {row}: {problem}"))
+            Place::Tensor { file, tensor } => {
+                FileError::tensor(file.file_of(tensor), &tensor.name, format!("row {row}: {problem}"))
             }
         }
     }
 
-    /// Appends `count` rows from `first` on, as f32.
+    /// Appends `count` rows from `first` on, as f32; all of them are finite.
     pub(super) fn read_features(&mut self, first: u64, count: usize, out: &mut Vec<f32>) -> Result<()> {
         self.fetch(first, count)?;
-        let bytes = &self.bytes;
+        let (bytes, start) = (&self.bytes, out.len());
         match self.dtype {
             Dtype::F32 => out.extend(numbers(bytes).map(f32::from_le_bytes)),
             Dtype::F64 => out.extend(numbers(bytes).map(|b| f64::from_le_bytes(b) as f32)),
@@ -144,14 +165,20 @@ impl Array {
             Dtype::BF16 => out.extend(numbers(bytes).map(|b| bf16::from_le_bytes(b).to_f32())),
             _ => return Err(self.wrong_type("features in f16, bf16, f32 or f64").into()),
         }
-        Ok(())
+        // Here, where the file and the row in it are known.
+        check_finite("", &out[start..], self.width, first).map_err(|error| match error {
+            CompensateError::NotFinite { row, column, value, .. } => {
+                CompensateError::NotFinite { what: self.described(), row, column, value }
+            }
+            other => other,
+        })
     }
 
     /// Appends `count` labels from `first` on.
     pub(super) fn read_labels(&mut self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         self.fetch(first, count)?;
         let bytes = &self.bytes;
-        // As they are, for an error to tell.
+        // Wide enough for every value, so that an error can show it.
         let wide: Vec<i128> = match self.dtype {
             Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
             Dtype::U16 => numbers(bytes).map(|b| u16::from_le_bytes(b).into()).collect(),

@@ -2,7 +2,7 @@
 
 use nalgebra::DMatrixView;
 
-use crate::error::same_dimension;
+use super::samples;
 use crate::{CompensateError, Result};
 
 /// Which of the two models a feature comes from.
@@ -45,32 +45,42 @@ impl FeatureBlock {
         self.after.len() == self.rows * self.dim && self.rows > 0
     }
 
-    /// Features before the task `[d, n]`.
-    pub fn before(&self) -> DMatrixView<'_, f32> {
-        DMatrixView::from_slice(&self.before, self.dim, self.rows)
+    /// Features before the task, or the only ones: row-major `[n, d]`.
+    pub fn before(&self) -> &[f32] {
+        &self.before
     }
 
-    /// Features after the task `[d, n]`.
+    /// Features after the task, row-major `[n, d]`.
     ///
     /// # Errors
     /// When the source has none.
-    pub fn after(&self) -> Result<DMatrixView<'_, f32>> {
+    pub fn after(&self) -> Result<&[f32]> {
         if self.has_after() {
-            Ok(DMatrixView::from_slice(&self.after, self.dim, self.rows))
+            Ok(&self.after)
         } else {
             Err(CompensateError::Missing("features after the task"))
         }
     }
 
-    /// The features of one side `[d, n]`.
+    /// The features of one side, row-major `[n, d]`.
     ///
     /// # Errors
     /// When the source has none.
-    pub fn side(&self, side: Side) -> Result<DMatrixView<'_, f32>> {
+    pub fn side(&self, side: Side) -> Result<&[f32]> {
         match side {
             Side::Before => Ok(self.before()),
             Side::After => self.after(),
         }
+    }
+
+    /// Features before the task as columns `[d, n]`.
+    pub(crate) fn columns_before(&self) -> DMatrixView<'_, f32> {
+        DMatrixView::from_slice(&self.before, self.dim, self.rows)
+    }
+
+    /// Features after the task as columns `[d, n]`.
+    pub(crate) fn columns_after(&self) -> Result<DMatrixView<'_, f32>> {
+        Ok(DMatrixView::from_slice(self.after()?, self.dim, self.rows))
     }
 
     /// A label for each sample.
@@ -93,14 +103,13 @@ impl FeatureBlock {
         self.labels.clear();
     }
 
-    /// Appends samples, whose features lie one after the other. Either all samples of a block have features
-    /// after the task or none, and the same for labels.
+    /// Appends samples: features row-major `[n, d]` before the task, maybe after it, and maybe n labels. All samples of
+    /// a block have features after the task or none has, and the same holds for labels.
     ///
     /// # Errors
     /// When lengths do not fit each other or the block.
     pub fn push(&mut self, before: &[f32], after: Option<&[f32]>, labels: Option<&[u32]>) -> Result<()> {
-        let rows = before.len() / self.dim.max(1);
-        same_dimension("a batch's last sample", before.len() - rows * self.dim, 0)?;
+        let rows = samples(before, self.dim)?;
         let fits = |what: &str, found: usize, had: usize, width: usize| {
             if (found == rows * width || found == 0) && (self.rows == 0 || (had == 0) == (found == 0)) {
                 return Ok(());
@@ -121,10 +130,9 @@ impl FeatureBlock {
         Ok(())
     }
 
-    /// Appends the features of another block, before and after, without labels.
-    pub(crate) fn push_pairs(&mut self, other: &Self) -> Result<()> {
-        other.after()?;
-        self.push(&other.before, Some(&other.after), None)
+    /// Appends the features of another block, without labels.
+    pub(crate) fn push_unlabelled(&mut self, other: &Self) -> Result<()> {
+        self.push(&other.before, other.has_after().then_some(&other.after), None)
     }
 
     /// Appends samples `first..first + count` of another block.

@@ -7,7 +7,6 @@ use residua_format::file::Checkpoint;
 
 use super::array::Array;
 use super::{FeatureBlock, FeatureSource};
-use crate::error::same_dimension;
 use crate::{CompensateError, Result};
 
 /// Arrays of equal length, read together.
@@ -22,22 +21,24 @@ struct Arrays {
 
 impl Arrays {
     fn new(before: Array, after: Option<Array>, labels: Option<Array>) -> Result<Self> {
-        let same_rows = |what: &str, array: &Array| {
-            let (found, expected) = (array.rows, before.rows);
-            if found == expected {
-                return Ok(());
+        let before = before.used_as(if after.is_some() { "features before the task" } else { "features" });
+        let after = after.map(|array| array.used_as("features after the task"));
+        let labels = labels.map(|array| array.used_as("labels"));
+        let fits = |array: &Array, width: usize| {
+            let (what, found, expected) = (array.described(), array.rows, before.rows);
+            if array.width != width {
+                let what = format!("{what}: a row");
+                return Err(CompensateError::Dimension { what, found: array.width, expected: width });
             }
-            Err(CompensateError::Rows { what: what.into(), found, expected })
+            if found == expected { Ok(()) } else { Err(CompensateError::Rows { what, found, expected }) }
         };
-        if let Some(after) = &after {
-            same_dimension("a sample after the task", after.width, before.width)?;
-            same_rows("features after the task", after)?;
-        }
-        if let Some(labels) = &labels {
-            same_dimension("a label", labels.width, 1)?;
-            same_rows("labels", labels)?;
-        }
+        after.as_ref().map_or(Ok(()), |after| fits(after, before.width))?;
+        labels.as_ref().map_or(Ok(()), |labels| fits(labels, 1))?;
         Ok(Self { before, after, labels, next: 0, buffers: Default::default() })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Array> {
+        [&self.before].into_iter().chain(&self.after).chain(&self.labels)
     }
 }
 
@@ -72,10 +73,19 @@ impl FeatureSource for Arrays {
         self.next = 0;
         Ok(())
     }
+
+    fn name(&self) -> String {
+        self.before.name()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.all().flat_map(Array::files).collect()
+    }
 }
 
 /// Names of the tensors that make a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TensorNames {
     /// Features before the task `[n, d]`, or the only ones.
     pub before: String,
@@ -83,6 +93,25 @@ pub struct TensorNames {
     pub after: Option<String>,
     /// Labels `[n]`.
     pub labels: Option<String>,
+}
+
+impl TensorNames {
+    /// Features alone.
+    pub fn features(name: impl Into<String>) -> Self {
+        Self { before: name.into(), after: None, labels: None }
+    }
+
+    /// With features of the same samples after the task.
+    #[must_use]
+    pub fn with_after(self, name: impl Into<String>) -> Self {
+        Self { after: Some(name.into()), ..self }
+    }
+
+    /// With labels.
+    #[must_use]
+    pub fn with_labels(self, name: impl Into<String>) -> Self {
+        Self { labels: Some(name.into()), ..self }
+    }
 }
 
 /// Features in a safetensors checkpoint: f16, bf16, f32 or f64; labels in an integer type.
@@ -94,8 +123,8 @@ impl SafetensorsSource {
     ///
     /// # Errors
     /// When the file or a tensor is missing or malformed, or shapes do not fit each other.
-    pub fn open(path: &Path, names: &TensorNames) -> Result<Self> {
-        Self::new(&Arc::new(Checkpoint::open(path)?), names)
+    pub fn open(path: impl AsRef<Path>, names: &TensorNames) -> Result<Self> {
+        Self::new(&Arc::new(Checkpoint::open(path.as_ref())?), names)
     }
 
     /// The tensors `names` of an open checkpoint.
@@ -111,17 +140,57 @@ impl SafetensorsSource {
 }
 
 /// Features in `.npy` files: f16, f32 or f64, `[n, d]` in C order; labels `[n]` in an integer type.
+///
+/// ```no_run
+/// use residua_compensate::source::NpySource;
+/// use residua_compensate::{ClassStatistics, Linear, Method, StatisticsOptions};
+/// use residua_memory::Budget;
+///
+/// # fn main() -> residua_compensate::Result<()> {
+/// let budget = Budget::new(256 << 20);
+/// let mut old = NpySource::labelled("old.npy", "y_old.npy")?;
+/// let stale = ClassStatistics::collect(&mut old, &StatisticsOptions::default(), &budget)?;
+/// let mut pairs = NpySource::pairs("new_before.npy", "new_after.npy")?;
+/// let moved = Linear::default().fit(&mut pairs, &budget)?.apply(&stale, &budget)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct NpySource(Arrays);
 
 impl NpySource {
-    /// A file for each array.
+    /// Features `[n, d]` alone: what a classifier predicts.
+    ///
+    /// # Errors
+    /// When the file is missing or malformed.
+    pub fn features(features: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self(Arrays::new(Array::npy(features.as_ref())?, None, None)?))
+    }
+
+    /// Features `[n, d]` and their labels `[n]`: what statistics are collected from.
     ///
     /// # Errors
     /// When a file is missing or malformed, or shapes do not fit each other.
-    pub fn open(before: &Path, after: Option<&Path>, labels: Option<&Path>) -> Result<Self> {
-        let (after, labels) = (after.map(Array::npy).transpose()?, labels.map(Array::npy).transpose()?);
-        Ok(Self(Arrays::new(Array::npy(before)?, after, labels)?))
+    pub fn labelled(features: impl AsRef<Path>, labels: impl AsRef<Path>) -> Result<Self> {
+        Self::features(features)?.with_labels(labels)
+    }
+
+    /// Features `[n, d]` of the same samples before and after a task: what a compensator learns from.
+    ///
+    /// # Errors
+    /// When a file is missing or malformed, or shapes do not fit each other.
+    pub fn pairs(before: impl AsRef<Path>, after: impl AsRef<Path>) -> Result<Self> {
+        let Self(Arrays { before, labels, .. }) = Self::features(before)?;
+        Ok(Self(Arrays::new(before, Some(Array::npy(after.as_ref())?), labels)?))
+    }
+
+    /// The same samples with labels `[n]`: a pair of arrays with labels is a task.
+    ///
+    /// # Errors
+    /// When the file is missing or malformed, or has another number of rows.
+    pub fn with_labels(self, labels: impl AsRef<Path>) -> Result<Self> {
+        let Arrays { before, after, .. } = self.0;
+        Ok(Self(Arrays::new(before, after, Some(Array::npy(labels.as_ref())?))?))
     }
 }
 
@@ -143,7 +212,7 @@ impl ArrayAt {
     }
 }
 
-/// Features in files of any kind, the arrays each in a file of its own or several in one.
+/// Features in files of any kind. Arrays may share a file.
 #[derive(Debug)]
 pub struct FileSource(Arrays);
 
@@ -172,6 +241,12 @@ macro_rules! delegate {
             }
             fn rewind(&mut self) -> Result<()> {
                 self.0.rewind()
+            }
+            fn name(&self) -> String {
+                self.0.name()
+            }
+            fn files(&self) -> Vec<PathBuf> {
+                self.0.files()
             }
         }
     )*};

@@ -4,8 +4,8 @@ use super::{FeatureBlock, FeatureSource};
 use crate::error::same_dimension;
 use crate::{CompensateError, Result};
 
-/// A source over any iterator of batches: a model that runs as its features are wanted, a channel. Read
-/// once; batches may be of any size.
+/// A source over any iterator of batches, such as a channel or a model that runs while its features are read. It can be
+/// read once. Batches may have any size.
 #[derive(Debug)]
 pub struct IterSource<I> {
     dim: usize,

@@ -1,6 +1,6 @@
 //! Features that are in memory already.
 
-use super::{FeatureBlock, FeatureSource};
+use super::{FeatureBlock, FeatureSource, samples};
 use crate::Result;
 
 /// A source over borrowed arrays.
@@ -14,8 +14,7 @@ pub struct MemorySource<'a> {
 }
 
 impl<'a> MemorySource<'a> {
-    /// Features `[n, dim]` row-major (as a nalgebra matrix: `[dim, n]`), before and maybe after the task,
-    /// and maybe a label for each sample.
+    /// Features row-major `[n, dim]` before the task or the only ones, maybe features after it, and maybe n labels.
     ///
     /// # Errors
     /// When the lengths do not fit each other.
@@ -25,7 +24,7 @@ impl<'a> MemorySource<'a> {
         after: Option<&'a [f32]>,
         labels: Option<&'a [u32]>,
     ) -> Result<Self> {
-        let rows = before.len() / dim.max(1);
+        let rows = samples(before, dim)?;
         let check = |what: &str, len: usize, width: usize| {
             if len == rows * width {
                 return Ok(());
@@ -33,10 +32,25 @@ impl<'a> MemorySource<'a> {
             let (what, found, expected) = (what.into(), (len / width.max(1)) as u64, rows as u64);
             Err(crate::CompensateError::Rows { what, found, expected })
         };
-        crate::error::same_dimension("the last sample", before.len() - rows * dim, 0)?;
         after.map_or(Ok(()), |after| check("features after the task", after.len(), dim))?;
         labels.map_or(Ok(()), |labels| check("labels", labels.len(), 1))?;
         Ok(Self { dim, before, after, labels, next: 0 })
+    }
+
+    /// Features row-major `[n, dim]` and a label for each: what statistics are collected from.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn labelled(dim: usize, features: &'a [f32], labels: &'a [u32]) -> Result<Self> {
+        Self::new(dim, features, None, Some(labels))
+    }
+
+    /// Features of the same samples before and after a task, row-major `[n, dim]`: what a compensator learns from.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn pairs(dim: usize, before: &'a [f32], after: &'a [f32]) -> Result<Self> {
+        Self::new(dim, before, Some(after), None)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::merge::{Weights, add_outer};
@@ -10,21 +10,36 @@ use super::{
     ClassGaussian, ClassStatistics, Covariance, Precision, SINGLE_SAMPLE_VARIANCE, Shrinkage, Storage,
 };
 use crate::error::same_dimension;
-use crate::source::{BLOCK, FeatureSource, Side, check_finite, for_each_block};
+use crate::source::{BLOCK, FeatureSource, Side, check_finite, for_each_block, samples};
 use crate::{CompensateError, Result, algebra};
 
 /// Collects class statistics in one pass.
 ///
-/// A class of up to d samples keeps the samples themselves (in f32, as they come: smaller than its scatter
-/// matrix, and nothing is lost); a larger one keeps its scatter in f64 and folds samples in by the
-/// hundreds. Where the folds fall depends on the samples' order alone, so batches of any size give the same
-/// bits.
+/// A class of up to d samples keeps the samples themselves in f32: they are smaller than its scatter matrix, and lose
+/// nothing. A larger class keeps its scatter in f64 and folds samples in by the hundreds. The places of the folds
+/// depend on the order of samples alone, so batches of any size give the same bits.
+///
+/// ```
+/// use residua_compensate::{Precision, StatisticsBuilder, Storage};
+/// use residua_memory::Budget;
+///
+/// # fn main() -> residua_compensate::Result<()> {
+/// let mut builder = StatisticsBuilder::new(3, &Budget::new(16 << 20));
+/// // Batches of features, row by row, and a label for each.
+/// builder.add(&[0.0, 1.0, 2.0, 4.0, 5.0, 6.0], &[0, 1])?;
+/// builder.add(&[2.0, 1.0, 0.0], &[0])?;
+/// let statistics = builder.finish(Storage::Smallest, Precision::F32)?;
+/// assert_eq!(statistics.get(0).unwrap().count(), 2);
+/// assert_eq!(statistics.get(0).unwrap().mean().as_slice(), [1.0, 1.0, 1.0]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StatisticsBuilder {
     dim: usize,
     classes: BTreeMap<u32, Class>,
     budget: Budget,
-    /// How far [`finish`](Self::finish) pulls covariances towards a multiple of the identity, while it has the samples.
+    /// How far [`finish`](Self::finish) pulls covariances towards a multiple of the identity.
     pub shrinkage: Option<Shrinkage>,
 }
 
@@ -54,22 +69,21 @@ impl StatisticsBuilder {
     pub fn add_source(&mut self, source: &mut dyn FeatureSource, side: Side) -> Result<()> {
         same_dimension("the source", source.dim(), self.dim)?;
         let budget = self.budget.clone();
-        for_each_block(source, &budget, |block| self.add(block.side(side)?, block.labels()?))
+        for_each_block(source, BLOCK, &budget, |block| self.add(block.side(side)?, block.labels()?))
     }
 
-    /// Adds samples: `features [d, n]`, a column for each of the n `labels`.
+    /// Adds samples: features row-major `[n, d]` and n labels.
     ///
     /// # Errors
-    /// When shapes do not fit, a feature is not finite, or the budget has no room.
-    pub fn add(&mut self, features: DMatrixView<'_, f32>, labels: &[u32]) -> Result<()> {
-        same_dimension("a batch of features", features.nrows(), self.dim)?;
-        if labels.len() != features.ncols() {
-            let (found, expected) = (labels.len() as u64, features.ncols() as u64);
+    /// When lengths do not fit, a feature is not finite, or the budget has no room.
+    pub fn add(&mut self, features: &[f32], labels: &[u32]) -> Result<()> {
+        let (found, expected) = (labels.len() as u64, samples(features, self.dim)? as u64);
+        if found != expected {
             return Err(CompensateError::Rows { what: "labels".into(), found, expected });
         }
-        check_finite("features", features, 0)?;
-        for (sample, &label) in features.column_iter().zip(labels) {
-            self.push(label, sample.as_slice())?;
+        check_finite("features", features, self.dim, 0)?;
+        for (sample, &label) in features.chunks_exact(self.dim.max(1)).zip(labels) {
+            self.push(label, sample)?;
         }
         Ok(())
     }
@@ -87,7 +101,7 @@ impl StatisticsBuilder {
         class.push(sample, &self.budget)
     }
 
-    /// Adds all that `other` collected, as if its samples had followed.
+    /// Adds all that `other` collected, as if its samples came after those of `self`.
     ///
     /// # Errors
     /// When dimensions differ or the budget has no room.
@@ -102,7 +116,7 @@ impl StatisticsBuilder {
         Ok(())
     }
 
-    /// The statistics of everything added; frees each class's samples as it goes.
+    /// The statistics of all samples. Frees the samples of each class once its statistics are there.
     ///
     /// # Errors
     /// When the budget has no room, a number overflows its precision, or Ledoit–Wolf lacks the samples of a class.
@@ -117,7 +131,7 @@ impl StatisticsBuilder {
 }
 
 impl Class {
-    /// Samples that wait at most: up to the size of the scatter at first, few once the scatter is there.
+    /// How many samples wait at most: as many as take the room of the scatter, and few once the scatter is there.
     fn most_rows(&self) -> usize {
         let dim = self.mean.len();
         if self.folded == 0 { dim } else { dim.min(BLOCK) }
@@ -129,7 +143,7 @@ impl Class {
             self.fold(budget)?;
         }
         if self.rows.len() == self.rows.capacity() {
-            // Half again as much each time: few moves, and no large part of the buffer unused.
+            // Half as much again each time: few moves, and only a small part of the buffer stays unused.
             let more = (self.rows.len() / dim.max(1) / 2).clamp(8, self.most_rows().max(8)) * dim;
             self.held.grow(4 * more as u64, "a class's samples")?;
             self.rows.reserve_exact(more);
@@ -215,7 +229,7 @@ impl Class {
         let dim = self.mean.len();
         let dense = match storage {
             Storage::LowRank(_) => 1 + algebra::EIGEN,
-            // It stays a factor.
+            // The class stays a factor.
             Storage::Smallest if self.folded == 0 && 2 * self.rows.len() <= dim * (dim + 1) => 0,
             _ => 2,
         };
@@ -234,7 +248,7 @@ impl Class {
             let covariance = self.scatter_matrix() / (self.folded - 1) as f64;
             (self.folded, self.mean.clone(), Covariance::packed(&covariance, Precision::F64)?)
         };
-        // What was collected goes before what is made of it needs its room.
+        // Free the samples before the statistics need room.
         drop(self);
         let class = ClassGaussian::new(count, mean, covariance, &Budget::unlimited())?;
         let shrunk = shrinkage.map(|shrinkage| class.shrunk(shrinkage)).transpose()?;

@@ -21,15 +21,13 @@ use serde::{Deserialize, Serialize};
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
 use crate::Result;
-use crate::error::same_dimension;
+use crate::error::{Content, same_dimension};
 
 /// The metadata entry.
-const KEY: &str = "residua.statistics";
-/// That of the state of tasks, a file of class statistics for each variant.
-pub(crate) const STATE_KEY: &str = "residua.drift";
+pub(crate) const KEY: &str = "residua.statistics";
 /// The version of this layout.
 const VERSION: u32 = 1;
-/// What the tensors of a class are called.
+/// Names of the tensors of a class.
 const PARTS: [&str; 4] = ["mean", "packed", "factor", "diagonal"];
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +38,7 @@ struct Meta {
     classes: BTreeMap<u32, u64>,
 }
 
-/// Class statistics in a file, read class by class when they are asked for.
+/// Class statistics in a file. Classes are read one by one, on demand.
 #[derive(Debug)]
 pub struct StatisticsReader {
     file: Arc<Checkpoint>,
@@ -53,7 +51,7 @@ pub struct StatisticsReader {
 pub(crate) struct Stored {
     /// Its tensors are `class.{number}.…`.
     pub(crate) number: u64,
-    /// Of its samples.
+    /// Number of its samples.
     pub(crate) count: u64,
 }
 
@@ -62,16 +60,10 @@ impl StatisticsReader {
     ///
     /// # Errors
     /// When the file cannot be read or holds no class statistics.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let file = Checkpoint::open(path)?;
-        let meta = file.metadata().get(KEY).ok_or_else(|| {
-            let problem = if file.metadata().contains_key(STATE_KEY) {
-                "holds the state of tasks, not class statistics; take one method's out with `residua stats extract`"
-            } else {
-                "holds no class statistics; residua stats, stats merge, stats extract and compensate write them"
-            };
-            FileError::malformed(path, problem)
-        })?;
+        let meta = Content::Statistics.expect_in(&file)?;
         let meta: Meta = serde_json::from_str(meta)
             .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
@@ -84,7 +76,7 @@ impl StatisticsReader {
 
     /// Whether a file holds class statistics.
     pub fn is_in(file: &Checkpoint) -> bool {
-        file.metadata().contains_key(KEY)
+        Content::of(file) == Content::Statistics
     }
 
     /// These classes of a file.
@@ -126,7 +118,7 @@ impl StatisticsReader {
         self.classes.values().map(bytes).sum()
     }
 
-    /// Reads one class, every number checked; `None` if there is no such class.
+    /// Reads one class and checks every number; `None` if there is no such class.
     ///
     /// # Errors
     /// When its tensors are malformed, or the budget has no room.
@@ -139,7 +131,7 @@ impl StatisticsReader {
         read_class(&self.file, class, self.dim, budget)
     }
 
-    /// Reads the classes with these labels, as far as there are any, every number checked.
+    /// Reads the classes with these labels and checks every number. Labels that the file lacks are skipped.
     ///
     /// # Errors
     /// As [`class`](Self::class).
@@ -154,9 +146,9 @@ impl StatisticsReader {
     }
 }
 
-/// Writes class statistics to a file class by class, so that not all have to be held.
+/// Writes class statistics to a file class by class, so that memory need not hold all of them.
 ///
-/// The file appears complete at [`finish`](Self::finish); dropped before that, nothing has changed.
+/// The file appears, complete, at [`finish`](Self::finish). A writer that is dropped before leaves no trace.
 #[derive(Debug)]
 pub struct StatisticsWriter {
     file: SafetensorsWriter,
@@ -164,21 +156,21 @@ pub struct StatisticsWriter {
 }
 
 impl StatisticsWriter {
-    /// Starts a file that is to replace `path`, for about `classes` classes of features of dimension `dim`.
+    /// Starts a file that will replace `path`, for about `classes` classes of features of dimension `dim`.
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: &Path, dim: usize, classes: usize) -> Result<Self> {
+    pub fn create(path: impl AsRef<Path>, dim: usize, classes: usize) -> Result<Self> {
         // A label and a count have at most 10 and 20 digits.
         let header = 512 + (256 + 2 * 36) * classes as u64;
-        let file = SafetensorsWriter::create(path, header)?;
+        let file = SafetensorsWriter::create(path.as_ref(), header)?;
         Ok(Self { file, meta: Meta { version: VERSION, dim, classes: BTreeMap::new() } })
     }
 
     /// Writes a class.
     ///
     /// # Errors
-    /// When its dimension is another, the label has been written, or the disk does not take it.
+    /// When its dimension differs, the label has been written before, or the file cannot be written.
     pub fn add(&mut self, label: u32, class: &ClassGaussian) -> Result<()> {
         same_dimension("a class", class.dim(), self.meta.dim)?;
         write_class(&mut self.file, label.into(), class)?;
@@ -186,10 +178,10 @@ impl StatisticsWriter {
         Ok(())
     }
 
-    /// Puts the file in its place; returns its bytes.
+    /// Puts the file in its place; returns its size in bytes.
     ///
     /// # Errors
-    /// When the disk does not take it. What was there stays then.
+    /// When the file cannot be written. A file that was there stays.
     pub fn finish(mut self) -> Result<u64> {
         let json = serde_json::to_string(&self.meta)
             .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
@@ -203,19 +195,19 @@ impl ClassStatistics {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut file = StatisticsWriter::create(path, self.dim(), self.len())?;
         self.iter().try_for_each(|(label, class)| file.add(label, class))?;
         file.finish().map(drop)
     }
 
-    /// Reads statistics, every number checked.
+    /// Reads statistics and checks every number.
     ///
     /// # Errors
     /// When the file is not one that [`save`](Self::save) writes, or the budget has no room.
-    pub fn load(path: &Path, budget: &Budget) -> Result<Self> {
+    pub fn load(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
         let file = StatisticsReader::open(path)?;
-        // All at once, so that an error names all that is needed.
+        // For all classes at once, so that an error states the whole need.
         budget.require(file.bytes(), "class statistics")?;
         file.read(file.classes.keys().copied(), budget)
     }
@@ -243,7 +235,7 @@ pub(crate) fn write_class(file: &mut SafetensorsWriter, number: u64, class: &Cla
     Ok(())
 }
 
-/// Reads what [`write_class`] wrote, every number checked.
+/// Reads what [`write_class`] wrote and checks every number.
 pub(crate) fn read_class(
     file: &Checkpoint,
     Stored { number, count }: Stored,
@@ -251,7 +243,7 @@ pub(crate) fn read_class(
     budget: &Budget,
 ) -> Result<ClassGaussian> {
     let name = |part| format!("class.{number}.{part}");
-    // Until the class has a reservation of its own.
+    // Until the class has its own reservation.
     let mut held = budget.reserve(8u64.saturating_mul(dim as u64), "class statistics")?;
     let mean = vector(file, file.expect_tensor(&name("mean"))?, &[dim])?;
     let form = if let Some(tensor) = file.tensor(&name("packed")) {

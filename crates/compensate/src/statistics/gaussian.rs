@@ -34,7 +34,7 @@ impl ClassGaussian {
         same_dimension("a class's covariance", covariance.dim(), mean.len())?;
         let held = budget.reserve(8 * mean.len() as u64 + covariance.bytes(), "class statistics")?;
         if count == 0 {
-            return Err(CompensateError::Empty("a class"));
+            return Err(CompensateError::Empty("a class".into()));
         }
         let problem = |problem: String| CompensateError::Statistics { problem };
         if count > MOST_SAMPLES {

@@ -5,6 +5,8 @@ mod covariance;
 mod file;
 mod gaussian;
 mod merge;
+mod merge_files;
+mod options;
 mod shrink;
 mod spectrum;
 mod values;
@@ -18,9 +20,11 @@ use residua_memory::Budget;
 pub use builder::StatisticsBuilder;
 pub use covariance::{Covariance, Storage};
 pub(crate) use covariance::{Diagonal, Form};
-pub(crate) use file::{STATE_KEY, Stored, read_class, write_class};
+pub(crate) use file::{KEY, Stored, read_class, write_class};
 pub use file::{StatisticsReader, StatisticsWriter};
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
+pub use merge_files::merge_files;
+pub use options::StatisticsOptions;
 pub use shrink::Shrinkage;
 pub use values::Precision;
 
@@ -70,7 +74,7 @@ impl ClassStatistics {
     /// Adds a class or replaces one; returns the one replaced.
     ///
     /// # Errors
-    /// When its dimension is another.
+    /// When its dimension differs.
     pub fn insert(
         &mut self,
         label: u32,
@@ -109,11 +113,11 @@ impl ClassStatistics {
         })
     }
 
-    /// New statistics of `f(label, class)`: several classes at a time, as many as there are threads and as
+    /// New statistics of `f(label, class)`. Works on several classes at a time: as many as there are threads and as
     /// `scratch` bytes for each fit the budget.
     ///
     /// # Errors
-    /// The first error of `f` by label, or when not even one `scratch` fits.
+    /// The error of `f` for the lowest label; also when the budget has no room for one `scratch`.
     pub fn map(
         &self,
         scratch: u64,
@@ -123,7 +127,7 @@ impl ClassStatistics {
         let classes: Vec<_> = self.iter().collect();
         let (mut new, mut rest) = (Self::new(self.dim), &classes[..]);
         while !rest.is_empty() {
-            // Anew each time: what is done stays in memory.
+            // Asked again for each group: classes that are done stay in memory.
             let (group, more) = rest.split_at(workers(scratch, budget).min(rest.len()));
             rest = more;
             let held = budget.reserve(scratch * group.len() as u64, "working on class statistics")?;
@@ -139,13 +143,13 @@ impl ClassStatistics {
     /// An error unless there is a class and features of dimension `dim` fit.
     pub(crate) fn expect(&self, dim: usize, what: &str) -> Result<()> {
         if self.is_empty() {
-            return Err(CompensateError::Empty("the set of class statistics"));
+            return Err(CompensateError::Empty("the set of class statistics".into()));
         }
         same_dimension(what, dim, self.dim)
     }
 }
 
-/// How many jobs with `scratch` bytes each run at a time: at most one a thread, in half of what is left.
+/// How many jobs with `scratch` bytes each run at a time: at most one per thread, in half of the budget that is left.
 pub(crate) fn workers(scratch: u64, budget: &Budget) -> usize {
     let fit = budget.available() / 2 / scratch.max(1);
     rayon::current_num_threads().min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)

@@ -114,6 +114,14 @@ pub enum FileError {
         /// What was asked and what was left.
         source: BudgetError,
     },
+    /// An output that is one of the files that the job reads.
+    #[error("{}: the output is the input {}; name another file", .path.display(), .input.display())]
+    OutputIsInput {
+        /// The output.
+        path: PathBuf,
+        /// The input, as the caller or the checkpoint's index names it.
+        input: PathBuf,
+    },
 }
 
 /// Names of tensors that an error lists.
@@ -128,12 +136,13 @@ fn listed(names: &[String]) -> String {
 }
 
 impl FileError {
-    /// What kind of failure it is: [`Io`](ErrorKind::Io), [`Budget`](ErrorKind::Budget) or, of whatever is wrong
-    /// with the content, [`Input`](ErrorKind::Input).
+    /// What kind of failure it is: [`Io`](ErrorKind::Io), [`Budget`](ErrorKind::Budget),
+    /// [`Usage`](ErrorKind::Usage) for an output that is an input, and [`Input`](ErrorKind::Input) for wrong content.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
             Self::Budget { .. } => ErrorKind::Budget,
+            Self::OutputIsInput { .. } => ErrorKind::Usage,
             _ => ErrorKind::Input,
         }
     }
@@ -184,7 +193,8 @@ impl FileError {
             | Self::Dtype { path, .. }
             | Self::MissingTensor { path, .. }
             | Self::Hash { path, .. }
-            | Self::Budget { path, .. } => path,
+            | Self::Budget { path, .. }
+            | Self::OutputIsInput { path, .. } => path,
         }
     }
 }

@@ -12,7 +12,8 @@ pub struct Held<T> {
 }
 
 impl<T> Held<T> {
-    pub(super) fn new(value: T, reservation: Reservation) -> Self {
+    /// A value with the reservation that covers its bytes.
+    pub fn new(value: T, reservation: Reservation) -> Self {
         Self { value, reservation }
     }
 

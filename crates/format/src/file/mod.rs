@@ -26,6 +26,7 @@ mod mtx;
 mod npy;
 mod npz;
 mod number;
+mod output;
 mod positioned;
 mod writer;
 
@@ -40,6 +41,7 @@ pub use held::Held;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
 pub use npy::{read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};
+pub use output::check_output;
 /// The element types of safetensors.
 pub use safetensors::Dtype;
 pub use writer::SafetensorsWriter;

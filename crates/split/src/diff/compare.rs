@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, CheckpointHasher, MatrixMeta, TensorInfo};
+use residua_format::file::{Checkpoint, CheckpointHasher, MatrixMeta, TensorInfo, check_output};
 use residua_memory::Budget;
 
 use super::DeltaOp;
@@ -33,6 +33,7 @@ pub fn diff(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<DiffReport, SplitError> {
+    check_output(delta, [old, new])?;
     let (old, new) = (&Checkpoint::open(old)?, &Checkpoint::open(new)?);
     let header = header_of(new)?;
     // The order of the table is the order in which a reader finds the tensors in this header.
@@ -45,7 +46,7 @@ pub fn diff(
     let _pointers = budget.reserve(rows * ROW_POINTERS, "row pointers of the delta")?;
     let _output = budget.reserve(OUTPUT_MEMORY, "buffers of the delta's file")?;
     let planes = Planes { index: Spool::new(delta, budget)?, values: Spool::new(delta, budget)? };
-    let workers = Workers::new(old.tensors().iter().chain(new.tensors()).map(Layout::of), budget)?;
+    let workers = Workers::new(old.tensors().iter().chain(new.tensors()).map(Layout::of), budget, progress)?;
     let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes: BTreeMap::new() };
 
     progress.begin("comparing", new.bytes() + gone().map(|tensor| tensor.bytes).sum::<u64>());
@@ -78,7 +79,7 @@ struct Differ<'a> {
     new: &'a Checkpoint,
     op: DeltaOp,
     planes: Planes,
-    workers: Workers,
+    workers: Workers<'a>,
     progress: &'a dyn Progress,
     old_hashes: BTreeMap<String, String>,
 }

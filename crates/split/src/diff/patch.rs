@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use residua_format::FormatError;
-use residua_format::file::{AtomicFile, Checkpoint, FileError, Plane};
+use residua_format::file::{AtomicFile, Checkpoint, FileError, Plane, check_output};
 use residua_memory::{Budget, BudgetError};
 
 use super::delta::{Delta, Entry, delta_op};
@@ -14,11 +14,12 @@ use super::target::Target;
 use super::tree_hash::TreeHash;
 use super::workers::{Slot, Workers, advance, read_row};
 use super::write::OUTPUT_MEMORY;
+use crate::progress::check_stop;
 use crate::{Progress, SplitError};
 
 /// Writes to `new` the checkpoint that `delta` was made for, one safetensors file, from the checkpoint `old`
 /// (a file, a sharded checkpoint's index, or its folder). `new` is replaced only when every tensor of it has
-/// the hash that the delta has for it; it may be `old`'s own file.
+/// the hash that the delta has for it. It must be none of the files that are read.
 ///
 /// # Errors
 /// When a file cannot be read or written, `old` is not the checkpoint that the delta was made against (the
@@ -30,11 +31,12 @@ pub fn patch(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<PatchReport, SplitError> {
+    check_output(new, [old, delta])?;
     let (old, delta) = (&Checkpoint::open(old)?, &Delta::open(delta)?);
     check_layout(old, delta)?;
     let targets = delta.tensors.iter().map(|(target, _)| Layout::new(target.dtype, target.bytes));
     let _output = budget.reserve(OUTPUT_MEMORY, "the output's buffer")?;
-    let workers = Workers::new(old.tensors().iter().map(Layout::of).chain(targets), budget)?;
+    let workers = Workers::new(old.tensors().iter().map(Layout::of).chain(targets), budget, progress)?;
     let output = AtomicFile::create(new)?;
     let mut patcher = Patcher { old, delta, workers, output, progress };
 
@@ -58,6 +60,7 @@ pub fn patch(
         report.tensors.push(PatchedTensor { name, stored: entry.stored, bytes });
     }
     report.removed = delta.removed.iter().map(|removed| removed.name.clone()).collect();
+    check_stop(progress)?;
     patcher.output.commit()?;
     progress.end();
     Ok(report)
@@ -113,7 +116,7 @@ fn wrong_base(old: &Checkpoint, delta: &Delta, tensor: &str, problem: &str) -> S
 struct Patcher<'a> {
     old: &'a Checkpoint,
     delta: &'a Delta,
-    workers: Workers,
+    workers: Workers<'a>,
     output: AtomicFile,
     progress: &'a dyn Progress,
 }

@@ -43,7 +43,7 @@ impl Planes {
     /// Compares two tensors of one element type and length, and appends what differs to the planes.
     pub(super) fn scan(
         &mut self,
-        workers: &mut Workers,
+        workers: &mut Workers<'_>,
         (old_file, old): (&Checkpoint, &TensorInfo),
         (new_file, new): (&Checkpoint, &TensorInfo),
         op: DeltaOp,

@@ -3,7 +3,6 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use residua_format::file::FileError;
 use residua_memory::{Budget, Reservation};
 use tempfile::SpooledTempFile;
 
@@ -67,7 +66,7 @@ impl Spool {
     pub(super) fn drain(
         &mut self,
         length: u64,
-        mut write: impl FnMut(&[u8]) -> Result<(), FileError>,
+        mut write: impl FnMut(&[u8]) -> Result<(), SplitError>,
     ) -> Result<(), SplitError> {
         let mut block = vec![0; BLOCK.min(length as usize)];
         let mut left = length;
@@ -80,6 +79,7 @@ impl Spool {
         }
         Ok(())
     }
+
     fn check<T>(&self, result: io::Result<T>) -> Result<T, SplitError> {
         result.map_err(|source| SplitError::Spool { directory: self.directory.clone(), source })
     }

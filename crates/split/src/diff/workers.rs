@@ -7,6 +7,7 @@ use residua_memory::{AlignedVec, Budget, Reservation};
 
 use super::row::{Layout, ROW};
 use super::tree_hash::{TreeHash, hash_row};
+use crate::progress::check_stop;
 use crate::{Progress, SplitError};
 
 /// Rows per thread: half of them worked on while the results of the other half are taken.
@@ -28,18 +29,22 @@ pub(super) struct Slot {
 }
 
 /// Slots for as many rows as threads and budget make sensible.
-#[derive(Debug)]
-pub(super) struct Workers {
+pub(super) struct Workers<'a> {
     slots: Vec<Slot>,
+    progress: &'a dyn Progress,
     _held: Reservation,
 }
 
-impl Workers {
+impl<'a> Workers<'a> {
     /// Slots for the rows of any of `layouts`, from at most three quarters of what is left of the budget.
     ///
     /// # Errors
     /// When not one row fits.
-    pub(super) fn new(layouts: impl Iterator<Item = Layout>, budget: &Budget) -> Result<Self, SplitError> {
+    pub(super) fn new(
+        layouts: impl Iterator<Item = Layout>,
+        budget: &Budget,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, SplitError> {
         let (mut cols, mut bytes) = (0, 0);
         for layout in layouts {
             cols = cols.max(layout.shape()[1]);
@@ -51,11 +56,11 @@ impl Workers {
         let most = (ROWS_PER_THREAD * rayon::current_num_threads()) as u64;
         let count = (budget.available() / 4 * 3 / slot).clamp(1, most);
         let held = budget.reserve(count * slot, "rows of the checkpoints")?;
-        Ok(Self { slots: (0..count).map(|_| Slot::default()).collect(), _held: held })
+        Ok(Self { slots: (0..count).map(|_| Slot::default()).collect(), progress, _held: held })
     }
 
     /// Calls `work` for every row in parallel, and `take` for every row in order, while the next rows are
-    /// worked on.
+    /// worked on. Between the steps it asks whether to stop.
     pub(super) fn for_rows(
         &mut self,
         rows: u64,
@@ -71,17 +76,20 @@ impl Workers {
         let mut take_from = |slots: &mut [Slot], first: u64| {
             slots.iter_mut().zip(first..).try_for_each(|(slot, row)| take(slot, row))
         };
+        let progress = self.progress;
         // A single slot has to be taken before it is worked on again.
         let half = self.slots.len().div_ceil(2);
         let (mut done, mut free) = self.slots.split_at_mut(half);
         if free.is_empty() {
             return (0..rows).try_for_each(|row| {
+                check_stop(progress)?;
                 work_on(done, row)?;
                 take_from(done, row)
             });
         }
         let (mut first, mut count) = (0, 0);
         loop {
+            check_stop(progress)?;
             let next = first + count as u64;
             let next_count = free.len().min((rows - next) as usize);
             let (taken, worked) = rayon::join(

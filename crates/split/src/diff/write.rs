@@ -13,6 +13,7 @@ use super::delta::{BASE_HASH, Entry, HEADER, OP, Removed, TABLE, TARGET_HASH, Ta
 use super::row::Layout;
 use super::scan::{Planes, Sparse};
 use super::workers::advance;
+use crate::progress::check_stop;
 use crate::{Progress, SplitError};
 
 /// Bytes of a whole tensor that are copied at a time.
@@ -111,6 +112,7 @@ impl Draft<'_> {
         for tensor in whole {
             copy(&mut writer, self.new, tensor, progress)?;
         }
+        check_stop(progress)?;
         writer.finish()?;
         progress.end();
         Ok(())
@@ -165,8 +167,9 @@ fn write_matrix(
     ] {
         writer.begin_plane(name, plane, dtype)?;
         spool.drain(length, |bytes| {
+            check_stop(progress)?;
             advance(progress, bytes);
-            writer.write(bytes)
+            Ok(writer.write(bytes)?)
         })?;
         writer.end_plane()?;
     }
@@ -186,6 +189,7 @@ fn copy(
     let mut block = vec![0; BLOCK];
     let mut offset = 0;
     while offset < tensor.bytes {
+        check_stop(progress)?;
         let piece = &mut block[..(tensor.bytes - offset).min(BLOCK as u64) as usize];
         new.read_at(tensor, offset, piece)?;
         writer.write(piece)?;

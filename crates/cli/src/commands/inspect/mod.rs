@@ -4,8 +4,8 @@ mod statistics;
 
 use std::path::{Path, PathBuf};
 
-use residua::compensate::drift::DriftReader;
 use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
 use residua::split::diff::{DiffReport, Stored, read_delta};
 use serde::Serialize;
@@ -102,8 +102,8 @@ pub(crate) fn run(args: &Args) -> Result {
     let (kind, matrices, dense) = if StatisticsReader::is_in(&file) {
         statistics = Some(Statistics::read(&StatisticsReader::open(&args.file)?, &budget)?);
         ("statistics", Vec::new(), Vec::new())
-    } else if DriftReader::is_in(&file) {
-        tasks = Some(State::new(&DriftReader::open(&args.file)?));
+    } else if SequenceReader::is_in(&file) {
+        tasks = Some(State::new(&SequenceReader::open(&args.file)?));
         ("tasks", Vec::new(), Vec::new())
     } else if Container::is_container(&file) {
         let container = Container::from_file(file)?;

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::compensate::Variant;
-use residua::compensate::drift::DriftReader;
 use residua::compensate::statistics::StatisticsWriter;
+use residua::compensate::tasks::SequenceReader;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
+use crate::compensation::advised;
 use crate::compensation::methods::MethodArg;
 use crate::destination;
 use crate::failure::{Failure, Result};
@@ -22,7 +23,7 @@ Example (after those of residua task --help):
 pub(crate) struct Args {
     /// A file written by task
     state: PathBuf,
-    /// Of which method [default: none, old classes as they were]
+    /// The method whose statistics to take [default: none, old classes as they were]
     #[arg(long, value_enum)]
     method: Option<MethodArg>,
     /// Where to write the statistics; replaced only when the run succeeded
@@ -39,12 +40,12 @@ pub(super) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let state = DriftReader::open(&args.state)?;
+    let state = SequenceReader::open(&args.state).map_err(advised)?;
     let name = args.method.map_or(Variant::SeqFt, MethodArg::variant).name();
     let Some(statistics) = state.statistics(name) else {
         let known: Vec<_> = state.names().collect();
         return Err(Failure::usage(format!(
-            "{} does not know the variant {name}, but {}",
+            "{} has no variant {name}; it has {}",
             args.state.display(),
             known.join(", ")
         )));

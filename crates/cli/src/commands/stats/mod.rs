@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use clap::{Subcommand, ValueEnum};
 use residua::compensate::statistics::{Shrinkage, StatisticsReader};
-use residua::compensate::{ClassStatistics, CompensateError, Precision, Side, StatisticsBuilder, Storage};
+use residua::compensate::{ClassStatistics, Precision, StatisticsOptions, Storage};
 use residua::memory::{Budget, process};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
-use crate::compensation::pairs::Pairs;
+use crate::compensation::features::Features;
 use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, print, print_json};
@@ -27,16 +27,16 @@ Examples (after residua demo):
   residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new-stats.safetensors
   residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
-Of every class its count, mean and covariance are kept, and no sample.";
+The statistics are the count, mean and covariance of every class. They hold no sample.";
 
 /// Precision of stored covariances.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum PrecisionArg {
-    /// 8 bytes a number: shards merge to the whole within 1e-10
+    /// 8 bytes for each number: shards merge to the whole within 1e-10
     F64,
-    /// 4 bytes a number
+    /// 4 bytes for each number
     F32,
-    /// 2 bytes a number
+    /// 2 bytes for each number
     Bf16,
 }
 
@@ -59,8 +59,8 @@ pub(crate) struct Args {
     /// Arrays of features [n, d]: .npy files, or tensors as FILE.safetensors:TENSOR
     #[arg(required = true)]
     features: Vec<ArrayRef>,
-    /// Their labels [n]; a bare name is a tensor beside the features. With several arrays of features given
-    /// once for each, in the same order [default: the tensor of the same file that holds labels]
+    /// Their labels [n]; a bare name is a tensor beside the features. Give one for each array of features, in the same
+    /// order [default: the tensor of the same file that holds labels]
     #[arg(long, value_name = "LABELS")]
     labels: Vec<ArrayRef>,
     /// Where to write the statistics; replaced only when the run succeeded
@@ -110,7 +110,7 @@ fn shrinkage(text: &str) -> Result<Shrinkage, String> {
     }
 }
 
-/// What a command that wrote statistics says.
+/// The report of a command that wrote statistics.
 #[derive(Serialize)]
 pub(super) struct Written {
     classes: usize,
@@ -125,7 +125,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// What is in the file that was written.
+    /// Reads the file that was written.
     pub(super) fn new(output: &Path, start: Instant, budget: &Budget) -> Result<Self> {
         let file = StatisticsReader::open(output)?;
         Ok(Self {
@@ -189,7 +189,7 @@ fn arrays(features: &[ArrayRef], labels: &[ArrayRef]) -> Result<Vec<Arrays>> {
     let one = |(index, before): (usize, &ArrayRef)| {
         let labels = match (labels.get(index), labels) {
             (Some(labels), _) => Some(labels.beside(before)),
-            // One bare name serves several files that are laid out alike.
+            // One bare name serves several files with the same tensors.
             (None, [name]) if name.is_bare() => Some(name.beside(before)),
             (None, []) => ArrayRef::labels_of(before),
             (None, _) => None,
@@ -204,14 +204,9 @@ fn arrays(features: &[ArrayRef], labels: &[ArrayRef]) -> Result<Vec<Arrays>> {
 
 /// Statistics of all files, one after the other.
 fn collect(parts: Vec<Arrays>, args: &Args, budget: &Budget, bar: &Bar) -> Result<ClassStatistics> {
-    let mut source = Pairs::open(parts, "collecting", bar)?;
-    let dim = residua::compensate::FeatureSource::dim(&source);
-    let mut builder = StatisticsBuilder::new(dim, budget);
-    builder.shrinkage = args.shrinkage;
-    builder.add_source(&mut source, Side::Before).map_err(|error| source.explain(error))?;
-    let statistics = builder.finish(args.storage, args.precision.into())?;
-    if statistics.is_empty() {
-        return Err(source.explain(CompensateError::Empty("the array of features")));
-    }
-    Ok(statistics)
+    let mut source = Features::open(parts, "collecting", bar)?;
+    let mut options =
+        StatisticsOptions::default().with_storage(args.storage).with_precision(args.precision.into());
+    options.shrinkage = args.shrinkage;
+    Ok(ClassStatistics::collect(&mut source, &options, budget)?)
 }

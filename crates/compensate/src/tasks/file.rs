@@ -1,8 +1,8 @@
-//! The state of a [`DriftCompensator`] as a safetensors file.
+//! The state of a [`TaskSequence`] as a safetensors file.
 //!
-//! Classes are numbered, each written once however many variants hold it: tensors `class.{number}.…` as in a
-//! file of class statistics. The metadata entry `residua.drift` holds a JSON object: version, dimension, number
-//! of finished tasks, samples of each class, and for each variant its name and classes by label.
+//! Classes have numbers, and each is written once for any number of variants that hold it: tensors `class.{number}.…` as
+//! in a file of class statistics. The metadata entry `residua.drift` holds a JSON object: version, dimension, number of
+//! finished tasks, samples of each class, and for each variant its name and classes by label.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,12 +12,13 @@ use residua_format::file::{Checkpoint, FileError, SafetensorsWriter};
 use residua_memory::Budget;
 use serde::{Deserialize, Serialize};
 
-use super::{DriftCompensator, State};
+use super::{State, TaskSequence};
 use crate::Result;
-use crate::statistics::{
-    ClassGaussian, ClassStatistics, STATE_KEY, StatisticsReader, Stored, read_class, write_class,
-};
+use crate::error::Content;
+use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, Stored, read_class, write_class};
 
+/// The metadata entry.
+pub(crate) const KEY: &str = "residua.drift";
 /// The version of this layout.
 const VERSION: u32 = 1;
 
@@ -38,31 +39,25 @@ struct VariantMeta {
     classes: BTreeMap<u32, usize>,
 }
 
-/// A saved state, its classes read when they are asked for.
+/// A saved state. Classes are read one by one, on demand.
 #[derive(Debug)]
-pub struct DriftReader {
+pub struct SequenceReader {
     file: Arc<Checkpoint>,
     meta: Meta,
 }
 
-impl DriftReader {
-    /// Opens what a [`DriftCompensator`] wrote.
+impl SequenceReader {
+    /// Opens what a [`TaskSequence`] wrote.
     ///
     /// # Errors
     /// When the file cannot be read or holds no such state.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let file = Checkpoint::open(path)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
-        let meta = file.metadata().get(STATE_KEY).ok_or_else(|| {
-            let problem = if StatisticsReader::is_in(&file) {
-                "holds class statistics, not the state of tasks; compensate, classify and stats merge take it"
-            } else {
-                "holds no state of tasks; residua task writes it"
-            };
-            wrong(problem.into())
-        })?;
-        let meta: Meta = serde_json::from_str(meta)
-            .map_err(|error| wrong(format!("metadata entry {STATE_KEY}: {error}")))?;
+        let meta = Content::Tasks.expect_in(&file)?;
+        let meta: Meta =
+            serde_json::from_str(meta).map_err(|error| wrong(format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
             let problem = format!("saved tasks of version {}, this program reads {VERSION}", meta.version);
             return Err(wrong(problem).into());
@@ -78,7 +73,7 @@ impl DriftReader {
 
     /// Whether a file holds the state of tasks.
     pub fn is_in(file: &Checkpoint) -> bool {
-        file.metadata().contains_key(STATE_KEY)
+        Content::of(file) == Content::Tasks
     }
 
     /// The feature dimension d.
@@ -96,7 +91,7 @@ impl DriftReader {
         self.meta.variants.iter().map(|variant| variant.name.as_str())
     }
 
-    /// What a variant knows; `None` if there is no such variant.
+    /// The statistics of a variant; `None` if there is no such variant.
     pub fn statistics(&self, name: &str) -> Option<StatisticsReader> {
         let variant = self.meta.variants.iter().find(|variant| variant.name == name)?;
         let classes = variant.classes.iter().map(|(&label, &number)| (label, self.stored(number)));
@@ -109,15 +104,15 @@ impl DriftReader {
 }
 
 /// Writes a state class by class.
-pub(super) struct DriftWriter {
+pub(super) struct SequenceWriter {
     file: SafetensorsWriter,
     meta: Meta,
 }
 
-impl DriftWriter {
-    /// Starts a file that is to replace `path`, for about `classes` classes of all variants together.
+impl SequenceWriter {
+    /// Starts a file that will replace `path`, for about `classes` classes of all variants together.
     pub(super) fn create(path: &Path, dim: usize, tasks: u64, classes: usize) -> Result<Self> {
-        // Tensors of a class, its count, and a label with a number, both escaped.
+        // The tensors of a class, its count, a label and a number; the metadata is escaped.
         let file = SafetensorsWriter::create(path, 1024 + (256 + 72) * classes as u64)?;
         let meta = Meta { version: VERSION, dim, tasks, counts: Vec::new(), variants: Vec::new() };
         Ok(Self { file, meta })
@@ -140,20 +135,21 @@ impl DriftWriter {
     pub(super) fn finish(mut self) -> Result<()> {
         let json = serde_json::to_string(&self.meta)
             .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
-        self.file.metadata(STATE_KEY, json);
+        self.file.metadata(KEY, json);
         self.file.finish()?;
         Ok(())
     }
 }
 
-impl DriftCompensator {
+impl TaskSequence {
     /// Writes the state after the last finished task to a file, which appears complete or not at all.
     ///
     /// # Errors
-    /// When the file cannot be written; what was there stays then.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// When the file cannot be written. A file that was there stays.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
         let classes = self.variants.iter().map(|state| state.statistics.len()).sum();
-        let mut file = DriftWriter::create(path, self.dim, self.tasks, classes)?;
+        let mut file = SequenceWriter::create(path, self.dim, self.tasks, classes)?;
         let mut numbers: HashMap<*const ClassGaussian, usize> = HashMap::new();
         for State { name, statistics, .. } in &self.variants {
             let mut by_label = BTreeMap::new();
@@ -170,14 +166,13 @@ impl DriftCompensator {
         file.finish()
     }
 
-    /// Goes on from a saved state, every number checked: what the variants know is that of the file, their
-    /// methods and the other settings those of `self`.
+    /// Continues from a saved state and checks every number. The file gives the statistics of the variants; `self` gives
+    /// their methods and all other settings.
     ///
     /// # Errors
-    /// When the file is not one that [`save`](Self::save) writes, is of another dimension or of other
-    /// variants, or the budget has no room.
-    pub fn resume(mut self, path: &Path, budget: &Budget) -> Result<Self> {
-        let saved = self.open(path)?;
+    /// When [`save`](Self::save) did not write the file, its dimension or variants differ, or the budget has no room.
+    pub fn resume(mut self, path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
+        let saved = self.open(path.as_ref())?;
         let classes = (0..saved.meta.counts.len())
             .map(|number| read_class(&saved.file, saved.stored(number), self.dim, budget).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
@@ -192,9 +187,9 @@ impl DriftCompensator {
         Ok(self)
     }
 
-    /// Opens a saved state of the same dimension and variants.
-    pub(super) fn open(&self, path: &Path) -> Result<DriftReader> {
-        let saved = DriftReader::open(path)?;
+    /// Opens a saved state with the same dimension and variants.
+    pub(super) fn open(&self, path: &Path) -> Result<SequenceReader> {
+        let saved = SequenceReader::open(path)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
         if saved.dim() != self.dim {
             let problem = format!("saved for features of dimension {}, not {}", saved.dim(), self.dim);

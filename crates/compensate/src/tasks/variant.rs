@@ -1,11 +1,11 @@
-//! The variants that the reference compares.
+//! The variants that the reference implementation compares.
 
 use crate::compensator::{Attention, Linear, Method, Mode, Rff, WeakNonlinear};
 
 /// Sequential fine-tuning, alone or with a compensator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// Old classes stay as they were.
+    /// Sequential fine-tuning alone: old classes stay as they were.
     SeqFt,
     /// Moved by [`Linear`].
     Linear,

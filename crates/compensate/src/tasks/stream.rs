@@ -1,4 +1,4 @@
-//! A task taken in from file to file.
+//! A task from file to file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -6,35 +6,41 @@ use std::path::Path;
 use residua_format::file::FileError;
 use residua_memory::Budget;
 
-use super::file::{DriftReader, DriftWriter};
-use super::{DriftCompensator, State, Task};
+use super::file::{SequenceReader, SequenceWriter};
+use super::{State, Task, TaskSequence};
 use crate::Result;
 use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader};
 
-impl DriftCompensator {
-    /// As [`resume`](Self::resume), [`finish_task`](Self::finish_task) and [`save`](Self::save) in one, to the same bits
-    /// of every class, but no more old classes are held than are worked on at a time; those of the task are held
-    /// all. Where there is no file, the task is the first one. What `self` itself knows does not matter.
+impl TaskSequence {
+    /// [`resume`](Self::resume), [`finish_task`](Self::finish_task) and [`save`](Self::save) in one, with the same bits for
+    /// every class. Holds all classes of the task, but no more old classes than it works on at a time. If there is no
+    /// file, the task is the first one. The statistics in `self` do not matter.
     ///
     /// # Errors
-    /// As those three. The file is as it was then.
-    pub fn finish_task_in(&self, path: &Path, mut task: Task<'_>, budget: &Budget) -> Result<DriftReader> {
-        // What cannot be looked at is not taken for a first task.
+    /// As those three. Then the file has not changed.
+    pub fn finish_task_in(
+        &self,
+        path: impl AsRef<Path>,
+        mut task: Task<'_>,
+        budget: &Budget,
+    ) -> Result<SequenceReader> {
+        let path = path.as_ref();
+        // A file that cannot be accessed must not count as missing.
         let there = path.try_exists().map_err(FileError::io(path, "look for"))?;
         let saved = if there { Some(self.open(path)?) } else { None };
         let new = self.collect(&mut task, budget)?;
         let stale = |state: &State| saved.as_ref().and_then(|saved| saved.statistics(&state.name));
         let old = self.variants.iter().map(|state| stale(state).map_or(0, |stale| stale.len()));
         let classes = old.sum::<usize>() + new.len() * self.variants.len();
-        let tasks = saved.as_ref().map_or(0, DriftReader::tasks) + 1;
-        let file = DriftWriter::create(path, self.dim, tasks, classes)?;
+        let tasks = saved.as_ref().map_or(0, SequenceReader::tasks) + 1;
+        let file = SequenceWriter::create(path, self.dim, tasks, classes)?;
         let mut output = Output { file, new: &new, budget, kept: HashMap::new(), fresh: HashMap::new() };
         for state in &self.variants {
             let mut numbers = BTreeMap::new();
             match (stale(state), &state.method) {
                 (Some(stale), Some(method)) if !stale.is_empty() => {
                     let fitted = self.fit(&**method, &mut task, budget)?;
-                    fitted.apply_file(&stale, budget, &mut |label, _, moved| {
+                    fitted.apply_each(&stale, budget, &mut |label, _, moved| {
                         numbers.insert(label, output.old(label, moved)?);
                         Ok(())
                     })?;
@@ -48,24 +54,24 @@ impl DriftCompensator {
         // Some systems do not replace a file that is open.
         drop(saved);
         output.file.finish()?;
-        DriftReader::open(path)
+        SequenceReader::open(path)
     }
 }
 
-/// The file that is written, and what is in it that variants have in common.
+/// The file that is written, and the classes in it that variants share.
 struct Output<'a> {
-    file: DriftWriter,
+    file: SequenceWriter,
     /// The task's classes.
     new: &'a ClassStatistics,
     budget: &'a Budget,
-    /// Numbers of old classes that stay as they were, by the numbers that they had.
+    /// New numbers of old classes that stay as they were, by their old numbers.
     kept: HashMap<u64, usize>,
-    /// Numbers of the task's classes that no old one is merged with, by label.
+    /// Numbers of the task's classes that are merged with no old class, by label.
     fresh: HashMap<u32, usize>,
 }
 
 impl Output<'_> {
-    /// Writes an old class, together with what the task adds to it; returns its number.
+    /// Writes an old class, merged with the task's class of that label; returns its number.
     fn old(&mut self, label: u32, class: &ClassGaussian) -> Result<usize> {
         match self.new.get(label) {
             Some(new) => self.file.class(&class.merge(new, self.budget)?),
@@ -73,7 +79,7 @@ impl Output<'_> {
         }
     }
 
-    /// Writes the old classes of a variant that leaves them where they are; returns their numbers.
+    /// Writes the old classes of a variant without a method; returns their numbers.
     fn keep(&mut self, stale: &StatisticsReader) -> Result<BTreeMap<u32, usize>> {
         let mut numbers = BTreeMap::new();
         for (label, stored) in stale.stored() {
@@ -93,7 +99,7 @@ impl Output<'_> {
         Ok(numbers)
     }
 
-    /// Writes those of the task's classes that a variant did not know.
+    /// Writes those of the task's classes that a variant does not have yet.
     fn add_new(&mut self, numbers: &mut BTreeMap<u32, usize>) -> Result<()> {
         for (label, class) in self.new.iter() {
             if numbers.contains_key(&label) {

@@ -1,12 +1,15 @@
-//! Class statistics of a model that is tuned task after task.
+//! Class statistics of a model that is tuned for one task after the other.
 
 mod file;
 mod stream;
 mod variant;
 
+use std::path::PathBuf;
+
 use residua_memory::Budget;
 
-pub use file::DriftReader;
+pub(crate) use file::KEY;
+pub use file::SequenceReader;
 pub use variant::Variant;
 
 use crate::compensator::{Compensator, Method};
@@ -15,33 +18,60 @@ use crate::source::{ChainSource, FeatureSource, Side};
 use crate::statistics::{ClassStatistics, Precision, StatisticsBuilder, Storage};
 use crate::{CompensateError, Result};
 
-/// Whose features before and after a task a compensator learns from.
+/// The samples that a compensator learns from: features before and after a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pairs {
     /// The task's own samples.
     Current,
-    /// Samples of other data, seen by both models.
+    /// Auxiliary samples of other data.
     Auxiliary,
-    /// Both, as far as there is auxiliary data.
+    /// Both; the task's own alone, if there are no auxiliary samples.
     #[default]
     Both,
 }
 
 /// The features of one task.
+#[non_exhaustive]
 pub struct Task<'a> {
-    /// The task's samples: labels, features after, and features before unless it is the first task.
+    /// The task's samples: labels, features after the task and, unless it is the first task, before it.
     pub current: &'a mut dyn FeatureSource,
-    /// Other samples before and after the task; labels are not looked at.
+    /// Other samples before and after the task; their labels do not matter.
     pub auxiliary: Option<&'a mut dyn FeatureSource>,
 }
 
-/// What the variants know after some tasks: for each of them the statistics of all classes seen so far, as its
-/// method moved them.
+impl<'a> Task<'a> {
+    /// A task with these samples: labels, features after the task and, unless it is the first task, before it.
+    pub fn new(current: &'a mut dyn FeatureSource) -> Self {
+        Self { current, auxiliary: None }
+    }
+
+    /// With other samples before and after the task, to learn from how features move.
+    #[must_use]
+    pub fn with_auxiliary(self, auxiliary: &'a mut dyn FeatureSource) -> Self {
+        Self { auxiliary: Some(auxiliary), ..self }
+    }
+
+    /// The files that its sources read.
+    fn files(&self) -> Vec<PathBuf> {
+        let auxiliary = self.auxiliary.iter().flat_map(|source| source.files());
+        self.current.files().into_iter().chain(auxiliary).collect()
+    }
+}
+
+impl std::fmt::Debug for Task<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let auxiliary = self.auxiliary.as_ref().map(|source| source.name());
+        f.debug_struct("Task").field("current", &self.current.name()).field("auxiliary", &auxiliary).finish()
+    }
+}
+
+/// A sequence of tasks and what its variants know after them: for each variant the statistics of all classes so far, as
+/// its method moved them.
 ///
-/// Classes that two variants hold alike, such as those of the latest task, are held once. A task that fails
-/// leaves everything as it was, and [`save`](Self::save) replaces its file when the new one is complete, so
-/// that a run that is killed goes on from the last finished task. [`finish_task_in`](Self::finish_task_in) does all that
-/// to a file whose classes need not fit in memory.
+/// Variants share the classes that are the same in them, such as those of the latest task. A task that fails changes
+/// nothing. [`save`](Self::save) replaces its file only when the new one is complete, so a run that is killed continues
+/// from the last finished task. [`finish_task_in`](Self::finish_task_in) works on a file whose classes need not fit in
+/// memory.
 ///
 /// ```
 /// use residua_compensate::*;
@@ -49,16 +79,16 @@ pub struct Task<'a> {
 ///
 /// # fn main() -> Result<()> {
 /// let budget = Budget::new(64 << 20);
-/// let mut state = DriftCompensator::new(2, [Variant::SeqFt, Variant::Linear]);
+/// let mut state = TaskSequence::new(2, [Variant::SeqFt, Variant::Linear]);
 /// let first = [0.0, 1.0, 0.5, 1.5, 4.0, 5.0, 4.5, 4.0f32];
 /// let mut task = MemorySource::new(2, &first, Some(&first), Some(&[0, 0, 1, 1]))?;
-/// state.finish_task(Task { current: &mut task, auxiliary: None }, &budget)?;
+/// state.finish_task(Task::new(&mut task), &budget)?;
 ///
 /// // The second task doubles every feature.
 /// let before = [1.0, 0.0, 0.0, 2.0, 3.0, 1.0, 5.0, 2.0f32];
 /// let after = before.map(|v| 2.0 * v);
 /// let mut task = MemorySource::new(2, &before, Some(&after), Some(&[2, 2, 3, 3]))?;
-/// state.finish_task(Task { current: &mut task, auxiliary: None }, &budget)?;
+/// state.finish_task(Task::new(&mut task), &budget)?;
 ///
 /// let mean = |name| state.statistics(name).unwrap().get(1).unwrap().mean()[0];
 /// assert_eq!(mean("SeqFT"), 4.25);
@@ -66,35 +96,35 @@ pub struct Task<'a> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct DriftCompensator {
+pub struct TaskSequence {
     dim: usize,
     tasks: u64,
-    /// Which pairs the methods learn from.
+    /// The pairs that methods learn from.
     pub pairs: Pairs,
     /// How new classes are stored.
     pub storage: Storage,
-    /// How precise new classes are stored; moved ones stay as precise as they were.
+    /// The precision of new classes; moved classes keep theirs.
     pub precision: Precision,
     variants: Vec<State>,
 }
 
-/// A variant and what it knows.
+/// A variant and its statistics.
 struct State {
     name: String,
-    /// None: old classes stay as they are.
+    /// `None`: old classes stay as they are.
     method: Option<Box<dyn Method>>,
     statistics: ClassStatistics,
 }
 
-impl std::fmt::Debug for DriftCompensator {
+impl std::fmt::Debug for TaskSequence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.names().collect();
-        f.debug_struct("DriftCompensator").field("tasks", &self.tasks).field("variants", &names).finish()
+        f.debug_struct("TaskSequence").field("tasks", &self.tasks).field("variants", &names).finish()
     }
 }
 
-impl DriftCompensator {
-    /// No task yet, of features of dimension `dim`; each variant's method in its default mode.
+impl TaskSequence {
+    /// A sequence without a task yet, of features of dimension `dim`. Each variant's method has its default settings.
     pub fn new(dim: usize, variants: impl IntoIterator<Item = Variant>) -> Self {
         let mut new = Self {
             dim,
@@ -110,8 +140,8 @@ impl DriftCompensator {
         new
     }
 
-    /// Adds a variant with a method of its own settings, or replaces the method of the one of that name. A
-    /// variant that comes after some tasks starts from nothing.
+    /// Adds a variant with this method, or replaces the method of the variant with that name. A variant that is added
+    /// after some tasks starts without classes.
     #[must_use]
     pub fn with_method(mut self, name: &str, method: Option<Box<dyn Method>>) -> Self {
         self.add(name, method);
@@ -143,17 +173,17 @@ impl DriftCompensator {
         self.variants.iter().map(|state| state.name.as_str())
     }
 
-    /// What a variant knows; `None` if there is no such variant.
+    /// The statistics of a variant; `None` if there is no such variant.
     pub fn statistics(&self, name: &str) -> Option<&ClassStatistics> {
         self.variants.iter().find(|state| state.name == name).map(|state| &state.statistics)
     }
 
-    /// Takes in a task: every variant's old classes are moved by its method, fitted on this task's pairs, and
-    /// the task's classes are added, collected from the features after it. A class that comes again is merged
-    /// with what is known of it.
+    /// Finishes a task. Fits every variant's method on the task's pairs, moves the variant's old classes by it, and adds
+    /// the task's classes, collected from the features after it. A class that comes again is merged with its old
+    /// statistics.
     ///
     /// # Errors
-    /// When a source fails, lacks labels or features, or the budget has no room. Nothing has changed then.
+    /// When a source fails, lacks labels or features, or the budget has no room. Then nothing has changed.
     pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
         let new = self.collect(&mut task, budget)?;
         let mut done = Vec::with_capacity(self.variants.len());
@@ -180,17 +210,19 @@ impl DriftCompensator {
         let mut builder = StatisticsBuilder::new(self.dim, budget);
         builder.add_source(task.current, Side::After)?;
         let new = builder.finish(self.storage, self.precision)?;
-        if new.is_empty() { Err(CompensateError::Empty("the task")) } else { Ok(new) }
+        if new.is_empty() { Err(CompensateError::Empty(task.current.name())) } else { Ok(new) }
     }
 
-    /// Fits a method on the pairs that are wanted.
+    /// Fits a method on the chosen pairs.
     fn fit(&self, method: &dyn Method, task: &mut Task<'_>, budget: &Budget) -> Result<Box<dyn Compensator>> {
         match (self.pairs, &mut task.auxiliary) {
             (Pairs::Current, _) | (Pairs::Both, None) => method.fit(task.current, budget),
             (Pairs::Auxiliary, Some(auxiliary)) => method.fit(*auxiliary, budget),
             (Pairs::Auxiliary, None) => Err(CompensateError::Missing("auxiliary features")),
             (Pairs::Both, Some(auxiliary)) => {
-                method.fit(&mut ChainSource::new(task.current, *auxiliary)?, budget)
+                let sources: Vec<Box<dyn FeatureSource + '_>> =
+                    vec![Box::new(&mut *task.current), Box::new(&mut **auxiliary)];
+                method.fit(&mut ChainSource::new(sources)?.without_labels(), budget)
             }
         }
     }

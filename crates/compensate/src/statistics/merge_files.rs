@@ -1,0 +1,51 @@
+//! Statistics merged from files to a file.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use residua_memory::Budget;
+
+use super::{ClassGaussian, StatisticsReader, StatisticsWriter};
+use crate::{CompensateError, Result};
+
+/// Merges the statistics in `inputs` to the file `output`, class by class, as [`ClassStatistics::merge`] does. `each` sees
+/// the label of every class that is done; its error stops the job. The output appears complete or not at all. Returns
+/// its size in bytes.
+///
+/// [`ClassStatistics::merge`]: super::ClassStatistics::merge
+///
+/// # Errors
+/// When there is no input, an input cannot be read or comes twice, dimensions differ, the output is an input or cannot be
+/// written, or the budget has no room.
+pub fn merge_files<P: AsRef<Path>>(
+    inputs: &[P],
+    output: impl AsRef<Path>,
+    budget: &Budget,
+    mut each: impl FnMut(u32) -> Result<()>,
+) -> Result<u64> {
+    let files = inputs.iter().map(StatisticsReader::open).collect::<Result<Vec<_>>>()?;
+    let Some(dim) = files.first().map(StatisticsReader::dim) else {
+        return Err(CompensateError::Empty("the list of files to merge".into()));
+    };
+    if let Some((path, file)) = inputs.iter().zip(&files).find(|(_, file)| file.dim() != dim) {
+        let what = format!("{}: a set of statistics to merge", path.as_ref().display());
+        return Err(CompensateError::Dimension { what, found: file.dim(), expected: dim });
+    }
+    let labels: BTreeSet<u32> = files.iter().flat_map(|file| file.counts().map(|(label, _)| label)).collect();
+    let mut output = StatisticsWriter::create(output, dim, labels.len())?;
+    for label in labels {
+        let mut merged: Option<ClassGaussian> = None;
+        for file in &files {
+            let Some(next) = file.class(label, budget)? else { continue };
+            merged = Some(match merged {
+                None => next,
+                Some(merged) => merged.merge(&next, budget)?,
+            });
+        }
+        merged.iter().try_for_each(|class| output.add(label, class))?;
+        each(label)?;
+    }
+    // Some systems do not replace a file that is open.
+    drop(files);
+    output.finish()
+}

@@ -1,0 +1,75 @@
+//! Statistics of a source in one call.
+
+use residua_memory::Budget;
+
+use super::{ClassStatistics, Precision, Shrinkage, StatisticsBuilder, Storage};
+use crate::setters::setters;
+use crate::source::{FeatureSource, Side};
+use crate::{CompensateError, Result};
+
+/// How statistics are collected and stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct StatisticsOptions {
+    /// Which features of a source: [`Side::Before`], which stands for the only ones too, unless set.
+    pub side: Side,
+    /// How covariances are stored.
+    pub storage: Storage,
+    /// How precise stored covariances are.
+    pub precision: Precision,
+    /// How far covariances are pulled towards a multiple of the identity; not at all unless set.
+    pub shrinkage: Option<Shrinkage>,
+}
+
+impl StatisticsOptions {
+    setters! {
+        /// With features of this side.
+        with_side: side: Side,
+        /// With covariances stored like this.
+        with_storage: storage: Storage,
+        /// With covariances of this precision.
+        with_precision: precision: Precision,
+        /// With covariances pulled towards a multiple of the identity.
+        with_shrinkage: shrinkage: Some(Shrinkage),
+    }
+}
+
+impl Default for StatisticsOptions {
+    fn default() -> Self {
+        let (storage, precision) = (Storage::default(), Precision::default());
+        Self { side: Side::Before, storage, precision, shrinkage: None }
+    }
+}
+
+impl ClassStatistics {
+    /// Statistics of a source's features by its labels, in one pass.
+    ///
+    /// # Errors
+    /// When the source fails, is empty, lacks labels or the wanted side, or holds a number that is not finite; when a
+    /// number overflows its precision, Ledoit–Wolf lacks the samples of a class, or the budget has no room.
+    ///
+    /// ```
+    /// use residua_compensate::{ClassStatistics, MemorySource, StatisticsOptions};
+    /// use residua_memory::Budget;
+    ///
+    /// # fn main() -> residua_compensate::Result<()> {
+    /// let budget = Budget::new(16 << 20);
+    /// // Four samples of dimension 2, row by row, of classes 0 and 7.
+    /// let mut source = MemorySource::labelled(2, &[0.0, 1.0, 2.0, 3.0, 8.0, 8.0, 8.0, 6.0], &[0, 0, 7, 7])?;
+    /// let statistics = ClassStatistics::collect(&mut source, &StatisticsOptions::default(), &budget)?;
+    /// assert_eq!(statistics.get(7).unwrap().mean().as_slice(), [8.0, 7.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn collect(
+        source: &mut dyn FeatureSource,
+        options: &StatisticsOptions,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let mut builder = StatisticsBuilder::new(source.dim(), budget);
+        builder.shrinkage = options.shrinkage;
+        builder.add_source(source, options.side)?;
+        let statistics = builder.finish(options.storage, options.precision)?;
+        if statistics.is_empty() { Err(CompensateError::Empty(source.name())) } else { Ok(statistics) }
+    }
+}
