@@ -144,7 +144,7 @@ impl Workbench {
 
     fn safetensors(&self, name: &str, tensors: &[Tensor<'_>]) -> Result {
         let mut map = Map::new();
-        let mut data = Vec::new();
+        let mut data: Vec<u8> = Vec::new();
         for (name, dtype, shape, bytes) in tensors {
             let end = data.len() + bytes.len();
             let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [data.len(), end] });

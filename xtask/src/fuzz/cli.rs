@@ -248,7 +248,7 @@ fn arguments(files: &[String], random: &mut Random) -> Vec<String> {
                 let arrays: Vec<_> = files.iter().filter(|name| suits(name, kinds)).collect();
                 let file = (*random.pick(&arrays)).clone();
                 let tensors = ["", "", ":features", ":labels", ":old_before", ":y_cur"];
-                file.clone() + if file.ends_with(".npy") { "" } else { random.pick(&tensors) }
+                file.clone() + if file.ends_with(".npy") { "" } else { *random.pick(&tensors) }
             }
             "O" if random.once_in(12) => random.pick(files).clone(),
             "O" => (*random.pick(&OUTPUTS)).to_owned(),
