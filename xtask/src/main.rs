@@ -1,6 +1,7 @@
 //! Developer tasks, run as `cargo xtask <task>`.
 
 mod bench;
+mod demo_data;
 mod device;
 mod floors;
 mod fuzz;
@@ -32,7 +33,8 @@ Usage: cargo xtask <task> [options]
   device           try and time the GPU backends, or build the programs that do
   fuzz             mutated files for every reader, random arguments for the command line
   kill-test        kill every command that writes at random moments, look at what is left
-  kernels          validate the WGSL kernels, compile the CUDA ones to PTX, write crates/backend-cuda/ptx
+  kernels          validate and copy the WGSL kernels, compile the CUDA ones to PTX
+  demo-data        cut the data of the demo from assets
 
 `cargo xtask <task> --help` shows the options.";
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::main(args),
         Some("kill-test") => kill_test::main(args),
         Some("kernels") => kernels::main(args),
+        Some("demo-data") => demo_data::main(args),
         Some("--help" | "-h" | "help") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

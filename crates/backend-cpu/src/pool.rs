@@ -9,17 +9,19 @@ use residua_backend::BackendError;
 /// Multiplications below which waking threads costs more than they save.
 const WORTH_THREADS: usize = 64 << 10;
 
-/// A thread pool of its own, or the calling thread.
+/// A thread pool, or the calling thread alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool(Option<Arc<ThreadPool>>);
 
 impl Pool {
-    /// `threads` threads; 0 for as many as the machine offers. One thread is the caller's.
+    /// Threads that the machine offers.
+    pub(crate) fn machine() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// `threads` threads; 0 is as many as the machine offers. One thread is the caller's.
     pub(crate) fn new(threads: usize) -> Result<Self, BackendError> {
-        let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
+        let threads = if threads == 0 { Self::machine() } else { threads };
         if threads == 1 {
             return Ok(Self(None));
         }

@@ -128,8 +128,8 @@ fn cpu(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
             present: "0, this machine's processor".into(),
         });
     }
-    let backend = residua_backend_cpu::CpuBackend::new(options.threads)?;
-    Ok(Box::new(Untyped(backend.with_budget(budget.clone()))))
+    let how = residua_backend_cpu::CpuOptions::default().threads(options.threads);
+    Ok(Box::new(Untyped(residua_backend_cpu::CpuBackend::open(&how, budget)?)))
 }
 
 #[cfg(not(feature = "cpu"))]
@@ -150,10 +150,11 @@ fn cuda(_: &Options, _: &Budget) -> Result<AnyBackend, BackendError> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu(options: &Options, budget: &Budget) -> Result<AnyBackend, BackendError> {
-    let mut how = residua_backend_wgpu::Options::default();
-    how.adapter = options.device.clone();
-    let backend = residua_backend_wgpu::WgpuBackend::new(&how)?;
-    Ok(Box::new(Untyped(backend.with_budget(budget.clone()))))
+    let mut how = residua_backend_wgpu::WgpuOptions::default();
+    if let Some(device) = &options.device {
+        how = how.adapter(device);
+    }
+    Ok(Box::new(Untyped(residua_backend_wgpu::WgpuBackend::open(&how, budget)?)))
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -30,7 +30,7 @@
 //! # model.tensor("layer.weight", Dtype::F32, &[64, 256], &weights)?;
 //! # model.finish()?;
 //! use residua::backend::{Backend, VectorShape};
-//! use residua::cpu::CpuBackend;
+//! use residua::cpu::{CpuBackend, CpuOptions};
 //! use residua::format::file::Container;
 //! use residua::memory::Budget;
 //! use residua::split::{NoProgress, Selection, SplitOptions, split};
@@ -40,7 +40,7 @@
 //! split("model.safetensors".as_ref(), "split.safetensors".as_ref(), &options, &budget, &NoProgress)?;
 //!
 //! let file = Container::open("split.safetensors".as_ref())?;
-//! let cpu = CpuBackend::new(0)?.with_budget(budget.clone());
+//! let cpu = CpuBackend::open(&CpuOptions::default(), &budget)?;
 //! let base = cpu.upload_base(&*file.read_base("layer.weight", &budget)?)?;
 //! let residual = cpu.upload(&*file.read_gap("layer.weight", &budget)?)?;
 //!

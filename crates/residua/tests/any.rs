@@ -4,7 +4,7 @@
 
 use residua::any::{Kind, Options, open};
 use residua::backend::{Backend, BackendError, VectorShape};
-use residua::cpu::CpuBackend;
+use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::{BaseKind, Csr, QuantizedBase};
 use residua::memory::Budget;
 
@@ -28,7 +28,7 @@ fn layer<B: Backend + ?Sized>(backend: &B) -> Result<Vec<f32>, BackendError> {
 fn the_chosen_backend_gives_the_bits_of_the_named_one() {
     let options = Options { threads: 1, device: None };
     let chosen = open(Kind::Cpu, &options, &Budget::new(1 << 20)).unwrap();
-    let named = CpuBackend::new(1).unwrap();
+    let named = CpuBackend::open(&CpuOptions::default().threads(1), &Budget::unlimited()).unwrap();
     assert_eq!(chosen.device(), named.device());
     let bits = layer(&*chosen).unwrap();
     assert_eq!(bits, layer(&named).unwrap());

@@ -61,9 +61,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     let fuzz = Fuzz::new(&project);
     let mut failed = false;
     if !targets.is_empty() {
-        if !fuzz.build(Stdio::inherit)?.success() {
-            return Err("the targets do not build".into());
-        }
+        fuzz.build()?;
         for target in &targets {
             let done = fuzz.run(target, seconds)?;
             println!("{:<12} {}", target, done.text());
@@ -122,6 +120,16 @@ impl Fuzz {
         Self { root: project.root.clone(), folder: project.target.join("fuzz"), host }
     }
 
+    /// The command that fetches what the targets depend on, in the versions of the repository, not the newest of the
+    /// day.
+    pub(crate) fn fetch_command(&self) -> Result<Command> {
+        let folder = self.root.join("fuzz");
+        fs::copy(self.root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
+        let mut command = Command::new(cargo());
+        command.args(["fetch", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+        Ok(command)
+    }
+
     /// The command that builds all targets.
     pub(crate) fn build_command(&self) -> Command {
         let mut command = Command::new(cargo());
@@ -139,8 +147,13 @@ impl Fuzz {
         command
     }
 
-    fn build(&self, stream: fn() -> Stdio) -> Result<std::process::ExitStatus> {
-        Ok(self.build_command().current_dir(&self.root).stdout(stream()).stderr(stream()).status()?)
+    fn build(&self) -> Result {
+        for mut command in [self.fetch_command()?, self.build_command()] {
+            if !command.current_dir(&self.root).status()?.success() {
+                return Err("the targets do not build".into());
+            }
+        }
+        Ok(())
     }
 
     /// Runs a target for some seconds on new inputs, after it has seen the known ones.

@@ -9,10 +9,11 @@ use std::process::ExitCode;
 
 use crate::Result;
 use crate::project::Project;
+use generated::Generated;
 
 const HELP: &str = "\
-Validate the WGSL kernels with naga, in every variant. Compile the CUDA kernels to PTX, report what they need, and
-write both to crates/backend-cuda/ptx.
+Copy the WGSL kernels to crates/backend-wgpu/wgsl and validate every variant with naga. Compile the CUDA kernels to PTX,
+report what they need, and write both to crates/backend-cuda/ptx.
 
 Usage: cargo xtask kernels [--check]
 
@@ -34,10 +35,12 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             _ => return Err(arg.unexpected().into()),
         }
     }
-    let valid = wgsl::validate()?;
     let project = Project::read()?;
+    // First, because validation reads the copies.
+    let mut differing = generated::settle(&wgsl::copies(&project)?, check)?;
+    let valid = wgsl::validate()?;
     let files = cuda::generate(&project, &cuda::compilers(&project)?)?;
-    let differing = generated::settle(&files, check)?;
+    differing.extend(generated::settle(&files, check)?);
     for path in &differing {
         let path = path.strip_prefix(&project.root).unwrap_or(path).display();
         println!("{} {path}", if check { "differs:" } else { "wrote" });
@@ -46,9 +49,18 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The `test-all` row's answer: files that differ, or why nothing could be compared.
-pub(crate) fn drift(project: &Project, compilers: &crate::venv::Venv) -> Result<Vec<String>> {
-    let differing = generated::settle(&cuda::generate(project, compilers)?, true)?;
+/// The answer of `test-all`'s row `ptx`: files that differ, or why nothing could be compared.
+pub(crate) fn ptx_drift(project: &Project, compilers: &crate::venv::Venv) -> Result<Vec<String>> {
+    drift(project, &cuda::generate(project, compilers)?)
+}
+
+/// The answer of `test-all`'s row `wgsl`: copies that differ from their sources.
+pub(crate) fn wgsl_drift(project: &Project) -> Result<Vec<String>> {
+    drift(project, &wgsl::copies(project)?)
+}
+
+fn drift(project: &Project, files: &[Generated]) -> Result<Vec<String>> {
+    let differing = generated::settle(files, true)?;
     Ok(differing
         .iter()
         .map(|path| path.strip_prefix(&project.root).unwrap_or(path).display().to_string())

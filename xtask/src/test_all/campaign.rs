@@ -57,6 +57,9 @@ pub(super) fn fuzz(project: &Project) -> Row {
                 return Ok(Outcome::missing("g++ is missing: apt-get install g++"));
             }
             let fuzz = fuzz::Fuzz::new(&project);
+            if log.run(&mut fuzz.fetch_command()?)? != Some(0) {
+                return Ok(Outcome::missing("no registry to fetch libfuzzer-sys from"));
+            }
             log.succeed(&mut fuzz.build_command())?;
             let mut failed = Vec::new();
             for target in fuzz::targets(&project)? {

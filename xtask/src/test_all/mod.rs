@@ -4,6 +4,7 @@ mod c_programs;
 mod campaign;
 mod log;
 mod oracle;
+mod packages;
 mod report;
 mod rows;
 mod vulkan;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use residua_backend::{BackendError, Shaped};
 use residua_format::{BaseKind, FormatError};
 
-use crate::base::{BaseView, CodeOrder, row_bytes};
+use crate::base::{CodeOrder, CodesView, row_bytes};
 use crate::vector::BLOCK;
 
 /// A dense matrix `[rows, cols]` of 4- or 8-bit codes with one scale per row, `w = code · scale`, in memory of the
@@ -111,8 +111,8 @@ pub(super) struct BorrowedRows<'a> {
 }
 
 impl BorrowedRows<'_> {
-    pub(super) fn view(&self) -> BaseView<'_> {
+    pub(super) fn view(&self) -> CodesView<'_> {
         let order = if self.kind == BaseKind::Int8 { CodeOrder::Bytes } else { CodeOrder::Nibbles };
-        BaseView { shape: self.shape, kind: self.kind, order, codes: &self.codes, scales: self.scales }
+        CodesView { shape: self.shape, kind: self.kind, order, codes: &self.codes, scales: self.scales }
     }
 }

@@ -5,7 +5,7 @@ use residua_backend::{BackendError, Shaped};
 
 use super::{BorrowedBase, BorrowedCsr};
 use crate::CpuBackend;
-use crate::kernel::{Output, base_product, csr_product};
+use crate::kernel::{Output, codes_product, csr_product};
 use crate::tile::{LANE_WIDTH, Tile, cut};
 
 /// Rows that a thread works on at a time: their codes and sums stay in the second-level cache. A multiple of the rows
@@ -63,7 +63,7 @@ impl CpuBackend {
                 let base = base.rows(first..first + count)?;
                 let mut sums = zeroed(count * used)?;
                 let mut y = Output { y: &mut sums, batch: used, at: 0, used };
-                base_product(self.path(), base.view(), 0, &tile, &mut y);
+                codes_product(self.path(), base.view(), 0, &tile, &mut y);
                 if let Some(residual) = residual {
                     csr_product(self.path(), residual, first, alpha, &tile, &mut y);
                 }

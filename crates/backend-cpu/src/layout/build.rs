@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use residua_backend::BackendError;
+use residua_backend::source::Source;
 use residua_memory::{ALIGNMENT, AlignedVec, Budget};
 
 use super::segment::{Entries, Segment, fillers, segments, wide_is_smaller};
-use super::source::Source;
 use super::{AnyPlanes, Chunk, Gap, LANES, Planes, Slice, Sparse, Stored};
 use crate::pool::Pool;
 

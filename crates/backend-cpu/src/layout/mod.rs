@@ -19,14 +19,12 @@
 
 mod build;
 mod segment;
-mod source;
 
 use bytemuck::Pod;
 use half::{bf16, f16};
 use residua_memory::{AlignedVec, Reservation};
 
 pub(crate) use build::build;
-pub(crate) use source::{CsrSource, GapSource};
 
 /// Lanes of a slice.
 pub(crate) const LANES: usize = 8;

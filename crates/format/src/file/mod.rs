@@ -39,7 +39,7 @@ pub use error::FileError;
 pub use hash::{CheckpointHasher, hash_bytes};
 pub use held::Held;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
-pub use npy::{read_npy, write_npy};
+pub use npy::{NpyHeader, read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};
 pub use output::check_output;
 /// The element types of safetensors.

@@ -79,13 +79,15 @@ pub(super) fn wgpu(args: &Args, budget: &Budget) -> Result<Done> {
     use std::time::Instant;
 
     use residua::backend::{Backend, BackendError, Shaped};
-    use residua::wgpu::{Clock, Options, WgpuBackend, WgpuMatrix};
+    use residua::wgpu::{Clock, WgpuBackend, WgpuMatrix, WgpuOptions};
 
     use super::{Timing, load, operands};
 
-    let mut options = Options::default();
-    options.adapter = args.adapter.clone();
-    let gpu = WgpuBackend::new(&options)?.with_budget(budget.clone());
+    let mut options = WgpuOptions::default();
+    if let Some(adapter) = &args.adapter {
+        options = options.adapter(adapter);
+    }
+    let gpu = WgpuBackend::open(&options, budget)?;
     let mut upload_seconds = 0.0;
     let matrices = load(args, budget, |matrix| {
         let start = Instant::now();

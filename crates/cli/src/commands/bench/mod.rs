@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::backend::{Backend, Shaped, VectorShape};
-use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
+use residua::cpu::{CpuBackend, CpuMatrix, CpuOptions, CpuVector};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{Checkpoint, Container};
 use residua::format::{Csr, Duplicates, GapCsr, ValueType};
@@ -141,11 +141,11 @@ fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
             "--adapter {device}: the cpu backend has no devices to choose from"
         )));
     }
-    let cpu = CpuBackend::new(0)?.with_budget(budget.clone());
+    let cpu = CpuBackend::open(&CpuOptions::default(), budget)?;
     let matrices = load(args, budget, |matrix| Ok(cpu.upload(matrix)?))?;
     let mut ready = Vec::new();
     for &threads in &thread_counts(args) {
-        let cpu = CpuBackend::new(threads)?.with_budget(budget.clone());
+        let cpu = CpuBackend::open(&CpuOptions::default().threads(threads), budget)?;
         for &batch in &args.batch {
             ready.push(Ready::new(cpu.clone(), batch.into(), &matrices)?);
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use residua::backend::{Backend, Shaped, VectorShape};
-use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
+use residua::cpu::{CpuBackend, CpuMatrix, CpuOptions, CpuVector};
 use residua::format::convert::{coo_to_csr, csr_to_gap};
 use residua::format::file::Checkpoint;
 use residua::format::{Coo, Csr, Duplicates, ValueType};
@@ -146,7 +146,7 @@ fn pool(threads: usize) -> Answer<rayon::ThreadPool> {
 
 impl Product {
     fn new(threads: usize, batch: usize, matrices: &[CpuMatrix]) -> Answer<Self> {
-        let cpu = CpuBackend::new(threads)?;
+        let cpu = CpuBackend::open(&CpuOptions::default().threads(threads), &Budget::unlimited())?;
         let mut operands = Vec::new();
         for matrix in matrices {
             let [rows, cols] = matrix.shape();
@@ -171,7 +171,7 @@ fn load(folder: &Path, values: ValueType) -> Answer<Vec<CpuMatrix>> {
         }
     }
     paths.sort();
-    let cpu = CpuBackend::new(0)?;
+    let cpu = CpuBackend::open(&CpuOptions::default(), &Budget::unlimited())?;
     let load = |path: &PathBuf| {
         let file = Checkpoint::open(path)?;
         let (rows, cols) = shape(&file)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use residua::backend::Backend;
-use residua::cpu::CpuBackend;
+use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
 use residua::split::{SplitOptions, SplitReport, VerifiedTensor, split, verify};
@@ -31,8 +31,8 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua demo --output residua-demo";
 
-/// Encoder layers 0 and 5 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
-const WEIGHTS: &[u8] = include_bytes!("../../../../../assets/minilm-layers.safetensors");
+/// Encoder layer 0 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
+const WEIGHTS: &[u8] = include_bytes!("../../../assets/minilm-layer.safetensors");
 const BATCHES: [usize; 2] = [1, 32];
 
 #[derive(Debug, clap::Args)]
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let measured = report::read(&file, &container, (Some(&weights), None), &budget, &bar)?;
     let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
 
-    let cpu = CpuBackend::new(1)?.with_budget(budget.clone());
+    let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &budget)?;
     let speed = speed::measure(&container, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
     // Every method measures its own peak; the demo's is the largest of all.
     let peak = process::peak_rss();
@@ -153,7 +153,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     let rate = split.parameters() as f64 / demo.split_seconds / 1e6;
     let path = demo.report.canonicalize().unwrap_or_else(|_| demo.report.clone());
     let head = facts(&[
-        ("weights", format!("two encoder layers of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
+        ("weights", format!("an encoder layer of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
         (
             "split",
             format!(

@@ -1,7 +1,10 @@
 //! The header of an array.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
+
+use safetensors::Dtype;
 
 use crate::file::number::Number;
 use crate::file::{FileError, Result};
@@ -14,8 +17,9 @@ const MAX_BYTES: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::file) struct Descr(pub(in crate::file) String);
 
+/// The header of a `.npy` file, for programs that read the array's numbers themselves.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::file) struct NpyHeader {
+pub struct NpyHeader {
     pub(in crate::file) descr: Descr,
     pub(in crate::file) fortran: bool,
     pub(in crate::file) shape: Vec<usize>,
@@ -24,6 +28,54 @@ pub(in crate::file) struct NpyHeader {
 }
 
 impl NpyHeader {
+    /// Opens the file at `path` and reads its header.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not begin with a header of format version 1 to 3.
+    pub fn open(path: &Path) -> Result<(Self, File)> {
+        let mut file = File::open(path).map_err(FileError::io(path, "open"))?;
+        let header = Self::read(&mut BufReader::new(&mut file))
+            .map_err(|problem| FileError::malformed(path, format!("npy header: {problem}")))?;
+        Ok((header, file))
+    }
+
+    /// The sizes of the array, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Whether the first index varies fastest (Fortran order), not the last.
+    pub fn is_fortran(&self) -> bool {
+        self.fortran
+    }
+
+    /// Where the numbers begin, in bytes from the start of the file.
+    pub fn data_start(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The element type of the numbers.
+    ///
+    /// # Errors
+    /// What is not read: big-endian numbers, booleans, complex numbers, text, Python objects, records.
+    pub fn dtype(&self) -> Result<Dtype, String> {
+        match self.number()? {
+            (_, true) => Err(format!("element type {:?}: big-endian numbers are not read", self.descr.0)),
+            (Number::U8, _) => Ok(Dtype::U8),
+            (Number::U16, _) => Ok(Dtype::U16),
+            (Number::U32, _) => Ok(Dtype::U32),
+            (Number::U64, _) => Ok(Dtype::U64),
+            (Number::I8, _) => Ok(Dtype::I8),
+            (Number::I16, _) => Ok(Dtype::I16),
+            (Number::I32, _) => Ok(Dtype::I32),
+            (Number::I64, _) => Ok(Dtype::I64),
+            (Number::F16, _) => Ok(Dtype::F16),
+            (Number::F32, _) => Ok(Dtype::F32),
+            (Number::F64, _) => Ok(Dtype::F64),
+            (Number::Bool | Number::Bf16, _) => Err("booleans are not read as numbers".to_owned()),
+        }
+    }
+
     pub(in crate::file) fn read(reader: &mut impl Read) -> Result<Self, String> {
         let truncated = |_| "the header of the array is cut short".to_owned();
         let mut start = [0; 8];
@@ -112,8 +164,12 @@ impl NpyHeader {
         }
     }
 
-    /// Writes version 1, C order.
-    pub(in crate::file) fn write(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
+    /// Writes a header of format version 1 in C order. The numbers follow it; `descr` is their type in NumPy's words,
+    /// such as `<f4`.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
         let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
         // A tuple of one has a comma behind it.
         let comma = if shape.len() == 1 { "," } else { "" };

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use residua_memory::Budget;
 
-pub(super) use header::NpyHeader;
+pub use header::NpyHeader;
 
 use super::dense::reserve;
 use super::number::Number;

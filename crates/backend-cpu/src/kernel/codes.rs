@@ -1,27 +1,23 @@
-//! Dense base times a tile of vectors.
+//! Codes times a tile of vectors, without processor-specific instructions.
 
-use super::{Output, Path};
-use crate::base::{BaseView, eight_codes};
+use super::Output;
+use crate::base::{CodesView, eight_codes};
 use crate::tile::Tile;
 
 /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-pub(crate) fn base_product(path: Path, base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
-    match path {
-        Path::Portable => match x.width {
-            1 => single(base, first, &x.by_vector, y),
-            8 => tile::<8>(base, first, x, y),
-            16 => tile::<16>(base, first, x, y),
-            24 => tile::<24>(base, first, x, y),
-            _ => tile::<32>(base, first, x, y),
-        },
-        #[cfg(target_arch = "x86_64")]
-        Path::Avx2(avx2) => avx2.base_product(base, first, x, y),
+pub(super) fn product(base: CodesView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+    match x.width {
+        1 => single(base, first, &x.by_vector, y),
+        8 => tile::<8>(base, first, x, y),
+        16 => tile::<16>(base, first, x, y),
+        24 => tile::<24>(base, first, x, y),
+        _ => tile::<32>(base, first, x, y),
     }
 }
 
 /// One vector: eight sums side by side, multiplied by a group's scale where the group ends. `x` has a value for every
 /// column, padding included.
-fn single(base: BaseView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
+fn single(base: CodesView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
     let (x, _) = x[..base.padded_cols()].as_chunks::<8>();
     let eights = base.group() / 8;
     for row in 0..y.rows() {
@@ -44,7 +40,7 @@ fn single(base: BaseView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
 }
 
 /// `N` vectors: every weight is multiplied with the contiguous values of its column.
-fn tile<const N: usize>(base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+fn tile<const N: usize>(base: CodesView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
     let (x, _) = x.x.as_chunks::<N>();
     for row in 0..y.rows() {
         let (codes, scales) = (base.row_codes(first + row), base.row_scales(first + row));

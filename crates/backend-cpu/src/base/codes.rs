@@ -1,19 +1,16 @@
-//! How a quantised base lies in memory.
+//! Rows of 4- or 8-bit codes.
 
-use residua_backend::{BackendError, Shaped};
+use residua_backend::BackendError;
 use residua_format::{BaseKind, QuantizedBase};
 use residua_memory::{ALIGNMENT, AlignedVec, Budget, Reservation};
 
+use super::too_large;
 use crate::pool::Pool;
 use crate::vector::BLOCK;
 
-/// A dense matrix of 4- or 8-bit codes, laid out for vector loads.
-///
-/// Rows are padded with code 0 to a multiple of 64 columns. An INT8 row is its codes. An INT4 row has 32 bytes for
-/// each 64 columns: nibble `k` of the little-endian u32 `i` is the code of column `8·k + i`, so that shifting
-/// all eight words by `4·k` bits leaves eight neighbouring columns in the eight lanes.
+/// A quantised base as [`CpuBase`](super::CpuBase) lays it out.
 #[derive(Debug)]
-pub struct CpuBase {
+pub(super) struct Codes {
     shape: [usize; 2],
     kind: BaseKind,
     codes: AlignedVec<u8>,
@@ -21,16 +18,11 @@ pub struct CpuBase {
     _held: Reservation,
 }
 
-impl CpuBase {
-    pub(crate) fn new(pool: &Pool, base: &QuantizedBase, budget: &Budget) -> Result<Self, BackendError> {
+impl Codes {
+    pub(super) fn new(pool: &Pool, base: &QuantizedBase, budget: &Budget) -> Result<Self, BackendError> {
         let (rows, cols, kind) = (base.rows(), base.cols(), base.kind());
         let row_bytes = row_bytes(kind, cols);
-        let bytes = rows.checked_mul(row_bytes).ok_or(BackendError::TooLarge {
-            what: "a base",
-            shape: [rows, cols],
-            limit: isize::MAX as u64,
-            unit: "bytes",
-        })?;
+        let bytes = rows.checked_mul(row_bytes).ok_or_else(|| too_large([rows, cols]))?;
         let plane = |bytes: usize| bytes.next_multiple_of(ALIGNMENT) as u64;
         let held = budget.reserve(plane(bytes) + plane(size_of_val(base.scales())), "a quantised base")?;
         let mut codes = AlignedVec::zeroed(bytes);
@@ -51,14 +43,12 @@ impl CpuBase {
         })
     }
 
-    /// What the kernels read.
-    pub(crate) fn view(&self) -> BaseView<'_> {
+    pub(super) fn view(&self) -> CodesView<'_> {
         let order = if self.kind == BaseKind::Int8 { CodeOrder::Bytes } else { CodeOrder::Interleaved };
-        BaseView { shape: self.shape, kind: self.kind, order, codes: &self.codes, scales: &self.scales }
+        CodesView { shape: self.shape, kind: self.kind, order, codes: &self.codes, scales: &self.scales }
     }
 
-    /// Bytes of both planes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.codes.len() + self.scales.as_bytes().len()
     }
 }
@@ -68,15 +58,15 @@ impl CpuBase {
 pub(crate) enum CodeOrder {
     /// A byte each.
     Bytes,
-    /// Nibbles, as [`CpuBase`] lays them out.
+    /// Nibbles in the order of [`CpuBase`](super::CpuBase).
     Interleaved,
-    /// Nibbles, column after column, the even ones low: as files and callers have them.
+    /// Nibbles, column after column, the even ones low: the order of files and of the C API.
     Nibbles,
 }
 
-/// A base as the kernels read it: rows of whole blocks of 64 columns, codes past the last column 0.
+/// Codes as the kernels read them: rows of whole blocks of 64 columns, 0 past the last column.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct BaseView<'a> {
+pub(crate) struct CodesView<'a> {
     pub(crate) shape: [usize; 2],
     pub(crate) kind: BaseKind,
     pub(crate) order: CodeOrder,
@@ -84,7 +74,7 @@ pub(crate) struct BaseView<'a> {
     pub(crate) scales: &'a [f32],
 }
 
-impl<'a> BaseView<'a> {
+impl<'a> CodesView<'a> {
     pub(crate) fn rows(&self) -> usize {
         self.shape[0]
     }
@@ -119,19 +109,13 @@ impl<'a> BaseView<'a> {
     }
 }
 
-impl Shaped for CpuBase {
-    fn shape(&self) -> [usize; 2] {
-        self.shape
-    }
-}
-
 /// Bytes of a row's codes with its padding.
 pub(crate) fn row_bytes(kind: BaseKind, cols: usize) -> usize {
     let padded = cols.next_multiple_of(BLOCK);
     if kind == BaseKind::Int8 { padded } else { padded / 2 }
 }
 
-/// From columns in nibble order to words of eight columns that lie eight apart.
+/// Turns nibbles in the order of columns into words of eight columns that lie eight apart.
 fn interleave(from: &[u8], to: &mut [u8]) {
     for (block, to) in from.chunks(BLOCK / 2).zip(to.chunks_exact_mut(BLOCK / 2)) {
         for (pair, &byte) in block.iter().enumerate() {
@@ -175,7 +159,7 @@ mod tests {
                 });
                 let scales = AlignedVec::zeroed(2 * kind.groups(cols));
                 let base = QuantizedBase::new(2, cols, kind, codes.collect(), scales).unwrap();
-                let laid_out = CpuBase::new(&Pool::new(1).unwrap(), &base, &Budget::unlimited()).unwrap();
+                let laid_out = Codes::new(&Pool::new(1).unwrap(), &base, &Budget::unlimited()).unwrap();
                 let view = laid_out.view();
                 for row in 0..2 {
                     for column in 0..view.padded_cols() {
