@@ -8,6 +8,8 @@ use residua::Progress;
 
 use crate::interrupt::{self, Watch};
 
+use crate::escape;
+
 const TEMPLATE: &str =
     "{prefix:>12} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg:.dim}";
 /// The same for work that is counted in steps.
@@ -69,7 +71,7 @@ impl Progress for Bar {
     }
 
     fn tensor(&self, name: &str) {
-        self.with(|bar| bar.set_message(name.to_owned()));
+        self.with(|bar| bar.set_message(escape::line(name).into_owned()));
     }
 
     fn advance(&self, bytes: u64) {

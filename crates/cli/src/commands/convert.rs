@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, value_type};
 use crate::destination;
+use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::matrix_file::{Format, read};
 use crate::notes;
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result {
         count(done.nnz as u64),
         percent(done.density),
         bytes(done.output_bytes),
-        args.output.display()
+        escape::path(&args.output)
     ))
 }
 

@@ -3,6 +3,7 @@
 use residua::Budget;
 use serde::Serialize;
 
+use crate::escape;
 use crate::failure::Result;
 use crate::output::{facts, print, print_json};
 
@@ -106,11 +107,11 @@ fn wgpu() -> Vec<Device> {
 fn text(found: &Found) -> String {
     let mut text = String::new();
     for device in &found.devices {
-        text += &format!("{} {}: {}\n", device.backend, device.index, device.name);
+        text += &format!("{} {}: {}\n", device.backend, device.index, escape::line(&device.name));
         text += &facts(&device.facts).lines().map(|line| format!("  {line}\n")).collect::<String>();
     }
     for absent in &found.absent {
-        text += &format!("{}: none; {}\n", absent.backend, absent.why);
+        text += &format!("{}: none; {}\n", absent.backend, escape::line(&absent.why));
     }
     text
 }

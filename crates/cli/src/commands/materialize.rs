@@ -7,6 +7,7 @@ use residua::split::{MaterializeOptions, Output, materialize};
 use crate::args::{BudgetArgs, RunArgs, finite};
 use crate::compensation::expect_weights;
 use crate::destination;
+use crate::escape;
 use crate::failure::Result;
 use crate::output::{bytes, print, print_json};
 use crate::report::measure::noted_base;
@@ -54,6 +55,6 @@ pub(crate) fn run(args: &Args) -> Result {
         report.alpha,
         report.passed.len(),
         bytes(report.output_bytes),
-        args.output.display()
+        escape::path(&args.output)
     ))
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
 use crate::destination;
+use crate::escape;
 use crate::failure::Result;
 use crate::output::{bytes, print, print_json};
 
@@ -56,6 +57,6 @@ pub(crate) fn run(args: &Args) -> Result {
         "{} tensors restored and checked; wrote {} to {} in {seconds:.1} s",
         report.tensors.len(),
         bytes(report.output_bytes),
-        args.output.display()
+        escape::path(&args.output)
     ))
 }

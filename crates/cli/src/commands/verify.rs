@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
+use crate::escape;
 use crate::failure::{Failure, Kind, Result};
 use crate::notes;
 use crate::output::{count, percent, print, print_json, table};
@@ -87,7 +88,7 @@ fn text(report: &VerifyReport, measured: bool) -> String {
     }
     for tensor in &report.tensors {
         for problem in tensor.problem.iter().chain(&tensor.mismatch) {
-            text += &format!("✗ {}: {problem}\n", tensor.name);
+            text += &format!("✗ {}\n", escape::line(&format!("{}: {problem}", tensor.name)));
         }
     }
     text + &summary(report)

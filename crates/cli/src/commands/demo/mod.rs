@@ -21,7 +21,7 @@ use crate::args::{BudgetArgs, RunArgs};
 use crate::commands::report;
 use crate::compensation::protocol::Evaluation;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
+use crate::output::{Table, bytes, count, facts, percent, print, print_json, ratio, table};
 use crate::report::curves::by_alpha;
 use crate::report::{drift as drift_report, residual};
 use crate::sizes::Sizes;
@@ -59,6 +59,7 @@ struct Demo {
     speed: Vec<Speed>,
     /// Class statistics that follow a model.
     compensation: drift::Compensation,
+    #[serde(serialize_with = "crate::escape::serialize_path")]
     report: PathBuf,
     peak_memory_bytes: Option<u64>,
 }
@@ -181,7 +182,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     format!("{head}\n{memory}\n\n{speeds}\n\n{drift}\n\n{tail}")
 }
 
-fn memory(demo: &Demo) -> comfy_table::Table {
+fn memory(demo: &Demo) -> Table {
     let (split, sizes) = (&demo.split, &demo.sizes);
     let (nnz, ours) = (split.nnz(), split.residual_bytes());
     let mut table = table(["memory of the matrices", "size", "bytes per non-zero", "against ours"]);
@@ -200,7 +201,7 @@ fn memory(demo: &Demo) -> comfy_table::Table {
     table
 }
 
-fn speeds(demo: &Demo) -> comfy_table::Table {
+fn speeds(demo: &Demo) -> Table {
     let speed = format!("speed, {}", demo.device);
     let mut table = table([&speed, "dense f32", "residual alone", "whole layer", "largest difference"]);
     for speed in &demo.speed {
