@@ -13,7 +13,10 @@ fn main() -> residua::Result<()> {
     let job = Job::new(&Budget::new(256 << 20));
     let report = job.split(&model, Output(&output), &SplitOptions::default().density(0.05))?;
     let bytes_per_nonzero = report.residual_bytes() as f64 / report.nnz() as f64;
-    println!("{} -> {} bytes, {bytes_per_nonzero:.2} bytes per non-zero", report.input_bytes, report.output_bytes);
+    println!(
+        "{} -> {} bytes, {bytes_per_nonzero:.2} bytes per non-zero",
+        report.input_bytes, report.output_bytes
+    );
 
     let verified = job.verify(&output, &VerifyOptions::default().against(&model))?;
     for tensor in verified.tensors.iter().filter(|tensor| tensor.split) {

@@ -34,7 +34,7 @@ fn main() -> residua::Result<()> {
     for (name, old) in [("stale", stale), ("moved", moved)] {
         let lda = Lda::new(&old.merge(&new, &budget)?, Default::default(), &budget)?;
         let found = lda.predict_source(&mut SafetensorsSource::open(&path, &test)?, &budget)?;
-        let right = found.iter().zip(&labels).filter(|&(&found, &label)| found == label.into()).count();
+        let right = found.iter().zip(&labels).filter(|&(&found, &label)| found == u32::from(label)).count();
         println!("{name} statistics: {:.1} % right", 100.0 * right as f64 / labels.len() as f64);
     }
     Ok(())

@@ -23,7 +23,9 @@ pub enum Error {
         name: String,
     },
     /// A slice whose length does not fit the layer and the batch.
-    #[error("layer {layer}: {operand} has {found} values, but [{batch}, {features}] row-major has {expected}")]
+    #[error(
+        "layer {layer}: {operand} has {found} values, but [{batch}, {features}] row-major has {expected}"
+    )]
     Operand {
         /// The layer.
         layer: String,

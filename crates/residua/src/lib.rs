@@ -124,8 +124,8 @@ pub use layer::{Base, Layer};
 pub use residua_backend::DeviceInfo;
 pub use residua_memory::{Budget, ByteSize, ErrorKind};
 pub use residua_split::{
-    BaseSpec, Delta, DiffOptions, Importance, MaterializeOptions, New, NoProgress, Old, Output, Progress, Selection,
-    SplitOptions, VerifyOptions,
+    BaseSpec, Delta, DiffOptions, Importance, MaterializeOptions, New, NoProgress, Old, Output, Progress,
+    Selection, SplitOptions, VerifyOptions,
 };
 
 pub use residua_backend as backend;

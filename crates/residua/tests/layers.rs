@@ -59,7 +59,12 @@ impl Bench {
         file.read_at(info, 0, &mut raw).unwrap();
         match info.dtype {
             Dtype::F32 => raw.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            _ => raw.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect(),
+            _ => raw
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
+                .collect(),
         }
     }
 }
@@ -205,7 +210,8 @@ fn threads_share_a_layer() {
     let bench = Bench::new();
     let split = bench.split("old", "split", &SplitOptions::default());
     let layer = SplitFile::open(&split).unwrap().layer("layer.weight", &cpu()).unwrap();
-    let expected: Vec<Vec<f32>> = (1..5).map(|batch| layer.forward(1.0, &input(batch), batch).unwrap()).collect();
+    let expected: Vec<Vec<f32>> =
+        (1..5).map(|batch| layer.forward(1.0, &input(batch), batch).unwrap()).collect();
     std::thread::scope(|scope| {
         for (batch, expected) in (1..5).zip(&expected) {
             let layer = &layer;

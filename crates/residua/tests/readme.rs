@@ -7,7 +7,8 @@ fn examples(text: &str) -> Vec<String> {
     while let Some(line) = lines.next() {
         if line.starts_with("```rust") {
             let block = lines.by_ref().take_while(|line| *line != "```");
-            blocks.push(block.filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect());
+            blocks
+                .push(block.filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect());
         }
     }
     blocks

@@ -73,7 +73,8 @@ pub(super) fn wgpu(_: &Args, budget: &Budget) -> Result<Done> {
 fn not_built_in(backend: &str, budget: &Budget) -> Result<Done> {
     // Says how to get it.
     let error = residua::Device::open(backend, budget).err();
-    Err(error.map_or_else(|| crate::failure::Failure::usage(format!("{backend} is not built in")), Into::into))
+    Err(error
+        .map_or_else(|| crate::failure::Failure::usage(format!("{backend} is not built in")), Into::into))
 }
 
 #[cfg(feature = "wgpu")]

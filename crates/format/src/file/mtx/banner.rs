@@ -61,7 +61,9 @@ impl Banner {
             return Err("an array has values, not a pattern".into());
         }
         if (field, symmetry) == (Field::Unsigned, Symmetry::SkewSymmetric) {
-            return Err("a skew-symmetric matrix has negative entries, which are not unsigned integers".into());
+            return Err(
+                "a skew-symmetric matrix has negative entries, which are not unsigned integers".into()
+            );
         }
         Ok(Self { layout, field, symmetry })
     }
