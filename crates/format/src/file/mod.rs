@@ -42,7 +42,7 @@ pub use matrix::FileMatrix;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
 pub use npy::{NpyFile, NpyHeader, read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};
-pub use output::check_output;
+pub use output::{check_output, same_file};
 pub use positioned::open_regular;
 /// The element types of safetensors.
 pub use safetensors::Dtype;

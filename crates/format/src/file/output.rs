@@ -16,7 +16,7 @@ use super::{AtomicFile, Checkpoint, FileError, Result};
 /// [`AtomicFile::check`].
 pub fn check_output<'a>(output: impl AsRef<Path>, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
     let output = output.as_ref();
-    if let Some(input) = inputs.into_iter().flat_map(files).find(|input| same(output, input)) {
+    if let Some(input) = inputs.into_iter().flat_map(files).find(|input| same_file(output, input)) {
         return Err(FileError::OutputIsInput { path: output.to_owned(), input });
     }
     AtomicFile::check(output)
@@ -35,8 +35,8 @@ fn files(input: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether two paths lead to the same file.
-fn same(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same file, whatever they are called.
+pub fn same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     let id = |path| {
         use std::os::unix::fs::MetadataExt;

@@ -43,9 +43,9 @@ mod setup {
             let value = |i: usize| scale * (class(i) + (i * 7919 % 101) as f32 / 100.0);
             Dense::new(vec![rows, 8], (0..rows * 8).map(value).collect()).unwrap()
         };
-        write_npy("features.npy".as_ref(), &array(60, 1.0)).unwrap();
-        write_npy("before.npy".as_ref(), &array(80, 1.0)).unwrap();
-        write_npy("after.npy".as_ref(), &array(80, 1.5)).unwrap();
+        write_npy("features.npy", &array(60, 1.0)).unwrap();
+        write_npy("before.npy", &array(80, 1.0)).unwrap();
+        write_npy("after.npy", &array(80, 1.5)).unwrap();
         let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (60,), }\n";
         let mut labels = b"\x93NUMPY\x01\x00".to_vec();
         labels.extend((header.len() as u16).to_le_bytes());
