@@ -104,7 +104,7 @@ fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
         cuda.zeros(VectorShape { len: 33, batch: 1 }).unwrap(),
     );
     let graph = {
-        // The graph holds on to what it needs.
+        // The graph keeps the memory of its operands.
         let (base, a) = (cuda.upload_base(&base(33, 70)).unwrap(), cuda.upload_csr(&csr).unwrap());
         cuda.record(|cuda| {
             cuda.spmv(1.0, &a, &x, 0.0, &mut y)?;
@@ -168,7 +168,7 @@ fn a_large_base_is_laid_out_in_pieces() {
     }
 }
 
-/// Rows of a residual at 5 % take little more than in the file.
+/// A residual at 5 % takes little more on the device than in a file.
 #[test]
 fn the_layout_is_about_as_small_as_the_file() {
     let csr = matrix(1024, 8192, 20);
@@ -180,7 +180,7 @@ fn the_layout_is_about_as_small_as_the_file() {
     }
 }
 
-/// Products of the device's CSR and of the host's, bit for bit: the kernel adds a row's entries in their order.
+/// Checks that the CSR of the device and of the host give the same bits: the kernel adds entries in their order.
 fn same_as_on_the_host(emulator: &Emulator, coo: &Coo<f32, u32>) {
     let cuda = emulator.backend(&Budget::unlimited());
     let csr = coo_to_csr(coo, Duplicates::Sum).unwrap();
@@ -197,7 +197,7 @@ fn same_as_on_the_host(emulator: &Emulator, coo: &Coo<f32, u32>) {
     assert_eq!(bits(&one), bits(&other));
 }
 
-/// More triplets in a row than are sorted in shared memory, many at one place, rows in reverse.
+/// A row with more triplets than shared memory can sort, many triplets at one place, and rows in reverse order.
 #[test]
 fn long_rows_of_triplets_with_many_duplicates() {
     let entries = 5000usize;

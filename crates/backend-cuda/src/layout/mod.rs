@@ -7,8 +7,8 @@
 //! - A **row block** is 16 neighbouring rows. One block of threads computes it. Its slices lie together, so the same
 //!   block of threads can also compute these rows of a layer's base, without a second kernel.
 //! - A row is cut into 2, 4, … or 32 runs of equal length, one per lane. Lanes of one row are neighbours: the kernel
-//!   adds their sums with shuffles. A run has about 32 entries. In small matrices runs are shorter, so that all of a
-//!   GPU has work. The column before each run is stored, so no scan over lanes is needed.
+//!   adds their sums with shuffles. A run has about 32 entries. In small matrices runs are shorter, so that the
+//!   whole GPU has work. The column before each run is stored, so no scan over lanes is needed.
 //! - A **slice** is 32 lanes. All its rows have the same number of lanes, and the longest rows come first. A *step* of a
 //!   slice is four gaps and four values per lane, so a warp loads 128 neighbouring gaps at a time. A row of more than
 //!   2,048 entries has several slices; the kernel adds them in the order of warps.

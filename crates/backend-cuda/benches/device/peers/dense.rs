@@ -93,7 +93,7 @@ impl Product for DenseProduct {
     fn launch(&self) -> Result {
         use cudaDataType_t::CUDA_R_16BF as BF16;
         let [rows, batch, cols] = self.sizes;
-        // SAFETY: column-major, as cuBLAS has it, the matrix is cols × rows with leading dimension cols and used
+        // SAFETY: in the column-major order of cuBLAS the matrix is cols × rows with leading dimension cols and used
         // transposed, X is cols × batch with leading dimension cols, Y is rows × batch with leading dimension rows; the
         // three were made with these sizes and live as long as this. Scalars are the host's, its default pointer mode.
         unsafe {

@@ -144,7 +144,7 @@ impl Peers {
         // What is set up at a first call must not be set up while a graph is captured.
         launch_all()?;
         self.stream.synchronize()?;
-        // Relaxed: what the libraries do besides is their own affair.
+        // Relaxed, because the libraries may make other calls meanwhile.
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
         let launched = launch_all();
         // A capture has to be ended even when a launch failed.
@@ -154,7 +154,7 @@ impl Peers {
             && timed(&stream, 1, || Ok(graph.launch()?)).is_ok()
         {
             let run = move |times: usize| {
-                // The graph's launches use what this holds.
+                // Keeps the memory that the launches of the graph use.
                 let _held = &launch_all;
                 timed(&stream, times, || Ok(graph.launch()?))
             };

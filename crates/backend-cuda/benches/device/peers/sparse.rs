@@ -48,7 +48,7 @@ impl Algorithm {
                 .map(Self::Vector)
                 .to_vec();
         }
-        // X and Y are row-major, as the backend has them and as the second algorithm is made for.
+        // X and Y are row-major like those of the backend. The second algorithm is made for this order.
         [CUSPARSE_SPMM_ALG_DEFAULT, CUSPARSE_SPMM_CSR_ALG1, CUSPARSE_SPMM_CSR_ALG2, CUSPARSE_SPMM_CSR_ALG3]
             .map(Self::Matrix)
             .to_vec()
@@ -263,7 +263,7 @@ impl SparseProduct {
                 let found = unsafe { sys::culib().get::<Preprocess>(b"cusparseSpMV_preprocess\0") };
                 let Ok(preprocess) = found else { return Ok(()) };
                 let (x, y) = (x.cast(), y.cast());
-                // SAFETY: what the product itself is called with; the workspace has the size that was asked for.
+                // SAFETY: the arguments of the product itself; the workspace has the size that the library asked for.
                 let status = unsafe { preprocess(handle, PLAIN, one, matrix, x, zero, y, F32, by, work) };
                 check("cusparseSpMV_preprocess", status)
             }
