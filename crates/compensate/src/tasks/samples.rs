@@ -26,3 +26,18 @@ pub(super) fn expect_new(fingerprint: &str, known: &[String], tasks: u64) -> Res
     let task = tasks.saturating_sub(known.len() as u64) + index as u64 + 1;
     Err(CompensateError::Repeated { task })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_counted_from_the_end() {
+        let known = ["a".to_owned(), "b".to_owned()];
+        assert!(expect_new("c", &known, 2).is_ok());
+        for (tasks, expected) in [(2, 2), (5, 5), (0, 2)] {
+            let error = expect_new("b", &known, tasks).err();
+            assert!(matches!(error, Some(CompensateError::Repeated { task }) if task == expected));
+        }
+    }
+}
