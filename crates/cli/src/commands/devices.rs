@@ -78,7 +78,9 @@ fn cpu() -> Vec<Device> {
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Device> {
     let devices = residua::cuda::CudaBackend::devices().into_iter().map(|device| device.name).enumerate();
-    devices.map(|(index, name)| Device { backend: Kind::Cuda.name(), index, name, facts: Vec::new() }).collect()
+    devices
+        .map(|(index, name)| Device { backend: Kind::Cuda.name(), index, name, facts: Vec::new() })
+        .collect()
 }
 
 #[cfg(not(feature = "cuda"))]
