@@ -13,8 +13,8 @@ use super::{FileError, Result};
 
 /// The safetensors files of one model, open for positioned reads.
 ///
-/// Always checked: headers are well-formed, every tensor's bytes lie inside its file and match its shape and
-/// element type, no two tensors overlap or share a name; an index and its shards name the same tensors.
+/// Invariants, always checked: headers are well-formed; the bytes of every tensor lie inside its file and match its
+/// shape and element type; no two tensors overlap or share a name; an index and its shards name the same tensors.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -31,7 +31,7 @@ struct Shard {
     file: File,
 }
 
-/// Where a tensor lies and what it is.
+/// Name, element type, shape and place of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorInfo {
@@ -51,7 +51,7 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
-        // The header was checked: the product fits.
+        // The header was checked, so the product fits.
         self.shape.iter().map(|&size| size as u64).product()
     }
 
@@ -62,11 +62,11 @@ impl TensorInfo {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, an index of shards (`….json`), or a directory with `model.safetensors`,
-    /// `model.safetensors.index.json` or one other such file, looked for in this order.
+    /// Opens a `.safetensors` file, an index of shards (`….json`), or a directory. In a directory it looks for
+    /// `model.safetensors`, then `model.safetensors.index.json`, then for the only other file of either kind.
     ///
     /// # Errors
-    /// When a file is missing or malformed, or index and shards do not agree.
+    /// When a file is missing or malformed, or index and shards name different tensors.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_at(path.as_ref())
     }
@@ -99,7 +99,7 @@ impl Checkpoint {
             self.add(&path)?;
             for tensor in &self.tensors[first..] {
                 if map.get(&tensor.name) != Some(shard) {
-                    let problem = format!("the index {} does not place it here", index.display());
+                    let problem = format!("the index {} places it in another file", index.display());
                     return Err(FileError::tensor(&path, &tensor.name, problem));
                 }
             }
@@ -110,7 +110,7 @@ impl Checkpoint {
         }
     }
 
-    /// Adds one file's tensors.
+    /// Adds the tensors of one file.
     fn add(&mut self, path: &Path) -> Result<()> {
         let file = File::open(path).map_err(FileError::io(path, "open"))?;
         let (header, start) = Header::read(path, &file)?;
@@ -143,7 +143,7 @@ impl Checkpoint {
         &self.path
     }
 
-    /// The index that names the files, where there is one.
+    /// The index of a sharded checkpoint.
     pub fn index(&self) -> Option<&Path> {
         self.index.as_deref()
     }
@@ -158,7 +158,7 @@ impl Checkpoint {
         self.shards.get(tensor.shard).map_or(&self.path, |shard| &shard.path)
     }
 
-    /// Every tensor, in the order of the files, inside a file in the order of the data.
+    /// Every tensor: in the order of the files, inside a file in the order of the data.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
@@ -171,14 +171,14 @@ impl Checkpoint {
     /// A tensor by name.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no tensor of this name. The error lists some names that are there.
     pub fn expect_tensor(&self, name: &str) -> Result<&TensorInfo> {
         let names = self.tensors.iter().map(|tensor| &*tensor.name);
         let missing = || FileError::missing(&self.path, name, names);
         self.tensor(name).ok_or_else(missing)
     }
 
-    /// Metadata of the files; where shards differ, the first one's.
+    /// Metadata of the files. Where shards differ, the first one counts.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -188,11 +188,11 @@ impl Checkpoint {
         self.tensors.iter().map(|tensor| tensor.bytes).sum()
     }
 
-    /// Fills `out` with the bytes of a tensor of this checkpoint from `offset` on. Little-endian, as in the
-    /// file. May be called from several threads at once.
+    /// Fills `out` with the bytes of a tensor of this checkpoint, from `offset` on; little-endian, as in the file.
+    /// Several threads may call it at once.
     ///
     /// # Errors
-    /// When the range passes the end of the tensor, or the file cannot be read.
+    /// When the range goes beyond the end of the tensor, or the file cannot be read.
     pub fn read_at(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<()> {
         let Some(shard) = self.shards.get(tensor.shard) else {
             return Err(FileError::missing(&self.path, &tensor.name, []));
@@ -210,7 +210,7 @@ impl Checkpoint {
     }
 }
 
-/// The one checkpoint in a directory.
+/// The only checkpoint in a directory.
 fn find(directory: &Path) -> Result<PathBuf> {
     for name in ["model.safetensors", "model.safetensors.index.json"] {
         let path = directory.join(name);
@@ -228,13 +228,13 @@ fn find(directory: &Path) -> Result<PathBuf> {
             found.push(path);
         }
     }
-    // An index speaks for its shards.
+    // An index stands for its shards.
     if found.iter().filter(|path| path.extension().is_some_and(|s| s == "json")).count() == 1 {
         found.retain(|path| path.extension().is_some_and(|s| s == "json"));
     }
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(FileError::malformed(directory, "holds no .safetensors file and no index of such")),
+        [] => Err(FileError::malformed(directory, "holds no .safetensors file and no index of shards")),
         many => {
             let problem = format!("holds {} .safetensors files and no index: name one", many.len());
             Err(FileError::malformed(directory, problem))

@@ -16,11 +16,11 @@ pub(super) struct IndexJson {
     pub(super) weight_map: WeightMap,
 }
 
-/// A map that refuses a key given twice.
+/// A map that refuses duplicate keys.
 pub(super) struct WeightMap(pub(super) BTreeMap<String, String>);
 
 impl IndexJson {
-    /// Reads an index; its shards lie in the directory of the index or below.
+    /// Reads an index. Its shards must lie in the directory of the index or below.
     pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>> {
         let text = fs::read(path).map_err(FileError::io(path, "open"))?;
         let index: Self = serde_json::from_slice(&text)

@@ -1,4 +1,4 @@
-//! Numbers as files hold them.
+//! Element types of files.
 
 use std::any::TypeId;
 use std::io::Read;
@@ -76,7 +76,7 @@ impl Number {
         }
     }
 
-    /// The element type as safetensors names it; of floats only.
+    /// The element type of a float in safetensors.
     pub(super) fn float_dtype(self) -> Dtype {
         match self {
             Self::F16 => Dtype::F16,
@@ -86,8 +86,8 @@ impl Number {
         }
     }
 
-    /// Decodes whole elements; `place` gets each one's value as `f64` (exact for all but 64-bit integers
-    /// above 2⁵³) and says whether to go on.
+    /// Decodes whole elements. `place` gets the value of each as `f64` (exact for all but 64-bit integers above 2⁵³)
+    /// and says whether to go on.
     fn each(self, bytes: &[u8], big_endian: bool, place: impl FnMut(f64) -> bool) -> bool {
         macro_rules! decode {
             ($type:ty, $to:expr) => {{
@@ -114,7 +114,7 @@ impl Number {
         }
     }
 
-    /// Reads `count` elements and gives each, rounded to `V`, to `place`.
+    /// Reads `count` elements, rounds each to `V` and calls `place` with it.
     pub(super) fn read<V: Value>(
         self,
         reader: &mut impl Read,
@@ -145,7 +145,7 @@ impl Number {
         })
     }
 
-    /// Reads `count` elements of an integer type; `place` gets position and value.
+    /// Reads `count` elements of an integer type. `place` gets position and value.
     pub(super) fn read_integers(
         self,
         reader: &mut impl Read,
@@ -193,7 +193,7 @@ impl Number {
     }
 }
 
-/// Why elements could not be read.
+/// Why elements cannot be read.
 #[derive(Debug)]
 pub(super) enum Trouble {
     Io(std::io::Error),

@@ -1,4 +1,4 @@
-//! Reads and writes at a position, which leave the file's cursor alone where the system allows it.
+//! Reads and writes at a position. They leave the cursor of the file alone where the system allows it.
 
 use std::fs::File;
 use std::io;

@@ -10,9 +10,9 @@ use crate::file::dense::reserve;
 use crate::file::{Dense, FileError, FileMatrix, Held, Result};
 use crate::{Coo, Value};
 
-/// Reads a Matrix Market file: `coordinate` with `real`, `integer` or `pattern` (1 at every place) entries,
-/// `general`, `symmetric` or `skew-symmetric` (both halves come back), and `array` of `real` or `integer`,
-/// `general`. Values are rounded to `V`; duplicates are kept.
+/// Reads a Matrix Market file. It is `coordinate` with `real`, `integer` or `pattern` entries (a pattern has the
+/// value 1), and `general`, `symmetric` or `skew-symmetric` (the result has both halves); or it is `array` of `real`
+/// or `integer`, `general`. Values are rounded to `V`. Duplicates are kept.
 ///
 /// # Errors
 /// When a line is malformed (the error says which), entries are missing or too many, an index lies outside
@@ -62,7 +62,7 @@ fn coordinate<V: Value>(
             lines.error(format!("{rows} rows, {cols} columns, {entries} entries: one is above {most}"))
         );
     }
-    // "1 1" and a line feed at the least: what the file cannot hold is not allocated.
+    // An entry takes at least "1 1" and a line feed. Nothing is allocated for more entries than the file can hold.
     if entries > lines.length / 4 + 1 {
         let problem = format!("{entries} entries in a file of {} bytes cannot be", lines.length);
         return Err(lines.error(problem));
@@ -136,7 +136,7 @@ fn number<V: Value>(word: Option<&[u8]>, field: Field) -> Result<V, String> {
         // Fortran writes exponents with a d.
         _ => text.parse().ok().or_else(|| text.replace(['d', 'D'], "e").parse().ok()),
     };
-    // Rust reads "nan" and "inf", which the format does not have.
+    // Rust parses "nan" and "inf", but the format does not have them.
     let value: f64 = value
         .filter(|value: &f64| value.is_finite())
         .ok_or_else(|| format!("{:?} is no finite number", String::from_utf8_lossy(word)))?;

@@ -15,13 +15,12 @@ use super::number::Number;
 use super::{AtomicFile, Dense, FileError, Held, Result};
 use crate::Value;
 
-/// Reads a `.npy` file: one or two dimensions, C or Fortran order, either byte order, booleans, integers,
-/// `f2`, `f4`, `f8`, rounded to `V`. Format versions 1 to 3. Fortran order is turned into row-major while
-/// reading.
+/// Reads a `.npy` file, format versions 1 to 3: one or two dimensions, C or Fortran order, either byte order,
+/// booleans, integers, `f2`, `f4` or `f8`. Values are rounded to `V`. An array in Fortran order becomes row-major.
 ///
 /// # Errors
-/// When the file is malformed or truncated, of another type (Python objects, records, complex numbers,
-/// text), a finite number is too large for `V`, or the budget does not allow the array.
+/// When the file is malformed or truncated, holds another type (Python objects, records, complex numbers, text), a
+/// finite number is too large for `V`, or the budget does not allow the array.
 pub fn read_npy<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<Dense<V>>> {
     read(path.as_ref(), budget)
 }
@@ -69,7 +68,7 @@ fn read_values<V: Value>(
     Ok(values)
 }
 
-/// Writes a `.npy` file, format version 1, C order. bf16, which NumPy does not have, becomes `f4`.
+/// Writes a `.npy` file, format version 1, C order. NumPy has no bf16, so bf16 values become `f4`.
 ///
 /// # Errors
 /// When the file cannot be written.

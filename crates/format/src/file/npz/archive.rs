@@ -15,7 +15,7 @@ use crate::file::npy::NpyHeader;
 use crate::file::number::{Number, Trouble};
 use crate::file::{FileError, Result};
 
-/// Deflate makes at most 1032 bytes out of one; a header claiming more lies.
+/// Deflate expands one byte to at most 1032. A header that claims more is wrong.
 const MOST_INFLATION: u64 = 1032;
 
 pub(super) struct Archive {
@@ -65,7 +65,7 @@ impl Archive {
         let header = NpyHeader::read(&mut reader).map_err(|e| FileError::tensor(&path, name, e))?;
         let mut bytes = Vec::new();
         reader.take(256).read_to_end(&mut bytes).map_err(FileError::io(&path, format!("read {name}")))?;
-        // `S` holds bytes, `U` four bytes per character; both are padded with zeros.
+        // `S` holds one byte per character, `U` four. Both are padded with zeros.
         let text: String = bytes.iter().filter(|&&b| b != 0).map(|&b| char::from(b)).collect();
         let kind = header.descr.0.trim_start_matches(['<', '>', '|', '=']);
         if !(kind.starts_with('S') || kind.starts_with('U')) {
@@ -128,7 +128,7 @@ impl Archive {
         Ok(indices)
     }
 
-    /// The array of two sizes under `shape`.
+    /// The two sizes of the array `shape`.
     pub(super) fn shape(&mut self, held: &mut Reservation) -> Result<[usize; 2]> {
         let path = self.path.clone();
         let sizes = self.indices("shape", u64::from(u32::MAX), held)?;
@@ -142,7 +142,7 @@ impl Archive {
 }
 
 impl Array<'_> {
-    /// Reads on to the end of the entry, where the checksum is compared.
+    /// Reads to the end of the entry. The library compares the checksum there.
     fn end(mut self, path: &Path, name: &str) -> Result<()> {
         match self.reader.read(&mut [0]) {
             Ok(0) => Ok(()),

@@ -9,11 +9,11 @@ use crate::file::dense::grow;
 use crate::file::{FileError, FileMatrix, Held, Result};
 use crate::{Coo, Csr, FormatError, Value};
 
-/// Reads a sparse matrix that `scipy.sparse.save_npz` wrote: CSR, CSC or COO, deflated or stored, indices of
-/// any integer type, values of any type of numbers, rounded to `V`.
+/// Reads a sparse matrix that `scipy.sparse.save_npz` wrote: CSR, CSC or COO, deflated or stored, with indices of any
+/// integer type and values of any real type. Values are rounded to `V`.
 ///
-/// CSR with sorted rows and no duplicates comes as [`FileMatrix::Csr`]; everything else as triplets,
-/// duplicates kept.
+/// CSR with sorted rows and no duplicates becomes [`FileMatrix::Csr`]. Everything else becomes triplets and keeps its
+/// duplicates.
 ///
 /// # Errors
 /// When the archive is malformed or damaged, an array is missing or breaks a rule of its format, a finite
@@ -56,7 +56,7 @@ fn coo<V: Value>(path: &Path, archive: &mut Archive, held: &mut Reservation) -> 
     Coo::new(rows, cols, row_indices, col_indices, values).map_err(FileError::matrix(path, "coo"))
 }
 
-/// The largest index along an axis. Of an empty axis it is still 0, which the matrix types refuse.
+/// The largest index along an axis; 0 for an empty axis. The matrix types refuse that index.
 fn last(size: usize) -> u64 {
     (size as u64).saturating_sub(1)
 }
@@ -67,7 +67,7 @@ enum Axis {
     Column,
 }
 
-/// Entries of an axis, one slice of it after the other.
+/// Entries that are compressed along an axis.
 struct Compressed<V> {
     shape: [usize; 2],
     axis: Axis,
@@ -112,7 +112,7 @@ fn same_length(path: &Path, what: &'static str, found: usize, expected: usize) -
     Err(FileError::matrix(path, what)(FormatError::Length { what, found, expected }))
 }
 
-/// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
+/// Rows as CSR if they are sorted and have no duplicates, otherwise as triplets. scipy writes both.
 fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<FileMatrix<V>> {
     let sorted = rows.pointers.windows(2).all(|pair| {
         rows.indices[pair[0] as usize..pair[1] as usize].windows(2).all(|pair| pair[0] < pair[1])
