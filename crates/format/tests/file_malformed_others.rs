@@ -186,7 +186,7 @@ fn npz_files() {
             "tensor indices: element 2: -1 is not between 0 and 2",
         ),
         ("column past u32", "indices", longs(&[1, 0, (1 << 32) + 1]), "element 2: 4294967297"),
-        ("too few columns", "indices", ints(&[1, 0]), "tensor indices: indices: 2 elements where 3 belong"),
+        ("too few columns", "indices", ints(&[1, 0]), "tensor indices: indices: 2 elements, expected 3"),
         ("columns of floats", "indices", array("<f4", "(3,)", &[0; 12]), "integers are needed"),
         ("first pointer", "indptr", ints(&[1, 1, 3]), "tensor indptr: row pointer 0: 1, but the first is 0"),
         (
@@ -201,12 +201,12 @@ fn npz_files() {
             ints(&[0, 1, 4]),
             "tensor indptr: element 2: 4 is not between 0 and 3",
         ),
-        ("too few pointers", "indptr", ints(&[0, 3]), "tensor indptr: indptr: 2 elements where 3 belong"),
+        ("too few pointers", "indptr", ints(&[0, 3]), "tensor indptr: indptr: 2 elements, expected 3"),
         (
             "too few values",
             "data",
             array("<f4", "(2,)", &[0; 8]),
-            "tensor indices: indices: 3 elements where 2 belong",
+            "tensor indices: indices: 3 elements, expected 2",
         ),
         ("values of two dimensions", "data", array("<f4", "(3, 1)", &[0; 12]), "tensor data: shape [3, 1]"),
         (

@@ -16,7 +16,7 @@ use crate::file::number::{Element, Number, Trouble};
 use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
 
-/// Deflate makes at most 1032 bytes out of one; a header claiming more lies.
+/// Deflate expands one byte to at most 1032. A header that claims more is wrong.
 const MOST_INFLATION: u64 = 1032;
 
 pub(super) struct Archive {

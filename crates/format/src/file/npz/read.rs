@@ -94,7 +94,7 @@ enum Axis {
     Column,
 }
 
-/// Entries of an axis, one slice of it after the other.
+/// Entries that are compressed along an axis.
 struct Compressed<V> {
     shape: [usize; 2],
     axis: Axis,
@@ -152,7 +152,7 @@ fn same_length(path: &Path, what: &'static str, found: usize, expected: usize) -
     Err(FileError::matrix(path, what)(FormatError::Length { what, found, expected }))
 }
 
-/// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
+/// Rows as CSR if they are sorted and have no duplicates, otherwise as triplets. scipy writes both.
 fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<FileMatrix<V>> {
     let sorted = rows.pointers.windows(2).all(|pair| {
         rows.indices[pair[0] as usize..pair[1] as usize].windows(2).all(|pair| pair[0] < pair[1])
