@@ -86,7 +86,7 @@ fn credits_are_the_formula() {
             sum + covariance * ((count - 1.0) / 61.0)
         });
         let mean_variance = average.trace() / dim as f64;
-        let known = |count: f64| count / (count + 4.0 * dim as f64);
+        let known = |count: f64| count / (count + 16.0 * dim as f64);
         let share = known(4.0) / known(40.0);
         for pooled in [0.0, 0.4] {
             let options = QdaOptions::default().with_pooled(pooled);

@@ -6,8 +6,8 @@
 
 use crate::statistics::ClassStatistics;
 
-/// How many samples for each dimension determine half of a covariance.
-const HALF: f64 = 4.0;
+/// The samples for each dimension at which half of a covariance counts as known.
+const HALF: f64 = 16.0;
 
 /// The smallest and the largest number of samples of a class.
 #[derive(Debug, Clone, Copy)]
