@@ -1,2 +1,2 @@
-// A batch of 1: what a thread reads of x and adds up is one value.
+// A batch of 1: a thread reads and adds up one value of x at a time.
 alias Cell = f32;

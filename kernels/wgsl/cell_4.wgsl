@@ -1,2 +1,2 @@
-// A larger batch: what a thread reads of x and adds up is four neighbouring values of the batch.
+// A larger batch: a thread reads and adds up four neighbouring values of the batch at a time.
 alias Cell = vec4<f32>;

@@ -1,6 +1,6 @@
-// y = alpha * A * x + beta * y for a plain CSR A: TEAM threads a row, rows padded to whole quads.
+// y = alpha * A * x + beta * y for a plain CSR A. A row has TEAM threads and is padded to whole quads.
 
-// Threads of a row, a power of two, at most THREADS.
+// Threads for one row: a power of two, at most THREADS.
 override TEAM: u32;
 
 // The column of an entry that pads a quad.
@@ -9,7 +9,7 @@ const NO_COLUMN = 0xffffffffu;
 struct Params {
     alpha: f32,
     beta: f32,
-    // Rows in these planes, and the first one's number in the matrix.
+    // Rows in these planes, and the number of the first one in the matrix.
     rows: u32,
     first_row: u32,
 }

@@ -1,39 +1,35 @@
-// The fused layer y = base * x + alpha * (residual * x), for a slice of the residual and the rows in it.
+// The fused layer y = base * x + alpha * (residual * x), for the rows of one slice of the residual.
 //
-// First each team of lanes sums its row of the residual, then all threads of the workgroup together multiply
-// the slice's rows of the base, four at a time, so that each value of x that is read serves four rows.
+// First each team of lanes sums its row of the residual. Then all threads of the workgroup together multiply the
+// slice's rows of the base, four at a time: each value of x serves four rows. base_codes.wgsl or base_floats.wgsl
+// decodes the base.
 
-// Chunks of the batch that a workgroup works on; THREADS is at least 64 times as many, both powers of two.
+// Chunks of the batch for one workgroup, a power of two, at most 4. THREADS is a power of two, at least 64 * CHUNKS.
 override CHUNKS: u32;
-// Bits of a code of the base: 4 or 8.
-override CODE_BITS: u32;
 
 struct Params {
     alpha: f32,
-    // Cells of one row of x and y.
+    // Cells in one row of x and y.
     chunks: u32,
     first_chunk: u32,
     slices: u32,
     cols: u32,
-    // Rows of the matrix that `codes` holds, first to before end.
+    // `base` holds the rows from first_row to before end_row.
     first_row: u32,
     end_row: u32,
-    // Words of codes and scales of a row of the base.
+    // Words of `base` in one row.
     words: u32,
+    // Scales in one row, and words that share a scale. Only base_codes.wgsl reads them.
     groups: u32,
-    // Words of codes that share a scale.
     group_words: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// Codes in two's complement, the first column in the lowest bits, each row in whole words.
-@group(0) @binding(6) var<storage, read> codes: array<u32>;
-@group(0) @binding(7) var<storage, read> scales: array<f32>;
 
-// alpha times the residual's product, of every team and chunk; CHUNKS is at most 4.
+// alpha times the residual's product, for every team and chunk.
 var<workgroup> residual: array<Cell, 256>;
 
-// Whether this dispatch writes the row of a team: of a long row's segments the first one's team does.
+// Whether this dispatch writes the team's row. For a long row the team of its first segment does.
 fn writes(team: Team) -> bool {
     let owner = team.part == WHOLE || (team.part & FIRST_SEGMENT) != 0u;
     return owner && team.row >= params.first_row && team.row < params.end_row;
@@ -77,8 +73,9 @@ fn main(
     }
     workgroupBarrier();
 
-    let per_word = 32u / CODE_BITS;
+    let per_word = base_per_word();
     for (var first = 0u; first < LANES / slice.team; first += 4u) {
+        // Rows as this dispatch counts them: 0 is the first one in `base`.
         var row: array<u32, 4>;
         var start: array<u32, 4>;
         var writing: array<bool, 4>;
@@ -86,18 +83,18 @@ fn main(
             let exists = first + i < LANES / slice.team;
             let team = read_team(slice, select(first, first + i, exists));
             writing[i] = exists && writes(team);
-            row[i] = select(params.first_row, team.row, writing[i]);
-            start[i] = (row[i] - params.first_row) * params.words;
+            row[i] = select(0u, team.row - params.first_row, writing[i]);
+            start[i] = row[i] * params.words;
         }
         var sum0 = Cell();
         var sum1 = Cell();
         var sum2 = Cell();
         var sum3 = Cell();
         for (var word = lane; word < params.words; word += THREADS / CHUNKS) {
-            let code0 = i32(codes[start[0] + word]);
-            let code1 = i32(codes[start[1] + word]);
-            let code2 = i32(codes[start[2] + word]);
-            let code3 = i32(codes[start[3] + word]);
+            let packed0 = base[start[0] + word];
+            let packed1 = base[start[1] + word];
+            let packed2 = base[start[2] + word];
+            let packed3 = base[start[3] + word];
             var word0 = Cell();
             var word1 = Cell();
             var word2 = Cell();
@@ -107,27 +104,26 @@ fn main(
                 // The padding of a row is no entry.
                 let inside = column < params.cols;
                 let value = select(Cell(), x[select(0u, column, inside) * params.chunks + chunk], inside);
-                word0 += f32(extractBits(code0, i * CODE_BITS, CODE_BITS)) * value;
-                word1 += f32(extractBits(code1, i * CODE_BITS, CODE_BITS)) * value;
-                word2 += f32(extractBits(code2, i * CODE_BITS, CODE_BITS)) * value;
-                word3 += f32(extractBits(code3, i * CODE_BITS, CODE_BITS)) * value;
+                word0 += base_value(packed0, i) * value;
+                word1 += base_value(packed1, i) * value;
+                word2 += base_value(packed2, i) * value;
+                word3 += base_value(packed3, i) * value;
             }
-            let scale_group = word / params.group_words;
-            sum0 += scales[(row[0] - params.first_row) * params.groups + scale_group] * word0;
-            sum1 += scales[(row[1] - params.first_row) * params.groups + scale_group] * word1;
-            sum2 += scales[(row[2] - params.first_row) * params.groups + scale_group] * word2;
-            sum3 += scales[(row[3] - params.first_row) * params.groups + scale_group] * word3;
+            sum0 += base_scale(row[0], word) * word0;
+            sum1 += base_scale(row[1], word) * word1;
+            sum2 += base_scale(row[2], word) * word2;
+            sum3 += base_scale(row[3], word) * word3;
         }
         let threads = THREADS / CHUNKS;
         sum0 = team_sum(sum0, thread, threads, CHUNKS);
         sum1 = team_sum(sum1, thread, threads, CHUNKS);
         sum2 = team_sum(sum2, thread, threads, CHUNKS);
         sum3 = team_sum(sum3, thread, threads, CHUNKS);
-        // Every thread has all four sums; the first four lanes write one each.
+        // Every thread has all four sums. Each of the first four lanes writes one.
         if lane < 4u && own_chunk < params.chunks && writing[lane] {
             let total = select(select(sum0, sum1, lane == 1u), select(sum2, sum3, lane == 3u), lane >= 2u);
             let added = residual[(first + lane) * CHUNKS + index % CHUNKS];
-            y[row[lane] * params.chunks + own_chunk] = total + added;
+            y[(params.first_row + row[lane]) * params.chunks + own_chunk] = total + added;
         }
     }
 }

@@ -1,18 +1,18 @@
-// Slices of a gap-encoded matrix, and the sum that one lane of a slice makes.
+// Slices of a gap-encoded matrix, and the sum over one lane of a slice.
 //
-// A slice is 64 lanes side by side. A row (or a segment of a long one) is dealt to a team of 1, 2, 4, … or 64
-// neighbouring lanes, each with a run of its entries and the column before the first of them, so that no lane
-// waits for another's columns. Words of `data` from `start` on:
+// A slice is 64 lanes side by side. A team of 1, 2, 4, … or 64 neighbouring lanes shares a row, or a segment of a
+// long row. Each lane has a run of the entries and the column before its first entry, so no lane waits for the
+// columns of another. Words of `data` from `start` on:
 //
-//     64                    column before each lane's first entry; the one before column 0 is 2^32 - 1
-//     3 for each team       row, part, scale (f32 bits) by which the row's sum is multiplied
+//     64                    column before each lane's first entry; before column 0 it is 2^32 - 1
+//     3 for each team       row, part, scale: f32 bits of the factor of the row's sum
 //     64 for each word      quads: gap words, then value words, of four entries of every lane
 //
-// A gap of 0 is a filler: it moves on by the largest gap and stands for no entry. Lanes end in fillers.
+// A gap of 0 is a filler: it advances by the largest gap and is no entry. Fillers pad the end of a lane.
 
 // Bits of a gap: 8 or 16.
 override GAP_BITS: u32;
-// How values are stored: F32, F16, BF16 or I8.
+// Type of the values: F32, F16, BF16 or I8.
 override VALUES: u32;
 
 const F32 = 0u;
@@ -23,7 +23,7 @@ const I8 = 3u;
 const LANES = 64u;
 // The row of a team that does not exist.
 const NO_ROW = 0xffffffffu;
-// The part of a team that has a whole row. Else its low bits are 1 + the segment's number in the matrix.
+// The part of a team that has a whole row. Otherwise the low bits are 1 + the number of the segment in the matrix.
 const WHOLE = 0u;
 // Set in the part of a row's first segment.
 const FIRST_SEGMENT = 0x80000000u;
@@ -31,7 +31,7 @@ const FIRST_SEGMENT = 0x80000000u;
 struct Slice {
     start: u32,
     quads: u32,
-    // Lanes of every team.
+    // Lanes in each team.
     team: u32,
     unused: u32,
 }
@@ -81,13 +81,13 @@ fn read_values(at: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4(a, b, data[at + 2u * LANES], data[at + 3u * LANES]));
 }
 
-// One entry's product. A filler's is 0 whatever x holds: masked, since 0 times infinity is not 0.
+// The product of one entry. A filler is masked, because 0 times infinity is not 0.
 fn term(gap: u32, value: f32, column: u32, chunk: u32, chunks: u32) -> Cell {
     let filler = gap == 0u;
     return select(value * x[select(column, 0u, filler) * chunks + chunk], Cell(), filler);
 }
 
-// What a lane's entries add to chunk `chunk` of its row.
+// The sum over a lane's entries for chunk `chunk` of the batch.
 fn lane_sum(slice: Slice, lane: u32, chunk: u32, chunks: u32) -> Cell {
     let gap_words = GAP_BITS / 8u; // words of four gaps
     let value_words = select(select(2u, 4u, VALUES == F32), 1u, VALUES == I8);

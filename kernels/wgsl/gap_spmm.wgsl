@@ -1,14 +1,14 @@
 // y = alpha * A * x + beta * y for a gap-encoded A: SpMV with cells of 1, SpMM with cells of 4.
 //
-// A workgroup has one slice and CHUNKS chunks of the batch, neighbouring threads neighbouring chunks.
+// A workgroup has one slice and CHUNKS chunks of the batch. Neighbouring threads have neighbouring chunks.
 
-// Chunks of the batch that a workgroup works on; THREADS is 64 times as many.
+// Chunks of the batch for one workgroup. THREADS is 64 * CHUNKS.
 override CHUNKS: u32;
 
 struct Params {
     alpha: f32,
     beta: f32,
-    // Cells of one row of x and y.
+    // Cells in one row of x and y.
     chunks: u32,
     first_chunk: u32,
     slices: u32,
@@ -44,7 +44,7 @@ fn main(
     }
     let place = team.row * params.chunks + chunk;
     var result = params.alpha * (team.scale * sum);
-    // With beta = 0, NaN in y vanishes.
+    // With beta = 0, y is not read: NaN in it vanishes.
     if params.beta != 0.0 {
         result += params.beta * y[place];
     }

@@ -1,4 +1,4 @@
-// y = beta * y, without reading y where beta is 0. One thread for each cell.
+// y = beta * y. With beta = 0, y is not read. One thread for each cell.
 
 override THREADS: u32;
 

@@ -1,5 +1,5 @@
-// y = alpha * (sum of a long row's segments) + beta * y, segments in order: the second step of rows that are
-// split. One thread for each long row and chunk.
+// y = alpha * (sum of a long row's segments) + beta * y: the second step for rows in segments. Segments are added
+// in order. One thread for each long row and chunk.
 
 override THREADS: u32;
 

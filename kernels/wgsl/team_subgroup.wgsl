@@ -1,13 +1,13 @@
-// Sums over a team of threads by subgroup shuffles as far as subgroups reach, then through workgroup memory.
-// The order of additions is that of team_workgroup.wgsl, and so are the bits.
+// Sums over a team of threads: subgroup shuffles inside a subgroup, then workgroup memory. Additions have the order
+// of team_workgroup.wgsl, so both give the same bits.
 
 override THREADS: u32;
-// The smallest size that a subgroup of this device has, a power of two.
+// The smallest subgroup size of this device, a power of two.
 override SUBGROUP: u32;
 
 var<workgroup> shared_sums: array<Cell, THREADS>;
 
-// Threads are counted along subgroups: nothing says that `local_invocation_index` is.
+// Threads are numbered along subgroups: the specification does not promise that of `local_invocation_index`.
 struct Thread {
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_size) size: u32,
@@ -18,9 +18,9 @@ fn thread_index(thread: Thread) -> u32 {
     return thread.subgroup * thread.size + thread.invocation;
 }
 
-// The sum of `own` over the threads that differ from this one in the bits of `stride` to `stride * team / 2`,
-// both powers of two. Every thread of the workgroup calls it, with one `team`; all of a team get the sum,
-// added up in one order.
+// The sum of `own` over the threads whose index differs from this one's in the bits from `stride` to
+// `stride * team / 2`. `stride` and `team` are powers of two. All threads of the workgroup call it with the same
+// `team`. All threads of a team get the same bits.
 fn team_sum(own: Cell, thread: Thread, team: u32, stride: u32) -> Cell {
     var sum = own;
     var distance = stride;

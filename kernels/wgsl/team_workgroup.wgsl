@@ -1,4 +1,4 @@
-// Sums over a team of threads through workgroup memory; works with any subgroup size, or none.
+// Sums over a team of threads through workgroup memory. Needs no subgroups.
 
 override THREADS: u32;
 
@@ -12,9 +12,9 @@ fn thread_index(thread: Thread) -> u32 {
     return thread.index;
 }
 
-// The sum of `own` over the threads that differ from this one in the bits of `stride` to `stride * team / 2`,
-// both powers of two. Every thread of the workgroup calls it, with one `team`; all of a team get the sum,
-// added up in one order.
+// The sum of `own` over the threads whose index differs from this one's in the bits from `stride` to
+// `stride * team / 2`. `stride` and `team` are powers of two. All threads of the workgroup call it with the same
+// `team`. All threads of a team get the same bits.
 fn team_sum(own: Cell, thread: Thread, team: u32, stride: u32) -> Cell {
     var sum = own;
     for (var distance = stride; distance < stride * team; distance = distance * 2u) {

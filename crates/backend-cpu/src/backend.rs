@@ -1,33 +1,41 @@
-//! The backend and what it does with its kernels.
+//! The backend: how it deals work out to its kernels.
 
-use residua_backend::shape::{check_forward, check_product, check_upload};
-use residua_backend::{Backend, BackendError, Shaped, VectorShape};
-use residua_format::{Coo, Csr, Duplicates, GapCsr, QuantizedBase, ValuePlane, convert};
+use residua_backend::layout::transpose;
+use residua_backend::shape::{check_forward, check_product, check_read, check_upload};
+use residua_backend::source::{CsrSource, GapSource};
+use residua_backend::{Backend, BackendError, DeviceInfo, Shaped, VectorShape};
+use residua_format::{Coo, Csr, DenseMatrix, Duplicates, GapCsr, QuantizedBase, ValuePlane, convert};
 use residua_memory::Budget;
 
 use half::{bf16, f16};
 
 use crate::base::CpuBase;
 use crate::kernel::{Factor, Loadable, Output, Path, base_product, sparse_product};
-use crate::layout::{Chunk, CsrSource, GapSource, Sparse, build};
+use crate::layout::{Chunk, Sparse, build};
+use crate::options::CpuOptions;
 use crate::pool::Pool;
 use crate::tile::{Tile, cut, scratch};
 use crate::vector::CpuVector;
 
-/// Sparse products on this machine's processor. Cloning shares threads and budget.
+/// Sparse products and the fused layer on this machine's processor. A clone shares threads and budget.
 ///
 /// ```
 /// use residua_backend::{Backend, VectorShape};
-/// use residua_backend_cpu::CpuBackend;
-/// use residua_format::Csr;
+/// use residua_backend_cpu::{CpuBackend, CpuOptions};
+/// use residua_format::{Csr, DenseMatrix, DenseValues};
+/// use residua_memory::Budget;
 ///
-/// let cpu = CpuBackend::new(2)?;
-/// // [[2, 0], [0, 3]]
-/// let a = cpu.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
-/// let x = cpu.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
-/// let mut y = cpu.zeros(VectorShape { len: 2, batch: 1 })?;
-/// cpu.spmv(1.0, &a, &x, 0.0, &mut y)?;
-/// assert_eq!(cpu.download(&y)?, [20.0, 60.0]);
+/// let cpu = CpuBackend::open(&CpuOptions::default(), &Budget::new(1 << 20))?;
+/// // Two outputs, three inputs.
+/// let base = DenseMatrix::new(2, 3, DenseValues::F32([1.0, 0.0, 1.0, 0.0, 1.0, 0.0][..].into()))?;
+/// let residual = Csr::new(2, 3, vec![0, 1, 2], vec![0, 2], vec![0.5, 2.0])?;
+/// let (base, residual) = (cpu.upload_dense(&base)?, cpu.upload_csr(&residual)?);
+///
+/// // A batch of two inputs, one after the other.
+/// let x = cpu.upload_rows(&[1.0, 2.0, 3.0, 10.0, 20.0, 30.0], VectorShape { len: 3, batch: 2 })?;
+/// let mut y = cpu.zeros(VectorShape { len: 2, batch: 2 })?;
+/// cpu.forward(&base, &residual, 1.0, &x, &mut y)?;
+/// assert_eq!(cpu.download_rows(&y)?, [4.5, 8.0, 45.0, 80.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -38,47 +46,19 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// The fastest path this processor has, on `threads` threads; 0 for as many as the machine offers.
+    /// Opens the backend. Every upload and all scratch come from `budget`.
     ///
     /// # Errors
-    /// [`BackendError::Device`] when the threads cannot be started.
-    pub fn new(threads: usize) -> Result<Self, BackendError> {
-        match Self::avx2(threads) {
-            Err(BackendError::Unavailable { .. }) => Self::portable(threads),
-            result => result,
-        }
+    /// [`BackendError::Unavailable`] when the options ask for AVX2 and the processor lacks it; [`BackendError::Device`]
+    /// when the threads cannot be started.
+    pub fn open(options: &CpuOptions, budget: &Budget) -> Result<Self, BackendError> {
+        Ok(Self { path: options.path()?, pool: Pool::new(options.threads)?, budget: budget.clone() })
     }
 
-    /// The path without processor-specific instructions, on `threads` threads.
-    ///
-    /// # Errors
-    /// [`BackendError::Device`] when the threads cannot be started.
-    pub fn portable(threads: usize) -> Result<Self, BackendError> {
-        Ok(Self { path: Path::Portable, pool: Pool::new(threads)?, budget: Budget::unlimited() })
-    }
-
-    /// The AVX2 path, on `threads` threads.
-    ///
-    /// # Errors
-    /// [`BackendError::Unavailable`] when the processor lacks AVX2, FMA or F16C; [`BackendError::Device`] when the
-    /// threads cannot be started.
-    pub fn avx2(threads: usize) -> Result<Self, BackendError> {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx2) = crate::kernel::avx2::Avx2::detect() {
-            return Ok(Self { path: Path::Avx2(avx2), ..Self::portable(threads)? });
-        }
-        let _ = threads;
-        Err(BackendError::Unavailable {
-            backend: "cpu avx2",
-            missing: "a processor with AVX2, FMA and F16C".into(),
-            install: "use the portable path".into(),
-        })
-    }
-
-    /// The same, with every upload and all scratch taken from `budget`.
-    #[must_use]
-    pub fn with_budget(self, budget: Budget) -> Self {
-        Self { budget, ..self }
+    /// The device of this backend: this machine's processor.
+    pub fn devices() -> Vec<DeviceInfo> {
+        let path = Path::best().unwrap_or(Path::Portable);
+        vec![DeviceInfo::new("cpu", describe(path, Pool::machine()), false)]
     }
 
     /// Number of threads.
@@ -104,11 +84,11 @@ impl CpuBackend {
         values: &[V],
         scales: &[f32],
     ) -> Result<Sparse<V>, BackendError> {
-        build(&self.pool, &GapSource { matrix, values }, scales, &self.budget)
+        build(&self.pool, &GapSource::new(matrix, values), scales, &self.budget)
     }
 
-    /// `Y = base·X` (or `beta·Y` without a base) plus `alpha·A·X`, a tile of the batch at a time, the chunks of
-    /// `a` dealt out to the threads.
+    /// `Y = base·X + alpha·A·X`, or `Y = beta·Y + alpha·A·X` without a base. It works on one tile of the batch at a time
+    /// and deals the chunks of `a` out to the threads.
     fn run<V: Loadable>(
         &self,
         start: Start<'_>,
@@ -169,6 +149,11 @@ impl CpuBackend {
     }
 }
 
+/// A path and its threads, for people.
+fn describe(path: Path, threads: usize) -> String {
+    format!("{}, {threads} {}", path.name(), if threads == 1 { "thread" } else { "threads" })
+}
+
 /// What the sparse product is added to.
 #[derive(Clone, Copy)]
 enum Start<'a> {
@@ -179,7 +164,7 @@ enum Start<'a> {
 }
 
 impl Start<'_> {
-    /// `beta·y`; zeros, whatever was there, for a beta of 0.
+    /// `beta·y`. A beta of 0 gives zeros, even from NaN.
     fn scale(self, y: &mut [f32]) {
         match self {
             Self::Scaled(0.0) | Self::Base(_) => y.fill(0.0),
@@ -195,13 +180,7 @@ impl Backend for CpuBackend {
     type Vector = CpuVector;
 
     fn device(&self) -> String {
-        let path = match self.path {
-            Path::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Path::Avx2(_) => "avx2",
-        };
-        let threads = self.threads();
-        format!("cpu {path}, {threads} {}", if threads == 1 { "thread" } else { "threads" })
+        format!("cpu {}", describe(self.path, self.threads()))
     }
 
     fn upload(&self, matrix: &GapCsr) -> Result<CpuMatrix, BackendError> {
@@ -225,12 +204,16 @@ impl Backend for CpuBackend {
     }
 
     fn upload_base(&self, base: &QuantizedBase) -> Result<CpuBase, BackendError> {
-        CpuBase::new(&self.pool, base, &self.budget)
+        CpuBase::quantized(&self.pool, base, &self.budget)
+    }
+
+    fn upload_dense(&self, base: &DenseMatrix) -> Result<CpuBase, BackendError> {
+        CpuBase::dense(&self.pool, base, &self.budget)
     }
 
     fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<CpuVector, BackendError> {
         check_upload(values.len(), shape)?;
-        let mut vector = CpuVector::zeros(&self.budget, shape.into())?;
+        let mut vector = self.zeros(shape)?;
         vector.values_mut().copy_from_slice(values);
         Ok(vector)
     }
@@ -239,8 +222,39 @@ impl Backend for CpuBackend {
         CpuVector::zeros(&self.budget, shape.into())
     }
 
+    fn upload_rows(&self, rows: &[f32], shape: VectorShape) -> Result<CpuVector, BackendError> {
+        check_upload(rows.len(), shape)?;
+        let mut vector = self.zeros(shape)?;
+        transpose(rows, shape.batch, vector.values_mut());
+        Ok(vector)
+    }
+
+    fn write(&self, values: &[f32], vector: &mut CpuVector) -> Result<(), BackendError> {
+        check_upload(values.len(), vector.shape())?;
+        vector.values_mut().copy_from_slice(values);
+        Ok(())
+    }
+
+    fn write_rows(&self, rows: &[f32], vector: &mut CpuVector) -> Result<(), BackendError> {
+        check_upload(rows.len(), vector.shape())?;
+        transpose(rows, vector.shape()[1], vector.values_mut());
+        Ok(())
+    }
+
     fn download(&self, vector: &CpuVector) -> Result<Vec<f32>, BackendError> {
         Ok(vector.values().to_vec())
+    }
+
+    fn download_rows(&self, vector: &CpuVector) -> Result<Vec<f32>, BackendError> {
+        let mut rows = vec![0.0; vector.values().len()];
+        transpose(vector.values(), vector.shape()[0], &mut rows);
+        Ok(rows)
+    }
+
+    fn read_rows(&self, vector: &CpuVector, out: &mut [f32]) -> Result<(), BackendError> {
+        check_read(out.len(), vector.shape())?;
+        transpose(vector.values(), vector.shape()[0], out);
+        Ok(())
     }
 
     fn spmm(

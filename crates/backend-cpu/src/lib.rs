@@ -1,16 +1,17 @@
-//! The CPU backend: sparse products and the fused layer on AVX2, with a portable path beside it.
+//! The CPU backend: sparse products and the fused layer on AVX2, and a portable path for other processors.
 //!
-//! [`CpuBackend`] implements [`Backend`](residua_backend::Backend). Matrices are laid out at upload in
-//! slices of eight row segments, interleaved so that each vector lane follows its own chain of column gaps;
-//! `layout` describes it. A row's result depends on its own entries alone, so the bits do not change
-//! with the number of threads. A layer can also stay where it is, in the layout of the C API:
-//! [`CpuBackend::forward_borrowed`]. The AVX2 and the portable path differ from each other in rounding.
+//! [`CpuBackend`] implements [`Backend`](residua_backend::Backend); [`CpuOptions`] chooses its threads and its path.
+//! An upload lays a sparse matrix out in slices of eight row segments, interleaved so that each vector lane follows its
+//! own chain of column gaps; the module `layout` describes it. A row's result depends on its own entries alone, so the
+//! bits do not change with the number of threads. A layer can also stay in the caller's memory, in the layout of the
+//! C API: [`CpuBackend::forward_borrowed`]. The AVX2 path and the portable path differ in rounding.
 
 mod backend;
 mod base;
 mod borrowed;
 mod kernel;
 mod layout;
+mod options;
 mod pool;
 mod tile;
 mod vector;
@@ -18,4 +19,5 @@ mod vector;
 pub use backend::{CpuBackend, CpuMatrix};
 pub use base::CpuBase;
 pub use borrowed::{BorrowedBase, BorrowedCsr};
+pub use options::CpuOptions;
 pub use vector::CpuVector;

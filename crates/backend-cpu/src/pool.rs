@@ -6,20 +6,22 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use residua_backend::BackendError;
 
-/// Multiplications below which waking threads costs more than they save.
+/// With fewer multiplications, waking threads costs more time than they save.
 const WORTH_THREADS: usize = 64 << 10;
 
-/// A thread pool of its own, or the calling thread.
+/// A thread pool, or the calling thread alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool(Option<Arc<ThreadPool>>);
 
 impl Pool {
-    /// `threads` threads; 0 for as many as the machine offers. One thread is the caller's.
+    /// Threads that the machine offers.
+    pub(crate) fn machine() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// `threads` threads; 0 is as many as the machine offers. One thread is the caller's.
     pub(crate) fn new(threads: usize) -> Result<Self, BackendError> {
-        let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
+        let threads = if threads == 0 { Self::machine() } else { threads };
         if threads == 1 {
             return Ok(Self(None));
         }
@@ -35,7 +37,7 @@ impl Pool {
         self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
-    /// `work` on every item, results in order; `cost` is about how many multiplications all items take.
+    /// Does `work` on every item; results are in order. `cost` is the approximate number of multiplications of all items.
     pub(crate) fn map<T, R>(&self, cost: usize, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R>
     where
         T: Send,

@@ -4,10 +4,15 @@
 use proptest::prelude::*;
 use residua_backend::BackendError;
 use residua_backend::reference::{Operand, layer, product};
-use residua_backend_cpu::{BorrowedBase, BorrowedCsr, CpuBackend};
+use residua_backend_cpu::{BorrowedBase, BorrowedCsr, CpuBackend, CpuOptions};
 use residua_format::FormatError;
+use residua_memory::Budget;
 
-/// A layer as plainly as it can be written down.
+fn open(options: CpuOptions) -> CpuBackend {
+    CpuBackend::open(&options, &Budget::unlimited()).unwrap()
+}
+
+/// A layer in its simplest form.
 #[derive(Debug, Clone)]
 struct Plain {
     shape: [usize; 2],
@@ -128,9 +133,9 @@ proptest! {
         let by_column = transposed(&x, batch, cols);
         let residual = product(&Residual(&plain), &by_column, batch);
         let expected = layer(&product(&Base(&plain), &by_column, batch), alpha, &residual);
-        let one = CpuBackend::new(1).unwrap();
+        let one = open(CpuOptions::default().threads(1));
         let reference = plain.run(&one, alpha, batch, &x);
-        for cpu in [CpuBackend::new(2).unwrap(), CpuBackend::portable(1).unwrap(), CpuBackend::portable(2).unwrap()] {
+        for cpu in [open(CpuOptions::default().threads(2)), open(CpuOptions::default().threads(1).portable()), open(CpuOptions::default().threads(2).portable())] {
             let same_path = cpu.threads() == 2 && !format!("{cpu:?}").contains("Portable");
             let y = plain.run(&cpu, alpha, batch, &x);
             prop_assert!(!same_path || y == reference, "threads change the bits");
@@ -154,7 +159,7 @@ fn alpha_zero_is_the_base_alone() {
         entries: vec![(0, 3, f32::NAN), (2, 63, 5.0)],
     };
     let x: Vec<f32> = (0..640).map(|i| i as f32 * 0.01).collect();
-    let cpu = CpuBackend::new(1).unwrap();
+    let cpu = open(CpuOptions::default().threads(1));
     let base = Plain { entries: Vec::new(), ..plain.clone() };
     assert_eq!(plain.run(&cpu, 0.0, 10, &x), base.run(&cpu, 1.0, 10, &x));
     assert!(plain.run(&cpu, 1.0, 1, &x[..64])[0].is_nan());
@@ -193,7 +198,7 @@ fn operands_that_do_not_fit_are_refused() {
     }
     assert!(BorrowedBase::int8(usize::MAX, 3, &[0; 9], &[0.0; 3]).is_err());
     let base = BorrowedBase::int8(3, 3, &[1; 9], &[1.0; 3]).unwrap();
-    let (row_ptr, cpu) = ([0; 4], CpuBackend::new(1).unwrap());
+    let (row_ptr, cpu) = ([0; 4], open(CpuOptions::default().threads(1)));
     let other = BorrowedCsr::new(3, 4, &row_ptr, &[], &[]).unwrap();
     let mut y = [7.0; 6];
     for (residual, x, len) in [(Some(&other), 6, 6), (None, 5, 6), (None, 6, 5)] {

@@ -1,18 +1,27 @@
-//! The conformance suite on both paths; the bits of any number of threads are those of one.
+//! The conformance suite on both paths. Every number of threads gives the same bits.
 
 use residua_backend::conformance::{Device, main as conformance};
-use residua_backend_cpu::CpuBackend;
+use residua_backend_cpu::{CpuBackend, CpuOptions};
 
 fn main() -> std::process::ExitCode {
+    let portable = CpuOptions::default().portable();
+    let avx2 = CpuOptions::default().avx2();
     conformance(vec![
-        Device::new("cpu-portable-1-thread", |budget| Ok(CpuBackend::portable(1)?.with_budget(budget)))
-            .same_bits("2-threads", |budget| Ok(CpuBackend::portable(2)?.with_budget(budget)))
-            .same_bits("3-threads", |budget| Ok(CpuBackend::portable(3)?.with_budget(budget))),
-        Device::new("cpu-portable-2-threads", |budget| Ok(CpuBackend::portable(2)?.with_budget(budget))),
-        Device::new("cpu-avx2-1-thread", |budget| Ok(CpuBackend::avx2(1)?.with_budget(budget)))
-            .same_bits("2-threads", |budget| Ok(CpuBackend::avx2(2)?.with_budget(budget)))
-            .same_bits("3-threads", |budget| Ok(CpuBackend::avx2(3)?.with_budget(budget))),
-        Device::new("cpu-avx2-2-threads", |budget| Ok(CpuBackend::avx2(2)?.with_budget(budget))),
-        Device::new("cpu-avx2-3-threads", |budget| Ok(CpuBackend::avx2(3)?.with_budget(budget))),
+        device("cpu-portable-1-thread", portable.clone().threads(1), &[2, 3]),
+        device("cpu-portable-2-threads", portable.threads(2), &[]),
+        device("cpu-avx2-1-thread", avx2.clone().threads(1), &[2, 3]),
+        device("cpu-avx2-2-threads", avx2.clone().threads(2), &[]),
+        device("cpu-avx2-3-threads", avx2.threads(3), &[]),
     ])
+}
+
+/// A device, and the numbers of threads that must give its bits.
+fn device(name: &str, options: CpuOptions, twins: &[usize]) -> Device<CpuBackend> {
+    let twin = |device: Device<CpuBackend>, &threads: &usize| {
+        let options = options.clone().threads(threads);
+        device.same_bits(&format!("{threads}-threads"), move |budget| CpuBackend::open(&options, &budget))
+    };
+    let opened = options.clone();
+    let device = Device::new(name, move |budget| CpuBackend::open(&opened, &budget));
+    twins.iter().fold(device, twin)
 }

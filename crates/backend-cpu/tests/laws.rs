@@ -3,14 +3,17 @@
 
 use proptest::prelude::*;
 use residua_backend::{Backend, BackendError, Shaped, VectorShape, reference};
-use residua_backend_cpu::{CpuBackend, CpuMatrix};
+use residua_backend_cpu::{CpuBackend, CpuMatrix, CpuOptions};
 use residua_format::convert::gap_to_csr;
 use residua_format::strategies::{any_gap_csr, csr};
 use residua_format::{Csr, GapCsr};
+use residua_memory::Budget;
 
 /// Both paths, with threads.
 fn backends() -> impl Iterator<Item = CpuBackend> {
-    [CpuBackend::portable(2), CpuBackend::avx2(2)].into_iter().filter_map(Result::ok)
+    let two = CpuOptions::default().threads(2);
+    let open = |options: &CpuOptions| CpuBackend::open(options, &Budget::unlimited());
+    [open(&two.clone().portable()), open(&two.avx2())].into_iter().filter_map(Result::ok)
 }
 
 fn multiply(cpu: &CpuBackend, a: &CpuMatrix, x: &[f32], batch: usize) -> Result<Vec<f32>, BackendError> {
@@ -100,9 +103,10 @@ fn layout_is_as_small_as_the_file() {
     let columns: Vec<u32> = rows.iter().flatten().copied().collect();
     let nnz = columns.len();
     let csr = Csr::new(512, 8192, row_ptr.collect(), columns, vec![1.0f32; nnz]).unwrap();
+    let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &Budget::unlimited()).unwrap();
     for value_type in residua_format::ValueType::ALL {
         let gap: GapCsr = residua_format::convert::csr_to_gap(&csr, value_type).unwrap();
-        let bytes = CpuBackend::new(1).unwrap().upload(&gap).unwrap().bytes();
+        let bytes = cpu.upload(&gap).unwrap().bytes();
         assert!(bytes as f64 <= gap.bytes() as f64 * 1.06, "{value_type}: {bytes} for {}", gap.bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! Plain CSR in the device's memory: for matrices that are used too seldom to be laid out, and to compare with.
+//! Plain CSR in the device's memory: for matrices that are used too rarely to be laid out, and for comparisons.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::layout::LANES;
 use crate::run::{dispatch, groups};
 use crate::{NAME, WgpuBackend, WgpuVector};
 
-/// A CSR matrix as it is, each row padded to whole quads of entries: 8 bytes per non-zero.
+/// A CSR matrix, each row padded to whole quads of entries: 8 bytes per non-zero.
 #[derive(Debug)]
 pub struct WgpuCsr {
     gpu: Arc<Gpu>,
     shape: [usize; 2],
-    /// Threads of a row.
+    /// Threads for one row.
     team: u32,
     parts: Vec<CsrPart>,
 }
@@ -35,8 +35,8 @@ struct CsrPart {
 const NO_COLUMN: u32 = u32::MAX;
 
 impl WgpuBackend {
-    /// Uploads a CSR matrix without laying it out; [`upload_csr`](residua_backend::Backend::upload_csr) makes faster
-    /// products.
+    /// Uploads a CSR matrix without laying it out. [`upload_csr`](residua_backend::Backend::upload_csr) takes longer
+    /// and makes products faster.
     ///
     /// # Errors
     /// See the [trait](residua_backend::Backend#errors); [`BackendError::DeviceLimit`] when a row does not fit a
@@ -64,16 +64,16 @@ impl WgpuBackend {
                     name: "bytes in one binding",
                 });
             }
-            parts.push(self.upload_rows(matrix, first..end)?);
+            parts.push(self.upload_part(matrix, first..end)?);
             first = end;
         }
         let wanted = (gpu.tuning.lanes / rows.max(1)).next_power_of_two().clamp(1, LANES);
-        // No more threads than a usual row has quads.
+        // No more threads than an average row has quads.
         let usual = (matrix.nnz() / rows.max(1)).div_ceil(4).next_power_of_two();
         Ok(WgpuCsr { gpu: gpu.clone(), shape, team: wanted.min(usual) as u32, parts })
     }
 
-    fn upload_rows(&self, matrix: &Csr<f32, u32>, rows: Range<usize>) -> Result<CsrPart, BackendError> {
+    fn upload_part(&self, matrix: &Csr<f32, u32>, rows: Range<usize>) -> Result<CsrPart, BackendError> {
         let (gpu, budget) = (&self.gpu, &self.budget);
         let _held = budget.reserve(4 * (rows.len() as u64 + 1), "row pointers")?;
         let mut row_ptr = vec![0u32];

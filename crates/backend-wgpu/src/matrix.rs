@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use residua_backend::source::Source;
 use residua_backend::{BackendError, Shaped};
 use residua_format::ValueType;
 use residua_memory::Budget;
 
 use crate::NAME;
 use crate::gpu::{DeviceBuffer, Gpu, PIECE, Usage};
-use crate::layout::{Counts, Plan, Slice, Source, ValueWords, fill, plan};
+use crate::layout::{Counts, Plan, Slice, Stored, counts, fill, plan};
 
 /// A sparse matrix laid out for [`WgpuBackend`](crate::WgpuBackend).
 #[derive(Debug)]
@@ -29,16 +30,22 @@ pub(crate) struct Part {
     pub(crate) slices: DeviceBuffer,
     pub(crate) slice_count: u32,
     pub(crate) data: DeviceBuffer,
-    /// Of rows that are cut into segments; absent where there are none.
+    /// The rows in segments, if there are any.
     pub(crate) long_rows: Option<DeviceBuffer>,
     pub(crate) long_row_count: u32,
     pub(crate) segments: u32,
 }
 
 impl WgpuMatrix {
-    pub(crate) fn new(gpu: &Arc<Gpu>, budget: &Budget, source: &impl Source) -> Result<Self, BackendError> {
-        let ([rows, cols], value_type) = (source.shape(), source.value_type());
-        // Numbers of rows stand in 32 bits beside a mark, y in one binding.
+    /// Lays out a matrix. `scales` has a factor for the sum of each row, or none at all.
+    pub(crate) fn new<V: Stored>(
+        gpu: &Arc<Gpu>,
+        budget: &Budget,
+        source: &impl Source<V>,
+        scales: &[f32],
+    ) -> Result<Self, BackendError> {
+        let [rows, cols] = source.shape();
+        // A row's number has 31 bits, and y is one binding.
         if rows as u64 > gpu.binding_limit / 4 || rows >= 1 << 31 {
             let limit = (gpu.binding_limit / 4).min((1 << 31) - 1);
             let (what, shape) = ("a matrix", [rows, cols]);
@@ -46,22 +53,23 @@ impl WgpuMatrix {
         }
         // Counts, teams and slices of the plan.
         let _held = budget.reserve(rows as u64 * 64, "laying a matrix out")?;
-        let counts = source.counts();
+        let counts = counts(source);
         let mut parts = Vec::new();
-        // Ranges of rows that are still to be laid out, the first on top.
+        // Ranges of rows to lay out, the first one last.
         let mut rest: Vec<_> = std::iter::once(0..rows).filter(|rows| !rows.is_empty()).collect();
         while let Some(rows) = rest.pop() {
-            match plan(&counts, rows.clone(), value_type.words(), gpu.tuning, gpu.binding_limit) {
-                Some(plan) => parts.push(Part::new(gpu, budget, source, &plan)?),
+            match plan(&counts, rows.clone(), V::WORDS, gpu.tuning, gpu.binding_limit) {
+                Some(plan) => parts.push(Part::new(gpu, budget, source, scales, &plan)?),
                 None if rows.len() > 1 => {
                     let middle = rows.start + rows.len() / 2;
                     rest.push(middle..rows.end);
                     rest.push(rows.start..middle);
                 }
-                None => return Err(row_too_large(gpu, &counts, rows.start, value_type)),
+                None => return Err(row_too_large(gpu, &counts, rows.start, V::TYPE)),
             }
         }
-        Ok(Self { gpu: gpu.clone(), shape: [rows, cols], nnz: source.nnz(), value_type, parts })
+        let (shape, nnz, value_type) = ([rows, cols], source.nnz(), V::TYPE);
+        Ok(Self { gpu: gpu.clone(), shape, nnz, value_type, parts })
     }
 
     /// Number of non-zeros.
@@ -77,7 +85,7 @@ impl WgpuMatrix {
         self.parts.iter().map(part).sum::<u64>() as usize
     }
 
-    /// Runs of rows that it was split into, so that each fits a binding of the device.
+    /// Number of parts: runs of rows, each small enough for a binding of the device.
     pub fn parts(&self) -> usize {
         self.parts.len()
     }
@@ -96,8 +104,14 @@ fn row_too_large(gpu: &Gpu, counts: &[Counts], row: usize, value_type: ValueType
 }
 
 impl Part {
-    fn new(gpu: &Gpu, budget: &Budget, source: &impl Source, plan: &Plan) -> Result<Self, BackendError> {
-        // Pieces are whole slices: as many as have their start in reach, at least one.
+    fn new<V: Stored>(
+        gpu: &Gpu,
+        budget: &Budget,
+        source: &impl Source<V>,
+        scales: &[f32],
+        plan: &Plan,
+    ) -> Result<Self, BackendError> {
+        // A piece is whole slices: those that start within `PIECE` words, at least one.
         let ends = |first: usize| {
             let past = |bound: usize| plan.slices.partition_point(|slice| slice.start as usize <= bound);
             match plan.slices.get(past(first).max(past(first + PIECE) - 1)) {
@@ -108,7 +122,7 @@ impl Part {
         let data = gpu.upload(budget, plan.words, "a matrix", Usage::Operand, ends, |first, words| {
             let start = plan.slices.partition_point(|slice| (slice.start as usize) < first);
             let end = plan.slices.partition_point(|slice| (slice.start as usize) < first + words.len());
-            fill(plan, source, start, end - start, words);
+            fill(plan, source, scales, start, end - start, words);
         })?;
         let words: &[u32] = bytemuck::cast_slice::<Slice, u32>(&plan.slices);
         let slices = gpu.upload_words(budget, words, "slices of a matrix")?;

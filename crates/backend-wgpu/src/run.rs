@@ -1,21 +1,20 @@
 //! From operands to dispatches.
 
 use residua_backend::{BackendError, Shaped};
-use residua_format::ValueType;
 use residua_memory::Budget;
 
 use crate::NAME;
 use crate::base::{BasePart, WgpuBase};
 use crate::gpu::{Dispatch, Gpu};
-use crate::kernels::{Cell, Constants, Kernel};
+use crate::kernels::{Cell, Constants, Kernel, value_code};
 use crate::layout::LANES;
 use crate::matrix::{Part, WgpuMatrix};
 use crate::vector::WgpuVector;
 
-/// Threads of a workgroup of kernels whose threads do not work together.
+/// Threads in a workgroup of a kernel whose threads do not work together.
 const LONE_THREADS: u32 = 64;
 
-/// What one product or layer is made of.
+/// The operands of one product or layer.
 pub(crate) struct Run<'a> {
     pub(crate) gpu: &'a Gpu,
     pub(crate) budget: &'a Budget,
@@ -34,7 +33,7 @@ impl Run<'_> {
         let (chunks, per_group) = (self.y.chunks(), self.chunks_per_group());
         for part in &a.parts {
             let sums = self.segment_sums(part)?;
-            let mut constants = slice_constants(a.value_type, part);
+            let mut constants = slice_constants(a, part);
             constants.extend([("CHUNKS", per_group), ("THREADS", LANES as u32 * per_group)]);
             let buffers =
                 [&part.slices.buffer, &part.data.buffer, &self.x.held.buffer, &self.y.held.buffer, &sums];
@@ -59,22 +58,22 @@ impl Run<'_> {
         let mut dispatches = Vec::new();
         let (chunks, per_group) = (self.y.chunks(), self.chunks_per_group());
         let [words, scale_groups, group_words] = base.strides();
+        let (kernel, stored) = base.kernel();
         let threads = (LANES as u32 * per_group).max(self.gpu.tuning.base_threads);
         for part in &a.parts {
             let sums = self.segment_sums(part)?;
-            let mut constants = slice_constants(a.value_type, part);
-            constants.extend([("CHUNKS", per_group), ("THREADS", threads), ("CODE_BITS", base.code_bits())]);
+            let mut constants = slice_constants(a, part);
+            constants.extend([("CHUNKS", per_group), ("THREADS", threads), stored]);
             let meets = |rows: &BasePart| rows.rows.start < part.rows.end && part.rows.start < rows.rows.end;
             for rows in base.parts.iter().filter(|rows| meets(rows)) {
-                let buffers = [
+                let mut buffers = vec![
                     &part.slices.buffer,
                     &part.data.buffer,
                     &self.x.held.buffer,
                     &self.y.held.buffer,
                     &sums,
-                    &rows.codes.buffer,
-                    &rows.scales.buffer,
                 ];
+                buffers.extend(rows.buffers());
                 for (first, depth) in self.depths(per_group) {
                     let [first_row, end_row] = [rows.rows.start as u32, rows.rows.end as u32];
                     let params = vec![
@@ -91,13 +90,7 @@ impl Run<'_> {
                     ];
                     let extent = groups(self.gpu, part.slice_count, depth)?;
                     let constants = constants.clone();
-                    dispatches.push(self.dispatch(
-                        Kernel::GapForward,
-                        constants,
-                        &buffers,
-                        params,
-                        extent,
-                    )?);
+                    dispatches.push(self.dispatch(kernel, constants, &buffers, params, extent)?);
                 }
             }
             if self.alpha != 0.0 {
@@ -115,7 +108,7 @@ impl Run<'_> {
         self.dispatch(Kernel::Scale, constants, &[&self.y.held.buffer], params, extent)
     }
 
-    /// The second step of rows that are cut into segments.
+    /// The second step for rows in segments.
     fn add_segments(
         &self,
         part: &Part,
@@ -132,7 +125,7 @@ impl Run<'_> {
         self.dispatch(Kernel::SegmentSum, constants, &buffers, params, extent).map(Some)
     }
 
-    /// Room for the sums of a part's segments.
+    /// A buffer for the sums of a part's segments.
     fn segment_sums(&self, part: &Part) -> Result<wgpu::Buffer, BackendError> {
         let cell = if self.y.cell() == Cell::One { 4 } else { 16 };
         let needed = u64::from(part.segments) * u64::from(self.y.chunks()) * cell;
@@ -152,12 +145,12 @@ impl Run<'_> {
         self.gpu.scratch(self.budget, needed)
     }
 
-    /// Chunks of the batch that one workgroup works on.
+    /// Chunks of the batch for one workgroup.
     fn chunks_per_group(&self) -> u32 {
         self.y.chunks().next_power_of_two().min(self.gpu.tuning.chunks)
     }
 
-    /// Where dispatches start in the batch, and how many workgroups deep they are.
+    /// For each dispatch: its first chunk in the batch, and how many workgroups deep it is.
     fn depths(&self, per_group: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
         let (all, limit) = (self.y.chunks().div_ceil(per_group), self.gpu.groups_limit);
         (0..all).step_by(limit as usize).map(move |first| (first * per_group, limit.min(all - first)))
@@ -175,7 +168,7 @@ impl Run<'_> {
     }
 }
 
-/// Workgroups in up to two dimensions, the last ones too many.
+/// At least `count` workgroups in two dimensions, `depth` in the third. Kernels ignore the surplus.
 pub(crate) fn groups(gpu: &Gpu, count: u32, depth: u32) -> Result<[u32; 3], BackendError> {
     let limit = gpu.groups_limit;
     let high = count.div_ceil(limit).max(1);
@@ -191,7 +184,7 @@ pub(crate) fn groups(gpu: &Gpu, count: u32, depth: u32) -> Result<[u32; 3], Back
     Ok([count.div_ceil(high), high, depth])
 }
 
-/// One run of a kernel on buffers, in the order of their bindings.
+/// One run of a kernel. `buffers` are in the order of the bindings.
 pub(crate) fn dispatch(
     gpu: &Gpu,
     kernel: Kernel,
@@ -201,7 +194,7 @@ pub(crate) fn dispatch(
     params: Vec<u32>,
     groups: [u32; 3],
 ) -> Result<Dispatch, BackendError> {
-    let (pipeline, layout) = gpu.kernels.pipeline(gpu, kernel, cell, constants)?;
+    let (pipeline, layout) = gpu.pipeline(kernel, cell, constants)?;
     let slots = gpu.params()?;
     let params_binding = wgpu::BufferBinding {
         buffer: &slots,
@@ -219,12 +212,7 @@ pub(crate) fn dispatch(
     Ok(Dispatch { pipeline, bindings, params, groups })
 }
 
-fn slice_constants(value_type: ValueType, part: &Part) -> Constants {
-    let values = match value_type {
-        ValueType::F32 => 0,
-        ValueType::F16 => 1,
-        ValueType::Bf16 => 2,
-        ValueType::I8 => 3,
-    };
-    vec![("GAP_BITS", part.gap_bits), ("VALUES", values)]
+/// The constants that say how a part of a matrix is stored.
+fn slice_constants(a: &WgpuMatrix, part: &Part) -> Constants {
+    vec![("GAP_BITS", part.gap_bits), ("VALUES", value_code(a.value_type))]
 }

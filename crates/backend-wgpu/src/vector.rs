@@ -6,17 +6,26 @@ use residua_backend::shape::check_upload;
 use residua_backend::{BackendError, Shaped, shape};
 use residua_memory::Budget;
 
-use crate::gpu::{DeviceBuffer, Gpu, Usage, piece_end};
+use crate::gpu::{DeviceBuffer, Gpu, PIECE, Usage};
 use crate::kernels::Cell;
 
 /// `[len, batch]` f32 values in the device's memory.
 ///
-/// A batch of more than one is padded to whole cells of four values, so that kernels read cells.
+/// Kernels read cells of four values, so a batch of more than one is padded to whole cells.
 #[derive(Debug)]
 pub struct WgpuVector {
     pub(crate) gpu: Arc<Gpu>,
     pub(crate) held: DeviceBuffer,
     shape: [usize; 2],
+}
+
+/// The order of a vector's values in the memory of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As [`VectorShape`](residua_backend::VectorShape) says.
+    Interleaved,
+    /// One vector of the batch after the other.
+    Rows,
 }
 
 impl WgpuVector {
@@ -30,37 +39,42 @@ impl WgpuVector {
         gpu: &Arc<Gpu>,
         budget: &Budget,
         values: &[f32],
+        order: Order,
         shape: [usize; 2],
     ) -> Result<Self, BackendError> {
         check_upload(values.len(), shape)?;
-        let bytes = bytes(gpu, shape)?;
-        let (batch, stride) = (shape[1], stride(shape[1]));
-        let held =
-            gpu.upload(budget, bytes as usize / 4, "a vector", Usage::Vector, piece_end, |first, words| {
-                for (i, word) in words.iter_mut().enumerate() {
-                    let (row, column) = ((first + i) / stride, (first + i) % stride);
-                    if column < batch {
-                        *word = values[row * batch + column].to_bits();
-                    }
-                }
-            })?;
+        let words = bytes(gpu, shape)? as usize / 4;
+        let (cut, fill) = (whole_rows(shape), pad(values, order, shape));
+        let held = gpu.upload(budget, words, "a vector", Usage::Vector, cut, fill)?;
         Ok(Self { gpu: gpu.clone(), held, shape })
     }
 
-    pub(crate) fn download(&self) -> Result<Vec<f32>, BackendError> {
-        let ([len, batch], stride) = (self.shape, stride(self.shape[1]));
-        let mut values = self.gpu.read(&self.held.buffer, 4 * (len * stride) as u64)?;
-        if stride != batch {
-            let mut place = 0;
-            values.retain(|_| {
-                place += 1;
-                (place - 1) % stride < batch
-            });
-        }
-        Ok(values)
+    /// Replaces its values.
+    pub(crate) fn write(&self, budget: &Budget, values: &[f32], order: Order) -> Result<(), BackendError> {
+        check_upload(values.len(), self.shape)?;
+        let words = self.shape[0] * stride(self.shape[1]);
+        let (cut, fill) = (whole_rows(self.shape), pad(values, order, self.shape));
+        self.gpu.write(budget, &self.held.buffer, words, "values of a vector", cut, fill)
     }
 
-    /// What kernels read and write of it at once.
+    /// Reads its values into `out`, of its length.
+    pub(crate) fn read(&self, out: &mut [f32], order: Order) -> Result<(), BackendError> {
+        let ([len, batch], stride) = (self.shape, stride(self.shape[1]));
+        self.gpu.read(&self.held.buffer, [len, 4 * stride], |first, bytes| {
+            if stride == batch && (batch == 1 || order == Order::Interleaved) {
+                let out = &mut out[first * batch..][..bytes.len() / 4];
+                return bytemuck::cast_slice_mut(out).copy_from_slice(bytes);
+            }
+            for (row, bytes) in (first..).zip(bytes.chunks_exact(4 * stride)) {
+                let (values, _) = bytes.as_chunks();
+                for (column, &value) in values[..batch].iter().enumerate() {
+                    out[order.place(self.shape, row, column)] = f32::from_ne_bytes(value);
+                }
+            }
+        })
+    }
+
+    /// The cell that kernels read and write at a time.
     pub(crate) fn cell(&self) -> Cell {
         if self.shape[1] == 1 { Cell::One } else { Cell::Four }
     }
@@ -79,12 +93,46 @@ impl WgpuVector {
     }
 }
 
-/// Values of a row with its padding.
+/// Values in a row, with its padding.
 fn stride(batch: usize) -> usize {
     if batch == 1 { 1 } else { batch.next_multiple_of(4) }
 }
 
-/// Bytes of a vector that can be bound.
+impl Order {
+    /// Where the value of a row and a column stands.
+    fn place(self, [len, batch]: [usize; 2], row: usize, column: usize) -> usize {
+        match self {
+            Self::Interleaved => row * batch + column,
+            Self::Rows => column * len + row,
+        }
+    }
+}
+
+/// Cuts a padded vector between rows.
+fn whole_rows(shape: [usize; 2]) -> impl Fn(usize) -> usize {
+    let stride = stride(shape[1]).max(1);
+    move |first| first + (PIECE / stride).max(1) * stride
+}
+
+/// Fills whole rows of a padded vector, from the word `first` on.
+fn pad(values: &[f32], order: Order, shape: [usize; 2]) -> impl FnMut(usize, &mut [u32]) {
+    let (batch, stride) = (shape[1], stride(shape[1]));
+    move |first, words| {
+        if stride == batch && (batch == 1 || order == Order::Interleaved) {
+            return words.copy_from_slice(bytemuck::cast_slice(&values[first..first + words.len()]));
+        }
+        for (row, words) in (first / stride..).zip(words.chunks_exact_mut(stride)) {
+            for (column, word) in words[..batch].iter_mut().enumerate() {
+                *word = values[order.place(shape, row, column)].to_bits();
+            }
+        }
+    }
+}
+
+/// Bytes of a vector, padding included.
+///
+/// # Errors
+/// When they do not fit a binding.
 fn bytes(gpu: &Gpu, shape: [usize; 2]) -> Result<u64, BackendError> {
     shape::values(shape)?;
     let padded = [shape[0], shape[1].checked_next_multiple_of(4).map_or(usize::MAX, |_| stride(shape[1]))];

@@ -1,14 +1,14 @@
-//! What goes wrong is an error that says what and why, the process lives on, and the backend can be opened again.
+//! Failures become errors that say what failed and why. The process survives, and the backend can be opened again.
 //!
-//! Tests that need a device are ignored by name where there is none.
+//! Tests that need a device are ignored by name when there is none.
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use residua_backend::{Backend, BackendError, VectorShape};
-use residua_backend_wgpu::{AdapterInfo, Options, WgpuBackend, adapters};
+use residua_backend_wgpu::{AdapterInfo, WgpuBackend, WgpuOptions, adapters};
 use residua_format::convert::csr_to_gap;
-use residua_format::{BaseKind, Csr, QuantizedBase, ValueType};
+use residua_format::{BaseKind, Csr, DenseMatrix, DenseValues, QuantizedBase, ValueType};
 use residua_memory::Budget;
 
 type Outcome = Result<(), Failed>;
@@ -17,7 +17,8 @@ type Case = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
+        ("devices by their ids", devices_by_id),
         ("an adapter by a wrong name", wrong_name),
         ("an adapter by a wrong number", wrong_number),
         ("a row beyond the binding limit", row_too_large),
@@ -53,21 +54,19 @@ fn trial(name: &str, run: fn() -> Outcome, runs: bool, needed: &str) -> Trial {
     }
 }
 
-fn options(change: impl FnOnce(&mut Options)) -> Options {
-    let mut options = Options::default();
-    change(&mut options);
-    options
+fn open() -> Result<WgpuBackend, BackendError> {
+    WgpuBackend::open(&WgpuOptions::default(), &Budget::unlimited())
 }
 
-fn open() -> Result<WgpuBackend, BackendError> {
-    WgpuBackend::new(&Options::default())
+fn open_adapter(adapter: &str) -> Result<WgpuBackend, BackendError> {
+    WgpuBackend::open(&WgpuOptions::default().adapter(adapter), &Budget::unlimited())
 }
 
 fn small_bindings(bytes: u64) -> Result<WgpuBackend, BackendError> {
-    WgpuBackend::new(&options(|options| options.binding_limit = Some(bytes)))
+    WgpuBackend::open(&WgpuOptions::default().binding_limit(bytes), &Budget::unlimited())
 }
 
-/// That a product on `backend` is right.
+/// Fails unless a product on `backend` is right.
 fn works(backend: &WgpuBackend) -> Outcome {
     let a = backend.upload_csr(&Csr::new(2, 2, vec![0, 1, 2], vec![0, 1], vec![2.0, 3.0])?)?;
     let x = backend.upload_vector(&[10.0, 20.0], VectorShape { len: 2, batch: 1 })?;
@@ -77,7 +76,7 @@ fn works(backend: &WgpuBackend) -> Outcome {
     if found == [20.0, 60.0] { Ok(()) } else { Err(format!("{found:?}").into()) }
 }
 
-/// That `result` is an error of a kind whose text holds all of `words`.
+/// Fails unless `result` is an error of a kind, on one line that holds all of `words`.
 fn refused<T>(result: Result<T, BackendError>, kind: fn(&BackendError) -> bool, words: &[&str]) -> Outcome {
     let Err(error) = result else { return Err("it was not refused".into()) };
     let text = error.to_string();
@@ -87,7 +86,7 @@ fn refused<T>(result: Result<T, BackendError>, kind: fn(&BackendError) -> bool, 
     Err(format!("{error:?}: {text:?} lacks some of {words:?}, or is of another kind").into())
 }
 
-/// This process has the adapters that it has: one that cannot see any asks.
+/// Runs in a process that sees no adapter.
 fn no_adapter() -> Outcome {
     const CHILD: &str = "RESIDUA_TEST_NO_ADAPTER";
     if std::env::var_os(CHILD).is_some() {
@@ -104,15 +103,31 @@ fn no_adapter() -> Outcome {
     )
 }
 
+fn devices_by_id() -> Outcome {
+    for (device, adapter) in WgpuBackend::devices().iter().zip(adapters()) {
+        let number = device.id.strip_prefix("wgpu:").ok_or("an id without its backend")?;
+        let opened = open_adapter(number)?;
+        if opened.adapter() != &adapter || device.name != adapter.name {
+            return Err(format!("{device} opens {:?}", opened.adapter()).into());
+        }
+        if device.software != adapter.is_software() {
+            return Err(format!("{device} is of kind {}", adapter.kind).into());
+        }
+    }
+    Ok(())
+}
+
 fn wrong_name() -> Outcome {
-    let wanted = WgpuBackend::new(&options(|options| options.adapter = Some("voodoo 2".into())));
     let there = &adapters()[0].name;
-    refused(wanted, |e| matches!(e, BackendError::NoSuchDevice { .. }), &["voodoo 2", there])
+    refused(
+        open_adapter("voodoo 2"),
+        |e| matches!(e, BackendError::NoSuchDevice { .. }),
+        &["voodoo 2", there],
+    )
 }
 
 fn wrong_number() -> Outcome {
-    let wanted = WgpuBackend::new(&options(|options| options.adapter = Some("99".into())));
-    refused(wanted, |e| matches!(e, BackendError::NoSuchDevice { .. }), &["99"])
+    refused(open_adapter("99"), |e| matches!(e, BackendError::NoSuchDevice { .. }), &["99"])
 }
 
 fn is_limit(error: &BackendError) -> bool {
@@ -140,6 +155,12 @@ fn base_row_too_large() -> Outcome {
     };
     refused(backend.upload_base(&base(65_537)?), is_limit, &["65537 columns", "65540", "65536"])?;
     backend.upload_base(&base(65_536)?)?;
+    let dense = |cols: usize| {
+        let values = vec![half::bf16::ONE; 2 * cols];
+        DenseMatrix::new(2, cols, DenseValues::Bf16(values[..].into()))
+    };
+    refused(backend.upload_dense(&dense(32_769)?), is_limit, &["32769 columns", "65540", "65536"])?;
+    backend.upload_dense(&dense(32_768)?)?;
     works(&backend)
 }
 
@@ -152,7 +173,7 @@ fn vector_too_large() -> Outcome {
     works(&backend)
 }
 
-/// The driver has only the memory that the operating system gives it: little, in another process.
+/// Runs in a process to which the operating system gives little memory.
 fn out_of_memory() -> Outcome {
     const CHILD: &str = "RESIDUA_TEST_OUT_OF_MEMORY";
     if std::env::var_os(CHILD).is_some() {
@@ -165,7 +186,7 @@ fn out_of_memory() -> Outcome {
 
 fn fill_memory() -> Outcome {
     let budget = Budget::new(1 << 40);
-    let backend = open()?.with_budget(budget.clone());
+    let backend = WgpuBackend::open(&WgpuOptions::default(), &budget)?;
     works(&backend)?;
     let values = backend.adapter().binding_limit.min(64 << 20) as usize / 4;
     let mut held = Vec::new();
@@ -188,7 +209,7 @@ fn fill_memory() -> Outcome {
     works(&open()?)
 }
 
-/// That a test in another process passed.
+/// Fails unless the test in another process passed.
 fn child(command: &mut std::process::Command) -> Outcome {
     let output = command.output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -198,12 +219,12 @@ fn child(command: &mut std::process::Command) -> Outcome {
     Err(format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)).into())
 }
 
-/// Nothing can miss a feature that is never asked for.
+/// The backend requests no feature for 16-bit floats, so no device can lack it.
 fn halves() -> Outcome {
     let backend = open()?;
     let features = backend.wgpu().0.features();
     if features.contains(residua_backend_wgpu::wgpu::Features::SHADER_F16) {
-        return Err("16-bit floats were asked for".into());
+        return Err("16-bit floats were requested".into());
     }
     let csr = Csr::new(1, 3, vec![0, 3], vec![0, 1, 2], vec![0.5f32, -2.0, 65504.0])?;
     for value_type in [ValueType::F16, ValueType::Bf16] {

@@ -3,7 +3,8 @@
 use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
 
-use residua::cpu::CpuBackend;
+use residua::cpu::{CpuBackend, CpuOptions};
+use residua::memory::Budget;
 
 use crate::checked::{Checked, Ortho};
 use crate::failure::{Failure, status};
@@ -73,17 +74,21 @@ pub extern "C" fn orth_set_threads(threads: c_int) -> c_int {
     status(|| {
         let threads = usize::try_from(threads)
             .map_err(|_| Failure::refused(format!("{threads} threads; 0 is as many as there are")))?;
-        let cpu = CpuBackend::new(threads)?;
+        let cpu = open(threads)?;
         let threaded = (cpu.threads() > 1).then_some(cpu);
         *THREADED.lock().unwrap_or_else(PoisonError::into_inner) = threaded;
         Ok(())
     })
 }
 
+fn open(threads: usize) -> Result<CpuBackend, Failure> {
+    Ok(CpuBackend::open(&CpuOptions::default().threads(threads), &Budget::unlimited())?)
+}
+
 fn cpu() -> Result<CpuBackend, Failure> {
     let threaded = THREADED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // On the caller's thread alone there is nothing to start, and nothing to keep.
-    threaded.map_or_else(|| Ok(CpuBackend::new(1)?), Ok)
+    threaded.map_or_else(|| open(1), Ok)
 }
 
 /// A copy of the struct, so that what is checked is what is used, and its base.

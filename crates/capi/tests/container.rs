@@ -5,10 +5,10 @@ use std::ffi::{CStr, CString};
 use std::ptr::null_mut;
 
 use residua::backend::{Backend, VectorShape};
-use residua::cpu::CpuBackend;
+use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{Container, Dtype, SafetensorsWriter};
 use residua::memory::Budget;
-use residua::split::{NoProgress, Selection, SplitOptions, split};
+use residua::split::{NoProgress, Output, SplitOptions, split};
 use residua_capi::*;
 
 fn last() -> String {
@@ -26,11 +26,12 @@ fn a_layer_of_a_file_runs_on_a_backend() {
     writer.tensor("layer.weight", Dtype::F32, &[48, 80], &weights).unwrap();
     writer.finish().unwrap();
     let budget = Budget::new(64 << 20);
-    let options = SplitOptions { selection: Selection::Density(0.05), ..Default::default() };
-    split(&model, &path, &options, &budget, &NoProgress).unwrap();
+    let options = SplitOptions::default().density(0.05);
+    split(&model, Output(&path), &options, &budget, &NoProgress).unwrap();
 
     // What the library says.
-    let (file, cpu) = (Container::open(&path).unwrap(), CpuBackend::new(1).unwrap());
+    let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &Budget::unlimited()).unwrap();
+    let file = Container::open(&path).unwrap();
     let base = cpu.upload_base(&file.read_base("layer.weight", &budget).unwrap()).unwrap();
     let residual = cpu.upload(&file.read_gap("layer.weight", &budget).unwrap()).unwrap();
     let input: Vec<f32> = (0..3 * 80).map(|i| (i % 11) as f32 - 5.0).collect();

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bench, bundle_features, noise, npy_features, npy_labels};
+use common::{Bench, bundle_features, noise, npy_features, npy_labels, whole_features};
 use residua::compensate::ClassStatistics;
 use residua::format::file::Checkpoint;
 use residua::memory::Budget;
@@ -276,8 +276,8 @@ fn tasks_learn_from_the_pairs_that_are_named() {
 #[test]
 fn evaluate_keeps_to_the_protocol() {
     let bench = Bench::new();
-    bundle_features(&bench);
-    let line = ["evaluate", "residua-demo/drift.safetensors", "--method", "linear"];
+    whole_features(&bench);
+    let line = ["evaluate", "drift.safetensors", "--method", "linear"];
     // Measured in Python on the same file: percent of all, old and new classes. A sample or two may differ.
     let expected = [
         ("stale", "ncm", [68.3, 57.5, 79.2]),

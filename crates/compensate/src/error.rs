@@ -79,6 +79,12 @@ pub enum CompensateError {
         /// What it has to hold.
         wanted: Content,
     },
+    /// A task with the samples of a finished one.
+    #[error("these are the samples of task {task}, and the state has them already: they would count twice")]
+    Repeated {
+        /// The finished task, from 1.
+        task: u64,
+    },
     /// A class that is not there.
     #[error("there is no class {0}")]
     NoClass(u32),
@@ -102,7 +108,7 @@ impl CompensateError {
         match self {
             Self::File(error) => error.kind(),
             Self::Budget(error) => error.kind(),
-            Self::Setting { .. } => ErrorKind::Usage,
+            Self::Setting { .. } | Self::Repeated { .. } => ErrorKind::Usage,
             _ => ErrorKind::Input,
         }
     }

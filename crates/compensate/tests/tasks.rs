@@ -254,3 +254,34 @@ fn a_state_is_no_input() {
     assert_eq!(error.kind(), residua_memory::ErrorKind::Usage, "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+/// In memory and from file to file, also across the two.
+#[test]
+fn samples_of_a_finished_task_are_refused_unless_they_may_come_again() {
+    let budget = Budget::new(64 << 20);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut state = small();
+    (0..2).for_each(|task| run(&mut state, task, &budget).unwrap());
+    state.save(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    for (task, number) in [(0, 1), (1, 2)] {
+        let error = run(&mut state, task, &budget).unwrap_err();
+        assert!(matches!(error, CompensateError::Repeated { task } if task == number), "{error}");
+        let error = with_task(task, 2, |task| small().finish_task_in(&path, task, &budget)).unwrap_err();
+        assert!(matches!(error, CompensateError::Repeated { task } if task == number), "{error}");
+        let error = run(&mut small().resume(&path, &budget).unwrap(), task, &budget).unwrap_err();
+        assert!(matches!(error, CompensateError::Repeated { task } if task == number), "{error}");
+    }
+    assert_eq!(state.tasks(), 2);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let mut again = small();
+    again.repeats = true;
+    with_task(1, 2, |task| again.finish_task_in(&path, task, &budget)).unwrap();
+    state.repeats = true;
+    run(&mut state, 1, &budget).unwrap();
+    let saved = folder.path().join("saved");
+    state.save(&saved).unwrap();
+    assert_eq!(SequenceReader::open(&path).unwrap().tasks(), 3);
+    assert_eq!(small().resume(&saved, &budget).unwrap().tasks(), 3);
+}

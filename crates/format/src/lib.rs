@@ -34,3 +34,8 @@ pub use error::FormatError;
 pub use gap::{GapCsr, GapPattern, ValuePlane};
 pub use index::Index;
 pub use value::{Value, ValueType};
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

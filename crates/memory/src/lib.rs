@@ -18,3 +18,8 @@ pub use chunk::ChunkPolicy;
 pub use huge::prefer_huge_pages;
 pub use kind::ErrorKind;
 pub use size::{ByteSize, ParseByteSizeError};
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

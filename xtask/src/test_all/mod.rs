@@ -1,8 +1,10 @@
 //! `cargo xtask test-all`: the whole matrix in one command, one table at the end.
 
 mod c_programs;
+mod campaign;
 mod log;
 mod oracle;
+mod packages;
 mod report;
 mod rows;
 mod vulkan;

@@ -1,12 +1,11 @@
 //! The rows of the matrix, in the order in which they run: cheap and telling ones first.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::log::Log;
 use super::report::Outcome;
-use super::{c_programs, oracle, vulkan};
-use crate::project::{Package, Project, cargo};
+use super::{c_programs, campaign, oracle, packages, vulkan};
+use crate::project::{Package, Project, cargo, host};
 use crate::{Result, floors, kernels};
 
 /// The command line crate. Its tests hold the real binary to its memory budget, which only a release
@@ -32,11 +31,14 @@ fn row(
 
 pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     let mut rows = checks(project);
+    rows.push(packages::row(project));
     rows.push(ptx(project));
+    rows.push(wgsl(project));
     rows.push(vulkan::row());
     rows.extend(unit_tests(project));
     rows.extend(feature_sets(project));
     rows.push(doctests(project));
+    rows.push(examples(project)?);
     rows.push(row("docs", "cargo doc without warnings", |log| {
         ran(
             log,
@@ -50,6 +52,8 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     rows.push(row("release-cli", "the command line, release build: files, memory, interruption", |log| {
         ran(log, Command::new(cargo()).args(["test", "--release", "-p", CLI, "--tests", "--no-fail-fast"]))
     }));
+    rows.push(campaign::kills(project));
+    rows.push(campaign::fuzz(project));
     rows.push(row(
         "cli-wgpu",
         "the command line with the feature wgpu, debug: its devices and products",
@@ -90,13 +94,17 @@ fn checks(project: &Project) -> Vec<Row> {
             }
             ran(log, Command::new(cargo()).args(["deny", "check", "bans", "licenses", "sources"]))
         }),
-        row("clippy", "all targets, warnings are errors", |log| {
-            if !present("clippy") {
-                return Ok(Outcome::missing("clippy is missing: rustup component add clippy"));
-            }
-            let args = ["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"];
-            ran(log, Command::new(cargo()).args(args))
-        }),
+        row(
+            "clippy",
+            "all targets, warnings are errors; nothing newer than the declared Rust version",
+            |log| {
+                if !present("clippy") {
+                    return Ok(Outcome::missing("clippy is missing: rustup component add clippy"));
+                }
+                let args = ["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"];
+                ran(log, Command::new(cargo()).args(args))
+            },
+        ),
     ]
 }
 
@@ -108,12 +116,23 @@ fn ptx(project: &Project) -> Row {
             Ok(compilers) => compilers,
             Err(error) => return Ok(Outcome::missing(format!("no NVRTC: {error}"))),
         };
-        let differing = kernels::drift(&project, &compilers)?;
-        differing.iter().try_for_each(|file| log.line(file))?;
-        Ok(match differing.len() {
-            0 => Outcome::Ran,
-            n => Outcome::Failed(format!("{n} files differ from their sources: cargo xtask kernels")),
-        })
+        no_drift(log, &kernels::ptx_drift(&project, &compilers)?)
+    })
+}
+
+/// The shaders that the crate embeds are copies of the kernels' sources.
+fn wgsl(project: &Project) -> Row {
+    let project = project.clone();
+    row("wgsl", "WGSL kernels: no drift of the embedded copies", move |log| {
+        no_drift(log, &kernels::wgsl_drift(&project)?)
+    })
+}
+
+fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
+    differing.iter().try_for_each(|file| log.line(file))?;
+    Ok(match differing.len() {
+        0 => Outcome::Ran,
+        n => Outcome::Failed(format!("{n} files differ from their sources: cargo xtask kernels")),
     })
 }
 
@@ -152,6 +171,34 @@ fn doctests(project: &Project) -> Row {
         }
         Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
     })
+}
+
+/// Every example of the facade, run to its end.
+fn examples(project: &Project) -> Result<Row> {
+    let folder = project.root.join("crates/residua/examples");
+    let mut names = Vec::new();
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                names.extend(path.file_stem().and_then(|name| Some(name.to_str()?.to_owned())));
+            }
+        }
+    }
+    names.sort();
+    Ok(row("examples", format!("the examples of {FACADE}: {}", names.join(", ")), move |log| {
+        if names.is_empty() {
+            return Ok(Outcome::not_here("no examples"));
+        }
+        let mut failed = Vec::new();
+        for name in &names {
+            let mut command = Command::new(cargo());
+            if ran(log, command.args(["run", "-p", FACADE, "--example", name])).is_err() {
+                failed.push(name.as_str());
+            }
+        }
+        Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
+    }))
 }
 
 /// The facade with no features and with each feature alone.
@@ -251,16 +298,6 @@ fn present(subcommand: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-/// The target triple of the machine.
-fn host() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output =
-        Command::new(rustc).arg("-vV").current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.ok_or("rustc -vV names no host")?.to_owned())
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //!     cargo bench -p residua-backend-cpu -- [--rows 4096] [--cols 11008] [--density 0.05] [--matrices 20]
 //!         [--repeat 9] [--batch 32] [--only spmv]
 //!
-//! As many matrices as do not fit the caches are worked on in turn. Each is timed by itself; the sum of every
-//! matrix's best time counts, so that other load on the machine matters little. Contestants take turns.
+//! `--only` takes a part of a case's name: `spmm`, `forward`, `bf16 base, batch 1`. Contestants take turns on several
+//! matrices, more than fit the caches. Each matrix is timed alone, and the sum of the best times counts, so that other
+//! load on the machine matters little.
 
 mod random;
 
@@ -13,14 +14,15 @@ use std::time::Instant;
 use nalgebra_sparse::CsrMatrix;
 use nalgebra_sparse::na::DMatrix;
 use nalgebra_sparse::ops::{Op, serial::spmm_csr_dense};
-use random::{Arguments, random_base, random_csr};
+use random::{Arguments, random_base, random_csr, random_dense};
 use residua_backend::{Backend, VectorShape};
-use residua_backend_cpu::{CpuBackend, CpuMatrix};
-use residua_format::{BaseKind, Csr, ValueType, convert};
+use residua_backend_cpu::{CpuBackend, CpuMatrix, CpuOptions};
+use residua_format::{BaseKind, Csr, DenseValues, ValueType, convert};
+use residua_memory::Budget;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// A contestant: its name, what it counts for one matrix, and how to work on the i-th.
+/// A contestant: its name, and its work on the i-th matrix.
 struct Contestant<'a> {
     name: String,
     work: Box<dyn FnMut(usize) -> Result<()> + 'a>,
@@ -29,17 +31,15 @@ struct Contestant<'a> {
 fn main() -> Result<()> {
     let arguments = Arguments::from_args()?;
     let Arguments { rows, cols, density, matrices, batch, .. } = arguments;
-    println!(
-        "{rows} x {cols} at density {density}, {matrices} matrices in turn, {}",
-        CpuBackend::new(0)?.device()
-    );
+    let open = |options: CpuOptions| CpuBackend::open(&options, &Budget::unlimited());
+    let uploader = open(CpuOptions::default())?;
+    println!("{rows} x {cols} at density {density}, {matrices} matrices in turn, {}", uploader.device());
     let csr: Vec<Csr<f32, u32>> =
         (0..matrices).map(|seed| random_csr(seed as u64, rows, cols, density)).collect::<Result<_>>()?;
     let nnz: usize = csr.iter().map(Csr::nnz).sum();
 
     let mut bytes = Vec::new();
     let mut laid_out = Vec::new();
-    let uploader = CpuBackend::new(0)?;
     for value_type in ValueType::ALL {
         let uploaded: Vec<CpuMatrix> = csr
             .iter()
@@ -51,12 +51,13 @@ fn main() -> Result<()> {
     }
     println!("bytes per non-zero in memory: {}", bytes.join(", "));
 
-    let paths = [("avx2", CpuBackend::avx2 as fn(usize) -> _), ("portable", CpuBackend::portable)];
+    let paths = [("avx2", CpuOptions::default().avx2()), ("portable", CpuOptions::default().portable())];
     let threads: &[usize] = if std::thread::available_parallelism()?.get() > 1 { &[1, 2] } else { &[1] };
     let backends = || {
-        let all =
-            threads.iter().flat_map(|&threads| paths.map(|(name, open)| (name, threads, open(threads))));
-        all.filter_map(|(name, threads, backend)| Some((name, threads, backend.ok()?)))
+        let all = threads.iter().flat_map(|&threads| paths.clone().map(|path| (threads, path)));
+        all.filter_map(|(threads, (name, options))| {
+            Some((name, threads, open(options.threads(threads)).ok()?))
+        })
     };
 
     for (case, vectors) in [("spmv", 1), ("spmm", batch)] {
@@ -80,39 +81,84 @@ fn main() -> Result<()> {
         race(case, &arguments, (nnz * vectors) as f64, contestants)?;
     }
 
-    for vectors in [1, batch] {
-        let case = format!("forward, batch {vectors}");
+    let codes = [BaseKind::Int4, BaseKind::Int4G64, BaseKind::Int8].map(Kind::Codes);
+    let floats = [ValueType::F32, ValueType::F16, ValueType::Bf16].map(Kind::Floats);
+    let (_, residuals) = &laid_out[2];
+    for (vectors, kind) in
+        [1, batch].into_iter().flat_map(|vectors| codes.iter().chain(&floats).map(move |k| (vectors, k)))
+    {
+        let case = format!("forward, {} base, batch {vectors}", kind.name());
         if !arguments.wants(&case) {
             continue;
         }
         let x: Vec<f32> = (0..cols * vectors).map(|i| (i % 17) as f32 / 16.0).collect();
-        for kind in [BaseKind::Int4, BaseKind::Int4G64, BaseKind::Int8] {
-            let bases = 6.min(matrices);
-            let bases: Vec<_> = (0..bases)
-                .map(|seed| Ok(uploader.upload_base(&random_base(seed as u64, rows, cols, kind)?)?))
-                .collect::<Result<_>>()?;
-            let (_, residuals) = &laid_out[2];
-            let mut contestants = Vec::new();
-            for alpha in [0.0, 1.0] {
-                for (path, threads, backend) in backends() {
-                    let name = format!("{path}, {kind} + {alpha} bf16, {threads} threads");
-                    let (x, mut y) = (
-                        backend.upload_vector(&x, VectorShape { len: cols, batch: vectors })?,
-                        backend.zeros(VectorShape { len: rows, batch: vectors })?,
-                    );
-                    let bases = &bases;
-                    let work = move |i: usize| {
-                        let i = i % bases.len();
-                        Ok(backend.forward(&bases[i], &residuals[i], alpha, &x, &mut y)?)
-                    };
-                    contestants.push(Contestant { name, work: Box::new(work) });
+        let mut peers = Vec::new();
+        let mut bases = Vec::new();
+        for seed in 0..kind.count(rows * cols).min(matrices) {
+            bases.push(match *kind {
+                Kind::Codes(kind) => uploader.upload_base(&random_base(seed as u64, rows, cols, kind)?)?,
+                Kind::Floats(value_type) => {
+                    let dense = random_dense(seed as u64, rows, cols, value_type)?;
+                    if let DenseValues::F32(values) = dense.values() {
+                        peers.push(DMatrix::from_row_slice(rows, cols, values));
+                    }
+                    uploader.upload_dense(&dense)?
                 }
-            }
-            // Counted in weights of the base.
-            race(&case, &arguments, (rows * cols * vectors * matrices) as f64, contestants)?;
+            });
         }
+        let mut contestants = Vec::new();
+        for alpha in [0.0, 1.0] {
+            for (path, threads, backend) in backends() {
+                let name = format!("{path}, {} + {alpha} bf16, {threads} threads", kind.name());
+                let (x, mut y) = (
+                    backend.upload_vector(&x, VectorShape { len: cols, batch: vectors })?,
+                    backend.zeros(VectorShape { len: rows, batch: vectors })?,
+                );
+                let bases = &bases;
+                let work = move |i: usize| {
+                    let base = &bases[i % bases.len()];
+                    Ok(backend.forward(base, &residuals[i], alpha, &x, &mut y)?)
+                };
+                contestants.push(Contestant { name, work: Box::new(work) });
+            }
+        }
+        if !peers.is_empty() {
+            let x = DMatrix::from_row_slice(cols, vectors, &x);
+            let mut y = DMatrix::zeros(rows, vectors);
+            let work = move |i: usize| {
+                y.gemm(1.0, &peers[i % peers.len()], &x, 0.0);
+                Ok(())
+            };
+            let name = "nalgebra, f32 base alone, 1 thread".into();
+            contestants.push(Contestant { name, work: Box::new(work) });
+        }
+        // Counted in weights of the base.
+        race(&case, &arguments, (rows * cols * vectors * matrices) as f64, contestants)?;
     }
     Ok(())
+}
+
+/// How a base stores its weights.
+enum Kind {
+    Codes(BaseKind),
+    Floats(ValueType),
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Codes(kind) => kind.name(),
+            Self::Floats(value_type) => value_type.name(),
+        }
+    }
+
+    /// A number of bases that exceeds the caches, yet fits the memory of a small machine.
+    fn count(&self, weights: usize) -> usize {
+        match self {
+            Self::Codes(_) => 6,
+            Self::Floats(value_type) => ((256 << 20) / (weights * value_type.bytes())).clamp(1, 6),
+        }
+    }
 }
 
 /// sprs (its product with one vector) and nalgebra-sparse on one thread, f32 values. More libraries, and

@@ -1,6 +1,7 @@
 //! Arguments and random operands.
 
-use residua_format::{BaseKind, Csr, QuantizedBase};
+use half::{bf16, f16};
+use residua_format::{BaseKind, Csr, DenseMatrix, DenseValues, QuantizedBase, ValueType};
 
 use crate::Result;
 
@@ -88,4 +89,21 @@ pub(crate) fn random_base(seed: u64, rows: usize, cols: usize, kind: BaseKind) -
     }
     let scales = vec![0.01; rows * kind.groups(cols)];
     Ok(QuantizedBase::new(rows, cols, kind, codes.into(), scales.into())?)
+}
+
+/// Random weights from −1 to 1.
+pub(crate) fn random_dense(
+    seed: u64,
+    rows: usize,
+    cols: usize,
+    value_type: ValueType,
+) -> Result<DenseMatrix> {
+    let mut random = Random::new(seed);
+    let weights = (0..rows * cols).map(|_| (random.next() % 2001) as f32 / 1000.0 - 1.0);
+    let values = match value_type {
+        ValueType::F16 => DenseValues::F16(weights.map(f16::from_f32).collect()),
+        ValueType::Bf16 => DenseValues::Bf16(weights.map(bf16::from_f32).collect()),
+        _ => DenseValues::F32(weights.collect()),
+    };
+    Ok(DenseMatrix::new(rows, cols, values)?)
 }

@@ -1,4 +1,4 @@
-//! What a copy on the device moves.
+//! The bandwidth of copies on the device.
 
 use std::time::Instant;
 
@@ -6,11 +6,11 @@ use residua_backend_wgpu::{WgpuBackend, wgpu};
 
 use super::shared::Result;
 
-/// Copies of one submission: so many that submitting does not weigh.
+/// Copies in one submission: enough that the cost of submitting is small.
 const COPIES: usize = 40;
 const ROUNDS: usize = 8;
 
-/// Bytes per second that copies of so many bytes read and write: the best of several rounds.
+/// Bytes that a copy of `bytes` reads and writes per second: the best of several rounds.
 pub(crate) fn bandwidth(gpu: &WgpuBackend, bytes: usize) -> Result<f64> {
     let (device, queue) = gpu.wgpu();
     let bytes = (bytes as u64).min(gpu.adapter().buffer_limit / 4) / 16 * 16;
@@ -28,7 +28,7 @@ pub(crate) fn bandwidth(gpu: &WgpuBackend, bytes: usize) -> Result<f64> {
         return Err(format!("two buffers of {bytes} bytes to copy: {error}").into());
     }
     let mut best = 0f64;
-    // The first round also clears what the buffers were made with.
+    // The first round also clears the new buffers.
     for round in 0..=ROUNDS {
         let mut encoder = device.create_command_encoder(&Default::default());
         (0..COPIES).for_each(|_| encoder.copy_buffer_to_buffer(&from, 0, &to, 0, bytes));

@@ -1,7 +1,7 @@
-//! Everything that wants a real GPU, in one program: conformance, a repeat-for-bits check, and the tables.
+//! Everything that needs a real GPU, in one program: conformance, a check that bits repeat, and the tables.
 //!
-//! `cargo xtask device` builds it; it then runs on a machine with neither Rust nor a registry, and writes
-//! `device-wgpu.json` and `device-wgpu.md`. On an adapter in software the shapes are tiny: that tries the program, and its
+//! `cargo xtask device` builds it. It runs on a machine without Rust and without a registry, and writes
+//! `device-wgpu.json` and `device-wgpu.md`. On a software adapter the shapes are tiny: that tries the program, and its
 //! figures mean nothing.
 
 mod copy;
@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use residua_backend::Backend;
 use residua_backend::conformance::{Device, main as conformance};
-use residua_backend_wgpu::{Options, WgpuBackend};
+use residua_backend_wgpu::{WgpuBackend, WgpuOptions};
+use residua_memory::Budget;
 use shared::arguments::Arguments;
 use shared::data::Plan;
 use shared::report::Report;
@@ -28,8 +29,8 @@ Try and time Residua's wgpu backend on an adapter of this machine.
 
 Usage: residua-device-wgpu [--device N] [--out FOLDER] [--no-conformance] [--quick]
 
-  --device N        which adapter, by number or part of its name (the preferred one)
-  --out FOLDER      where device-wgpu.json and device-wgpu.md go (.)
+  --device N        which adapter: a number or part of a name (default: the preferred one)
+  --out FOLDER      the folder for device-wgpu.json and device-wgpu.md (default: .)
   --no-conformance  leave the conformance suite out
   --quick           one shape, two densities, few rounds";
 
@@ -51,27 +52,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(adapter: Option<&str>) -> Options {
-    let mut options = Options::default();
-    options.adapter = adapter.map(str::to_owned);
-    options
+fn options(adapter: Option<&str>) -> WgpuOptions {
+    let options = WgpuOptions::default();
+    adapter.map_or(options.clone(), |adapter| options.adapter(adapter))
 }
 
 fn run_suite(adapter: &str) -> ExitCode {
     let with = options(Some(adapter));
-    let mut without = with.clone();
-    without.without_subgroups = true;
+    let without = with.clone().without_subgroups();
     conformance(vec![
-        Device::new(&format!("wgpu-{adapter}"), move |budget| {
-            Ok(WgpuBackend::new(&with)?.with_budget(budget))
-        })
-        .same_bits("without-subgroups", move |budget| Ok(WgpuBackend::new(&without)?.with_budget(budget))),
+        Device::new(&format!("wgpu-{adapter}"), move |budget| WgpuBackend::open(&with, &budget))
+            .same_bits("without-subgroups", move |budget| WgpuBackend::open(&without, &budget)),
     ])
 }
 
-/// Whether everything that has a right answer had it.
+/// Whether every checked result was right.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let gpu = WgpuBackend::new(&options(arguments.device.as_deref()))?;
+    let gpu = WgpuBackend::open(&options(arguments.device.as_deref()), &Budget::unlimited())?;
     let adapter = gpu.adapter().clone();
     let clock = match adapter.timestamps {
         true => "the device's timestamps around many dispatches",

@@ -1,4 +1,4 @@
-//! Products and layers timed, out of cache and in it, beside plain CSR and the base alone.
+//! Times products and layers, in cache and out of it, beside plain CSR and the base alone.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use super::shared::data::{Plan, Random, base, matrix};
 use super::shared::report::{Report, Row, shape_text};
 use super::shared::timing::{Sequence, medians};
 
-/// Dispatches of a sequence on one matrix.
+/// Dispatches in a sequence on one matrix.
 const WARM_DISPATCHES: usize = 64;
 
-/// What is timed, and where it goes.
+/// What is timed, and the report of it.
 pub(crate) struct Tables<'a> {
     pub(crate) gpu: &'a WgpuBackend,
     pub(crate) plan: &'a Plan,
@@ -24,14 +24,14 @@ pub(crate) struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    /// Fills the report, saving it after each matrix.
+    /// Fills the report and saves it after each matrix.
     pub(crate) fn fill(&mut self, out: &Path) -> Result {
         for &shape in &self.plan.shapes {
             for (i, &density) in self.plan.densities.iter().enumerate() {
                 let csr = matrix(shape, density, i as u64 + 1)?;
                 eprintln!("{} at {density}: {} entries", shape_text(shape), csr.nnz());
                 for value_type in ValueType::ALL {
-                    // Batches with the usual values, single vectors with all.
+                    // Batches with bf16 values, single vectors with all types.
                     let batches = if value_type == ValueType::Bf16 { &self.plan.batches[..] } else { &[1] };
                     self.products(&csr, value_type, density, batches)?;
                 }
@@ -64,7 +64,7 @@ impl Tables<'_> {
         let (gpu, [rows, cols]) = (self.gpu, [csr.rows(), csr.cols()]);
         let gap = csr_to_gap(csr, value_type)?;
         let matrices = copies(gpu, &gap, self.plan.cold_bytes)?;
-        // As many bytes of plain CSR, for the type of values that it has.
+        // As many bytes of plain CSR, whose values are f32.
         let plain = match value_type {
             ValueType::F32 => {
                 let first = gpu.upload_plain_csr(csr)?;
@@ -142,7 +142,7 @@ impl Tables<'_> {
     }
 }
 
-/// Dispatches `call(0)` to `call(launches - 1)`, as often as asked, in submissions of many.
+/// A sequence that calls `call(0)` to `call(launches - 1)`, a number of times, with many dispatches in a submission.
 fn sequence<'a>(
     gpu: &'a WgpuBackend,
     launches: usize,
@@ -155,7 +155,7 @@ fn sequence<'a>(
     Sequence { launches, run }
 }
 
-/// As many copies as push each other out of the cache.
+/// Enough copies to push each other out of the cache.
 fn copies(gpu: &WgpuBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<WgpuMatrix>> {
     let mut matrices = vec![gpu.upload(gap)?];
     for _ in 1..cold_bytes.div_ceil(matrices[0].bytes().max(1)).clamp(1, 256) {
@@ -164,7 +164,7 @@ fn copies(gpu: &WgpuBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<Wgpu
     Ok(matrices)
 }
 
-/// As many layers as push each other out of the cache.
+/// Enough layers to push each other out of the cache.
 fn layers(gpu: &WgpuBackend, csr: &Csr<f32, u32>, cold_bytes: usize) -> Result<Vec<(WgpuBase, WgpuMatrix)>> {
     let (host, gap) = (base([csr.rows(), csr.cols()])?, csr_to_gap(csr, ValueType::Bf16)?);
     let mut pairs = vec![(gpu.upload_base(&host)?, gpu.upload(&gap)?)];

@@ -1,9 +1,9 @@
-//! What the shaders were aimed at, and whether they reach it here.
+//! The targets of the shaders, and whether they are met.
 
 use super::shared::data::Plan;
 use super::shared::report::{Bound, Report, Target, shape_text};
 
-/// Targets with what the report's rows say of them.
+/// The targets, with the measurements in the report's rows.
 pub(crate) fn judge(report: &Report, plan: &Plan) -> Vec<Target> {
     let mut targets = Vec::new();
     for &shape in &plan.shapes {

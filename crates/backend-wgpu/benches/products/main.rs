@@ -1,10 +1,10 @@
-//! Products on an adapter against plain shaders for the same matrix, in turn.
+//! Compares products on an adapter with plain shaders for the same matrix.
 //!
 //!     cargo bench -p residua-backend-wgpu -- [--adapter NAME] [--rows 4096] [--cols 4096] [--density 0.05]
 //!         [--rounds 9] [--times 10] [--batch 32]
 //!
-//! Every contestant runs `times` times in one submission, a submission of each in every round; ratios are taken
-//! within rounds, figures are medians. Each result is compared with the f64 reference first.
+//! Contestants take turns: in every round each runs `times` times in one submission. Ratios are taken within rounds,
+//! figures are medians. First each result is compared with the f64 reference.
 
 mod plain;
 
@@ -12,12 +12,13 @@ use std::time::Instant;
 
 use plain::Plain;
 use residua_backend::{Backend, VectorShape, reference};
-use residua_backend_wgpu::{Options, WgpuBackend};
+use residua_backend_wgpu::{WgpuBackend, WgpuOptions};
 use residua_format::{BaseKind, Csr, QuantizedBase, ValueType, convert};
+use residua_memory::Budget;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Runs something `times` times in one submission and waits.
+/// A name and a function that runs so many products in one submission and waits.
 struct Contestant<'a> {
     name: String,
     run: Box<dyn FnMut(usize) -> Result<()> + 'a>,
@@ -25,7 +26,7 @@ struct Contestant<'a> {
 }
 
 struct Arguments {
-    options: Options,
+    options: WgpuOptions,
     rows: usize,
     cols: usize,
     density: f64,
@@ -36,7 +37,7 @@ struct Arguments {
 
 fn arguments() -> Result<Arguments> {
     let mut all = Arguments {
-        options: Options::default(),
+        options: WgpuOptions::default(),
         rows: 4096,
         cols: 4096,
         density: 0.05,
@@ -48,8 +49,8 @@ fn arguments() -> Result<Arguments> {
     while let Some(name) = given.next() {
         let value = given.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
-            "--adapter" => all.options.adapter = Some(value),
-            "--lanes" => all.options.lanes = Some(value.parse()?),
+            "--adapter" => all.options = all.options.adapter(value),
+            "--lanes" => all.options = all.options.lanes(value.parse()?),
             "--rows" => all.rows = value.parse()?,
             "--cols" => all.cols = value.parse()?,
             "--density" => all.density = value.parse()?,
@@ -65,7 +66,7 @@ fn arguments() -> Result<Arguments> {
 fn main() -> Result<()> {
     let all = arguments()?;
     let Arguments { rows, cols, density, batch, .. } = all;
-    let gpu = WgpuBackend::new(&all.options)?;
+    let gpu = WgpuBackend::open(&all.options, &Budget::unlimited())?;
     let csr = random_csr(rows, cols, density)?;
     println!("{rows} x {cols} at density {density}, {} non-zeros, {}\n", csr.nnz(), gpu.device());
 
@@ -151,8 +152,8 @@ fn contestant<'a>(name: String, run: impl FnMut(usize) -> Result<()> + 'a) -> Co
     Contestant { name, run: Box::new(run), seconds: Vec::new() }
 }
 
-/// Lets contestants take turns, prints their speeds, and the ratios of those whose names begin with `chain`, each to
-/// the next.
+/// Runs contestants in turn and prints their speeds. Prints the ratios of those whose names begin as in `chain`, each
+/// to the next.
 fn race(
     case: &str,
     all: &Arguments,
@@ -194,7 +195,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Every place is there with probability `density`.
+/// A matrix that has each entry with probability `density`.
 fn random_csr(rows: usize, cols: usize, density: f64) -> Result<Csr<f32, u32>> {
     // A xorshift generator (G. Marsaglia, *Xorshift RNGs*, J. Stat. Softw. 8, 2003).
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
@@ -218,7 +219,7 @@ fn random_csr(rows: usize, cols: usize, density: f64) -> Result<Csr<f32, u32>> {
     Ok(Csr::new(rows, cols, row_ptr, columns, values)?)
 }
 
-/// Every column's distance from the one before it in its row, the first column's from −1.
+/// The distance of every column from the previous one in its row; −1 is before the first.
 fn gaps(csr: &Csr<f32, u32>) -> Vec<u32> {
     let mut gaps = Vec::with_capacity(csr.nnz());
     for row in 0..csr.rows() {

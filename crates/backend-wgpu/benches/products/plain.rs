@@ -1,4 +1,4 @@
-//! Shaders to compare with, run through wgpu itself.
+//! Shaders for comparison, run through wgpu itself.
 
 use residua_backend_wgpu::WgpuBackend;
 use residua_backend_wgpu::wgpu::util::{BufferInitDescriptor, DeviceExt};
@@ -20,7 +20,7 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// `positions` are what the shader takes for columns, `groups` its workgroups.
+    /// `positions` is the shader's plane of columns or gaps, `groups` its number of workgroups.
     pub(crate) fn new(
         backend: &WgpuBackend,
         source: &'static str,
@@ -80,7 +80,7 @@ impl Plain {
         Ok(())
     }
 
-    /// What it computed.
+    /// The result.
     pub(crate) fn y(&self) -> Result<Vec<f32>> {
         let size = self.y.size();
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;

@@ -1,8 +1,8 @@
-// The way of many GPU kernels: a workgroup of 64 threads for each row of gaps, columns by a prefix sum over the
-// gaps in workgroup memory. Rows have no fillers here.
+// As many GPU kernels do: a workgroup of 64 threads for each row of gaps. A prefix sum over the gaps in workgroup
+// memory gives the columns. Rows have no fillers here.
 
 @group(0) @binding(0) var<storage, read> row_ptr: array<u32>;
-// One gap a word: what bytes cost is not the question.
+// One gap in a word: unpacking bytes is not compared here.
 @group(0) @binding(1) var<storage, read> gaps: array<u32>;
 @group(0) @binding(2) var<storage, read> values: array<f32>;
 @group(0) @binding(3) var<storage, read> x: array<f32>;

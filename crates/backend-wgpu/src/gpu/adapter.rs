@@ -1,34 +1,34 @@
-//! The adapters of this machine, and the choice of one.
+//! The adapters of this machine, and how one is chosen.
 
 use residua_backend::BackendError;
 
 use crate::NAME;
 
-/// A device that the backend can run on, as its driver describes it.
+/// An adapter, as its driver describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdapterInfo {
-    /// Its number, in the order in which adapters are preferred.
+    /// Its number. Adapters are numbered in order of preference.
     pub index: usize,
     /// Its name.
     pub name: String,
-    /// Discrete, integrated or virtual GPU, or a CPU that plays one.
+    /// Discrete, integrated or virtual GPU, or software.
     pub kind: &'static str,
     /// Vulkan, Metal or Direct3D 12.
     pub api: &'static str,
     /// The driver and its version.
     pub driver: String,
-    /// Bytes that one binding may have; larger matrices are split by rows.
+    /// Most bytes in one binding. Larger matrices are split by rows.
     pub binding_limit: u64,
-    /// Bytes that one buffer may have.
+    /// Most bytes in one buffer.
     pub buffer_limit: u64,
-    /// Bytes of workgroup memory.
+    /// Most bytes of memory of one workgroup.
     pub workgroup_memory: u32,
-    /// Threads of one workgroup.
+    /// Most threads in one workgroup.
     pub workgroup_threads: u32,
-    /// The smallest and the largest subgroup, where shaders may use them.
+    /// The smallest and the largest subgroup size, if the adapter supports subgroup operations.
     pub subgroups: Option<(u32, u32)>,
-    /// Whether kernels can be timed on the device.
+    /// Whether the device's clock can time kernels.
     pub timestamps: bool,
 }
 
@@ -56,7 +56,7 @@ impl AdapterInfo {
         }
     }
 
-    /// Whether it is a processor that plays a GPU.
+    /// Whether it is software that emulates a GPU on the processor.
     pub fn is_software(&self) -> bool {
         self.kind == kind(wgpu::DeviceType::Cpu)
     }
@@ -72,7 +72,7 @@ fn kind(device_type: wgpu::DeviceType) -> &'static str {
     }
 }
 
-/// The adapters of this machine, the preferred one first; none where there is no driver.
+/// The adapters of this machine, the preferred one first. Empty when there is no driver.
 pub fn adapters() -> Vec<AdapterInfo> {
     found().into_iter().map(|(info, _)| info).collect()
 }
@@ -81,9 +81,10 @@ fn found() -> Vec<(AdapterInfo, wgpu::Adapter)> {
     let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends,
-        // Neither validation layers nor debug labels, which tests with debug assertions would switch on.
+        // No validation layers and no debug labels. Debug assertions would switch them on.
         flags: wgpu::InstanceFlags::empty(),
-        // Where a driver tells its budget: past it memory moves to the host, or fails where nothing catches it.
+        // If the driver reports a memory budget, stay below it. Beyond it, memory moves to the host, or allocations
+        // fail where no error scope catches them.
         memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
             for_resource_creation: Some(95),
             for_device_loss: None,
@@ -102,7 +103,7 @@ fn found() -> Vec<(AdapterInfo, wgpu::Adapter)> {
     adapters.into_iter().enumerate().map(described).collect()
 }
 
-/// The adapter that a number or a part of a name stands for; without either the preferred one.
+/// The adapter with this number or this part of a name; by default the preferred one.
 pub(super) fn choose(wanted: Option<&str>) -> Result<(AdapterInfo, wgpu::Adapter), BackendError> {
     pick(found(), wanted, |(info, _)| info)
 }

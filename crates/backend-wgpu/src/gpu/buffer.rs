@@ -8,18 +8,18 @@ use residua_memory::{Budget, Reservation};
 use super::Gpu;
 use crate::NAME;
 
-/// What a buffer is for.
+/// The use of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Usage {
-    /// Written once by the host, read by kernels.
+    /// The host writes it once, kernels read it.
     Operand,
-    /// Written by kernels and copied back.
+    /// The host and kernels write it, the host copies it back.
     Vector,
-    /// Copied to, then read by the host.
+    /// A copy that the host reads.
     Staging,
 }
 
-/// A buffer of the device that was taken from a budget.
+/// A buffer in the device's memory, with its reservation in a budget.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
     pub(crate) buffer: wgpu::Buffer,
@@ -32,20 +32,50 @@ impl DeviceBuffer {
     }
 }
 
-/// Words that the host fills before it hands them over.
+/// Words that the host fills at a time.
 pub(crate) const PIECE: usize = 1 << 20;
 
-/// Where a piece ends that may end anywhere.
+/// The end of a piece that may end anywhere.
 pub(crate) fn piece_end(first: usize) -> usize {
     first + PIECE
 }
 
-/// Memory for sums of segments, shared by all products; it only grows.
+/// Memory of the host for one piece after the other, taken from a budget.
+struct Pieces {
+    piece: Vec<u32>,
+    held: Reservation,
+    next: usize,
+    words: usize,
+}
+
+impl Pieces {
+    fn new(budget: &Budget, words: usize, what: &str) -> Result<Self, BackendError> {
+        Ok(Self { piece: Vec::new(), held: budget.reserve(0, what)?, next: 0, words })
+    }
+
+    /// The first word of the next piece, and its words: zeros.
+    fn next(&mut self, cut: impl Fn(usize) -> usize) -> Result<Option<(usize, &mut [u32])>, BackendError> {
+        let first = self.next;
+        if first == self.words {
+            return Ok(None);
+        }
+        self.next = cut(first).clamp(first + 1, self.words);
+        let bytes = 4 * (self.next - first) as u64;
+        if bytes > self.held.bytes() {
+            self.held.grow(bytes - self.held.bytes(), "a piece on its way to the device")?;
+        }
+        self.piece.clear();
+        self.piece.resize(self.next - first, 0);
+        Ok(Some((first, &mut self.piece)))
+    }
+}
+
+/// Memory for sums of segments. All products share it, and it only grows.
 #[derive(Debug, Default)]
 pub(super) struct Scratch(Option<DeviceBuffer>);
 
 impl Gpu {
-    /// A buffer of `bytes` zeros, rounded up so that it can be bound.
+    /// A buffer of zeros, at least `bytes` long.
     pub(crate) fn allocate(
         &self,
         budget: &Budget,
@@ -56,8 +86,8 @@ impl Gpu {
         self.create(budget, bytes, usage, what, false)
     }
 
-    /// A buffer of `words` words, written a piece at a time: `cut(first)` is where the piece that starts at a word
-    /// ends, and `fill(first, words)` makes it out of zeros.
+    /// A buffer of `words` words, filled a piece at a time. `cut(first)` is the end of the piece that starts at word
+    /// `first`; `fill(first, words)` gets the piece as zeros.
     pub(crate) fn upload(
         &self,
         budget: &Budget,
@@ -74,18 +104,10 @@ impl Gpu {
         };
         let view = self.scoped(what, 0, || device_buffer.buffer.slice(..).get_mapped_range_mut())?;
         let mut view = view.map_err(failed)?;
-        let (mut first, mut piece, mut held) = (0, Vec::new(), budget.reserve(0, what)?);
-        while first < words {
-            let end = cut(first).clamp(first + 1, words);
-            let bytes = 4 * (end - first) as u64;
-            if bytes > held.bytes() {
-                held.grow(bytes - held.bytes(), "a piece on its way to the device")?;
-            }
-            piece.clear();
-            piece.resize(end - first, 0u32);
-            fill(first, &mut piece);
-            view.slice(4 * first..4 * end).copy_from_slice(bytemuck::cast_slice(&piece));
-            first = end;
+        let mut pieces = Pieces::new(budget, words, what)?;
+        while let Some((first, piece)) = pieces.next(&cut)? {
+            fill(first, piece);
+            view.slice(4 * first..4 * (first + piece.len())).copy_from_slice(bytemuck::cast_slice(piece));
         }
         drop(view);
         self.scoped(what, 0, || device_buffer.buffer.unmap())?;
@@ -104,6 +126,33 @@ impl Gpu {
         })
     }
 
+    /// Overwrites the first `words` words of a buffer. Kernels that were queued before still read the old ones. `cut`
+    /// and `fill` are those of [`upload`](Self::upload).
+    pub(crate) fn write(
+        &self,
+        budget: &Budget,
+        buffer: &wgpu::Buffer,
+        words: usize,
+        what: &str,
+        cut: impl Fn(usize) -> usize,
+        mut fill: impl FnMut(usize, &mut [u32]),
+    ) -> Result<(), BackendError> {
+        self.submit()?;
+        let mut pieces = Pieces::new(budget, words, what)?;
+        while let Some((first, piece)) = pieces.next(&cut)? {
+            fill(first, piece);
+            let end = first + piece.len();
+            self.scoped(what, 4 * piece.len() as u64, || {
+                self.queue.write_buffer(buffer, 4 * first as u64, bytemuck::cast_slice(piece));
+                // The queue keeps a copy of each piece until it is submitted.
+                if end < words {
+                    self.queue.submit([]);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     fn create(
         &self,
         budget: &Budget,
@@ -113,12 +162,14 @@ impl Gpu {
         mapped: bool,
     ) -> Result<DeviceBuffer, BackendError> {
         self.check()?;
-        // Nothing empty can be bound, and a vector of four is the largest element.
+        // A binding cannot be empty, and the largest element has 16 bytes.
         let size = bytes.max(1).next_multiple_of(16);
         let held = budget.reserve(size, what)?;
         let usage = match usage {
             Usage::Operand => wgpu::BufferUsages::STORAGE,
-            Usage::Vector => wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+            Usage::Vector => {
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST
+            }
             Usage::Staging => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
         };
         let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
@@ -126,8 +177,8 @@ impl Gpu {
         Ok(DeviceBuffer { buffer, _held: held })
     }
 
-    /// A buffer of at least `bytes` for sums of segments. Kernels that use it run one after the other, so all
-    /// may have the same.
+    /// A buffer of at least `bytes` for sums of segments. Kernels that use it run one after the other, so they share
+    /// it.
     pub(crate) fn scratch(&self, budget: &Budget, bytes: u64) -> Result<wgpu::Buffer, BackendError> {
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         match &scratch.0 {
@@ -139,15 +190,21 @@ impl Gpu {
         }
     }
 
-    /// The first `bytes` of a buffer, after everything that was asked for is done.
-    pub(crate) fn read(&self, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<f32>, BackendError> {
+    /// Reads rows of `row_bytes` each from the start of a buffer, a piece at a time: `take(first, bytes)` gets the rows
+    /// from row `first` on. Waits for everything that was queued.
+    pub(crate) fn read(
+        &self,
+        buffer: &wgpu::Buffer,
+        [rows, row_bytes]: [usize; 2],
+        mut take: impl FnMut(usize, &[u8]),
+    ) -> Result<(), BackendError> {
         self.submit()?;
-        let mut values = Vec::with_capacity(bytes as usize / 4);
-        let chunk = bytes.min(4 * PIECE as u64);
-        let staging = self.allocate(&Budget::unlimited(), chunk, Usage::Staging, "a download")?.buffer;
-        let mut at = 0;
-        while at < bytes {
-            let count = chunk.min(bytes - at);
+        let rows = if row_bytes == 0 { 0 } else { rows };
+        let piece = (4 * PIECE / row_bytes.max(1)).clamp(1, rows.max(1));
+        let size = (piece * row_bytes) as u64;
+        let staging = self.allocate(&Budget::unlimited(), size, Usage::Staging, "a download")?.buffer;
+        for first in (0..rows).step_by(piece) {
+            let (at, count) = ((first * row_bytes) as u64, (piece.min(rows - first) * row_bytes) as u64);
             self.scoped("download", count, || {
                 let mut encoder = self.device.create_command_encoder(&Default::default());
                 encoder.copy_buffer_to_buffer(buffer, at, &staging, 0, count);
@@ -158,11 +215,10 @@ impl Gpu {
             let view = self.scoped("download", count, || staging.slice(..count).get_mapped_range())?;
             let view =
                 view.map_err(|error| BackendError::Device { backend: NAME, message: error.to_string() })?;
-            values.extend(view.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])));
+            take(first, &view);
             drop(view);
             staging.unmap();
-            at += count;
         }
-        Ok(values)
+        Ok(())
     }
 }

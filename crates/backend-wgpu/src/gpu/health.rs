@@ -1,4 +1,4 @@
-//! What the driver reports beside the results of calls.
+//! Errors that the driver reports outside of calls.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use residua_backend::BackendError;
 
 use crate::NAME;
 
-/// Written by the device's callbacks, read before and after everything that is asked of it.
+/// Written by the device's callbacks, read before and after every call.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// Why the device is lost.
@@ -16,7 +16,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Listens to a device. Without this an error outside a scope would end the process.
+    /// Listens to a device. Otherwise an error outside a scope would end the process.
     pub(crate) fn watch(device: &wgpu::Device) -> Arc<Self> {
         let health = Arc::new(Self::default());
         let listener = health.clone();
@@ -32,14 +32,14 @@ impl Health {
         health
     }
 
-    /// Notes that the device is gone.
+    /// Records that the device is lost.
     pub(crate) fn lose(&self, message: &str) {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.get_or_insert_with(|| message.trim().to_owned());
     }
 
     /// # Errors
-    /// When the device is lost, or an error came up that nothing else reported.
+    /// When the device is lost, or reported an error that no scope caught.
     pub(crate) fn check(&self) -> Result<(), BackendError> {
         if let Some(message) = &*self.lost.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(BackendError::DeviceLost { backend: NAME, message: message.clone() });

@@ -1,8 +1,9 @@
-//! One opened device: its limits, its memory, what is queued for it.
+//! One opened device: its limits, its memory, its pipelines, its queue.
 
 mod adapter;
 mod buffer;
 mod health;
+mod pipelines;
 mod queue;
 mod timing;
 
@@ -16,25 +17,12 @@ pub(crate) use queue::Dispatch;
 pub use timing::{Clock, KernelTime};
 
 use crate::NAME;
-use crate::kernels::Kernels;
 use crate::layout::Tuning;
+use crate::options::WgpuOptions;
 use buffer::Scratch;
 use health::Health;
+use pipelines::Pipelines;
 use queue::Queued;
-
-/// How to open the backend.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Options {
-    /// A number or a part of a name, see [`adapters`]; the preferred adapter where absent.
-    pub adapter: Option<String>,
-    /// Use no subgroup operations, even where the device has them.
-    pub without_subgroups: bool,
-    /// Lay matrices out as for a GPU with this many lanes to fill, whatever the device is.
-    pub lanes: Option<usize>,
-    /// Ask the device for bindings of at most this many bytes, fewer than it offers.
-    pub binding_limit: Option<u64>,
-}
 
 /// An opened device; operands share it.
 #[derive(Debug)]
@@ -44,24 +32,24 @@ pub(crate) struct Gpu {
     pub(crate) queue: wgpu::Queue,
     /// Bytes that one binding may have.
     pub(crate) binding_limit: u64,
-    /// Workgroups that a dispatch may have in one dimension.
+    /// Workgroups that a dispatch may have in each dimension.
     pub(crate) groups_limit: u32,
-    /// The smallest subgroup, where they are used.
+    /// The smallest subgroup size, when subgroups are used.
     pub(crate) subgroup: Option<u32>,
     pub(crate) tuning: Tuning,
-    pub(crate) kernels: Kernels,
+    pipelines: Pipelines,
     health: Arc<Health>,
     queued: Mutex<Queued>,
     scratch: Mutex<Scratch>,
 }
 
-/// Threads of the largest workgroup, storage bindings of the largest kernel, its bytes of workgroup memory.
+/// What the largest kernel needs: threads in a workgroup, storage bindings, bytes of workgroup memory.
 const THREADS: u32 = 256;
 const STORAGE_BINDINGS: u32 = 7;
 const WORKGROUP_MEMORY: u32 = 8 << 10;
 
 impl Gpu {
-    pub(crate) fn open(options: &Options) -> Result<Arc<Self>, BackendError> {
+    pub(crate) fn open(options: &WgpuOptions) -> Result<Arc<Self>, BackendError> {
         let (info, adapter) = adapter::choose(options.adapter.as_deref())?;
         let mut limits = adapter.limits();
         large_enough(&info.name, &limits)?;
@@ -75,7 +63,7 @@ impl Gpu {
             label: Some("residua"),
             required_features: adapter.features() & wanted,
             required_limits: limits,
-            // Small blocks: what is reserved and not used counts against somebody's memory.
+            // Small blocks: memory that is reserved and not used is missing elsewhere.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -84,8 +72,8 @@ impl Gpu {
         let health = Health::watch(&device);
         let subgroup = info.subgroups.filter(|_| !options.without_subgroups).map(|(least, _)| least);
         let gpu = Self {
-            tuning: options.lanes.map_or_else(|| Tuning::of(&info), Tuning::for_lanes),
-            kernels: Kernels::new(subgroup),
+            tuning: options.lanes.map_or_else(|| Tuning::of(info.is_software()), Tuning::for_lanes),
+            pipelines: Pipelines::new(subgroup),
             scratch: Mutex::default(),
             queued: Mutex::default(),
             info,
@@ -101,12 +89,12 @@ impl Gpu {
     }
 
     /// # Errors
-    /// When the device is lost, or reported an error that nothing else did.
+    /// When the device is lost, or reported an error that no call returned.
     pub(crate) fn check(&self) -> Result<(), BackendError> {
         self.health.check()
     }
 
-    /// Calls the device; what it reports about this call is the result.
+    /// Calls the device. An error that it reports about this call is returned; it names `what` and its `bytes`.
     pub(crate) fn scoped<T>(
         &self,
         what: &str,
@@ -122,7 +110,7 @@ impl Gpu {
         let errors = [validation, internal, memory].map(|scope| pollster::block_on(scope.pop()));
         let error = errors.into_iter().flatten().next();
         if error.is_some() {
-            // A lost device makes every call fail, and polling it tells: that is the cause to name.
+            // A lost device makes every call fail. Polling reports the loss: that is the error to return.
             let _ = self.device.poll(wgpu::PollType::Poll);
         }
         self.health.check()?;
@@ -152,7 +140,8 @@ impl Gpu {
     }
 }
 
-/// That an adapter can run the kernels at all.
+/// # Errors
+/// When an adapter is too small for the kernels.
 fn large_enough(name: &str, limits: &wgpu::Limits) -> Result<(), BackendError> {
     for (what, needed, found) in [
         ("threads in a workgroup", THREADS, limits.max_compute_invocations_per_workgroup),
@@ -171,7 +160,7 @@ fn large_enough(name: &str, limits: &wgpu::Limits) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// A message over several lines in one.
+/// A message of several lines as one line.
 fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -1,13 +1,13 @@
-//! What is asked for is queued and submitted together: a sequence of layers is one submission.
+//! The queue of dispatches. They are submitted together: a sequence of layers is one submission.
 
 use residua_backend::BackendError;
 
 use super::Gpu;
 use super::timing::Stamps;
 
-/// Bytes between the parameters of two dispatches: the largest alignment that a device may ask for.
+/// Bytes between the parameters of two dispatches: the largest alignment that a device may require.
 const SLOT: usize = 256;
-/// Dispatches of one submission.
+/// Most dispatches in one submission.
 const MOST: usize = 256;
 
 /// One run of a kernel.
@@ -15,7 +15,7 @@ const MOST: usize = 256;
 pub(crate) struct Dispatch {
     pub(crate) pipeline: wgpu::ComputePipeline,
     pub(crate) bindings: wgpu::BindGroup,
-    /// What the kernel's `Params` holds.
+    /// The words of the kernel's `Params`.
     pub(crate) params: Vec<u32>,
     pub(crate) groups: [u32; 3],
 }
@@ -24,14 +24,14 @@ pub(crate) struct Dispatch {
 #[derive(Debug, Default)]
 pub(super) struct Queued {
     dispatches: Vec<Dispatch>,
-    /// A slot for each dispatch of a submission; made when it is first needed.
+    /// A slot for each dispatch of a submission. Allocated at the first use.
     params: Option<wgpu::Buffer>,
-    /// Where kernels are being timed.
+    /// Present while kernels are timed.
     pub(super) stamps: Option<Stamps>,
 }
 
 impl Gpu {
-    /// The buffer of parameters, of which a dynamic offset binds a kernel's slot.
+    /// The buffer of parameters. A dynamic offset selects the slot of a dispatch.
     pub(crate) fn params(&self) -> Result<wgpu::Buffer, BackendError> {
         let mut queued = self.queued();
         if let Some(params) = &queued.params {
@@ -47,8 +47,8 @@ impl Gpu {
         Ok(queued.params.insert(params).clone())
     }
 
-    /// Queues dispatches, in order and with none of another thread between them: one may read what the one before it
-    /// leaves in the shared scratch.
+    /// Queues dispatches in order, without dispatches of another thread between them: one may read what the previous
+    /// one wrote to the shared scratch memory.
     pub(crate) fn enqueue(&self, dispatches: Vec<Dispatch>) -> Result<(), BackendError> {
         self.check()?;
         let mut queued = self.queued();
@@ -62,7 +62,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Submits what is queued, as one pass. Devices order dispatches that share what one of them writes.
+    /// Submits what is queued, as one pass. Devices order dispatches when one writes a buffer that another uses.
     pub(crate) fn submit(&self) -> Result<(), BackendError> {
         self.submit_queued(&mut self.queued())
     }
@@ -70,7 +70,7 @@ impl Gpu {
     fn submit_queued(&self, queued: &mut Queued) -> Result<(), BackendError> {
         self.check()?;
         let dispatches = std::mem::take(&mut queued.dispatches);
-        // Whoever made a dispatch made the buffer of parameters.
+        // A queued dispatch implies that the buffer of parameters exists.
         let Some(params) = queued.params.clone().filter(|_| !dispatches.is_empty()) else { return Ok(()) };
         let mut bytes = vec![0u8; dispatches.len() * SLOT];
         for (slot, dispatch) in bytes.chunks_exact_mut(SLOT).zip(&dispatches) {
@@ -79,7 +79,7 @@ impl Gpu {
         }
         let stamps = queued.stamps.as_mut().and_then(Stamps::next_pass);
         self.scoped("kernels", 0, || {
-            // Written between the submissions before and this one, whatever still runs.
+            // The write happens after the previous submissions and before this one.
             self.queue.write_buffer(&params, 0, &bytes);
             let mut encoder = self.device.create_command_encoder(&Default::default());
             {
@@ -103,7 +103,7 @@ impl Gpu {
         })
     }
 
-    /// Submits what is queued and waits until all is done.
+    /// Submits what is queued and waits until it is done.
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
         self.submit()?;
         self.wait()

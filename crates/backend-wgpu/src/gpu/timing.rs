@@ -1,4 +1,4 @@
-//! How long kernels take, on the device's clock where it has one.
+//! Times kernels, with the device's clock if it has one.
 
 use std::time::Instant;
 
@@ -8,28 +8,28 @@ use residua_memory::Budget;
 use super::{Gpu, Usage};
 use crate::NAME;
 
-/// What kernels took.
+/// The time that kernels took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KernelTime {
     /// Seconds.
     pub seconds: f64,
-    /// By which clock.
+    /// The clock that measured them.
     pub clock: Clock,
 }
 
-/// How kernels were timed.
+/// A clock that times kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// The device's timestamps: from the first kernel's start to the last one's end, submission by submission.
+    /// The device's timestamps: from the start of the first kernel to the end of the last, summed over submissions.
     Device,
-    /// The host's clock, from queueing to the end of waiting.
+    /// The host's clock, from the first call until everything is done.
     Host,
 }
 
-/// Submissions that one measurement can stamp.
+/// Most submissions in one measurement with timestamps.
 const PASSES: u32 = 128;
 
-/// Timestamps being taken.
+/// The timestamps of a measurement.
 #[derive(Debug)]
 pub(super) struct Stamps {
     set: wgpu::QuerySet,
@@ -37,7 +37,7 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
-    /// The queries for the next pass, as long as there are some left.
+    /// The queries for the next pass; `None` when all are used.
     pub(super) fn next_pass(&mut self) -> Option<(wgpu::QuerySet, u32)> {
         self.passes += 1;
         (self.passes <= PASSES).then(|| (self.set.clone(), 2 * (self.passes - 1)))
@@ -45,7 +45,7 @@ impl Stamps {
 }
 
 impl Gpu {
-    /// Times all kernels that `work` asks for. One measurement runs at a time.
+    /// Times all kernels that `work` queues. Only one measurement may run at a time.
     pub(crate) fn time(
         &self,
         work: impl FnOnce() -> Result<(), BackendError>,

@@ -1,23 +1,38 @@
 //! The words of slices.
 
 use rayon::prelude::*;
+use residua_backend::source::Source;
 
 use super::plan::{Plan, TeamPlan, quad_words};
-use super::source::{Source, ValueWords, fillers};
+use super::source::{Stored, fillers};
 use super::{LANES, NO_ROW, TEAM_WORDS};
 
-/// Writes the slices `first..first + count`; `words` is all of theirs, zeros before.
-pub(crate) fn fill(plan: &Plan, source: &impl Source, first: usize, count: usize, mut words: &mut [u32]) {
+/// Writes the slices `first..first + count` into their `words`. These must be zeros before. `scales` has a factor for
+/// the sum of each row, or none at all.
+pub(crate) fn fill<V: Stored>(
+    plan: &Plan,
+    source: &impl Source<V>,
+    scales: &[f32],
+    first: usize,
+    count: usize,
+    mut words: &mut [u32],
+) {
     let mut slices = Vec::with_capacity(count);
     for number in first..first + count {
         let end = plan.slices.get(number + 1).map_or(plan.words, |next| next.start as usize);
         let own = words.split_off_mut(..end - plan.slices[number].start as usize).unwrap_or_default();
         slices.push((number, own));
     }
-    slices.into_par_iter().for_each(|(number, words)| fill_slice(plan, source, number, words));
+    slices.into_par_iter().for_each(|(number, words)| fill_slice(plan, source, scales, number, words));
 }
 
-fn fill_slice(plan: &Plan, source: &impl Source, number: usize, words: &mut [u32]) {
+fn fill_slice<V: Stored>(
+    plan: &Plan,
+    source: &impl Source<V>,
+    scales: &[f32],
+    number: usize,
+    words: &mut [u32],
+) {
     let lanes = plan.slices[number].team as usize;
     let room = LANES / lanes;
     let first = plan.first_team[number] as usize;
@@ -26,14 +41,14 @@ fn fill_slice(plan: &Plan, source: &impl Source, number: usize, words: &mut [u32
     let (starts, records) = head.split_at_mut(LANES);
     records.chunks_exact_mut(TEAM_WORDS).for_each(|record| record[0] = NO_ROW);
     for (position, team) in plan.teams[first..end].iter().enumerate() {
-        let scale = source.scale(team.row as usize).to_bits();
+        let scale = scales.get(team.row as usize).copied().unwrap_or(1.0).to_bits();
         records[TEAM_WORDS * position..][..TEAM_WORDS].copy_from_slice(&[team.row, team.part, scale]);
         let mut writer = Writer {
             lane: position * lanes,
             quads,
             gap_bits: plan.gap_bits,
-            value_bits: 8 * source.value_type().bytes() as u32,
-            quad_words: quad_words(plan.gap_bits, source.value_type().words()),
+            value_bits: 8 * size_of::<V>() as u32,
+            quad_words: quad_words(plan.gap_bits, V::WORDS),
         };
         writer.team(source, team, starts);
     }
@@ -49,11 +64,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn team(&mut self, source: &impl Source, team: &TeamPlan, starts: &mut [u32]) {
+    fn team<V: Stored>(&mut self, source: &impl Source<V>, team: &TeamPlan, starts: &mut [u32]) {
         let lane_len = 4 * team.quads();
         let (first, end) = (team.first, team.first + team.entries);
         let most = (1u32 << self.gap_bits) - 1;
-        // The entry that comes next, the column before it, and its place in its lane.
+        // The next entry, the column before it, and its place in its lane.
         let (mut entry, mut column, mut place) = (0, u32::MAX, 0);
         let lane_of = self.lane;
         let mut lane = lane_of;
@@ -62,7 +77,7 @@ impl Writer<'_> {
             let fillers = fillers(gap, self.gap_bits);
             for i in 0..=fillers {
                 let (step, own) =
-                    if i < fillers { (most, None) } else { (gap - fillers * most, Some(value)) };
+                    if i < fillers { (most, None) } else { (gap - fillers * most, Some(value.bits())) };
                 if (first..end).contains(&entry) {
                     if place == lane_len {
                         (lane, place) = (lane + 1, 0);
@@ -81,7 +96,7 @@ impl Writer<'_> {
         });
     }
 
-    /// Writes an entry; a filler is the zeros that are there.
+    /// Writes an entry. Fillers need no write: they are zeros.
     fn put(&mut self, lane: usize, place: u32, gap: u32, value: u32) {
         let (quad, place) = ((place / 4) as usize * self.quad_words, place % 4);
         let mut set = |word: usize, bits: u32, position: u32, value: u32| {

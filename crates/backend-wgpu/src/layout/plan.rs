@@ -1,4 +1,4 @@
-//! Which lanes get which rows, before anything is written.
+//! Which lanes get which rows.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -9,17 +9,17 @@ use super::{Counts, FIRST_SEGMENT, LANES, TEAM_WORDS, Tuning};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TeamPlan {
     pub(super) row: u32,
-    /// Its entries of the row, fillers counted.
+    /// Its first entry in the row. Fillers count as entries here.
     pub(super) first: u32,
     pub(super) entries: u32,
-    /// Lanes, a power of two.
+    /// Number of lanes, a power of two.
     pub(super) lanes: u32,
-    /// 0 for a whole row, else 1 + the segment's number, with [`FIRST_SEGMENT`] for a row's first.
+    /// 0 for a whole row, otherwise 1 + the number of the segment. [`FIRST_SEGMENT`] is set in the first one of a row.
     pub(super) part: u32,
 }
 
 impl TeamPlan {
-    /// Quads of each lane.
+    /// Quads in each lane.
     pub(super) fn quads(&self) -> u32 {
         self.entries.div_ceil(self.lanes).div_ceil(4)
     }
@@ -31,14 +31,14 @@ impl TeamPlan {
 pub(crate) struct Slice {
     /// Its first word.
     pub(crate) start: u32,
-    /// Quads of its longest lane.
+    /// Quads in its longest lane.
     pub(crate) quads: u32,
-    /// Lanes of every team.
+    /// Lanes in each team.
     pub(crate) team: u32,
     pub(crate) unused: u32,
 }
 
-/// A row that is cut into segments, as the kernels read it.
+/// A row in segments, as the kernels read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct LongRow {
@@ -55,22 +55,22 @@ pub(crate) struct Plan {
     /// Bits of a gap, 8 or 16.
     pub(crate) gap_bits: u32,
     pub(crate) slices: Vec<Slice>,
-    /// In the order of their slices, `LANES / team` to each but the last of a size.
+    /// In the order of their slices. Each slice has `LANES / team` teams; the last one of a size may have fewer.
     pub(super) teams: Vec<TeamPlan>,
     /// The first team of each slice.
     pub(super) first_team: Vec<u32>,
     pub(crate) long_rows: Vec<LongRow>,
     pub(crate) segments: u32,
-    /// Words of all slices.
+    /// Words in all slices.
     pub(crate) words: usize,
 }
 
-/// Words of four entries of every lane.
+/// Words that hold four entries of every lane.
 pub(super) fn quad_words(gap_bits: u32, value_words: usize) -> usize {
     LANES * (gap_bits as usize / 8 + value_words)
 }
 
-/// Lays out the rows of a range; `None` when it would take more than `limit` words or bytes in a binding.
+/// Lays out a range of rows. `None` when that needs more than `limit` bytes in a binding.
 pub(crate) fn plan(
     counts: &[Counts],
     rows: Range<usize>,
@@ -83,7 +83,7 @@ pub(crate) fn plan(
     let (narrow, wide) = (sum(|c| c.entries + c.narrow), sum(|c| c.entries + c.wide));
     let bytes = value_words as u64;
     let (gap_bits, all) = if narrow * (1 + bytes) <= wide * (2 + bytes) { (8, narrow) } else { (16, wide) };
-    // Also keeps every count below in 32 bits.
+    // Every count below fits 32 bits too.
     if all * (u64::from(gap_bits) / 8 + bytes) > limit || all > u64::from(u32::MAX) / 4 {
         return None;
     }
@@ -101,7 +101,7 @@ pub(crate) fn plan(
         }
         let count = entries.div_ceil(most);
         let each = entries.div_ceil(count);
-        // Rounding up may leave nothing for the last.
+        // Rounding up may leave nothing for the last segment.
         let count = entries.div_ceil(each);
         long_rows.push(LongRow { row, first: segments, segments: count, unused: 0 });
         for segment in 0..count {
@@ -112,7 +112,7 @@ pub(crate) fn plan(
         }
         segments += count;
     }
-    // Teams of one size in a slice, and lanes of like length.
+    // A slice has teams of one size, with lanes of similar length.
     teams.sort_by_key(|team| (team.lanes, Reverse(team.quads()), team.row, team.first));
 
     let (mut slices, mut first_team, mut words, mut at) = (Vec::new(), Vec::new(), 0, 0);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use residua::compensate::ClassStatistics;
 use residua::compensate::classify::Prior;
 use residua::compensate::source::for_each_block;
-use residua::format::file::{AtomicFile, Dtype, FileError, SafetensorsWriter};
+use residua::format::file::{AtomicFile, Dtype, FileError, NpyHeader, SafetensorsWriter};
 use residua::memory::process;
 use serde::Serialize;
 
@@ -221,9 +221,7 @@ impl Format {
 }
 
 fn npy(file: &mut AtomicFile, labels: &[u32]) -> std::io::Result<()> {
-    use npyz::WriterBuilder;
-    let options = npyz::WriteOptions::new().default_dtype().shape(&[labels.len() as u64]);
-    let mut writer = options.writer(file).begin_nd()?;
-    writer.extend(labels.iter().copied())?;
-    writer.finish()
+    NpyHeader::write(file, "<u4", &[labels.len()])?;
+    let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+    file.write_all(&bytes)
 }

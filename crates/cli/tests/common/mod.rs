@@ -113,11 +113,17 @@ pub(crate) fn write_large(path: &Path, mebibytes: usize) {
     file.finish().unwrap();
 }
 
-/// The bundled features, where the examples of `--help` expect them.
+/// The demo's features, where the demo leaves them and the examples of `--help` expect them.
 pub(crate) fn bundle_features(bench: &Bench) {
-    let features = include_bytes!("../../../../assets/drift.safetensors");
     std::fs::create_dir_all(bench.path("residua-demo")).unwrap();
-    std::fs::write(bench.path("residua-demo/drift.safetensors"), features).unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/drift.safetensors");
+    std::fs::copy(from, bench.path("residua-demo/drift.safetensors")).unwrap();
+}
+
+/// All features of the repository, of both ways to tune the model, as `drift.safetensors`.
+pub(crate) fn whole_features(bench: &Bench) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/drift.safetensors");
+    std::fs::copy(from, bench.path("drift.safetensors")).unwrap();
 }
 
 /// An array as numpy saves it.

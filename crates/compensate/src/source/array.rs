@@ -1,13 +1,12 @@
 //! Arrays in files, read a few rows at a time.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use npyz::{Endianness, NpyHeader, Order, TypeChar};
-use residua_format::file::{Checkpoint, Dtype, FileError, TensorInfo};
+use residua_format::file::{Checkpoint, Dtype, FileError, NpyHeader, TensorInfo};
 
 use super::check_finite;
 use crate::{CompensateError, Result};
@@ -61,37 +60,14 @@ impl Array {
 
     pub(super) fn npy(path: &Path) -> Result<Self> {
         let wrong = |problem: String| FileError::malformed(path, problem);
-        let mut reader = BufReader::new(File::open(path).map_err(FileError::io(path, "open"))?);
-        let header =
-            NpyHeader::from_reader(&mut reader).map_err(|error| wrong(format!("npy header: {error}")))?;
-        let start = reader.stream_position().map_err(FileError::io(path, "read"))?;
-        if header.order() != Order::C && header.shape().len() > 1 {
+        let (header, file) = NpyHeader::open(path)?;
+        let (sizes, start) = (header.shape(), header.data_start());
+        if header.is_fortran() && sizes.len() > 1 {
             return Err(wrong("is in Fortran order; save np.ascontiguousarray of it".into()).into());
         }
-        let npyz::DType::Plain(type_str) = header.dtype() else {
-            return Err(wrong("holds records, expected plain numbers".into()).into());
-        };
-        let dtype = match (type_str.type_char(), type_str.size_field()) {
-            _ if type_str.endianness() == Endianness::Big => None,
-            (TypeChar::Float, 2) => Some(Dtype::F16),
-            (TypeChar::Float, 4) => Some(Dtype::F32),
-            (TypeChar::Float, 8) => Some(Dtype::F64),
-            (TypeChar::Uint, 1) => Some(Dtype::U8),
-            (TypeChar::Uint, 2) => Some(Dtype::U16),
-            (TypeChar::Uint, 4) => Some(Dtype::U32),
-            (TypeChar::Uint, 8) => Some(Dtype::U64),
-            (TypeChar::Int, 1) => Some(Dtype::I8),
-            (TypeChar::Int, 2) => Some(Dtype::I16),
-            (TypeChar::Int, 4) => Some(Dtype::I32),
-            (TypeChar::Int, 8) => Some(Dtype::I64),
-            _ => None,
-        };
-        let Some(dtype) = dtype else {
-            return Err(wrong(format!("element type {type_str}, expected little-endian numbers")).into());
-        };
-        let (rows, width) = shape(header.shape())
-            .ok_or_else(|| wrong(format!("shape {:?}, expected {SHAPE}", header.shape())))?;
-        let file = reader.into_inner();
+        let dtype = header.dtype().map_err(wrong)?;
+        let (rows, width) =
+            shape(sizes).ok_or_else(|| wrong(format!("shape {sizes:?}, expected {SHAPE}")))?;
         let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         let needed = u128::from(rows) * width as u128 * (dtype.bitsize() / 8) as u128;
         if needed > u128::from(length.saturating_sub(start)) {
@@ -105,8 +81,7 @@ impl Array {
 
     pub(super) fn tensor(file: &Arc<Checkpoint>, name: &str) -> Result<Self> {
         let tensor = file.expect_tensor(name)?.clone();
-        let sizes: Vec<u64> = tensor.shape.iter().map(|&size| size as u64).collect();
-        let Some((rows, width)) = shape(&sizes) else {
+        let Some((rows, width)) = shape(&tensor.shape) else {
             let problem = format!("shape {:?}, expected {SHAPE}", tensor.shape);
             return Err(FileError::tensor(file.file_of(&tensor), name, problem).into());
         };
@@ -206,10 +181,10 @@ fn numbers<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
 const SHAPE: &str = "[rows, numbers of a row], or [rows] of single numbers";
 
 /// Rows and width of a one- or two-dimensional array.
-fn shape(sizes: &[u64]) -> Option<(u64, usize)> {
+fn shape(sizes: &[usize]) -> Option<(u64, usize)> {
     match *sizes {
-        [rows] => Some((rows, 1)),
-        [rows, width] if width > 0 => Some((rows, usize::try_from(width).ok()?)),
+        [rows] => Some((rows as u64, 1)),
+        [rows, width] if width > 0 => Some((rows as u64, width)),
         _ => None,
     }
 }

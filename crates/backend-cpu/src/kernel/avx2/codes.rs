@@ -1,91 +1,189 @@
-//! Codes of a base, eight at a time.
+//! Codes times up to eight vectors, and codes as weights.
 
 use std::arch::x86_64::*;
 
+use super::gemm::{PANEL, Panels};
+use super::order::{Bytes, Codes, Interleaved, Nibbles};
+use super::sum_lanes;
+use crate::base::{CodeOrder, CodesView};
+use crate::kernel::Output;
 use crate::tile::LANE_WIDTH;
 use crate::vector::BLOCK;
 
-/// An order of codes: [`CodeOrder`](crate::base::CodeOrder) as a type.
-pub(super) trait Codes {
-    /// Bytes of a block of 64 columns.
-    const BLOCK_BYTES: usize;
-
-    /// A block's codes, where loading them at once helps.
-    ///
-    /// # Safety
-    /// AVX2 is present; the row has the block.
-    unsafe fn load_block(codes: &[u8], block: usize) -> __m256i;
-
-    /// The codes of columns `8·part..8·part + 8` of a block; `packed` is what `load_block` gave.
-    ///
-    /// # Safety
-    /// AVX2 is present; the row has the block; `part` is below 8.
-    unsafe fn eight(codes: &[u8], packed: __m256i, block: usize, part: usize) -> __m256;
-}
-
-// `inline(always)` for the reason given in `load`.
-
-pub(super) struct Bytes;
-
-impl Codes for Bytes {
-    const BLOCK_BYTES: usize = BLOCK;
-
-    #[inline(always)]
-    unsafe fn load_block(_: &[u8], _: usize) -> __m256i {
-        // SAFETY: the caller's promise.
-        unsafe { _mm256_setzero_si256() }
-    }
-
-    #[inline(always)]
-    unsafe fn eight(codes: &[u8], _: __m256i, block: usize, part: usize) -> __m256 {
-        // SAFETY: the row's codes hold 64 bytes per block.
-        unsafe {
-            let from = codes.as_ptr().add(block * BLOCK + part * LANE_WIDTH);
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())))
+/// Writes `base · x` for up to eight vectors. Codes are decoded in registers and multiplied with each vector. A few rows
+/// at a time share the loads of `x`.
+///
+/// # Safety
+/// AVX2 and FMA are present; the rows exist; `x` is vector after vector, each with a value for every column,
+/// padding included; there are as many vectors as `y` has columns, rounded up to 1, 2, 4 or 8.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn gemv(base: CodesView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
+    // SAFETY: the caller's promise. The order of the codes is the base's.
+    unsafe {
+        match base.order {
+            CodeOrder::Bytes => gemv_of::<Bytes>(base, first, x, y),
+            CodeOrder::Interleaved => gemv_of::<Interleaved>(base, first, x, y),
+            CodeOrder::Nibbles => gemv_of::<Nibbles>(base, first, x, y),
         }
     }
 }
 
-pub(super) struct Interleaved;
-
-impl Codes for Interleaved {
-    const BLOCK_BYTES: usize = BLOCK / 2;
-
-    #[inline(always)]
-    unsafe fn load_block(codes: &[u8], block: usize) -> __m256i {
-        // SAFETY: the row's codes hold 32 bytes per block.
-        unsafe { _mm256_loadu_si256(codes.as_ptr().add(block * BLOCK / 2).cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn eight(_: &[u8], packed: __m256i, _: usize, part: usize) -> __m256 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let left = _mm256_set1_epi32(28 - 4 * part as i32);
-            _mm256_cvtepi32_ps(_mm256_srai_epi32::<28>(_mm256_sllv_epi32(packed, left)))
+/// # Safety
+/// The same as [`gemv`]; the codes have the order `C`.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gemv_of<C: Codes>(base: CodesView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match y.used {
+            1 => gemv_all::<4, 1, C>(base, first, x, y),
+            2 => gemv_all::<4, 2, C>(base, first, x, y),
+            3..=4 => gemv_all::<2, 4, C>(base, first, x, y),
+            _ => gemv_all::<1, 8, C>(base, first, x, y),
         }
     }
 }
 
-/// A word of eight columns goes to all lanes, and each lane shifts its own nibble to the top.
-pub(super) struct Nibbles;
+/// # Safety
+/// The same as [`gemv_of`], for `B` vectors.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gemv_all<const R: usize, const B: usize, C: Codes>(
+    base: CodesView<'_>,
+    first: usize,
+    x: &[f32],
+    y: &mut Output<'_>,
+) {
+    let (rows, mut row) = (y.rows(), 0);
+    while row < rows {
+        let here = if row + R <= rows { R } else { 1 };
+        // SAFETY: the caller's promise; `here` rows of y are left.
+        unsafe {
+            match here {
+                1 => gemv_rows::<1, B, C>(base, first, row, x, y),
+                _ => gemv_rows::<R, B, C>(base, first, row, x, y),
+            }
+        }
+        row += here;
+    }
+}
 
-impl Codes for Nibbles {
-    const BLOCK_BYTES: usize = BLOCK / 2;
+/// # Safety
+/// The same as [`gemv_all`]; `row + R` rows of `y` exist.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn gemv_rows<const R: usize, const B: usize, C: Codes>(
+    base: CodesView<'_>,
+    first: usize,
+    row: usize,
+    x: &[f32],
+    y: &mut Output<'_>,
+) {
+    let codes: [&[u8]; R] = std::array::from_fn(|r| base.row_codes(first + row + r));
+    let scales: [&[f32]; R] = std::array::from_fn(|r| base.row_scales(first + row + r));
+    let stride = base.padded_cols();
+    let mut totals = [[_mm256_setzero_ps(); B]; R];
+    let mut sums = [[_mm256_setzero_ps(); B]; R];
+    // Groups are 32 columns or a multiple of them.
+    let halves_per_group = base.group() / (BLOCK / 2);
+    let (mut group, mut halves) = (0, 0);
+    for block in 0..stride / BLOCK {
+        let mut packed = [_mm256_setzero_si256(); R];
+        for r in 0..R {
+            // SAFETY: the block is one of the row's, whose codes `CpuBase` holds.
+            packed[r] = unsafe { C::load_block(codes[r], block) };
+            if B == 1 && block * C::BLOCK_BYTES % 64 == 0 {
+                // The same place of the next rows. They begin on another page, and the processor's own prefetch
+                // stops at the end of a page. A prefetch of any address is allowed.
+                let ahead = R * codes[r].len() + block * C::BLOCK_BYTES;
+                _mm_prefetch::<_MM_HINT_T1>(codes[r].as_ptr().wrapping_add(ahead).cast());
+            }
+        }
+        for half in 0..2 {
+            for part in 4 * half..4 * half + 4 {
+                let from = block * BLOCK + part * LANE_WIDTH;
+                let mut x_part = [_mm256_setzero_ps(); B];
+                for b in 0..B {
+                    // SAFETY: every vector has a value for every column, padding included.
+                    x_part[b] = unsafe { _mm256_loadu_ps(x.as_ptr().add(b * stride + from)) };
+                }
+                for r in 0..R {
+                    // SAFETY: the block is one of the row's.
+                    let code = unsafe { C::eight(codes[r], packed[r], block, part) };
+                    for b in 0..B {
+                        sums[r][b] = _mm256_fmadd_ps(code, x_part[b], sums[r][b]);
+                    }
+                }
+            }
+            halves += 1;
+            if halves == halves_per_group {
+                for r in 0..R {
+                    // A row's padding may start a group that it has no scale for; its codes are 0.
+                    let scale = _mm256_set1_ps(scales[r].get(group).copied().unwrap_or(0.0));
+                    for b in 0..B {
+                        totals[r][b] = _mm256_fmadd_ps(scale, sums[r][b], totals[r][b]);
+                        sums[r][b] = _mm256_setzero_ps();
+                    }
+                }
+                (group, halves) = (group + 1, 0);
+            }
+        }
+    }
+    for r in 0..R {
+        // The row's last group may be shorter.
+        let scale = _mm256_set1_ps(scales[r].get(group).copied().unwrap_or(0.0));
+        for (b, y) in y.row(row + r).iter_mut().enumerate() {
+            *y = sum_lanes(_mm256_fmadd_ps(scale, sums[r][b], totals[r][b]));
+        }
+    }
+}
 
-    #[inline(always)]
-    unsafe fn load_block(_: &[u8], _: usize) -> __m256i {
-        // SAFETY: the caller's promise.
-        unsafe { _mm256_setr_epi32(28, 24, 20, 16, 12, 8, 4, 0) }
+impl Panels for CodesView<'_> {
+    fn cols(&self) -> usize {
+        self.shape[1]
     }
 
     #[inline(always)]
-    unsafe fn eight(codes: &[u8], packed: __m256i, block: usize, part: usize) -> __m256 {
-        // SAFETY: the row's codes hold 32 bytes per block, four for each part.
+    unsafe fn decode(&self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]) {
+        // SAFETY: the caller's promise; the order of the codes is the base's.
         unsafe {
-            let word = codes.as_ptr().add(block * BLOCK / 2 + 4 * part).cast::<i32>().read_unaligned();
-            let top = _mm256_sllv_epi32(_mm256_set1_epi32(word), packed);
-            _mm256_cvtepi32_ps(_mm256_srai_epi32::<28>(top))
+            match self.order {
+                CodeOrder::Bytes => decode_panel::<Bytes>(*self, row, start, columns, weights),
+                CodeOrder::Interleaved => decode_panel::<Interleaved>(*self, row, start, columns, weights),
+                CodeOrder::Nibbles => decode_panel::<Nibbles>(*self, row, start, columns, weights),
+            }
+        }
+    }
+}
+
+/// [`Panels::decode`]; prefetches the row's next panel.
+///
+/// # Safety
+/// The same as [`Panels::decode`]; the codes have the order `C`.
+#[target_feature(enable = "avx2")]
+unsafe fn decode_panel<C: Codes>(
+    base: CodesView<'_>,
+    row: usize,
+    start: usize,
+    columns: usize,
+    weights: &mut [f32; PANEL],
+) {
+    let (codes, scales) = (base.row_codes(row), base.row_scales(row));
+    for line in 0..PANEL / 64 {
+        let ahead = (start + PANEL + 64 * line) / BLOCK * C::BLOCK_BYTES;
+        // A prefetch of any address is allowed.
+        _mm_prefetch::<_MM_HINT_T1>(codes.as_ptr().wrapping_add(ahead).cast());
+    }
+    for (i, weights) in weights[..columns.next_multiple_of(BLOCK)].chunks_exact_mut(BLOCK).enumerate() {
+        let block = start / BLOCK + i;
+        // SAFETY: the block is one of the row's.
+        let packed = unsafe { C::load_block(codes, block) };
+        for (part, weights) in weights.chunks_exact_mut(LANE_WIDTH).enumerate() {
+            let group = (block * BLOCK + part * LANE_WIDTH) / base.group();
+            // A row's padding may start a group that it has no scale for.
+            let scale = _mm256_set1_ps(scales.get(group).copied().unwrap_or(0.0));
+            // SAFETY: the block is one of the row's; the chunk is eight f32.
+            unsafe {
+                let code = C::eight(codes, packed, block, part);
+                _mm256_storeu_ps(weights.as_mut_ptr(), _mm256_mul_ps(code, scale));
+            }
         }
     }
 }

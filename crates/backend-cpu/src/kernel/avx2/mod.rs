@@ -1,16 +1,18 @@
 //! AVX2, FMA and F16C.
 //!
-//! Every function here that is `unsafe` for its instructions is called through [`Avx2`], whose existence
-//! proves that the processor has them.
+//! Functions here are `unsafe` because of their instructions. [`Avx2`] calls them all; a value of that type proves that
+//! the processor has the instructions.
 
-// Small arrays are registers here, and indices name them. They are filled by loops: a closure given to a function
-// of the standard library has other target features than that function, and would not be inlined into it.
+// Small arrays are registers here, and indices name them. Loops fill them: a closure has other target features than the
+// function of the standard library that calls it, and would not be inlined into it.
 #![allow(clippy::needless_range_loop)]
 
 mod codes;
 mod csr;
-mod dense;
+mod floats;
+mod gemm;
 mod load;
+mod order;
 mod spmm;
 mod spmv;
 
@@ -20,7 +22,7 @@ use load::LoadGaps;
 pub(crate) use load::LoadValues;
 
 use super::{Factor, Output};
-use crate::base::BaseView;
+use crate::base::{CodesView, FloatsView};
 use crate::borrowed::BorrowedCsr;
 use crate::layout::{Gap, LANES, Planes};
 use crate::tile::{LANE_WIDTH, Tile};
@@ -64,16 +66,37 @@ impl Avx2 {
     }
 
     /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-    pub(super) fn base_product(self, base: BaseView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+    pub(super) fn codes_product(self, base: CodesView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
         assert!(first + y.rows() <= base.rows() && (1..=x.width).contains(&y.used));
         // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
         unsafe {
             if x.width <= LANE_WIDTH {
                 assert!(x.by_vector.len() >= x.vectors() * base.padded_cols());
-                dense::gemv(base, first, &x.by_vector, y);
+                codes::gemv(base, first, &x.by_vector, y);
             } else {
                 assert!(x.x.len() >= base.cols() * x.width);
-                dense::gemm(base, first, x, y);
+                gemm::gemm(&base, first, x, y);
+            }
+        }
+    }
+
+    /// Writes `base · x` for the rows from `first` on, as many as `y` has.
+    pub(super) fn floats_product<V: LoadValues>(
+        self,
+        base: FloatsView<'_, V>,
+        first: usize,
+        x: &Tile<'_>,
+        y: &mut Output<'_>,
+    ) {
+        assert!(first + y.rows() <= base.rows() && (1..=x.width).contains(&y.used));
+        // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
+        unsafe {
+            if x.width <= LANE_WIDTH {
+                assert!(x.by_vector.len() >= x.vectors() * base.padded_cols());
+                floats::gemv(base, first, &x.by_vector, y);
+            } else {
+                assert!(x.x.len() >= base.cols() * x.width);
+                gemm::gemm(&base, first, x, y);
             }
         }
     }

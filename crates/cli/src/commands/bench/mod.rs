@@ -8,16 +8,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::backend::{Backend, Shaped, VectorShape};
-use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
+use residua::cpu::{CpuBackend, CpuMatrix, CpuOptions, CpuVector};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{Checkpoint, Container};
 use residua::format::{Csr, Duplicates, GapCsr, ValueType};
 use residua::memory::Budget;
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs, share, value_type};
+use crate::args::{BudgetArgs, RunArgs, share, threads, value_type};
 use crate::failure::{Failure, Result};
-use crate::matrix_file::read;
+use crate::matrix_file::{Format, read};
 use crate::output::{bytes, count, print, print_json, table};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -67,9 +67,9 @@ pub(crate) struct Args {
     /// Numbers of columns of the dense operand
     #[arg(long, value_name = "N,…", default_value = "1,32", value_delimiter = ',')]
     batch: Vec<u16>,
-    /// Numbers of threads to compare [default: 1 and all]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Vec<u16>,
+    /// Numbers of threads to compare, 0 for one per core [default: 1,0]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = threads)]
+    threads: Vec<usize>,
     /// Timed repetitions of each configuration
     #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u16).range(1..))]
     repetitions: u16,
@@ -141,11 +141,11 @@ fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
             "--adapter {device}: the cpu backend has no devices to choose from"
         )));
     }
-    let cpu = CpuBackend::new(0)?.with_budget(budget.clone());
+    let cpu = CpuBackend::open(&CpuOptions::default(), budget)?;
     let matrices = load(args, budget, |matrix| Ok(cpu.upload(matrix)?))?;
     let mut ready = Vec::new();
     for &threads in &thread_counts(args) {
-        let cpu = CpuBackend::new(threads)?.with_budget(budget.clone());
+        let cpu = CpuBackend::open(&CpuOptions::default().threads(threads), budget)?;
         for &batch in &args.batch {
             ready.push(Ready::new(cpu.clone(), batch.into(), &matrices)?);
         }
@@ -168,7 +168,7 @@ fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
 
 fn thread_counts(args: &Args) -> Vec<usize> {
     if !args.threads.is_empty() {
-        return args.threads.iter().map(|&n| n.into()).collect();
+        return args.threads.clone();
     }
     match std::thread::available_parallelism().map_or(1, usize::from) {
         1 => vec![1],
@@ -190,8 +190,9 @@ fn load<M>(args: &Args, budget: &Budget, mut upload: impl FnMut(&GapCsr) -> Resu
             })
             .collect();
     };
-    if path.extension().is_some_and(|suffix| suffix == "safetensors") {
+    if Format::of_input(path)? == Format::Safetensors {
         let file = Checkpoint::open(path)?;
+        crate::notes::tell(&file);
         if Container::is_container(&file) {
             let container = Container::from_file(file)?;
             let names = container.matrices().iter().map(|(name, _)| name);

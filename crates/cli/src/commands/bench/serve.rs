@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use residua::backend::{Backend, Shaped, VectorShape};
-use residua::cpu::{CpuBackend, CpuMatrix, CpuVector};
+use residua::cpu::{CpuBackend, CpuMatrix, CpuOptions, CpuVector};
 use residua::format::convert::{coo_to_csr, csr_to_gap};
 use residua::format::file::Checkpoint;
 use residua::format::{Coo, Csr, Duplicates, ValueType};
 use residua::memory::{Budget, process};
-use residua::split::diff::{DeltaOp, diff};
-use residua::split::{NoProgress, SplitOptions, split};
+use residua::split::{DiffOptions, New, NoProgress, Old, Output, SplitOptions, diff, split};
 use serde_json::{Value, json};
 
 use crate::failure::Result;
@@ -111,8 +110,8 @@ impl Server {
         let (input, output) =
             (self.folder.join("dense.safetensors"), self.folder.join("split.tmp.safetensors"));
         timed(threads, &output, || {
-            let options = SplitOptions { values: self.values, ..SplitOptions::default() };
-            let report = split(&input, &output, &options, &Budget::unlimited(), &NoProgress)?;
+            let options = SplitOptions::default().values(self.values);
+            let report = split(&input, Output(&output), &options, &Budget::unlimited(), &NoProgress)?;
             Ok(format!("{} kept; from file to file", report.nnz()))
         })
     }
@@ -121,7 +120,14 @@ impl Server {
         let (old, new) = (self.folder.join("old"), self.folder.join("new"));
         let output = self.folder.join("delta.tmp.safetensors");
         timed(threads, &output, || {
-            let report = diff(&old, &new, &output, DeltaOp::Overwrite, &Budget::unlimited(), &NoProgress)?;
+            let report = diff(
+                Old(&old),
+                New(&new),
+                Output(&output),
+                &DiffOptions::default(),
+                &Budget::unlimited(),
+                &NoProgress,
+            )?;
             Ok(format!("{:.2} bytes per change, delta written", report.bytes_per_change()))
         })
     }
@@ -146,7 +152,7 @@ fn pool(threads: usize) -> Answer<rayon::ThreadPool> {
 
 impl Product {
     fn new(threads: usize, batch: usize, matrices: &[CpuMatrix]) -> Answer<Self> {
-        let cpu = CpuBackend::new(threads)?;
+        let cpu = CpuBackend::open(&CpuOptions::default().threads(threads), &Budget::unlimited())?;
         let mut operands = Vec::new();
         for matrix in matrices {
             let [rows, cols] = matrix.shape();
@@ -171,7 +177,7 @@ fn load(folder: &Path, values: ValueType) -> Answer<Vec<CpuMatrix>> {
         }
     }
     paths.sort();
-    let cpu = CpuBackend::new(0)?;
+    let cpu = CpuBackend::open(&CpuOptions::default(), &Budget::unlimited())?;
     let load = |path: &PathBuf| {
         let file = Checkpoint::open(path)?;
         let (rows, cols) = shape(&file)?;

@@ -12,7 +12,7 @@ use crate::failure::Result;
 use crate::progress::Bar;
 
 /// Features of a MiniLM before and after a fine-tune, see `assets/README.md`.
-pub(super) const FEATURES: &[u8] = include_bytes!("../../../../../assets/drift.safetensors");
+pub(super) const FEATURES: &[u8] = include_bytes!("../../../assets/drift.safetensors");
 
 /// For machines.
 #[derive(Serialize)]

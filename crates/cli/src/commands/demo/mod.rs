@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use residua::backend::Backend;
-use residua::cpu::CpuBackend;
+use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
-use residua::split::{SplitOptions, SplitReport, VerifiedTensor, split, verify};
+use residua::split::{Output, SplitOptions, SplitReport, VerifiedTensor, VerifyOptions, split, verify};
 use serde::Serialize;
 use speed::Speed;
 
@@ -21,7 +21,7 @@ use crate::args::{BudgetArgs, RunArgs};
 use crate::commands::report;
 use crate::compensation::protocol::Evaluation;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
+use crate::output::{Table, bytes, count, facts, percent, print, print_json, ratio, table};
 use crate::report::curves::by_alpha;
 use crate::report::{drift as drift_report, residual};
 use crate::sizes::Sizes;
@@ -31,8 +31,8 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua demo --output residua-demo";
 
-/// Encoder layers 0 and 5 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
-const WEIGHTS: &[u8] = include_bytes!("../../../../../assets/minilm-layers.safetensors");
+/// Encoder layer 0 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
+const WEIGHTS: &[u8] = include_bytes!("../../../assets/minilm-layer.safetensors");
 const BATCHES: [usize; 2] = [1, 32];
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,7 @@ struct Demo {
     speed: Vec<Speed>,
     /// Class statistics that follow a model.
     compensation: drift::Compensation,
+    #[serde(serialize_with = "crate::escape::serialize_path")]
     report: PathBuf,
     peak_memory_bytes: Option<u64>,
 }
@@ -82,9 +83,9 @@ pub(crate) fn run(args: &Args) -> Result {
     write(&features, drift::FEATURES)?;
 
     let start = Instant::now();
-    let report = split(&weights, &file, &SplitOptions::default(), &budget, &bar)?;
+    let report = split(&weights, Output(&file), &SplitOptions::default(), &budget, &bar)?;
     let split_seconds = start.elapsed().as_secs_f64();
-    let found = verify(&file, Some(&weights), &budget, &bar)?;
+    let found = verify(&file, &VerifyOptions::default().against(&weights), &budget, &bar)?;
     let wrong = |tensor: &VerifiedTensor| tensor.problem.clone().or_else(|| tensor.mismatch.clone());
     if let Some((tensor, problem)) = found.tensors.iter().find_map(|tensor| Some((tensor, wrong(tensor)?))) {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
@@ -93,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let measured = report::read(&file, &container, (Some(&weights), None), &budget, &bar)?;
     let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
 
-    let cpu = CpuBackend::new(1)?.with_budget(budget.clone());
+    let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &budget)?;
     let speed = speed::measure(&container, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
     // Every method measures its own peak; the demo's is the largest of all.
     let peak = process::peak_rss();
@@ -152,7 +153,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     let rate = split.parameters() as f64 / demo.split_seconds / 1e6;
     let path = demo.report.canonicalize().unwrap_or_else(|_| demo.report.clone());
     let head = facts(&[
-        ("weights", format!("two encoder layers of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
+        ("weights", format!("an encoder layer of all-MiniLM-L6-v2, {} of bf16", bytes(split.input_bytes))),
         (
             "split",
             format!(
@@ -181,7 +182,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     format!("{head}\n{memory}\n\n{speeds}\n\n{drift}\n\n{tail}")
 }
 
-fn memory(demo: &Demo) -> comfy_table::Table {
+fn memory(demo: &Demo) -> Table {
     let (split, sizes) = (&demo.split, &demo.sizes);
     let (nnz, ours) = (split.nnz(), split.residual_bytes());
     let mut table = table(["memory of the matrices", "size", "bytes per non-zero", "against ours"]);
@@ -200,7 +201,7 @@ fn memory(demo: &Demo) -> comfy_table::Table {
     table
 }
 
-fn speeds(demo: &Demo) -> comfy_table::Table {
+fn speeds(demo: &Demo) -> Table {
     let speed = format!("speed, {}", demo.device);
     let mut table = table([&speed, "dense f32", "residual alone", "whole layer", "largest difference"]);
     for speed in &demo.speed {

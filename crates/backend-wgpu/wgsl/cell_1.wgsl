@@ -1,0 +1,3 @@
+// Written by `cargo xtask kernels` from kernels/wgsl; change it there.
+// A batch of 1: a thread reads and adds up one value of x at a time.
+alias Cell = f32;

@@ -1,0 +1,3 @@
+// Written by `cargo xtask kernels` from kernels/wgsl; change it there.
+// A larger batch: a thread reads and adds up four neighbouring values of the batch at a time.
+alias Cell = vec4<f32>;
