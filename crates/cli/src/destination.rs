@@ -18,7 +18,7 @@ pub(crate) fn check<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path
     Ok(AtomicFile::check(output)?)
 }
 
-/// The files of an input: several, where it is a sharded checkpoint.
+/// The files of an input: several, where it is a sharded checkpoint. Tells on stderr how that one was understood.
 fn files(input: &Path) -> Vec<PathBuf> {
     let mut files = vec![input.to_owned()];
     if input.is_dir() || input.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {

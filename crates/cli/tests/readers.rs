@@ -111,7 +111,11 @@ fn a_checkpoint_is_its_folder_its_index_or_its_file() {
     ];
     for command in commands {
         let stderr = text(&bench.run(command).stderr);
-        assert_eq!((stderr.matches(stray).count(), stderr.matches(extra).count()), (1, 1), "{command:?}: {stderr}");
+        assert_eq!(
+            (stderr.matches(stray).count(), stderr.matches(extra).count()),
+            (1, 1),
+            "{command:?}: {stderr}"
+        );
     }
     fs::write(bench.path("f/model.safetensors.index.json"), index).unwrap();
     let error = bench.fails(3, &["inspect", "f"]);

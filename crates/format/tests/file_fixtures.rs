@@ -69,8 +69,14 @@ fn the_form_of_the_file_is_kept() {
 #[test]
 fn what_is_not_read_is_refused_by_name() {
     let table = [
-        ("refused_i8.npz", "tensor data: element 0: 9007199254740993 is too large for f64 to hold it exactly"),
-        ("refused_i8.npy", "tensor array: element 1: 9007199254740993 is too large for f64 to hold it exactly"),
+        (
+            "refused_i8.npz",
+            "tensor data: element 0: 9007199254740993 is too large for f64 to hold it exactly",
+        ),
+        (
+            "refused_i8.npy",
+            "tensor array: element 1: 9007199254740993 is too large for f64 to hold it exactly",
+        ),
         ("refused_i8.mtx", "line 3: 9007199254740993 is too large for f64 to hold it exactly"),
         ("refused_nan.mtx", "line 3: nan is not finite"),
         ("refused_longdouble.npz", "tensor data: element type \"<f16\": a long double"),

@@ -83,7 +83,11 @@ fn npy_files() {
         ("long double of 80 bits", array("<f12", "(1,)", &[0; 12]), "element type \"<f12\": a long double"),
         ("complex", array("<c16", "(1,)", &[0; 16]), "element type \"<c16\": complex numbers"),
         ("text", array("<U3", "(1,)", &[0; 12]), "element type \"<U3\": text"),
-        ("bfloat16 of ml_dtypes", array("<V2", "(1,)", &[0; 2]), "element type \"<V2\": bytes without a meaning"),
+        (
+            "bfloat16 of ml_dtypes",
+            array("<V2", "(1,)", &[0; 2]),
+            "element type \"<V2\": bytes without a meaning",
+        ),
         ("objects", array("|O", "(1,)", &[0; 2]), "element type \"|O\": Python objects"),
         (
             "record",
@@ -91,7 +95,11 @@ fn npy_files() {
             "element type \"[('a', '<f4')]",
         ),
         ("24 nested lists", npy(&format!("{{'descr': {}1", "[".repeat(24)), &[]), "records are not read"),
-        ("5,000 nested tuples", npy(&format!("{{'descr': {}", "(".repeat(5000)), &[]), "records are not read"),
+        (
+            "5,000 nested tuples",
+            npy(&format!("{{'descr': {}", "(".repeat(5000)), &[]),
+            "records are not read",
+        ),
         ("5,000 tuples in a shape", npy(&format!("{{'shape': {}", "(".repeat(5000)), &[]), "is no size"),
         ("5,000 dictionaries", npy(&"{".repeat(5000), &[]), "where \"'\" belongs"),
         ("a header above NumPy's", npy(&" ".repeat(10_001), &[]), "a header of 10001 bytes"),
@@ -147,7 +155,12 @@ fn npz_files() {
     let longs = |values: &[i64]| array("<i8", &format!("({},)", values.len()), bytemuck::cast_slice(values));
     let table: Vec<(&str, &str, Vec<u8>, &str)> = vec![
         ("unknown format", "format", array("|S3", "()", b"dok"), "tensor format: \"dok\" is not read"),
-        ("blocks without values of blocks", "format", array("|S3", "()", b"bsr"), "shape [3], but 3 dimensions"),
+        (
+            "blocks without values of blocks",
+            "format",
+            array("|S3", "()", b"bsr"),
+            "shape [3], but 3 dimensions",
+        ),
         ("diagonals without them", "format", array("|S3", "()", b"dia"), "shape [3], but 2 dimensions"),
         ("format that is no text", "format", array("<f4", "()", &[0; 4]), "text is needed"),
         ("three sizes", "shape", longs(&[2, 3, 4]), "tensor shape: 3 dimensions, but one or two"),
@@ -196,8 +209,18 @@ fn npz_files() {
             "tensor indices: indices: 3 elements where 2 belong",
         ),
         ("values of two dimensions", "data", array("<f4", "(3, 1)", &[0; 12]), "tensor data: shape [3, 1]"),
-        ("values of long doubles", "data", array("<f16", "(3,)", &[0; 48]), "tensor data: element type \"<f16\": a long"),
-        ("integers past f32", "data", longs(&[1, 2, 16_777_217]), "tensor data: element 2: 16777217 is too large for f32"),
+        (
+            "values of long doubles",
+            "data",
+            array("<f16", "(3,)", &[0; 48]),
+            "tensor data: element type \"<f16\": a long",
+        ),
+        (
+            "integers past f32",
+            "data",
+            longs(&[1, 2, 16_777_217]),
+            "tensor data: element 2: 16777217 is too large for f32",
+        ),
         ("values cut short", "data", array("<f4", "(3,)", &[0; 11]), "array data of shape [3] needs"),
         (
             "values that claim to be many",
@@ -254,11 +277,28 @@ fn npz_files() {
     let at = bytes.windows(4).rposition(|window| window == written).unwrap();
     bytes[at] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    assert_refused(read_npz::<f32>(&path, &budget), &path, "tensor data: the archive is damaged", "a flipped bit");
+    assert_refused(
+        read_npz::<f32>(&path, &budget),
+        &path,
+        "tensor data: the archive is damaged",
+        "a flipped bit",
+    );
     assert_eq!(read_npz::<f32>(&path, &budget).unwrap_err().kind(), residua_memory::ErrorKind::Input);
     for end in [0, 3, good.len() / 2, good.len() - 1] {
         std::fs::write(&path, &good[..end]).unwrap();
         assert_refused(read_npz::<f32>(&path, &budget), &path, "zip archive", "cut short");
+    }
+    // Damage of any kind (a broken stream, a wrong checksum or length, a name) is bad input, no failure to read.
+    for at in 0..good.len() {
+        for mask in [1, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] ^= mask;
+            std::fs::write(&path, &bytes).unwrap();
+            if let Err(error) = read_npz::<f32>(&path, &budget) {
+                assert_eq!(error.kind(), residua_memory::ErrorKind::Input, "byte {at}: {error}");
+            }
+            assert_eq!(budget.used(), 0, "byte {at}");
+        }
     }
 }
 
@@ -299,15 +339,23 @@ fn matrix_market_files() {
         (
             "vector",
             "%%MatrixMarket vector coordinate real general\n".into(),
-            "line 1: no Matrix Market banner",
+            "line 1: \"vector\" is not read",
         ),
         ("unknown format", banner("list real general", ""), "line 1: unknown format \"list\""),
         ("unknown field", banner("coordinate quaternion general", ""), "line 1: unknown field"),
         ("unknown symmetry", banner("coordinate real odd", ""), "line 1: unknown symmetry"),
         ("complex", banner("coordinate complex general", ""), "line 1: complex numbers are not read"),
         ("array of a pattern", banner("array pattern general", ""), "not a pattern"),
-        ("symmetric array, not square", banner("array real symmetric", "3 2\n"), "a symmetric matrix of shape [3, 2]"),
-        ("symmetric array, too long", banner("array real symmetric", "1 1\n1\n2\n"), "more than the 1 values"),
+        (
+            "symmetric array, not square",
+            banner("array real symmetric", "3 2\n"),
+            "a symmetric matrix of shape [3, 2]",
+        ),
+        (
+            "symmetric array, too long",
+            banner("array real symmetric", "1 1\n1\n2\n"),
+            "more than the 1 values",
+        ),
         ("symmetric array, too short", banner("array real symmetric", "2 2\n1\n2\n"), "after 2 of 3 values"),
         (
             "skew-symmetric array with a diagonal",

@@ -137,9 +137,8 @@ fn the_index_decides_which_shard_a_tensor_comes_from() {
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
     assert_eq!((value(&checkpoint, "a"), value(&checkpoint, "b")), (3, 2));
     assert_eq!((checkpoint.tensors().len(), checkpoint.whole_file()), (2, None));
-    let left_out = |path: &str| {
-        format!("{}: left out 1 tensor that the index does not place there", at(path).display())
-    };
+    let left_out =
+        |path: &str| format!("{}: left out 1 tensor that the index does not place there", at(path).display());
     let stray = format!("{} is read, not stray.safetensors", index.display());
     assert_eq!(checkpoint.notes(), [left_out("s2.safetensors"), left_out("sub/s1"), stray]);
 

@@ -91,7 +91,10 @@ fn what_a_type_cannot_hold_is_named() {
         file.read_integers(0..3, &mut exact).unwrap();
         assert_eq!(exact[element], large);
         let error = file.read_integers(1..3, &mut [0u32; 4]).unwrap_err().to_string();
-        assert!(error.contains(&format!("element {element}: {large} is outside the range of u32")), "{error}");
+        assert!(
+            error.contains(&format!("element {element}: {large} is outside the range of u32")),
+            "{error}"
+        );
     }
     write(&path, "|b1", false, "(2,)", &[0, 1]);
     let mut labels = [7u32; 2];
@@ -105,7 +108,9 @@ fn what_a_type_cannot_hold_is_named() {
 #[test]
 fn arrays_without_elements_are_read() {
     let (_dir, path) = scratch();
-    for (shape, rows, width) in [("(0, 3)", 0, 3), ("(3, 0)", 3, 0), ("(0, 1152921504606846976, 64)", 0, usize::MAX)] {
+    for (shape, rows, width) in
+        [("(0, 3)", 0, 3), ("(3, 0)", 3, 0), ("(0, 1152921504606846976, 64)", 0, usize::MAX)]
+    {
         for fortran in [false, true] {
             write(&path, "<f4", fortran, shape, &[]);
             let file = NpyFile::open(&path).unwrap();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{
-    AnyMatrix, ContainerWriter, Dense, FileError, Kind as ContainerKind, write_mtx_csr, write_npy, write_npz_csr,
+    AnyMatrix, ContainerWriter, Dense, FileError, Kind as ContainerKind, write_mtx_csr, write_npy,
+    write_npz_csr,
 };
 use residua::format::{Coo, Csr, Duplicates, Value, ValueType};
 use residua::memory::{Budget, Reservation};
@@ -107,7 +108,9 @@ fn sorted(
         AnyMatrix::Csr(_) => 0,
         AnyMatrix::Coo(coo) => sorting_bytes(coo),
         // Lengths and pointers of rows, and the entries.
-        AnyMatrix::Dense(dense) => (dense.rows() as u64).saturating_add(matrix.nnz() as u64).saturating_mul(12),
+        AnyMatrix::Dense(dense) => {
+            (dense.rows() as u64).saturating_add(matrix.nnz() as u64).saturating_mul(12)
+        }
     };
     let sorting = budget.reserve(sorting, "sorted rows")?;
     let (entries, limit) = (matrix.nnz(), 2f64.powi(53));
@@ -140,13 +143,7 @@ fn sorting_bytes(coo: &Coo<f64>) -> u64 {
 }
 
 /// Writes the matrix; returns the type of the values written.
-fn write(
-    csr: Csr<f64>,
-    name: &str,
-    args: &Args,
-    format: Format,
-    budget: &Budget,
-) -> Result<&'static str> {
+fn write(csr: Csr<f64>, name: &str, args: &Args, format: Format, budget: &Budget) -> Result<&'static str> {
     let (input, output) = (&*args.input, &*args.output);
     if format == Format::Safetensors {
         if args.values.is_none() {
@@ -219,7 +216,8 @@ impl Output<'_> {
             let problem = format!("{} is too large for {name}", described(&csr, at));
             return Err(Failure::input(self.input, problem));
         }
-        let zeros = csr.values().iter().filter(|&&value| value != 0.0 && round(value) == V::default()).count();
+        let zeros =
+            csr.values().iter().filter(|&&value| value != 0.0 && round(value) == V::default()).count();
         if zeros > 0 {
             notes::note(&format!("too small for {name}, and 0 now: {zeros} values"));
         }

@@ -139,7 +139,8 @@ impl Checkpoint {
             });
         }
         let added = self.tensors.len() - first;
-        if let Some(missing) = names.iter().copied().flatten().find(|name| !self.by_name.contains_key(*name)) {
+        if let Some(missing) = names.iter().copied().flatten().find(|name| !self.by_name.contains_key(*name))
+        {
             return Err(FileError::missing(path, missing, []));
         }
         if added < all {

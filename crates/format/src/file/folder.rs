@@ -146,7 +146,9 @@ mod tests {
         add("b.safetensors");
         assert_eq!(found().unwrap(), (at("b.safetensors"), set(&[])));
         add("a.safetensors");
-        assert!(error().contains("2 .safetensors files and no index (a.safetensors, b.safetensors): name one"));
+        assert!(
+            error().contains("2 .safetensors files and no index (a.safetensors, b.safetensors): name one")
+        );
         add("model.safetensors");
         assert_eq!(found().unwrap(), (at("model.safetensors"), set(&["a.safetensors", "b.safetensors"])));
         add("m.index.json");
@@ -154,7 +156,8 @@ mod tests {
         add("model.safetensors.index.fp16.json");
         assert_eq!(found().unwrap().0, at("model.safetensors.index.fp16.json"));
         add("model.safetensors.index.json");
-        let two = "2 indices of shards (model.safetensors.index.fp16.json, model.safetensors.index.json): name one";
+        let two =
+            "2 indices of shards (model.safetensors.index.fp16.json, model.safetensors.index.json): name one";
         assert!(error().contains(two), "{}", error());
     }
 }

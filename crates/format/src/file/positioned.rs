@@ -90,14 +90,8 @@ mod tests {
     fn what_is_no_regular_file_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &pipe,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let device = Path::new("/dev/zero");
         for path in [&*pipe, &*socket, device, folder.path()] {
@@ -108,6 +102,9 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, b"abc").unwrap();
         assert_eq!(open_regular(&file).unwrap().1, 3);
-        assert_eq!(open_regular(&folder.path().join("none")).unwrap_err().kind(), residua_memory::ErrorKind::Io);
+        assert_eq!(
+            open_regular(&folder.path().join("none")).unwrap_err().kind(),
+            residua_memory::ErrorKind::Io
+        );
     }
 }

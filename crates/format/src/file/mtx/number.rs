@@ -105,7 +105,11 @@ mod tests {
             ("9223372036854775808", Integer, "9223372036854775808 is too large for an integer of 64 bits"),
             ("99999999999999999999", Integer, "99999999999999999999 is too large"),
             ("18446744073709551616", Unsigned, "18446744073709551616 is too large"),
-            ("18446744073709551615", Unsigned, "18446744073709551615 is too large for f64 to hold it exactly"),
+            (
+                "18446744073709551615",
+                Unsigned,
+                "18446744073709551615 is too large for f64 to hold it exactly",
+            ),
             ("-1", Unsigned, "-1 is negative"),
         ];
         for (text, field, expected) in table {

@@ -145,7 +145,9 @@ fn array<V: Value>(
     });
     let most = u64::from(u32::MAX);
     // A digit and a line feed at the least: what the file cannot hold is not allocated.
-    let Some(written) = written.filter(|&count| count <= lines.length / 2 + 1 && rows <= most && cols <= most) else {
+    let Some(written) =
+        written.filter(|&count| count <= lines.length / 2 + 1 && rows <= most && cols <= most)
+    else {
         return Err(lines.error(format!("[{rows}, {cols}] in a file of {} bytes cannot be", lines.length)));
     };
     let (rows, cols) = (rows as usize, cols as usize);
