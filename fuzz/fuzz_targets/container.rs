@@ -1,28 +1,54 @@
-//! Whatever the bytes: no panic, nothing beyond the budget, and what is read whole is the rows read singly.
+//! Whatever the bytes: no panic, nothing beyond the budget, what is read whole is the rows read singly, and what
+//! `verify` calls sound `materialize` turns into a checkpoint.
 
 #![no_main]
 
-mod file;
-
 use libfuzzer_sys::fuzz_target;
 use residua_format::file::Container;
-use residua_memory::Budget;
+use residua_format::{BaseKind, ValueType};
+use residua_fuzz::{beside, model, seeds, with_safetensors};
+use residua_memory::{Budget, ErrorKind};
+use residua_split::{BaseSpec, NoProgress, SplitOptions, materialize, split, verify};
 
-fuzz_target!(|bytes: &[u8]| {
-    file::with_file(".safetensors", bytes, |path| {
-        let Ok(container) = Container::open(path) else { return };
-        let budget = Budget::new(1 << 26);
-        for (name, meta) in container.matrices() {
-            let _ = container.read_base(name, &budget);
-            let _ = container.read_pattern(name, &budget);
-            let Ok(gap) = container.read_gap(name, &budget) else { continue };
-            for row in 0..meta.shape[0].min(64) {
-                // NaN is not equal to itself: bits are compared.
-                let bits = |(column, value): (u32, f32)| (column, value.to_bits());
-                let single = container.read_gap_rows(name, row..row + 1, &budget).unwrap();
-                assert!(single.row(0).map(bits).eq(gap.row(row).map(bits)));
+fuzz_target!(
+    init: {
+        model(&beside("model.safetensors"), 0.0);
+        seeds(|folder| {
+            let kinds = [(ValueType::Bf16, BaseKind::ALL[0]), (ValueType::I8, BaseKind::ALL[BaseKind::ALL.len() - 1])];
+            for (index, (values, base)) in kinds.into_iter().enumerate() {
+                let options = SplitOptions { values, base: BaseSpec::Quantized(base), ..Default::default() };
+                let (model, output) = (beside("model.safetensors"), folder.join(format!("split{index}")));
+                split(&model, &output, &options, &Budget::unlimited(), &NoProgress).unwrap();
             }
-        }
-        assert_eq!(budget.used(), 0);
-    });
-});
+        });
+    },
+    |bytes: &[u8]| {
+        with_safetensors(bytes, |path| {
+            let Ok(container) = Container::open(path) else { return };
+            let budget = Budget::new(1 << 26);
+            for (name, meta) in container.matrices() {
+                let _ = container.read_base(name, &budget);
+                let _ = container.read_pattern(name, &budget);
+                let Ok(gap) = container.read_gap(name, &budget) else { continue };
+                for row in 0..meta.shape[0].min(64) {
+                    // NaN is not equal to itself: bits are compared.
+                    let bits = |(column, value): (u32, f32)| (column, value.to_bits());
+                    let single = container.read_gap_rows(name, row..row + 1, &budget).unwrap();
+                    assert!(single.row(0).map(bits).eq(gap.row(row).map(bits)));
+                }
+            }
+            // A dense output may be larger than any input.
+            if container.matrices().iter().any(|(_, meta)| meta.shape[0].saturating_mul(meta.shape[1]) > 1 << 20) {
+                return;
+            }
+            let verified = verify(path, None, &budget, &NoProgress);
+            let made = materialize(path, None, 1.0, &beside("dense.safetensors"), &budget, &NoProgress);
+            if verified.is_ok_and(|report| report.is_valid())
+                && let Err(error) = made
+            {
+                assert_eq!(error.kind(), ErrorKind::Budget, "sound, but {error}");
+            }
+            assert_eq!(budget.used(), 0);
+        });
+    }
+);

@@ -2,15 +2,14 @@
 
 #![no_main]
 
-mod file;
-
 use libfuzzer_sys::fuzz_target;
 use residua_format::file::read_npy;
+use residua_fuzz::with_file;
 use residua_memory::Budget;
 
 fuzz_target!(|bytes: &[u8]| {
     let budget = Budget::new(1 << 26);
-    file::with_file(".npy", bytes, |path| {
+    with_file(".npy", bytes, |path| {
         if let Ok(dense) = read_npy::<f64>(path, &budget) {
             assert_eq!(dense.values().len(), dense.rows() * dense.cols());
         }

@@ -2,16 +2,15 @@
 
 #![no_main]
 
-mod file;
-
 use libfuzzer_sys::fuzz_target;
 use residua_format::convert::Duplicates;
 use residua_format::file::read_npz;
+use residua_fuzz::with_file;
 use residua_memory::Budget;
 
 fuzz_target!(|bytes: &[u8]| {
     let budget = Budget::new(1 << 26);
-    file::with_file(".npz", bytes, |path| {
+    with_file(".npz", bytes, |path| {
         if let Ok(read) = read_npz::<f32>(path, &budget) {
             let matrix = read.into_inner();
             // Row pointers are as many as rows, which a few bytes may claim.

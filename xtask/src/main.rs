@@ -4,12 +4,16 @@ mod bench;
 mod demo_data;
 mod device;
 mod floors;
+mod fuzz;
 mod install_capi;
 mod kernels;
+mod kill_test;
 mod make_checkpoint;
 mod project;
+mod random;
 mod test_all;
 mod venv;
+mod workbench;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -27,6 +31,8 @@ Usage: cargo xtask <task> [options]
   bench            time Residua and its peers in turn, write docs/benchmarks.md
   install-capi     build the C library and install it with its header
   device           try and time the GPU backends, or build the programs that do
+  fuzz             mutated files for every reader, random arguments for the command line
+  kill-test        kill every command that writes at random moments, look at what is left
   kernels          validate and copy the WGSL kernels, compile the CUDA ones to PTX
   demo-data        cut the data of the demo from assets
 
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
         Some("install-capi") => install_capi::main(args),
         Some("bench") => optimised("bench", args, bench::main),
         Some("device") => device::main(args),
+        Some("fuzz") => fuzz::main(args),
+        Some("kill-test") => kill_test::main(args),
         Some("kernels") => kernels::main(args),
         Some("demo-data") => demo_data::main(args),
         Some("--help" | "-h" | "help") => {

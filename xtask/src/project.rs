@@ -14,6 +14,16 @@ pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// The target triple of the machine.
+pub(crate) fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output =
+        Command::new(rustc).arg("-vV").current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.ok_or("rustc -vV names no host")?.to_owned())
+}
+
 /// What `cargo metadata` says, without the packages from registries.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Project {

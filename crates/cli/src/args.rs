@@ -8,6 +8,10 @@ use residua::memory::{Budget, ByteSize};
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
 
+/// The most worker threads that may be asked for, where the machine does not have more. Thousands take minutes to
+/// start, and each counts against the memory budget.
+const MOST_THREADS: usize = 256;
+
 /// What the process holds beyond reservations: allocator, thread stacks, code that is paged in on first use.
 const SLACK: u64 = 6 << 20;
 /// The same, per worker thread.
@@ -19,9 +23,9 @@ pub(crate) struct RunArgs {
     /// Print machine-readable JSON on stdout
     #[arg(long, help_heading = "Running")]
     pub(crate) json: bool,
-    /// Worker threads [default: one per core]
-    #[arg(long, value_name = "N", help_heading = "Running", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    /// Worker threads, 0 for one per core
+    #[arg(long, value_name = "N", help_heading = "Running", default_value = "0", value_parser = threads)]
+    threads: usize,
     /// Show no progress bar
     #[arg(long, help_heading = "Running")]
     quiet: bool,
@@ -31,7 +35,7 @@ impl RunArgs {
     /// Sets the worker threads up. Call it once, before the budget is made, so that their stacks count.
     pub(crate) fn start(&self) -> Result {
         rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads.map_or(0, usize::from))
+            .num_threads(self.threads)
             .build_global()
             .map_err(|error| Failure::new(crate::failure::Kind::Other, error))
     }
@@ -55,6 +59,16 @@ impl BudgetArgs {
     pub(crate) fn budget(&self) -> Result<Budget> {
         let slack = SLACK + SLACK_PER_THREAD * rayon::current_num_threads() as u64;
         Ok(Budget::for_process(self.memory_budget.0, slack)?)
+    }
+}
+
+/// A number of threads; 0 stands for one per core.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = MOST_THREADS.max(cores);
+    match usize::from_str(text) {
+        Ok(count) if count <= most => Ok(count),
+        _ => Err(format!("write a number from 0 to {most}; 0 is one per core")),
     }
 }
 

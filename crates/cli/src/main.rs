@@ -6,9 +6,11 @@ mod commands;
 mod compensation;
 mod dense_rows;
 mod destination;
+mod escape;
 mod failure;
 mod histogram;
 mod interrupt;
+mod limits;
 mod matrix_file;
 mod notes;
 mod output;
@@ -16,21 +18,25 @@ mod progress;
 mod report;
 mod sizes;
 mod summary;
+mod usage;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::failure::Kind;
 
 fn main() -> ExitCode {
-    let command = cli::Cli::parse();
+    // Before anything else, so that a signal that comes early finds the handler.
     interrupt::tidy_up_on_signals();
+    limits::become_errors();
+    let command = match usage::parse() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
     match command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if failure.kind() != Kind::BrokenPipe {
-                eprintln!("error: {failure}");
+                output::complain(&escape::line(&format!("error: {failure}")));
             }
             failure.exit_code()
         }

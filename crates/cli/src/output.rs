@@ -1,49 +1,96 @@
 //! What goes to stdout: text and tables for people, JSON for machines.
 
+use std::fmt;
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use residua::memory::ByteSize;
 use serde::Serialize;
 
+use crate::escape;
 use crate::failure::{Failure, Kind, Result};
 
-/// Writes a text and a line break.
+/// Writes a text and a line break. Control characters other than line breaks are escaped; a name that must stay in
+/// its line goes through [`escape::line`] or [`escape::path`] before.
 ///
 /// # Errors
 /// When stdout is closed; a reader that has gone (`residua … | head`) is no failure to report.
 pub(crate) fn print(text: impl AsRef<str>) -> Result {
+    write(&escape::lines(text.as_ref()))
+}
+
+fn write(text: &str) -> Result {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.as_ref().trim_end()).and_then(|()| out.flush()).map_err(|error| {
+    written(writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to stdout.
+pub(crate) fn written(outcome: io::Result<()>) -> Result {
+    outcome.and_then(|()| io::stdout().flush()).map_err(|error| {
         let kind = if error.kind() == io::ErrorKind::BrokenPipe { Kind::BrokenPipe } else { Kind::Io };
         Failure::new(kind, format!("stdout: {error}"))
     })
 }
 
+/// Writes a text and a line break to stderr. Where that fails nobody is left to tell, and the exit code has to do.
+pub(crate) fn complain(text: &str) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
 /// Writes a value as indented JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Other, error))?;
-    print(text)
+    write(&escape::json(&text))
+}
+
+/// Rows of cells, each in a line; what is not to be shown as it is, is escaped.
+pub(crate) struct Table(comfy_table::Table);
+
+impl Table {
+    pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.0.add_row(cells.into_iter().map(|cell| escape::line(&cell).into_owned()));
+    }
+
+    /// Makes the last column one of text.
+    pub(crate) fn end_with_text(&mut self) {
+        if let Some(column) = self.0.column_count().checked_sub(1).and_then(|last| self.0.column_mut(last)) {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+    }
+
+    pub(crate) fn row_count(&self) -> usize {
+        self.0.row_count()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// A table whose first column is text and whose others are numbers.
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
+    let mut table = comfy_table::Table::new();
     let style = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header);
+    table.set_header(header.map(escape::line));
     for index in 1..N {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table
+    Table(table)
 }
 
-/// Names and what they stand for, aligned, one per line.
+/// Names and what they stand for, aligned, one per line; values are escaped.
 pub(crate) fn facts(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {}\n", escape::line(value))).collect()
 }
 
 /// A byte count for people.

@@ -21,16 +21,16 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// The matrix in a fixture; a tensor of a safetensors file stands behind a colon.
-fn read(name: &str, budget: &Budget) -> Result<AnyMatrix<f64>, FileError> {
+fn read(name: &str, budget: &Budget) -> Result<FileMatrix<f64>, FileError> {
     let path = fixture(name);
     Ok(match path.extension().and_then(|suffix| suffix.to_str()) {
         Some("npz") => read_npz(&path, budget)?.into_inner(),
         Some("mtx") => read_mtx(&path, budget)?.into_inner(),
-        Some("npy") => AnyMatrix::Dense(read_npy(&path, budget)?.into_inner()),
+        Some("npy") => FileMatrix::Dense(read_npy(&path, budget)?.into_inner()),
         _ => {
             let (file, tensor) = name.split_once(':').unwrap();
             let file = Checkpoint::open(&fixture(file))?;
-            AnyMatrix::Dense(file.read_dense(tensor, budget)?.into_inner())
+            FileMatrix::Dense(file.read_dense(tensor, budget)?.into_inner())
         }
     })
 }
@@ -62,7 +62,7 @@ fn what_python_wrote_is_read() {
 fn the_form_of_the_file_is_kept() {
     let budget = Budget::unlimited();
     for (name, sorted) in [("csr_stored_f8.npz", true), ("csr_unsorted.npz", false), ("csc_f4.npz", false)] {
-        assert_eq!(matches!(read(name, &budget).unwrap(), AnyMatrix::Csr(_)), sorted, "{name}");
+        assert_eq!(matches!(read(name, &budget).unwrap(), FileMatrix::Csr(_)), sorted, "{name}");
     }
 }
 

@@ -453,7 +453,7 @@ fn matrix_market_files() {
     // What looks odd but is right: any case, CRLF, blank lines, comments, a Fortran exponent, no last line feed.
     let odd = "%%matrixmarket MATRIX Coordinate REAL General\r\n% c\r\n\r\n 2\t2 2 \r\n\r\n1 2 1.5D+1\r\n% c\r\n2 1 +.5";
     std::fs::write(&path, odd).unwrap();
-    let AnyMatrix::Coo(coo) = read_mtx::<f32>(&path, &Budget::new(24)).unwrap().into_inner() else {
+    let FileMatrix::Coo(coo) = read_mtx::<f32>(&path, &Budget::new(24)).unwrap().into_inner() else {
         panic!("triplets expected")
     };
     assert_eq!(

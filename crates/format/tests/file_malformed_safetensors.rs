@@ -226,7 +226,7 @@ fn container(path: &Path) {
     let values: Vec<f32> = (1..=columns.len()).map(|v| v as f32).collect();
     let csr = Csr::<f32>::new(3, 400, vec![0, 2, 2, 202], columns, values).unwrap();
     let base = QuantizedBase::new(3, 400, BaseKind::Int8, vec![1; 1200].into(), vec![1.0; 3].into()).unwrap();
-    let mut writer = ContainerWriter::create(path, Kind::Split, 4096).unwrap();
+    let mut writer = ContainerWriter::create(path, ContainerKind::Split, 4096).unwrap();
     writer.write_gap("w", &csr_to_gap(&csr, ValueType::I8).unwrap()).unwrap();
     writer.write_base("w", &base).unwrap();
     writer.finish().unwrap();
@@ -434,7 +434,7 @@ fn writers_refuse_what_readers_would() {
         act(&mut writer).and_then(|()| writer.finish().map(drop)).unwrap_err().to_string()
     };
     let planes = |act: &dyn Fn(&mut ContainerWriter) -> Result<(), FileError>| {
-        let mut writer = ContainerWriter::create(&path, Kind::Delta, 0).unwrap();
+        let mut writer = ContainerWriter::create(&path, ContainerKind::Delta, 0).unwrap();
         act(&mut writer).and_then(|()| writer.finish().map(drop)).unwrap_err().to_string()
     };
     let meta =

@@ -1,7 +1,7 @@
 //! `cargo xtask test-all`: the whole matrix in one command, one table at the end.
 
 mod c_programs;
-mod fuzz;
+mod campaign;
 mod log;
 mod oracle;
 mod packages;

@@ -1,12 +1,11 @@
 //! The rows of the matrix, in the order in which they run: cheap and telling ones first.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::log::Log;
 use super::report::Outcome;
-use super::{c_programs, fuzz, oracle, packages, vulkan};
-use crate::project::{Package, Project, cargo};
+use super::{c_programs, campaign, oracle, packages, vulkan};
+use crate::project::{Package, Project, cargo, host};
 use crate::{Result, floors, kernels};
 
 /// The command line crate. Its tests hold the real binary to its memory budget, which only a release
@@ -53,6 +52,8 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     rows.push(row("release-cli", "the command line, release build: files, memory, interruption", |log| {
         ran(log, Command::new(cargo()).args(["test", "--release", "-p", CLI, "--tests", "--no-fail-fast"]))
     }));
+    rows.push(campaign::kills(project));
+    rows.push(campaign::fuzz(project));
     rows.push(row(
         "cli-wgpu",
         "the command line with the feature wgpu, debug: its devices and products",
@@ -65,7 +66,6 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
         ran(log, Command::new(cargo()).args(["run", "--release"]))
     }));
     rows.push(oracle::row(project)?);
-    rows.push(fuzz::row(project));
     Ok(rows)
 }
 
@@ -298,16 +298,6 @@ fn present(subcommand: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-/// The target triple of the machine.
-fn host() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output =
-        Command::new(rustc).arg("-vV").current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.ok_or("rustc -vV names no host")?.to_owned())
 }
 
 #[cfg(test)]

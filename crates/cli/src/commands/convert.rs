@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{
-    AnyMatrix, ContainerWriter, Dense, FileError, Kind as ContainerKind, write_mtx_csr, write_npy,
-    write_npz_csr,
+    ContainerKind, ContainerWriter, Dense, FileError, FileMatrix, write_mtx_csr, write_npy, write_npz_csr,
 };
 use residua::format::{Coo, Csr, Duplicates, Value, ValueType};
 use residua::memory::{Budget, Reservation};
@@ -14,6 +13,7 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, value_type};
 use crate::destination;
+use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::matrix_file::{Format, read};
 use crate::notes;
@@ -93,22 +93,22 @@ pub(crate) fn run(args: &Args) -> Result {
         count(done.nnz as u64),
         percent(done.density),
         bytes(done.output_bytes),
-        args.output.display()
+        escape::path(&args.output)
     ))
 }
 
 /// Sorted rows, and the reservation for them.
 fn sorted(
-    matrix: AnyMatrix<f64>,
+    matrix: FileMatrix<f64>,
     held: Reservation,
     input: &Path,
     budget: &Budget,
 ) -> Result<(Csr<f64>, Reservation)> {
     let sorting = match &matrix {
-        AnyMatrix::Csr(_) => 0,
-        AnyMatrix::Coo(coo) => sorting_bytes(coo),
+        FileMatrix::Csr(_) => 0,
+        FileMatrix::Coo(coo) => sorting_bytes(coo),
         // Lengths and pointers of rows, and the entries.
-        AnyMatrix::Dense(dense) => {
+        FileMatrix::Dense(dense) => {
             (dense.rows() as u64).saturating_add(matrix.nnz() as u64).saturating_mul(12)
         }
     };
@@ -116,7 +116,7 @@ fn sorted(
     let (entries, limit) = (matrix.nnz(), 2f64.powi(53));
     // Sums of integers that are exact one by one, yet may not be together.
     let inexact = match &matrix {
-        AnyMatrix::Coo(coo) => {
+        FileMatrix::Coo(coo) => {
             let whole = coo.values().iter().all(|value| value.fract() == 0.0 && value.abs() <= limit);
             whole && coo.values().iter().map(|value| value.abs()).sum::<f64>() >= limit
         }

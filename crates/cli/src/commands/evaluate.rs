@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use comfy_table::Table;
-
 use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::methods::{MethodArg, ModeArg, expect_distinct, expect_noisy};
 use crate::compensation::protocol::{Evaluation, Protocol, Row, Stage, Variant};
+use crate::escape;
 use crate::failure::Result;
-use crate::output::{bytes, count, print, print_json, table};
+use crate::output::{Table, bytes, count, print, print_json, table};
 
 pub(crate) const EXAMPLE: &str = "\
 Example (after residua demo):
@@ -59,7 +58,7 @@ fn text(found: &Evaluation) -> String {
     format!(
         "{}, {} fine-tune: {} old and {} new classes, d = {}; fitted on {} pairs, {} test samples\n\n{}\n\n\
          Accuracy in percent for all / old / new classes; time and peak memory to get the statistics.",
-        found.file.display(),
+        escape::path(&found.file),
         found.variant.name(),
         found.old_classes,
         found.new_classes,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::split::diff::{PatchReport, patch};
+use residua::split::{Delta, Old, Output, PatchReport, patch};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
 use crate::destination;
+use crate::escape;
 use crate::failure::Result;
 use crate::output::{bytes, print, print_json};
 
@@ -46,7 +47,8 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let report = patch(&args.old, &args.delta, &args.output, &budget, &args.run.progress())?;
+    let (old, delta) = (Old(&args.old), Delta(&args.delta));
+    let report = patch(old, delta, Output(&args.output), &budget, &args.run.progress())?;
     let seconds = start.elapsed().as_secs_f64();
     if args.run.json {
         return print_json(&Done { report: &report, seconds });
@@ -55,6 +57,6 @@ pub(crate) fn run(args: &Args) -> Result {
         "{} tensors restored and checked; wrote {} to {} in {seconds:.1} s",
         report.tensors.len(),
         bytes(report.output_bytes),
-        args.output.display()
+        escape::path(&args.output)
     ))
 }

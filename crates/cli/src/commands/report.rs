@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use residua::compensate::ClassStatistics;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Kind as ContainerKind};
+use residua::format::file::{AtomicFile, Checkpoint, Container, ContainerKind, FileError};
 use residua::memory::Budget;
 use residua::split::Progress;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::protocol::{Protocol, Variant, is_protocol};
 use crate::destination;
+use crate::escape;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
 use crate::progress::Bar;
@@ -55,6 +56,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 struct Done<'a> {
+    #[serde(serialize_with = "escape::serialize_path")]
     report: &'a Path,
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result {
     write(&[(name(&args.file), section)], &args.output)?;
     match args.run.json {
         true => print_json(&Done { report: &args.output }),
-        false => print(format!("wrote {}", args.output.display())),
+        false => print(format!("wrote {}", escape::path(&args.output))),
     }
 }
 

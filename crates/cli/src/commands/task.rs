@@ -1,13 +1,14 @@
 //! `residua task STATE --before X --after Y --labels L`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use residua::compensate::tasks::SequenceReader;
-use residua::compensate::{FeatureSource, Pairs, Task, TaskSequence, Variant};
+use residua::compensate::tasks::{SequenceLock, SequenceReader};
+use residua::compensate::{CompensateError, FeatureSource, Pairs, Task, TaskSequence, Variant};
 use residua::format::file::FileError;
 use residua::memory::process;
+use residua::split::{Progress, SplitError};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
@@ -17,8 +18,13 @@ use crate::compensation::features::Features;
 use crate::compensation::methods::{MethodArg, expect_distinct};
 use crate::compensation::state::State;
 use crate::destination;
+use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, number_of, print, print_json};
+use crate::progress::Bar;
+
+/// How often to look whether another run on the state is done.
+const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) const EXAMPLE: &str = "\
 Examples (after residua demo):
@@ -27,8 +33,8 @@ Examples (after residua demo):
   residua stats extract model.state.safetensors --method linear -o linear.safetensors
 
 A class that comes again is merged with its old statistics, as if its samples had been collected together. A run
-that is killed leaves the state of the last finished task; residua inspect STATE shows the number of finished
-tasks. Do not give a finished task again: its samples would count twice.";
+that is killed leaves the state of the last finished task: give its task again. A task with the samples of a finished
+one is refused, as they would count twice; --again counts them. Of two runs on one state the second waits.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
@@ -55,6 +61,9 @@ pub(crate) struct Args {
     /// for each method, and statistics without a method [default: linear]
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Vec<MethodArg>,
+    /// Take the task although a finished one had the same samples: they count twice
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -120,6 +129,7 @@ pub(crate) fn run(args: &Args) -> Result {
         true => None,
         false => Some(Features::open(auxiliary, "reading", &bar)?),
     };
+    let _lock = lock(&args.state, &bar)?;
     // A file that cannot be accessed must not count as missing.
     let there = args.state.try_exists().map_err(FileError::io(&args.state, "look for"))?;
     let (tasks, mut state) = if there {
@@ -145,13 +155,19 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::usage(problem));
     }
     source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
+    state.repeats = args.again;
     state.pairs = args.pairs.map_or_else(Pairs::default, Pairs::from);
     let mut task = Task::new(&mut source);
     if let Some(auxiliary) = &mut auxiliary {
         auxiliary.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
         task = task.with_auxiliary(auxiliary);
     }
-    let saved = state.finish_task_in(&args.state, task, &budget)?;
+    let saved = state.finish_task_in(&args.state, task, &budget).map_err(|error| match error {
+        CompensateError::Repeated { .. } => {
+            Failure::usage(format!("{}: {error}; --again takes them all the same", args.state.display()))
+        }
+        other => other.into(),
+    })?;
     drop((source, auxiliary));
     drop(bar);
     let done = Done {
@@ -164,6 +180,19 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.run.json { print_json(&done) } else { print(text(&done, &args.state)) }
 }
 
+/// Waits until no other run works on the state.
+fn lock(state: &Path, bar: &Bar) -> Result<SequenceLock> {
+    loop {
+        if let Some(lock) = SequenceLock::take(state)? {
+            return Ok(lock);
+        }
+        if bar.stop() {
+            return Err(SplitError::Interrupted.into());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
 fn text(done: &Done, state: &Path) -> String {
     let peak = done.peak_memory_bytes.map_or_else(|| "?".into(), bytes);
     format!(
@@ -171,7 +200,7 @@ fn text(done: &Done, state: &Path) -> String {
         done.state.text(),
         done.seconds,
         bytes(done.memory_budget_bytes),
-        state.display(),
+        escape::path(state),
         bytes(done.state_bytes)
     )
 }

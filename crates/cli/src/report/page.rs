@@ -92,7 +92,11 @@ impl Section {
     }
 }
 
-/// Text that HTML takes as it is: names come from files.
+/// Text that HTML takes as it is and a reader sees whole: names come from files.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    crate::escape::lines(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

@@ -2,7 +2,8 @@
 //!
 //! Classes have numbers, and each is written once for any number of variants that hold it: tensors `class.{number}.…` as
 //! in a file of class statistics. The metadata entry `residua.drift` holds a JSON object: version, dimension, number of
-//! finished tasks, samples of each class, and for each variant its name and classes by label.
+//! finished tasks, samples of each class, for each variant its name and classes by label, and for each task a fingerprint
+//! of its samples.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -30,6 +31,9 @@ struct Meta {
     /// Samples of each class, by number.
     counts: Vec<u64>,
     variants: Vec<VariantMeta>,
+    /// Fingerprints of the tasks' samples, the latest last.
+    #[serde(default)]
+    samples: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,6 +102,11 @@ impl SequenceReader {
         Some(StatisticsReader::new(Arc::clone(&self.file), self.meta.dim, classes.collect()))
     }
 
+    /// Fingerprints of the finished tasks' samples, the latest last.
+    pub(super) fn samples(&self) -> &[String] {
+        &self.meta.samples
+    }
+
     fn stored(&self, number: usize) -> Stored {
         Stored { number: number as u64, count: self.meta.counts[number] }
     }
@@ -110,11 +119,19 @@ pub(super) struct SequenceWriter {
 }
 
 impl SequenceWriter {
-    /// Starts a file that will replace `path`, for about `classes` classes of all variants together.
-    pub(super) fn create(path: &Path, dim: usize, tasks: u64, classes: usize) -> Result<Self> {
+    /// Starts a file that will replace `path`, for about `classes` classes of all variants together, and tasks with
+    /// these samples.
+    pub(super) fn create(
+        path: &Path,
+        dim: usize,
+        tasks: u64,
+        classes: usize,
+        samples: Vec<String>,
+    ) -> Result<Self> {
         // The tensors of a class, its count, a label and a number; the metadata is escaped.
-        let file = SafetensorsWriter::create(path, 1024 + (256 + 72) * classes as u64)?;
-        let meta = Meta { version: VERSION, dim, tasks, counts: Vec::new(), variants: Vec::new() };
+        let bytes = 1024 + (256 + 72) * classes as u64 + 48 * samples.len() as u64;
+        let file = SafetensorsWriter::create(path, bytes)?;
+        let meta = Meta { version: VERSION, dim, tasks, counts: Vec::new(), variants: Vec::new(), samples };
         Ok(Self { file, meta })
     }
 
@@ -149,7 +166,7 @@ impl TaskSequence {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let classes = self.variants.iter().map(|state| state.statistics.len()).sum();
-        let mut file = SequenceWriter::create(path, self.dim, self.tasks, classes)?;
+        let mut file = SequenceWriter::create(path, self.dim, self.tasks, classes, self.finished.clone())?;
         let mut numbers: HashMap<*const ClassGaussian, usize> = HashMap::new();
         for State { name, statistics, .. } in &self.variants {
             let mut by_label = BTreeMap::new();
@@ -184,6 +201,7 @@ impl TaskSequence {
             state.statistics = statistics;
         }
         self.tasks = saved.meta.tasks;
+        self.finished = saved.meta.samples;
         Ok(self)
     }
 

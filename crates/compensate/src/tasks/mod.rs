@@ -1,6 +1,8 @@
 //! Class statistics of a model that is tuned for one task after the other.
 
 mod file;
+mod lock;
+mod samples;
 mod stream;
 mod variant;
 
@@ -10,6 +12,7 @@ use residua_memory::Budget;
 
 pub(crate) use file::KEY;
 pub use file::SequenceReader;
+pub use lock::SequenceLock;
 pub use variant::Variant;
 
 use crate::compensator::{Compensator, Method};
@@ -105,6 +108,10 @@ pub struct TaskSequence {
     pub storage: Storage,
     /// The precision of new classes; moved classes keep theirs.
     pub precision: Precision,
+    /// Whether a task may have the samples of a finished one, which then count twice.
+    pub repeats: bool,
+    /// Fingerprints of the finished tasks' samples, the latest last.
+    finished: Vec<String>,
     variants: Vec<State>,
 }
 
@@ -132,6 +139,8 @@ impl TaskSequence {
             pairs: Pairs::default(),
             storage: Storage::default(),
             precision: Precision::default(),
+            repeats: false,
+            finished: Vec::new(),
             variants: Vec::new(),
         };
         for variant in variants {
@@ -183,9 +192,11 @@ impl TaskSequence {
     /// statistics.
     ///
     /// # Errors
-    /// When a source fails, lacks labels or features, or the budget has no room. Then nothing has changed.
+    /// When a source fails, lacks labels or features, the samples are those of a finished task, or the budget has no
+    /// room. Then nothing has changed.
     pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
         let new = self.collect(&mut task, budget)?;
+        let fingerprint = self.fingerprint(&new, &self.finished, self.tasks)?;
         let mut done = Vec::with_capacity(self.variants.len());
         for state in &self.variants {
             let moved = match &state.method {
@@ -201,7 +212,17 @@ impl TaskSequence {
             state.statistics = statistics;
         }
         self.tasks += 1;
+        self.finished.push(fingerprint);
         Ok(())
+    }
+
+    /// The fingerprint of a task's samples, which may have to differ from those of the tasks that are finished.
+    fn fingerprint(&self, new: &ClassStatistics, finished: &[String], tasks: u64) -> Result<String> {
+        let fingerprint = samples::fingerprint(new);
+        if !self.repeats {
+            samples::expect_new(&fingerprint, finished, tasks)?;
+        }
+        Ok(fingerprint)
     }
 
     /// Statistics of the task's classes.

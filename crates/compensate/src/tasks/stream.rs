@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use residua_format::file::FileError;
+use residua_format::file::{FileError, check_output};
 use residua_memory::Budget;
 
 use super::file::{SequenceReader, SequenceWriter};
@@ -17,7 +17,8 @@ impl TaskSequence {
     /// file, the task is the first one. The statistics in `self` do not matter.
     ///
     /// # Errors
-    /// As those three. Then the file has not changed.
+    /// As those three; also when a source reads the file. Then the file has not changed. Where several jobs may work on
+    /// one file, hold its [`SequenceLock`](super::SequenceLock).
     pub fn finish_task_in(
         &self,
         path: impl AsRef<Path>,
@@ -25,15 +26,18 @@ impl TaskSequence {
         budget: &Budget,
     ) -> Result<SequenceReader> {
         let path = path.as_ref();
+        check_output(path, task.files().iter().map(|file| &**file))?;
         // A file that cannot be accessed must not count as missing.
         let there = path.try_exists().map_err(FileError::io(path, "look for"))?;
         let saved = if there { Some(self.open(path)?) } else { None };
         let new = self.collect(&mut task, budget)?;
+        let mut samples = saved.as_ref().map_or_else(Vec::new, |saved| saved.samples().to_vec());
+        let tasks = saved.as_ref().map_or(0, SequenceReader::tasks);
+        samples.push(self.fingerprint(&new, &samples, tasks)?);
         let stale = |state: &State| saved.as_ref().and_then(|saved| saved.statistics(&state.name));
         let old = self.variants.iter().map(|state| stale(state).map_or(0, |stale| stale.len()));
         let classes = old.sum::<usize>() + new.len() * self.variants.len();
-        let tasks = saved.as_ref().map_or(0, SequenceReader::tasks) + 1;
-        let file = SequenceWriter::create(path, self.dim, tasks, classes)?;
+        let file = SequenceWriter::create(path, self.dim, tasks.saturating_add(1), classes, samples)?;
         let mut output = Output { file, new: &new, budget, kept: HashMap::new(), fresh: HashMap::new() };
         for state in &self.variants {
             let mut numbers = BTreeMap::new();

@@ -74,7 +74,11 @@ impl Checkpoint {
     /// When a file is missing, malformed or not a regular file; when an index places a tensor in a shard that does
     /// not hold it, or a shard outside its folder; when a folder holds no checkpoint, several indices, or several
     /// files of which none is called `model.safetensors`.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_at(path.as_ref())
+    }
+
+    fn open_at(path: &Path) -> Result<Self> {
         let mut new = Self {
             path: path.to_owned(),
             index: None,

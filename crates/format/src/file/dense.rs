@@ -184,7 +184,7 @@ impl Read for TensorReader<'_> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_dense<V: Value>(path: &Path, name: &str, dense: &Dense<V>) -> Result<u64> {
+pub fn write_dense<V: Value>(path: impl AsRef<Path>, name: &str, dense: &Dense<V>) -> Result<u64> {
     let mut writer = SafetensorsWriter::create(path, SafetensorsWriter::header_bytes(name, 2))?;
     let dtype = Number::of::<V>().dtype();
     writer.tensor(name, dtype, dense.shape(), bytemuck::cast_slice(dense.values()))?;

@@ -15,7 +15,7 @@ use residua::format::{Csr, Duplicates, GapCsr, ValueType};
 use residua::memory::Budget;
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs, share, value_type};
+use crate::args::{BudgetArgs, RunArgs, share, threads, value_type};
 use crate::failure::{Failure, Result};
 use crate::matrix_file::{Format, read};
 use crate::output::{bytes, count, print, print_json, table};
@@ -67,9 +67,9 @@ pub(crate) struct Args {
     /// Numbers of columns of the dense operand
     #[arg(long, value_name = "N,…", default_value = "1,32", value_delimiter = ',')]
     batch: Vec<u16>,
-    /// Numbers of threads to compare [default: 1 and all]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Vec<u16>,
+    /// Numbers of threads to compare, 0 for one per core [default: 1,0]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = threads)]
+    threads: Vec<usize>,
     /// Timed repetitions of each configuration
     #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u16).range(1..))]
     repetitions: u16,
@@ -168,7 +168,7 @@ fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
 
 fn thread_counts(args: &Args) -> Vec<usize> {
     if !args.threads.is_empty() {
-        return args.threads.iter().map(|&n| n.into()).collect();
+        return args.threads.clone();
     }
     match std::thread::available_parallelism().map_or(1, usize::from) {
         1 => vec![1],

@@ -13,7 +13,7 @@ use residua::backend::Backend;
 use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
-use residua::split::{SplitOptions, SplitReport, VerifiedTensor, split, verify};
+use residua::split::{Output, SplitOptions, SplitReport, VerifiedTensor, VerifyOptions, split, verify};
 use serde::Serialize;
 use speed::Speed;
 
@@ -21,7 +21,7 @@ use crate::args::{BudgetArgs, RunArgs};
 use crate::commands::report;
 use crate::compensation::protocol::Evaluation;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{bytes, count, facts, percent, print, print_json, ratio, table};
+use crate::output::{Table, bytes, count, facts, percent, print, print_json, ratio, table};
 use crate::report::curves::by_alpha;
 use crate::report::{drift as drift_report, residual};
 use crate::sizes::Sizes;
@@ -59,6 +59,7 @@ struct Demo {
     speed: Vec<Speed>,
     /// Class statistics that follow a model.
     compensation: drift::Compensation,
+    #[serde(serialize_with = "crate::escape::serialize_path")]
     report: PathBuf,
     peak_memory_bytes: Option<u64>,
 }
@@ -82,9 +83,9 @@ pub(crate) fn run(args: &Args) -> Result {
     write(&features, drift::FEATURES)?;
 
     let start = Instant::now();
-    let report = split(&weights, &file, &SplitOptions::default(), &budget, &bar)?;
+    let report = split(&weights, Output(&file), &SplitOptions::default(), &budget, &bar)?;
     let split_seconds = start.elapsed().as_secs_f64();
-    let found = verify(&file, Some(&weights), &budget, &bar)?;
+    let found = verify(&file, &VerifyOptions::default().against(&weights), &budget, &bar)?;
     let wrong = |tensor: &VerifiedTensor| tensor.problem.clone().or_else(|| tensor.mismatch.clone());
     if let Some((tensor, problem)) = found.tensors.iter().find_map(|tensor| Some((tensor, wrong(tensor)?))) {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
@@ -181,7 +182,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
     format!("{head}\n{memory}\n\n{speeds}\n\n{drift}\n\n{tail}")
 }
 
-fn memory(demo: &Demo) -> comfy_table::Table {
+fn memory(demo: &Demo) -> Table {
     let (split, sizes) = (&demo.split, &demo.sizes);
     let (nnz, ours) = (split.nnz(), split.residual_bytes());
     let mut table = table(["memory of the matrices", "size", "bytes per non-zero", "against ours"]);
@@ -200,7 +201,7 @@ fn memory(demo: &Demo) -> comfy_table::Table {
     table
 }
 
-fn speeds(demo: &Demo) -> comfy_table::Table {
+fn speeds(demo: &Demo) -> Table {
     let speed = format!("speed, {}", demo.device);
     let mut table = table([&speed, "dense f32", "residual alone", "whole layer", "largest difference"]);
     for speed in &demo.speed {

@@ -4,18 +4,18 @@ mod statistics;
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::CellAlignment;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
-use residua::split::diff::{DiffReport, Stored, read_delta};
+use residua::split::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
 use self::statistics::Statistics;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::state::State;
+use crate::escape;
 use crate::failure::Result;
-use crate::output::{bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
+use crate::output::{Table, bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
 use crate::sizes::Sizes;
 use crate::summary::MatrixSummary;
 
@@ -40,6 +40,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 struct Inspection {
+    #[serde(serialize_with = "escape::serialize_path")]
     file: PathBuf,
     /// split, matrix, delta, statistics, tasks, or dense.
     kind: &'static str,
@@ -137,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result {
 }
 
 fn text(all: &Inspection, file: &Path) -> String {
-    let mut text = format!("{}: {}, {}\n\n", file.display(), all.kind, bytes(all.file_bytes));
+    let mut text = format!("{}: {}, {}\n\n", escape::path(file), all.kind, bytes(all.file_bytes));
     if let Some(delta) = &all.delta {
         return text + &changes(delta);
     }
@@ -164,7 +165,7 @@ fn text(all: &Inspection, file: &Path) -> String {
     text
 }
 
-fn matrices(all: &Inspection) -> comfy_table::Table {
+fn matrices(all: &Inspection) -> Table {
     let header = [
         "tensor",
         "shape",
@@ -179,9 +180,7 @@ fn matrices(all: &Inspection) -> comfy_table::Table {
         "rows by nnz",
     ];
     let mut table = table(header);
-    if let Some(bars) = table.column_mut(header.len() - 1) {
-        bars.set_cell_alignment(CellAlignment::Left);
-    }
+    table.end_with_text();
     for matrix in &all.matrices {
         let times = |other: u64| format!("{:.1}×", ratio(other, matrix.residual_bytes));
         let lengths = &matrix.row_lengths;

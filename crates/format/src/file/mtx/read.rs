@@ -8,7 +8,7 @@ use super::banner::{Banner, Field, Layout, Symmetry};
 use super::lines::{Lines, unsigned, word};
 use super::number::number;
 use crate::file::dense::reserve;
-use crate::file::{AnyMatrix, Dense, FileError, Held, Result};
+use crate::file::{Dense, FileError, FileMatrix, Held, Result};
 use crate::{Coo, Value};
 
 /// Reads a Matrix Market file: `coordinate` or `array`; of `real` (or `double`), `integer`, `unsigned-integer` and, of
@@ -19,7 +19,11 @@ use crate::{Coo, Value};
 /// When a line is malformed (the error says which), entries are missing or too many, an index lies outside
 /// the matrix, a value is not finite, too large for `V` or too small for f64, `V` cannot hold an integer exactly, a
 /// skew-symmetric matrix has an entry on its diagonal, the file is complex, or the budget does not allow the matrix.
-pub fn read_mtx<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+pub fn read_mtx<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
+    read(path.as_ref(), budget)
+}
+
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
     let mut lines = Lines::open(path)?;
     let banner = lines.any()?.map(Banner::parse);
     let banner = banner.unwrap_or_else(|| Err("the file is empty".into())).map_err(|e| lines.error(e))?;
@@ -51,7 +55,7 @@ fn coordinate<V: Value>(
     lines: &mut Lines,
     banner: Banner,
     budget: &Budget,
-) -> Result<Held<AnyMatrix<V>>> {
+) -> Result<Held<FileMatrix<V>>> {
     let [rows, cols, entries] = sizes(lines)?;
     let most = u64::from(u32::MAX);
     if rows > most || cols > most || entries > most {
@@ -101,7 +105,7 @@ fn coordinate<V: Value>(
     }
     let coo = Coo::new(rows as usize, cols as usize, row_indices, col_indices, values)
         .map_err(FileError::matrix(path, "matrix"))?;
-    Ok(Held::new(AnyMatrix::Coo(coo), held))
+    Ok(Held::new(FileMatrix::Coo(coo), held))
 }
 
 #[inline]
@@ -132,7 +136,7 @@ fn array<V: Value>(
     lines: &mut Lines,
     banner: Banner,
     budget: &Budget,
-) -> Result<Held<AnyMatrix<V>>> {
+) -> Result<Held<FileMatrix<V>>> {
     let [rows, cols] = sizes(lines)?;
     if banner.symmetry != Symmetry::General && rows != cols {
         return Err(lines.error(format!("a symmetric matrix of shape [{rows}, {cols}]")));
@@ -182,7 +186,7 @@ fn array<V: Value>(
         return Err(lines.error(format!("more than the {written} values of the line of sizes")));
     }
     let dense = Dense::new(vec![rows, cols], values).map_err(FileError::matrix(path, "array"))?;
-    Ok(Held::new(AnyMatrix::Dense(dense), held))
+    Ok(Held::new(FileMatrix::Dense(dense), held))
 }
 
 fn negative<V: Value>(value: V) -> V {

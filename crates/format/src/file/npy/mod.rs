@@ -26,7 +26,11 @@ use crate::Value;
 /// When the file is malformed or truncated, of another type (Python objects, records, complex numbers,
 /// text), a finite number is too large for `V`, `V` cannot hold an integer exactly, or the budget does not allow
 /// the array.
-pub fn read_npy<V: Value>(path: &Path, budget: &Budget) -> Result<Held<Dense<V>>> {
+pub fn read_npy<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<Dense<V>>> {
+    read(path.as_ref(), budget)
+}
+
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<Dense<V>>> {
     let file = NpyFile::open(path)?;
     let shape = file.shape();
     if !matches!(shape.len(), 1 | 2) {
@@ -45,7 +49,11 @@ pub fn read_npy<V: Value>(path: &Path, budget: &Budget) -> Result<Held<Dense<V>>
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_npy<V: Value>(path: &Path, dense: &Dense<V>) -> Result<()> {
+pub fn write_npy<V: Value>(path: impl AsRef<Path>, dense: &Dense<V>) -> Result<()> {
+    write(path.as_ref(), dense)
+}
+
+fn write<V: Value>(path: &Path, dense: &Dense<V>) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     write_array(&mut file, dense.shape(), dense.values()).map_err(FileError::io(path, "write"))?;
     file.commit()

@@ -7,21 +7,25 @@ use residua_memory::{Budget, Reservation};
 use super::archive::Archive;
 use super::blocks::{block_rows, diagonals};
 use crate::file::dense::grow;
-use crate::file::{AnyMatrix, FileError, Held, Result};
+use crate::file::{FileError, FileMatrix, Held, Result};
 use crate::{Coo, Csr, FormatError, Value};
 
 /// Reads a sparse matrix that `scipy.sparse.save_npz` wrote: CSR, CSC, COO, BSR or DIA, deflated or stored, indices of
 /// any integer type, values of any type of numbers. Floats are rounded to `V`. An array of one dimension is read as
 /// one row. Entries behind the last row pointer, which scipy allows, are left out.
 ///
-/// CSR with sorted rows and no duplicates comes as [`AnyMatrix::Csr`]; everything else as triplets,
+/// CSR with sorted rows and no duplicates comes as [`FileMatrix::Csr`]; everything else as triplets,
 /// duplicates kept, but those of booleans: a place is 1 where any of its entries is true. Zeros inside the blocks of
 /// BSR and the diagonals of DIA are left out.
 ///
 /// # Errors
 /// When the archive is malformed or damaged, an array is missing or breaks a rule of its format, a finite
 /// number is too large for `V`, `V` cannot hold an integer exactly, or the budget does not allow the matrix.
-pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+pub fn read_npz<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
+    read(path.as_ref(), budget)
+}
+
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
     let mut archive = Archive::open(path)?;
     if !archive.has("format") {
         let problem = "is no sparse matrix of scipy.sparse.save_npz, which has an array \"format\"; save a dense one \
@@ -37,11 +41,11 @@ pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix
         ("csr", _) => csr(compressed(path, &mut archive, &mut held, shape, Axis::Row)?, path, &mut held)?,
         ("csc", 2) => {
             let columns = compressed(path, &mut archive, &mut held, shape, Axis::Column)?;
-            AnyMatrix::Coo(columns.into_coo(path, &mut held)?)
+            FileMatrix::Coo(columns.into_coo(path, &mut held)?)
         }
-        ("coo", _) => AnyMatrix::Coo(coo(path, &mut archive, &mut held, &sizes, shape)?),
-        ("bsr", 2) => AnyMatrix::Coo(block_rows(path, &mut archive, &mut held, shape)?),
-        ("dia", 2) => AnyMatrix::Coo(diagonals(path, &mut archive, &mut held, shape)?),
+        ("coo", _) => FileMatrix::Coo(coo(path, &mut archive, &mut held, &sizes, shape)?),
+        ("bsr", 2) => FileMatrix::Coo(block_rows(path, &mut archive, &mut held, shape)?),
+        ("dia", 2) => FileMatrix::Coo(diagonals(path, &mut archive, &mut held, shape)?),
         ("csc" | "bsr" | "dia", _) => {
             let problem = format!("one dimension, but {format:?} has two");
             return Err(FileError::tensor(path, "shape", problem));
@@ -52,7 +56,7 @@ pub fn read_npz<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix
         }
     };
     let matrix = match matrix {
-        AnyMatrix::Coo(coo) if archive.is_bool("data")? => AnyMatrix::Coo(either(&coo, path, &mut held)?),
+        FileMatrix::Coo(coo) if archive.is_bool("data")? => FileMatrix::Coo(either(&coo, path, &mut held)?),
         matrix => matrix,
     };
     Ok(Held::new(matrix, held))
@@ -169,16 +173,16 @@ fn same_length(path: &Path, what: &'static str, found: usize, expected: usize) -
 }
 
 /// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
-fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<AnyMatrix<V>> {
+fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<FileMatrix<V>> {
     let sorted = rows.pointers.windows(2).all(|pair| {
         rows.indices[pair[0] as usize..pair[1] as usize].windows(2).all(|pair| pair[0] < pair[1])
     });
     if !sorted {
-        return rows.into_coo(path, held).map(AnyMatrix::Coo);
+        return rows.into_coo(path, held).map(FileMatrix::Coo);
     }
     let Compressed { shape: [height, width], pointers, indices, values, .. } = rows;
     Csr::new(height, width, pointers, indices, values)
-        .map(AnyMatrix::Csr)
+        .map(FileMatrix::Csr)
         .map_err(FileError::matrix(path, "csr"))
 }
 

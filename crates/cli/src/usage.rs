@@ -1,0 +1,52 @@
+//! The command line's arguments, and what is said of wrong ones.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ContextValue;
+
+use crate::cli::Cli;
+use crate::failure::Kind;
+use crate::{escape, output};
+
+/// Parses the arguments. Where they ask for help or are wrong, that is printed here, and the exit code returned.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| if error.use_stderr() { refuse(error) } else { show(&error) })
+}
+
+/// Prints help or the version.
+fn show(error: &clap::Error) -> ExitCode {
+    match output::written(error.print()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.kind() != Kind::BrokenPipe {
+                output::complain(&format!("error: {failure}"));
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// Says what is wrong with the arguments: in several lines, in which each argument stays in its line.
+fn refuse(mut error: clap::Error) -> ExitCode {
+    let context: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in context {
+        let safe = match value {
+            ContextValue::String(text) => ContextValue::String(escape::line(&text).into_owned()),
+            ContextValue::Strings(texts) => {
+                ContextValue::Strings(texts.iter().map(|text| escape::line(text).into_owned()).collect())
+            }
+            other => other,
+        };
+        error.insert(kind, safe);
+    }
+    let text = error.render().to_string();
+    let safe = escape::lines(&text);
+    if safe == text {
+        // In colour, where stderr is a terminal. Nobody is left to tell where it fails.
+        let _ = error.print();
+    } else {
+        output::complain(safe.trim_end());
+    }
+    ExitCode::from(Kind::Usage as u8)
+}

@@ -1,0 +1,120 @@
+//! Runs that meet on one state, and tasks that come twice.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![cfg(unix)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+
+use common::{Bench, RESIDUA, noise, npy_features, npy_labels, text};
+
+const ROWS: usize = 40;
+
+/// Features before and after, and labels of classes that belong to the task.
+fn task(bench: &Bench, number: u32) {
+    let values = |shift: u64| -> Vec<f32> { (0..ROWS as u64 * 8).map(|i| noise(i + shift)).collect() };
+    npy_features(&bench.path(&format!("before{number}.npy")), 8, &values(0));
+    npy_features(&bench.path(&format!("after{number}.npy")), 8, &values(u64::from(number)));
+    let labels: Vec<u32> = (0..ROWS as u32).map(|i| 2 * number + i % 2).collect();
+    npy_labels(&bench.path(&format!("labels{number}.npy")), &labels);
+}
+
+fn arguments(number: u32, first: bool) -> Vec<String> {
+    let line = format!("task state.safetensors --after after{number}.npy --labels labels{number}.npy");
+    let before = if first { String::new() } else { format!(" --before before{number}.npy") };
+    (line + &before).split(' ').map(str::to_owned).collect()
+}
+
+fn start(bench: &Bench, number: u32, first: bool) -> Child {
+    let mut command = Command::new(RESIDUA);
+    command.args(arguments(number, first)).current_dir(&bench.folder);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn run(bench: &Bench, number: u32, first: bool) -> (Option<i32>, String) {
+    let output = start(bench, number, first).wait_with_output().unwrap();
+    (output.status.code(), text(&output.stderr))
+}
+
+/// Finished tasks, and samples of each variant.
+fn known(bench: &Bench) -> (u64, Vec<u64>) {
+    let tasks = &bench.json(&["inspect", "state.safetensors"])["tasks"];
+    let samples = |variant: &serde_json::Value| variant["samples"].as_u64().unwrap();
+    (tasks["tasks"].as_u64().unwrap(), tasks["variants"].as_array().unwrap().iter().map(samples).collect())
+}
+
+#[test]
+fn of_several_runs_on_one_state_none_is_lost() {
+    let bench = Bench::new();
+    (0..5).for_each(|number| task(&bench, number));
+    assert_eq!(run(&bench, 0, true).0, Some(0));
+    let files = fs::read_dir(bench.folder.path()).unwrap().count();
+    let runs: Vec<_> = (1..5).map(|number| start(&bench, number, false)).collect();
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    assert_eq!(known(&bench), (5, vec![5 * ROWS as u64; 2]));
+    assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), files, "nothing is left behind");
+}
+
+/// The second one finds that it is not the first any more.
+#[test]
+fn of_several_first_tasks_one_is_taken() {
+    let bench = Bench::new();
+    (0..4).for_each(|number| task(&bench, number));
+    let runs: Vec<_> = (0..4).map(|number| start(&bench, number, true)).collect();
+    let outputs: Vec<_> = runs.into_iter().map(|run| run.wait_with_output().unwrap()).collect();
+    assert_eq!(outputs.iter().filter(|output| output.status.success()).count(), 1);
+    for output in outputs.iter().filter(|output| !output.status.success()) {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("name --before"), "{}", text(&output.stderr));
+    }
+    assert_eq!(known(&bench), (1, vec![ROWS as u64; 2]));
+}
+
+#[test]
+fn who_waits_can_be_interrupted() {
+    let bench = Bench::new();
+    (0..2).for_each(|number| task(&bench, number));
+    assert_eq!(run(&bench, 0, true).0, Some(0));
+    let state = bench.path("state.safetensors");
+    let before = fs::read(&state).unwrap();
+    let held = File::open(&state).unwrap();
+    held.lock().unwrap();
+    let mut waiting = start(&bench, 1, false);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none(), "it does not wait");
+    // SAFETY: kill takes any numbers; the child has not been waited for, so that its number is still its own.
+    assert_eq!(unsafe { libc::kill(waiting.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(waiting.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read(&state).unwrap(), before);
+    drop(held);
+    assert_eq!(run(&bench, 1, false).0, Some(0));
+}
+
+/// Nobody knows after an interruption whether the task was finished; to give it again does no harm.
+#[test]
+fn a_task_that_comes_again_is_refused_unless_asked_for() {
+    let bench = Bench::new();
+    (0..2).for_each(|number| task(&bench, number));
+    assert_eq!(run(&bench, 0, true).0, Some(0));
+    assert_eq!(run(&bench, 1, false).0, Some(0));
+    let state = fs::read(bench.path("state.safetensors")).unwrap();
+    for (number, place) in [(0, "task 1"), (1, "task 2")] {
+        let (code, error) = run(&bench, number, false);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains(place) && error.contains("--again") && error.lines().count() == 1, "{error}");
+        assert_eq!(fs::read(bench.path("state.safetensors")).unwrap(), state);
+    }
+    // The same samples under other names are the same samples.
+    fs::rename(bench.path("after1.npy"), bench.path("after3.npy")).unwrap();
+    fs::rename(bench.path("labels1.npy"), bench.path("labels3.npy")).unwrap();
+    fs::rename(bench.path("before1.npy"), bench.path("before3.npy")).unwrap();
+    assert_eq!(run(&bench, 3, false).0, Some(2));
+    let again: Vec<_> = arguments(3, false).into_iter().chain(["--again".into()]).collect();
+    bench.ok(&again.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(known(&bench), (3, vec![3 * ROWS as u64; 2]));
+}

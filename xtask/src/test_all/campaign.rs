@@ -1,0 +1,80 @@
+//! Short forms of the campaigns that run for hours elsewhere: kills, and fuzzing.
+
+use std::process::{Command, Stdio};
+
+use super::report::Outcome;
+use super::rows::Row;
+use crate::project::Project;
+use crate::workbench::Workbench;
+use crate::{fuzz, kill_test};
+
+/// Processes that are killed.
+const KILLS: usize = 520;
+/// Seconds that each target sees new inputs for.
+const SECONDS: u64 = 2;
+/// The same for the command line.
+const CLI_SECONDS: u64 = 15;
+/// The same inputs every time: a row that fails must fail again.
+const SEED: u64 = 13;
+
+/// Every command that writes, killed at random moments.
+pub(super) fn kills(project: &Project) -> Row {
+    let project = project.clone();
+    Row {
+        name: "kill-test".into(),
+        what: format!(
+            "{KILLS} kills of every command that writes: nothing half-written, nothing left behind"
+        ),
+        job: Box::new(move |log| {
+            if !cfg!(target_os = "linux") {
+                return Ok(Outcome::not_here("looks at files as Linux has them"));
+            }
+            let binary = Workbench::binary(&project, true)?;
+            let summary = kill_test::run(&binary, &project.target.join("kill-test"), KILLS, SEED, false)?;
+            log.line(&summary.to_string())?;
+            Ok(match summary.problems.len() {
+                0 => Outcome::Ran,
+                n => Outcome::Failed(format!("{n} problems")),
+            })
+        }),
+    }
+}
+
+/// The fuzz targets built, shown what is known and a little that is new; the command line too.
+pub(super) fn fuzz(project: &Project) -> Row {
+    let project = project.clone();
+    Row {
+        name: "fuzz-corpus".into(),
+        what: "fuzz targets: built, known inputs replayed, some seconds of new ones; random command lines"
+            .into(),
+        job: Box::new(move |log| {
+            if !cfg!(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))) {
+                return Ok(Outcome::not_here("the targets need AddressSanitizer"));
+            }
+            let compiler =
+                Command::new("g++").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if !compiler.is_ok_and(|status| status.success()) {
+                return Ok(Outcome::missing("g++ is missing: apt-get install g++"));
+            }
+            let fuzz = fuzz::Fuzz::new(&project);
+            if log.run(&mut fuzz.fetch_command()?)? != Some(0) {
+                return Ok(Outcome::missing("no registry to fetch libfuzzer-sys from"));
+            }
+            log.succeed(&mut fuzz.build_command())?;
+            let mut failed = Vec::new();
+            for target in fuzz::targets(&project)? {
+                let done = fuzz.run(&target, SECONDS)?;
+                log.line(&format!("{target}: {}", done.text()))?;
+                if done.problem.is_some() {
+                    failed.push(target);
+                }
+            }
+            let done = fuzz.cli(&Workbench::binary(&project, false)?, CLI_SECONDS, SEED)?;
+            log.line(&format!("cli: {}", done.text()))?;
+            if done.problem.is_some() {
+                failed.push("cli".into());
+            }
+            Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
+        }),
+    }
+}
