@@ -288,6 +288,18 @@ fn npz_files() {
         std::fs::write(&path, &good[..end]).unwrap();
         assert_refused(read_npz::<f32>(&path, &budget), &path, "zip archive", "cut short");
     }
+    // Damage of any kind (a broken stream, a wrong checksum or length, a name) is bad input, no failure to read.
+    for at in 0..good.len() {
+        for mask in [1, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] ^= mask;
+            std::fs::write(&path, &bytes).unwrap();
+            if let Err(error) = read_npz::<f32>(&path, &budget) {
+                assert_eq!(error.kind(), residua_memory::ErrorKind::Input, "byte {at}: {error}");
+            }
+            assert_eq!(budget.used(), 0, "byte {at}");
+        }
+    }
 }
 
 /// An archive whose directory claims far more bytes than deflate can make is refused before memory is taken.
@@ -327,7 +339,7 @@ fn matrix_market_files() {
         (
             "vector",
             "%%MatrixMarket vector coordinate real general\n".into(),
-            "line 1: no Matrix Market banner",
+            "line 1: \"vector\" is not read",
         ),
         ("unknown format", banner("list real general", ""), "line 1: unknown format \"list\""),
         ("unknown field", banner("coordinate quaternion general", ""), "line 1: unknown field"),

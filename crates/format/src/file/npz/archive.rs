@@ -77,6 +77,13 @@ impl Archive {
         Ok(text)
     }
 
+    /// Whether an array's elements are booleans.
+    pub(super) fn is_bool(&mut self, name: &str) -> Result<bool> {
+        let path = self.path.clone();
+        let header = NpyHeader::read(&mut self.entry(name)?).map_err(|t| trouble(&path, name, t))?;
+        Ok(header.number().is_ok_and(|(number, _)| number == Number::Bool))
+    }
+
     /// The sizes of an array of `N` dimensions.
     pub(super) fn sizes<const N: usize>(&mut self, name: &str) -> Result<[usize; N]> {
         Ok(self.array(name)?.shape)
