@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use residua_format::file::{AnyMatrix, read_mtx, write_mtx_coo};
+use residua_format::file::{FileMatrix, read_mtx, write_mtx_coo};
 use residua_fuzz::with_file;
 use residua_memory::Budget;
 
@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     let budget = Budget::new(1 << 26);
     with_file(".mtx", bytes, |path| {
         let Ok(read) = read_mtx::<f32>(path, &budget) else { return };
-        let AnyMatrix::Coo(coo) = &*read else { return };
+        let FileMatrix::Coo(coo) = &*read else { return };
         let directory = tempfile::tempdir().unwrap();
         let copy = directory.path().join("copy.mtx");
         write_mtx_coo(&copy, coo).unwrap();

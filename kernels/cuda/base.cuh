@@ -1,40 +1,63 @@
-// The base's share of a row block, and the fused layer.
+// The part of a row block that comes from the base, and the fused layer.
 #pragma once
 
 #include "residual.cuh"
 
-// A word holds codes of columns 32 apart: code i of lane l is column 32·i + l of a tile, so that neighbouring lanes read
-// neighbouring x. Codes are stored without sign, plus half their range.
+// How a word holds weights: weight i of lane l is column 32·i + l of a tile, so that neighbouring lanes read neighbouring
+// x. SCALED: a weight is a code times the scale of its group, and codes are stored without sign, plus half their range.
+// AHEAD: the number of tiles that a lane loads at once for a single vector.
 struct base_int4 {
-    static constexpr int PER_WORD = 8;
+    static constexpr int PER_WORD = 8, AHEAD = 2;
+    static constexpr bool SCALED = true;
     static __device__ __forceinline__ float get(unsigned word, int i) {
-        // 2²³ + code as bits of an f32: far cheaper than converting an integer.
+        // The bits of 2²³ + code as f32. A conversion from integer would be much slower.
         return __uint_as_float((word >> (4 * i) & 0xFu) | 0x4B000000u) - 8388616.0f;
     }
 };
 
 struct base_int8 {
-    static constexpr int PER_WORD = 4;
+    static constexpr int PER_WORD = 4, AHEAD = 2;
+    static constexpr bool SCALED = true;
     static __device__ __forceinline__ float get(unsigned word, int i) {
         return __uint_as_float((word >> (8 * i) & 0xFFu) | 0x4B000000u) - 8388736.0f;
     }
 };
 
-// base·X of four rows, every second tile, added to the calling lane's sums. A lane multiplies what it loads of x with
-// all four. Without GROUPED the scales are left out.
+struct base_f32 {
+    static constexpr int PER_WORD = 1, AHEAD = 4;
+    static constexpr bool SCALED = false;
+    static __device__ __forceinline__ float get(unsigned word, int) { return __uint_as_float(word); }
+};
+
+struct base_f16 {
+    static constexpr int PER_WORD = 2, AHEAD = 4;
+    static constexpr bool SCALED = false;
+    static __device__ __forceinline__ float get(unsigned word, int i) { return half_bits(word >> (16 * i) & 0xFFFFu); }
+};
+
+struct base_bf16 {
+    static constexpr int PER_WORD = 2, AHEAD = 4;
+    static constexpr bool SCALED = false;
+    static __device__ __forceinline__ float get(unsigned word, int i) {
+        return __uint_as_float(i ? word & 0xFFFF0000u : word << 16);
+    }
+};
+
+// Adds base·X of four rows to the sums of the calling lane, for every second tile. A lane multiplies each value of x that
+// it loads with all four rows. Without GROUPED no scale is applied.
 template <class K, int B, bool GROUPED>
 __device__ __forceinline__ void base_tiles(
     const Base& base, unsigned four, unsigned half, const float* x, unsigned cols, unsigned stride, Batch<B> (&sum)[4]) {
     const unsigned lane = threadIdx.x % LANES;
     const uint4* codes = base.codes + static_cast<size_t>(four) * base.tiles * LANES + lane;
     const float4* scales = base.scales + static_cast<size_t>(four) * base.groups;
-#pragma unroll (B == 1 ? 2 : 1)
+#pragma unroll (B == 1 ? K::AHEAD : K::AHEAD / 2)
     for (unsigned tile = half; tile < base.tiles; tile += 2) {
         const uint4 words = read_once(codes + static_cast<size_t>(tile) * LANES);
 #pragma unroll
         for (int i = 0; i < K::PER_WORD; ++i) {
             const unsigned first = (tile * K::PER_WORD + i) * LANES;
-            // Padding meets the row of zeros.
+            // Padding reads the row of zeros.
             const unsigned column = min(first + lane, cols);
             const Batch<B> row = load_batch<B>(x + static_cast<size_t>(column) * stride);
             float weights[4] = {K::get(words.x, i), K::get(words.y, i), K::get(words.z, i), K::get(words.w, i)};
@@ -54,17 +77,17 @@ __device__ __forceinline__ void base_tiles(
     }
 }
 
-// base·X of four rows, every second tile, into `sums`: [4][B].
+// Writes base·X of four rows, for every second tile, to `sums`: [4][B].
 template <class K, int B>
 __device__ __forceinline__ void base_rows(
     const Base& base, unsigned four, unsigned half, const float* x, unsigned cols, unsigned stride, float (*sums)[B]) {
     Batch<B> sum[4] = {};
     float4 scale = {1, 1, 1, 1};
-    if (base.group_shift == 31) {
-        base_tiles<K, B, false>(base, four, half, x, cols, stride, sum);
-        scale = base.scales[four];
-    } else {
+    if (K::SCALED && base.group_shift != 31) {
         base_tiles<K, B, true>(base, four, half, x, cols, stride, sum);
+    } else {
+        base_tiles<K, B, false>(base, four, half, x, cols, stride, sum);
+        if (K::SCALED) scale = base.scales[four];
     }
     const float scales[4] = {scale.x, scale.y, scale.z, scale.w};
 #pragma unroll
@@ -77,7 +100,7 @@ __device__ __forceinline__ void base_rows(
     }
 }
 
-// Y = base·X + alpha·(residual·X) in one pass over Y. An alpha of 0 reads no residual.
+// Y = base·X + alpha·(residual·X) in one pass over Y. If alpha is 0, the residual is not read.
 template <class K, class V, class G, int B>
 __device__ __forceinline__ void forward(const Base& base, const Gap& a, const Product& p) {
     __shared__ float sums[WARPS][ROWS][B];
@@ -87,7 +110,7 @@ __device__ __forceinline__ void forward(const Base& base, const Gap& a, const Pr
     const float* x = place.x(p);
     clear<B>(sums);
     if (p.alpha != 0) residual_block<V, G, B>(a, place.block, x, p.cols, stride, sums[warp]);
-    // Four rows to a warp, and every second tile.
+    // A warp computes four rows, for every second tile.
     const unsigned four = warp % 4, half = warp / 4;
     base_rows<K, B>(base, place.block * 4 + four, half, x, p.cols, stride, &base_sums[half][4 * four]);
     __syncthreads();

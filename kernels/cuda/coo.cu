@@ -1,11 +1,11 @@
-// Triplets in any order to CSR, duplicates summed in the order they come. Atomics only count; the order of entries
-// comes from sorting, so the bits of the result never change.
+// Triplets in any order to CSR. Values at one place are summed in their original order. Atomics only count, and sorting
+// decides the order of entries, so the bits repeat.
 
 #include "operands.cuh"
 
 typedef unsigned long long Key;  // column << 32 | number of the triplet
 
-// Entries of a row that are sorted in shared memory.
+// Rows with at most this many entries are sorted in shared memory.
 constexpr unsigned SHARED_KEYS = 2048;
 
 RESIDUA_KERNEL(coo_count, const unsigned* rows, unsigned long long entries, unsigned* counts) {
@@ -13,7 +13,7 @@ RESIDUA_KERNEL(coo_count, const unsigned* rows, unsigned long long entries, unsi
     if (i < entries) atomicAdd(counts + rows[i], 1u);
 }
 
-// Sum over the block's threads up to and with this one. `totals` has WARPS places.
+// The sum over the threads of the block up to this one, inclusive. `totals` has WARPS places.
 __device__ __forceinline__ unsigned inclusive_scan(unsigned value, unsigned* totals) {
     const unsigned lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     for (unsigned distance = 1; distance < LANES; distance *= 2) {
@@ -27,7 +27,7 @@ __device__ __forceinline__ unsigned inclusive_scan(unsigned value, unsigned* tot
     return value;
 }
 
-// row_ptr (rows + 1) from the counts of `rows` rows; the counts become a second row_ptr. One block.
+// Computes row_ptr (rows + 1) from the counts of `rows` rows. The counts become a copy of it without the end. One block.
 RESIDUA_KERNEL(coo_scan, unsigned* counts, unsigned rows, unsigned* row_ptr) {
     __shared__ unsigned totals[WARPS];
     __shared__ unsigned carry;
@@ -47,7 +47,7 @@ RESIDUA_KERNEL(coo_scan, unsigned* counts, unsigned rows, unsigned* row_ptr) {
     if (threadIdx.x == 0) row_ptr[rows] = carry;
 }
 
-// Deals the triplets to their rows, in any order.
+// Moves the triplets to their rows, in any order.
 RESIDUA_KERNEL(
     coo_deal, const unsigned* rows, const unsigned* columns, unsigned long long entries, unsigned* next, Key* keys) {
     const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
@@ -62,8 +62,8 @@ __device__ __forceinline__ void order(Key* keys, unsigned i, unsigned partner, u
     }
 }
 
-// Bitonic sort of any number of keys by a block, all comparisons upwards (K. E. Batcher, *Sorting networks and their
-// applications*, 1968, in the form that mirrors the second half instead of sorting it downwards).
+// Bitonic sort of any number of keys by a block (K. E. Batcher, *Sorting networks and their applications*, 1968). This form
+// mirrors the second half and sorts everything upwards.
 __device__ __forceinline__ void sort(Key* keys, unsigned count) {
     for (unsigned size = 2; size / 2 < count && size != 0; size *= 2) {
         for (unsigned i = threadIdx.x; i < count; i += THREADS) order(keys, i, i ^ (size - 1), count);
@@ -75,12 +75,12 @@ __device__ __forceinline__ void sort(Key* keys, unsigned count) {
     }
 }
 
-// Whether place i of a row's sorted keys is the first of its column.
+// Whether key i of a sorted row is the first of its column.
 __device__ __forceinline__ bool is_first(const Key* keys, unsigned i) {
     return i == 0 || keys[i] >> 32 != keys[i - 1] >> 32;
 }
 
-// Sorts each row's keys and counts its columns. A block per row.
+// Sorts the keys of each row and counts its columns. A block per row.
 RESIDUA_KERNEL(coo_sort, const unsigned* row_ptr, Key* keys, unsigned* counts) {
     __shared__ Key shared[SHARED_KEYS];
     __shared__ unsigned totals[WARPS];
@@ -101,7 +101,7 @@ RESIDUA_KERNEL(coo_sort, const unsigned* row_ptr, Key* keys, unsigned* counts) {
     if (threadIdx.x == THREADS - 1) counts[row] = sum;
 }
 
-// Writes each row's columns and the sums of their triplets. A block per row.
+// Writes the columns of each row and the sums of their triplets. A block per row.
 RESIDUA_KERNEL(
     coo_merge, const unsigned* row_ptr, const Key* keys, const float* values, const unsigned* merged_ptr,
     unsigned* merged_columns, float* merged_values) {
@@ -121,7 +121,7 @@ RESIDUA_KERNEL(
             merged_columns[base + place - 1] = static_cast<unsigned>(own[i] >> 32);
             merged_values[base + place - 1] = sum;
         }
-        // The last thread knows how many there were.
+        // The last thread knows the total.
         if (threadIdx.x == THREADS - 1) totals[0] = place;
         __syncthreads();
         base += totals[0];

@@ -1,4 +1,4 @@
-// Products with plain CSR (32-bit indices, f32), for those who hold such arrays: a warp per row.
+// Products with plain CSR (32-bit indices, f32): a warp per row.
 
 #include "value.cuh"
 
@@ -6,7 +6,7 @@ template <int B>
 __device__ __forceinline__ void csr_rows(const CsrArrays& a, const Product& p) {
     const Place<B> place(p);
     const unsigned lane = threadIdx.x % LANES, row = place.block * WARPS + threadIdx.x / LANES;
-    if (row >= p.rows) return;  // All lanes of a warp alike.
+    if (row >= p.rows) return;  // The same for all lanes of a warp.
     const float* x = place.x(p);
     const unsigned stride = place.stride(p), end = a.row_ptr[row + 1];
     Batch<B> sum = {};
@@ -29,7 +29,7 @@ __device__ __forceinline__ void csr_rows(const CsrArrays& a, const Product& p) {
 RESIDUA_KERNEL(csr_b1, CsrArrays a, Product p) { csr_rows<1>(a, p); }
 RESIDUA_WIDE_KERNEL(csr_b8, CsrArrays a, Product p) { csr_rows<8>(a, p); }
 
-// Y = beta·Y: what is left of a product when alpha is 0.
+// Y = beta·Y: a product with an alpha of 0.
 RESIDUA_KERNEL(scale, float* y, float beta, unsigned long long values) {
     const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (i < values) y[i] = beta == 0 ? 0 : beta * y[i];

@@ -1,30 +1,29 @@
-// What the kernels take from the compiler and the processor, one function for each instruction that is not plain C++.
-// A host build (RESIDUA_HOST) brings its own version of this file's functions.
+// The instructions that are not plain C++, one function each. A host build (RESIDUA_HOST) has its own versions.
 #pragma once
 
 #ifdef RESIDUA_HOST
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
-// to hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The second number is the number of blocks that a
+// multiprocessor must hold. Without it the assembler aims for more blocks, and registers spill.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
-// Reads what is read once: it must not push x out of the first-level cache.
+// Reads memory that is read once, without pushing x out of the first-level cache.
 template <class T>
 __device__ __forceinline__ T read_once(const T* from) {
     return __ldcs(from);
 }
 
-// IEEE half in the low 16 bits, as f32.
+// The IEEE half in the low 16 bits, as f32.
 __device__ __forceinline__ float half_bits(unsigned bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
     return value;
 }
 
-// Adds to each value that of the lane whose number differs in the bit `lanes`.
+// Adds to each value the value of the lane whose number differs in the bit `lanes`.
 template <int B>
 __device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
 #pragma unroll

@@ -1,11 +1,11 @@
-// The operands as the host hands them over, by value. `crates/backend-cuda/src/launch.rs` mirrors them field by field.
+// The operands that the host passes by value. `crates/backend-cuda/src/abi.rs` has the same structures.
 #pragma once
 
 #include "device.cuh"
 
-// Threads of a block, lanes of a warp, and how a block shares its work.
+// Threads of a block, lanes of a warp, warps of a block.
 constexpr unsigned THREADS = 256, LANES = 32, WARPS = THREADS / LANES;
-// Rows of a row block: what one block of threads computes.
+// Rows of a row block, which one block of threads computes.
 constexpr unsigned ROWS = 16;
 
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
@@ -18,17 +18,17 @@ struct Gap {
     const float* scales;     // per row, or null
 };
 
-// A quantised base in tiles; `crates/backend-cuda/src/base.rs` describes it.
+// A base in tiles; `crates/backend-cuda/src/base/mod.rs` describes it.
 struct Base {
-    const uint4* codes;    // per four rows, tile and lane: a word of codes for each of the rows
-    const float4* scales;  // per four rows and group
+    const uint4* codes;    // per four rows, tile and lane: a word of weights for each row
+    const float4* scales;  // per four rows and group; null for floats
     unsigned tiles;        // of a row
-    unsigned groups;       // of a row, padding counted
+    unsigned groups;       // of a row, with padding
     unsigned group_shift;  // log2(columns of a group); 31: one group
 };
 
-// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y [rows][stride]; a stride is 1 or a multiple of 8. The last row of X
-// is zeros: what stands for no column points there, so that nothing has to be masked.
+// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y is [rows][stride]; the stride is 1 or a multiple of 8. The last row
+// of X is zeros. Fillers and padding have no column and read this row, so kernels mask nothing.
 struct Product {
     const float* x;
     float* y;

@@ -1,9 +1,9 @@
-// Not part of the backend: two usual ways to multiply with triplets as they are, Y += A·X, for the device program to
-// compare with. Both take any order of triplets; X and Y have `stride` values a row, of which `batch` are used.
+// Two usual ways to multiply with plain triplets, Y += A·X. The backend does not use them; the device program compares with
+// them. The triplets may have any order. Rows of X and Y have `stride` values; `batch` of them are used.
 
 #include "operands.cuh"
 
-// A thread per triplet, sums by float atomics: fast for what it is, in an order that changes from run to run.
+// A thread per triplet, sums by float atomics. The order of the sums, and so the bits, change from run to run.
 RESIDUA_KERNEL(
     peer_coo_per_entry, const unsigned* rows, const unsigned* columns, const float* values, unsigned long long entries,
     const float* x, float* y, unsigned stride, unsigned batch) {
@@ -14,7 +14,7 @@ RESIDUA_KERNEL(
     for (unsigned b = 0; b < batch; ++b) atomicAdd(to + b, values[i] * from[b]);
 }
 
-// A thread per row, which looks at every triplet of the matrix for those of its own.
+// A thread per row. Each reads all triplets of the matrix and uses those of its row.
 RESIDUA_KERNEL(
     peer_coo_scan, const unsigned* rows, const unsigned* columns, const float* values, unsigned long long entries,
     const float* x, float* y, unsigned stride, unsigned batch, unsigned row_count) {

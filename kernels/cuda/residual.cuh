@@ -1,16 +1,16 @@
-// The residual's share of a row block.
+// The part of a row block that comes from the residual.
 #pragma once
 
 #include "value.cuh"
 
-// Adds A·X of a row block to `sums`, which belong to the calling warp: [ROWS][B], row-local.
+// Adds A·X of a row block to `sums` of the calling warp: [ROWS][B].
 //
-// Every lane follows one run of a row's entries with its own column, so no scan is needed and every load of a plane is
-// coalesced. Slices are dealt to warps in a fixed order, and each warp has sums of its own: the bits never change.
+// Every lane computes one run of a row's entries from a stored column. So no scan is needed, and every load of a plane is
+// coalesced. The order of slices per warp is fixed and each warp has separate sums, so the bits repeat.
 template <class V, class G, int B>
 __device__ __forceinline__ void residual_block(
     const Gap& a, unsigned block, const float* x, unsigned cols, unsigned stride, float (*sums)[B]) {
-    // Steps whose loads a warp has under way at once.
+    // Number of steps whose loads are in flight at once.
     constexpr unsigned AHEAD = B == 1 ? 4 : 1;
     const unsigned warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const unsigned end = a.blocks[block + 1];
@@ -24,7 +24,7 @@ __device__ __forceinline__ void residual_block(
 
         Batch<B> sum = {};
         for (unsigned step = 0; step < steps; step += AHEAD) {
-            // Ask for everything first: a warp must have many loads under way. Past the end, fillers.
+            // Load everything first: a warp needs many loads in flight. Steps past the end are fillers.
             typename G::Four four_gaps[AHEAD] = {};
             typename V::Four four_values[AHEAD] = {};
 #pragma unroll
@@ -41,7 +41,7 @@ __device__ __forceinline__ void residual_block(
                 for (int i = 0; i < 4; ++i) {
                     const unsigned gap = G::get(four_gaps[ahead], i);
                     column += gap ? gap : G::MOST;
-                    // A filler meets the row of zeros: its own column may lie past the last, or x be infinite there.
+                    // A filler reads the row of zeros: its own column may lie past the end, or x may be infinite there.
                     rows[i] = load_batch<B>(x + static_cast<size_t>(gap ? column : cols) * stride);
                 }
 #pragma unroll
@@ -59,12 +59,12 @@ __device__ __forceinline__ void residual_block(
 #pragma unroll
             for (int b = 0; b < B; ++b) sums[row][b] += sum.at[b];
         }
-        // The next slice may add to the same row from another lane.
+        // Another lane may add to the same row in the next slice.
         __syncwarp();
     }
 }
 
-// The sums of all warps for one row and vector, in the order of warps, times the row's scale.
+// The sum over all warps for one row and vector, in the order of warps, times the scale of the row.
 template <int B>
 __device__ __forceinline__ float residual_sum(
     const Gap& a, const float (*sums)[ROWS][B], unsigned row, unsigned local, unsigned b) {

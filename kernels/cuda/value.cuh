@@ -1,9 +1,9 @@
-// Four stored values or gaps in one load, and how each becomes a number.
+// How stored values and gaps become numbers; loads and sums of a batch.
 #pragma once
 
 #include "operands.cuh"
 
-// value_f32 etc.: `Four` is what a lane loads, `get` its i-th value as f32.
+// value_f32 etc.: a lane loads four values as `Four`; `get` is value i as f32.
 struct value_f32 {
     typedef uint4 Four;
     static __device__ __forceinline__ float get(const Four& four, int i) {
@@ -33,7 +33,7 @@ struct value_i8 {
     }
 };
 
-// A gap of 0 is a filler: it moves on by MOST columns and is no entry.
+// A gap of 0 is a filler: the column grows by MOST and there is no entry.
 struct gap_u8 {
     typedef unsigned Four;
     static constexpr unsigned MOST = 0xFF;
@@ -72,15 +72,15 @@ __device__ __forceinline__ Batch<B> load_batch(const float* from) {
     return batch;
 }
 
-// Sums over groups of `lanes` neighbouring lanes, always in the same order; every lane gets its group's sum.
+// Sums over groups of `lanes` neighbouring lanes, always in the same order. Every lane gets the sum of its group.
 template <int B>
 __device__ __forceinline__ void sum_lanes(Batch<B>& sums, unsigned lanes) {
 #pragma unroll 1
     for (unsigned distance = 1; distance < lanes; distance *= 2) add_from_lane(sums.at, distance);
 }
 
-// What a block of threads works on: a row block and a tile of B vectors of the batch. Tiles of one row block are
-// neighbours, so that the matrix is fetched from memory once.
+// The work of a block of threads: a row block and a tile of B vectors of the batch. Tiles of one row block are
+// neighbours, so that the matrix is read from memory once.
 template <int B>
 struct Place {
     unsigned block, tile;

@@ -1,4 +1,4 @@
-//! The backend and what it does with its kernels.
+//! The backend: how it deals work out to its kernels.
 
 use residua_backend::layout::transpose;
 use residua_backend::shape::{check_forward, check_product, check_read, check_upload};
@@ -55,7 +55,7 @@ impl CpuBackend {
         Ok(Self { path: options.path()?, pool: Pool::new(options.threads)?, budget: budget.clone() })
     }
 
-    /// The one device of this backend, this machine's processor.
+    /// The device of this backend: this machine's processor.
     pub fn devices() -> Vec<DeviceInfo> {
         let path = Path::best().unwrap_or(Path::Portable);
         vec![DeviceInfo::new("cpu", describe(path, Pool::machine()), false)]
@@ -87,8 +87,8 @@ impl CpuBackend {
         build(&self.pool, &GapSource::new(matrix, values), scales, &self.budget)
     }
 
-    /// `Y = base·X` (or `beta·Y` without a base) plus `alpha·A·X`, a tile of the batch at a time, the chunks of
-    /// `a` dealt out to the threads.
+    /// `Y = base·X + alpha·A·X`, or `Y = beta·Y + alpha·A·X` without a base. It works on one tile of the batch at a time
+    /// and deals the chunks of `a` out to the threads.
     fn run<V: Loadable>(
         &self,
         start: Start<'_>,
@@ -164,7 +164,7 @@ enum Start<'a> {
 }
 
 impl Start<'_> {
-    /// `beta·y`; zeros, whatever was there, for a beta of 0.
+    /// `beta·y`. A beta of 0 gives zeros, even from NaN.
     fn scale(self, y: &mut [f32]) {
         match self {
             Self::Scaled(0.0) | Self::Base(_) => y.fill(0.0),

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use residua_backend::BackendError;
 
-/// Multiplications below which waking threads costs more than they save.
+/// With fewer multiplications, waking threads costs more time than they save.
 const WORTH_THREADS: usize = 64 << 10;
 
 /// A thread pool, or the calling thread alone.
@@ -37,7 +37,7 @@ impl Pool {
         self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
-    /// `work` on every item, results in order; `cost` is about how many multiplications all items take.
+    /// Does `work` on every item; results are in order. `cost` is the approximate number of multiplications of all items.
     pub(crate) fn map<T, R>(&self, cost: usize, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R>
     where
         T: Send,

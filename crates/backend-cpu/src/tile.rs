@@ -10,7 +10,7 @@ use crate::vector::BLOCK;
 
 /// Values of a vector register.
 pub(crate) const LANE_WIDTH: usize = 8;
-/// The most columns of a batch that are worked on together: four registers of sums.
+/// Columns of a batch that a kernel works on together, at most: four registers of sums.
 pub(crate) const MOST: usize = 4 * LANE_WIDTH;
 
 /// Columns that a thread prepares at a time.
@@ -26,8 +26,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) width: usize,
     /// `cols · width` values; for width 1, padded with zeros to a multiple of [`BLOCK`].
     pub(crate) x: Cow<'a, [f32]>,
-    /// For a dense base and a width of at most 8: the same values vector after vector, each padded with zeros to
-    /// a multiple of [`BLOCK`], [`Tile::vectors`] of them. Empty otherwise.
+    /// For a base and a width of at most 8: the same values vector after vector, [`Tile::vectors`] of them, each padded
+    /// with zeros to a multiple of [`BLOCK`]. Empty otherwise.
     pub(crate) by_vector: Cow<'a, [f32]>,
     /// Whether every value is finite, so that 0 times it is 0.
     pub(crate) finite: bool,
@@ -41,7 +41,7 @@ pub(crate) fn cut(batch: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     })
 }
 
-/// Values of scratch that the tiles of a batch need, one at a time.
+/// Values of scratch for the largest tile of a batch.
 pub(crate) fn scratch([cols, batch]: [usize; 2], dense: bool) -> usize {
     let one = |(_, used, width)| {
         let packed = if width == batch { 0 } else { padded(cols, width) };
@@ -58,7 +58,7 @@ fn vectors(used: usize) -> usize {
 
 impl<'a> Tile<'a> {
     /// The columns `at..at + used` of `x`, copied unless they are all of it. `x` is `[cols, batch]` followed by
-    /// the zeros of a [`CpuVector`](crate::CpuVector). `dense` when it will be multiplied with a base.
+    /// the zeros of a [`CpuVector`](crate::CpuVector). `dense`: the tile will be multiplied with a base.
     pub(crate) fn new(
         pool: &Pool,
         x: &'a [f32],
@@ -80,8 +80,8 @@ impl<'a> Tile<'a> {
         Self { at, used, width, x, by_vector, finite }
     }
 
-    /// A tile of `used` vectors that lie one after the other in `x`, each `cols` values; copied unless they are as the
-    /// kernels need them.
+    /// A tile of `used` vectors of `cols` values, one after the other in `x`. They are copied unless they already have the
+    /// layout of the kernels.
     pub(crate) fn of_vectors(
         x: &'a [f32],
         cols: usize,
@@ -108,7 +108,7 @@ impl<'a> Tile<'a> {
             }
             Cow::Owned(by_column)
         };
-        // Nobody asks: there are no fillers to skip.
+        // Not used: borrowed rows have no fillers.
         Ok(Self { at: 0, used, width, x, by_vector, finite: false })
     }
 
@@ -154,8 +154,8 @@ fn pack(
 
 /// Whether no value is NaN or infinite.
 fn all_finite(pool: &Pool, x: &[f32]) -> bool {
-    // Adding one to an exponent of all ones carries into the sign bit. No branch inside a block, so that it
-    // compiles to vector instructions.
+    // One added to an exponent of all ones carries into the sign bit. Without a branch inside a block, it compiles to
+    // vector instructions.
     let block = |values: &[f32]| {
         values.iter().fold(0, |seen, v| seen | ((v.to_bits() & 0x7FFF_FFFF) + 0x0080_0000)) >> 31 == 0
     };

@@ -3,7 +3,7 @@
 use residua_backend::{BackendError, Shaped, shape};
 use residua_memory::{ALIGNMENT, AlignedVec, Budget, Reservation};
 
-/// Values of a vector are followed by zeros up to a multiple of this, so that kernels read whole blocks.
+/// Zeros follow the values of a vector up to a multiple of this, so that kernels read whole blocks.
 pub(crate) const BLOCK: usize = 64;
 
 /// `[len, batch]` f32 values in main memory, 128-byte aligned.
@@ -28,7 +28,7 @@ impl CpuVector {
         &self.values[..self.len()]
     }
 
-    /// The values, to be overwritten in place.
+    /// The values, mutable.
     pub fn values_mut(&mut self) -> &mut [f32] {
         let len = self.len();
         &mut self.values[..len]

@@ -12,7 +12,7 @@ fn open(options: CpuOptions) -> CpuBackend {
     CpuBackend::open(&options, &Budget::unlimited()).unwrap()
 }
 
-/// A layer as plainly as it can be written down.
+/// A layer in its simplest form.
 #[derive(Debug, Clone)]
 struct Plain {
     shape: [usize; 2],

@@ -1,4 +1,4 @@
-//! The conformance suite on both paths; the bits of any number of threads are those of one.
+//! The conformance suite on both paths. Every number of threads gives the same bits.
 
 use residua_backend::conformance::{Device, main as conformance};
 use residua_backend_cpu::{CpuBackend, CpuOptions};
@@ -15,7 +15,7 @@ fn main() -> std::process::ExitCode {
     ])
 }
 
-/// A device, and the numbers of threads that must give the same bits.
+/// A device, and the numbers of threads that must give its bits.
 fn device(name: &str, options: CpuOptions, twins: &[usize]) -> Device<CpuBackend> {
     let twin = |device: Device<CpuBackend>, &threads: &usize| {
         let options = options.clone().threads(threads);

@@ -1,13 +1,13 @@
-// NVIDIA's driver interface, as far as the backend calls it, played on the processor: a libcuda.so for tests.
+// A libcuda.so for tests: the functions of NVIDIA's driver that the backend calls, on the processor.
 //
-// It is stricter than the real one. Nothing on a stream happens before somebody waits, so memory that goes too early is
-// noticed; a call without a current context, on a handle that is none, or outside an allocation is an error; and what is
-// left behind when the last user lets go of the device ends the process. What it is to be like is in its environment:
+// It is stricter than the real one. Work on a stream is delayed until somebody waits, so memory that is freed too early
+// is noticed. A call without a current context, with an invalid handle, or outside an allocation is an error. If anything
+// is left behind when the last user releases the device, the process ends. The environment holds the settings:
 //
 //     FAKE_CUDA_VERSION, FAKE_CUDA_DEVICES, FAKE_CUDA_MEMORY   numbers
 //     FAKE_CUDA_INIT                                           status of cuInit
 //     FAKE_CUDA_REFUSE                                         PTX is refused
-//     FAKE_CUDA_FAIL                                           which of the calls that can fail does, 0 the first
+//     FAKE_CUDA_FAIL                                           number of the call that fails, among those that can; from 0
 
 #include <stdint.h>
 #include <stdio.h>
@@ -56,13 +56,13 @@ struct Function {
     std::string module, kernel;
 };
 
-// What a stream has to do.
+// Work of a stream.
 struct Operation {
     const Function* launch = nullptr;
     unsigned blocks = 0, threads = 0;
     std::vector<std::vector<uint64_t>> arguments;
     std::vector<size_t> sizes;
-    // Else a copy, from `bytes` where `from` is null.
+    // Without a launch it is a copy, from `bytes` if `from` is null.
     void* to = nullptr;
     const void* from = nullptr;
     std::vector<char> bytes;
@@ -108,7 +108,7 @@ uint64_t number(const char* name, uint64_t otherwise) {
     abort();
 }
 
-// Whether this is the call that has to fail. Counting starts anew when another number is asked for.
+// Whether this call must fail. A new number restarts the count.
 bool fails() {
     static uint64_t before = ~0ull;
     const uint64_t wanted = number("FAKE_CUDA_FAIL", ~0ull);
@@ -160,7 +160,7 @@ Status enqueue(Stream* stream, Operation operation) {
 
 }  // namespace
 
-// The state is one: calls take turns.
+// All calls share one state and take turns.
 #define LOCKED std::lock_guard<std::recursive_mutex> locked(guard)
 #define IN_CONTEXT \
     LOCKED;        \
@@ -267,7 +267,7 @@ int cuMemFree_v2(uint64_t address) {
     IN_CONTEXT;
     auto found = device_memory.find(address);
     NEEDS(found != device_memory.end(), INVALID_VALUE);
-    // The real one waits for the device.
+    // The real driver waits for the device.
     for (Stream* stream : streams) {
         if (Status status = drain(stream)) return status;
     }
@@ -313,7 +313,7 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t count, Stream* st
     operation.to = reinterpret_cast<void*>(to);
     operation.count = count;
     const char* bytes = static_cast<const char*>(from);
-    // Memory that is not pinned is read before the call returns, by the real one through memory of its own.
+    // Memory that is not pinned is read before the call returns. The real driver does this with a buffer.
     if (holds(pinned_memory, reinterpret_cast<uint64_t>(from), count)) {
         operation.from = from;
     } else {
@@ -348,7 +348,7 @@ int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t count, Stream* strea
 
 int cuStreamCreate(Stream** made, unsigned flags) {
     IN_CONTEXT;
-    // Only streams that do not wait for the default one are asked for.
+    // The backend only makes streams that do not wait for the default stream.
     NEEDS(flags == 1, INVALID_VALUE);
     CAN_FAIL(OUT_OF_MEMORY);
     *made = new Stream;
@@ -370,7 +370,7 @@ int cuStreamSynchronize(Stream* stream) {
     IN_CONTEXT;
     NEEDS(streams.count(stream), INVALID_HANDLE);
     NEEDS(!stream->capturing, CAPTURE_UNSUPPORTED);
-    // A failure that is reported here has happened before, so the work is done all the same.
+    // A failure that is reported here happened earlier, so the work is done nevertheless.
     const Status status = drain(stream);
     CAN_FAIL(UNKNOWN);
     return status;

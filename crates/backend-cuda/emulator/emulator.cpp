@@ -1,5 +1,5 @@
-// Runs kernels on the processor: the blocks of a grid one after another, a block's threads as fibers that give way
-// where they exchange values or wait. Lanes that do not meet are reported instead of hanging.
+// Runs kernels on the processor. The blocks of a grid run one after another. The threads of a block are fibers that switch
+// where they exchange values or wait. If lanes do not meet, the launch fails and names them.
 
 #include "host.h"
 
@@ -10,7 +10,7 @@
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 
-// A fake stack for every fiber of every block takes a hundred times longer than the kernels.
+// Fake stacks for every fiber of every block would take a hundred times as long as the kernels.
 extern "C" const char* __asan_default_options() { return "detect_stack_use_after_return=0"; }
 #endif
 
@@ -29,7 +29,7 @@ const char* const NAMES[] = {"run", "exchange values", "wait for their warp", "w
 struct Fiber {
     void* stack_pointer;
     State state;
-    unsigned parity;  // which of the two slots it hands over next
+    unsigned parity;  // which of the two slots it writes next
     void* fake_stack;
 };
 
@@ -50,7 +50,7 @@ Entry* entries;
 
 }  // namespace
 
-// Saves what the calling convention keeps, stores the stack pointer, and goes on from another.
+// Saves the callee-saved registers, stores the stack pointer, and continues from another one.
 extern "C" void residua_switch(void** save, void* to);
 #if defined(__x86_64__)
 asm(R"(
@@ -117,7 +117,7 @@ constexpr size_t SAVED = 20, RETURN = 11, END = 2;
 
 namespace {
 
-// From the running fiber to the scheduler, which comes back later.
+// Switches from the running fiber to the scheduler. The scheduler resumes the fiber later.
 void give_way(State state) {
     Fiber& self = machine->fibers[running.thread.x];
     self.state = state;
@@ -154,15 +154,15 @@ void run(unsigned thread) {
 }
 
 void start(unsigned thread) {
-    // What the first switch pops: registers, then where to go on. END is what is left of the stack above that: a
-    // function expects its stack pointer as a call would leave it.
+    // The first switch pops registers, then the address to continue at. END words are left above: a function expects the
+    // stack pointer as a call leaves it.
     void** saved = reinterpret_cast<void**>(machine->stacks + (thread + 1) * STACK) - END - SAVED;
     memset(saved, 0, sizeof(void*) * SAVED);
     saved[RETURN] = reinterpret_cast<void*>(fiber_main);
     machine->fibers[thread] = {saved, READY, 0, nullptr};
 }
 
-// Which of two things lanes do that should do the same; null when all do one.
+// If lanes that must do the same do two things: their names. Null if all do the same.
 const char* differing(unsigned first, unsigned count, const char** other) {
     State one = machine->fibers[first].state;
     for (unsigned i = first; i < first + count; ++i) {
@@ -174,7 +174,7 @@ const char* differing(unsigned first, unsigned count, const char** other) {
     return nullptr;
 }
 
-// All lanes of a warp until they wait for the block or have ended.
+// Runs all lanes of a warp until they wait for the block or have ended.
 const char* run_warp(unsigned first, bool reverse, const char** other) {
     for (;;) {
         for (unsigned i = 0; i < LANES; ++i) {
@@ -224,16 +224,15 @@ Entry::Entry(const char* module, const char* kernel, Body body, const size_t* si
 
 using namespace residua;
 
-// Every module registers its kernels; without a mention of it the linker would leave it out.
-#define RESIDUA_MODULES(each) \
-    each(gap_f32) each(gap_f16) each(gap_bf16) each(gap_i8) each(csr) each(coo) each(peer_coo)
+// Every module registers its kernels. Without these calls the linker would drop the modules. RESIDUA_MODULES(each), which
+// build.rs defines, is `each(name)` for every module.
 #define RESIDUA_DECLARE(module) void residua_link_##module();
 #define RESIDUA_MENTION(module) residua_link_##module();
 RESIDUA_MODULES(RESIDUA_DECLARE)
 
 extern "C" {
 
-// Stacks for a block's threads; null when there is no memory.
+// Stacks for the threads of a block; null if there is no memory.
 void* residua_machine_new() {
     RESIDUA_MODULES(RESIDUA_MENTION)
     void* stacks = mmap(
@@ -249,7 +248,7 @@ void residua_machine_free(void* made) {
     free(made);
 }
 
-// The number of a kernel's parameters, and the size of each; 0 where there is no such kernel.
+// The number of parameters of a kernel and the size of each; 0 if there is no such kernel.
 size_t residua_kernel_sizes(const char* module, const char* kernel, const size_t** sizes) {
     RESIDUA_MODULES(RESIDUA_MENTION)
     for (const Entry* entry = entries; entry; entry = entry->next) {
@@ -258,7 +257,7 @@ size_t residua_kernel_sizes(const char* module, const char* kernel, const size_t
     return 0;
 }
 
-// Runs a kernel to its end; 0, or 1 with what is wrong in `message`.
+// Runs a kernel to its end. Returns 0, or 1 and an error in `message`.
 int residua_machine_launch(
     void* on, const char* module, const char* kernel, unsigned blocks, unsigned threads, void** arguments,
     const size_t* sizes, size_t count, int reverse, char* message, size_t length) {

@@ -1,6 +1,6 @@
-// What `kernels/cuda` needs of CUDA, for a host compiler: the kernels run on the processor, for tests.
+// The parts of CUDA that the kernels use, for a host compiler: in tests the kernels run on the processor.
 //
-// A block's threads are fibers of one OS thread, switched where they exchange values or wait: see emulator.cpp.
+// The threads of a block are fibers of one OS thread. They switch where they exchange values or wait: see emulator.cpp.
 #pragma once
 
 #include <math.h>
@@ -30,23 +30,23 @@ struct Index {
     unsigned x;
 };
 
-// The running thread's places in its block and grid.
+// The place of the running thread in its block, and of the block in the grid.
 struct Running {
     Index thread, block;
 };
 extern thread_local Running running;
 
-// Values that a lane can hand over at once.
+// The maximum number of values that a lane exchanges at once.
 constexpr unsigned MOST_VALUES = 8;
 
-// Hands `count` values to the warp, takes what lane `source` handed over. All lanes of the warp must come.
+// Gives `count` values to the warp and returns those of lane `source`. All lanes of the warp must call it.
 const uint32_t* exchange(const void* values, unsigned count, unsigned source);
 void wait_for_warp();
 void wait_for_block();
 
 typedef void (*Body)(void** arguments);
 
-// A kernel by name, in a list of all.
+// A kernel, in a list of all kernels.
 struct Entry {
     const char *module, *kernel;
     Body body;
@@ -108,7 +108,7 @@ inline unsigned atomicAdd(unsigned* to, unsigned value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
 
-// Only kernels to compare with add floats this way. The threads of a launch are fibers of one OS thread.
+// Only peer_coo.cu adds floats this way. The threads of a launch are fibers of one OS thread.
 inline float atomicAdd(float* to, float value) {
     const float before = *to;
     *to = before + value;
@@ -123,7 +123,7 @@ inline T read_once(const T* from) {
 }
 
 inline float half_bits(unsigned bits) {
-    // Shifted into place the exponent is 112 too small, which a multiplication mends, subnormals included.
+    // After the shift the exponent is 112 too small. A multiplication corrects it, for subnormals too.
     const uint32_t magnitude = (bits & 0x7FFF) << 13, sign = (bits & 0x8000) << 16;
     const float scaled = residua::same_bits<float>(magnitude) * 0x1p112f;
     const uint32_t finite = residua::same_bits<uint32_t>(scaled);

@@ -1,35 +1,34 @@
 // Written by `cargo xtask kernels` from kernels/cuda; change it there.
-// Triplets in any order to CSR, duplicates summed in the order they come. Atomics only count; the order of entries
-// comes from sorting, so the bits of the result never change.
+// Triplets in any order to CSR. Values at one place are summed in their original order. Atomics only count, and sorting
+// decides the order of entries, so the bits repeat.
 
-// The operands as the host hands them over, by value. `crates/backend-cuda/src/launch.rs` mirrors them field by field.
+// The operands that the host passes by value. `crates/backend-cuda/src/abi.rs` has the same structures.
 
-// What the kernels take from the compiler and the processor, one function for each instruction that is not plain C++.
-// A host build (RESIDUA_HOST) brings its own version of this file's functions.
+// The instructions that are not plain C++, one function each. A host build (RESIDUA_HOST) has its own versions.
 
 #ifdef RESIDUA_HOST
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
-// to hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The second number is the number of blocks that a
+// multiprocessor must hold. Without it the assembler aims for more blocks, and registers spill.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
-// Reads what is read once: it must not push x out of the first-level cache.
+// Reads memory that is read once, without pushing x out of the first-level cache.
 template <class T>
 __device__ __forceinline__ T read_once(const T* from) {
     return __ldcs(from);
 }
 
-// IEEE half in the low 16 bits, as f32.
+// The IEEE half in the low 16 bits, as f32.
 __device__ __forceinline__ float half_bits(unsigned bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
     return value;
 }
 
-// Adds to each value that of the lane whose number differs in the bit `lanes`.
+// Adds to each value the value of the lane whose number differs in the bit `lanes`.
 template <int B>
 __device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
 #pragma unroll
@@ -42,9 +41,9 @@ __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {
 
 #endif
 
-// Threads of a block, lanes of a warp, and how a block shares its work.
+// Threads of a block, lanes of a warp, warps of a block.
 constexpr unsigned THREADS = 256, LANES = 32, WARPS = THREADS / LANES;
-// Rows of a row block: what one block of threads computes.
+// Rows of a row block, which one block of threads computes.
 constexpr unsigned ROWS = 16;
 
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
@@ -57,17 +56,17 @@ struct Gap {
     const float* scales;     // per row, or null
 };
 
-// A quantised base in tiles; `crates/backend-cuda/src/base.rs` describes it.
+// A base in tiles; `crates/backend-cuda/src/base/mod.rs` describes it.
 struct Base {
-    const uint4* codes;    // per four rows, tile and lane: a word of codes for each of the rows
-    const float4* scales;  // per four rows and group
+    const uint4* codes;    // per four rows, tile and lane: a word of weights for each row
+    const float4* scales;  // per four rows and group; null for floats
     unsigned tiles;        // of a row
-    unsigned groups;       // of a row, padding counted
+    unsigned groups;       // of a row, with padding
     unsigned group_shift;  // log2(columns of a group); 31: one group
 };
 
-// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y [rows][stride]; a stride is 1 or a multiple of 8. The last row of X
-// is zeros: what stands for no column points there, so that nothing has to be masked.
+// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y is [rows][stride]; the stride is 1 or a multiple of 8. The last row
+// of X is zeros. Fillers and padding have no column and read this row, so kernels mask nothing.
 struct Product {
     const float* x;
     float* y;
@@ -84,7 +83,7 @@ struct CsrArrays {
 
 typedef unsigned long long Key;  // column << 32 | number of the triplet
 
-// Entries of a row that are sorted in shared memory.
+// Rows with at most this many entries are sorted in shared memory.
 constexpr unsigned SHARED_KEYS = 2048;
 
 RESIDUA_KERNEL(coo_count, const unsigned* rows, unsigned long long entries, unsigned* counts) {
@@ -92,7 +91,7 @@ RESIDUA_KERNEL(coo_count, const unsigned* rows, unsigned long long entries, unsi
     if (i < entries) atomicAdd(counts + rows[i], 1u);
 }
 
-// Sum over the block's threads up to and with this one. `totals` has WARPS places.
+// The sum over the threads of the block up to this one, inclusive. `totals` has WARPS places.
 __device__ __forceinline__ unsigned inclusive_scan(unsigned value, unsigned* totals) {
     const unsigned lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     for (unsigned distance = 1; distance < LANES; distance *= 2) {
@@ -106,7 +105,7 @@ __device__ __forceinline__ unsigned inclusive_scan(unsigned value, unsigned* tot
     return value;
 }
 
-// row_ptr (rows + 1) from the counts of `rows` rows; the counts become a second row_ptr. One block.
+// Computes row_ptr (rows + 1) from the counts of `rows` rows. The counts become a copy of it without the end. One block.
 RESIDUA_KERNEL(coo_scan, unsigned* counts, unsigned rows, unsigned* row_ptr) {
     __shared__ unsigned totals[WARPS];
     __shared__ unsigned carry;
@@ -126,7 +125,7 @@ RESIDUA_KERNEL(coo_scan, unsigned* counts, unsigned rows, unsigned* row_ptr) {
     if (threadIdx.x == 0) row_ptr[rows] = carry;
 }
 
-// Deals the triplets to their rows, in any order.
+// Moves the triplets to their rows, in any order.
 RESIDUA_KERNEL(
     coo_deal, const unsigned* rows, const unsigned* columns, unsigned long long entries, unsigned* next, Key* keys) {
     const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
@@ -141,8 +140,8 @@ __device__ __forceinline__ void order(Key* keys, unsigned i, unsigned partner, u
     }
 }
 
-// Bitonic sort of any number of keys by a block, all comparisons upwards (K. E. Batcher, *Sorting networks and their
-// applications*, 1968, in the form that mirrors the second half instead of sorting it downwards).
+// Bitonic sort of any number of keys by a block (K. E. Batcher, *Sorting networks and their applications*, 1968). This form
+// mirrors the second half and sorts everything upwards.
 __device__ __forceinline__ void sort(Key* keys, unsigned count) {
     for (unsigned size = 2; size / 2 < count && size != 0; size *= 2) {
         for (unsigned i = threadIdx.x; i < count; i += THREADS) order(keys, i, i ^ (size - 1), count);
@@ -154,12 +153,12 @@ __device__ __forceinline__ void sort(Key* keys, unsigned count) {
     }
 }
 
-// Whether place i of a row's sorted keys is the first of its column.
+// Whether key i of a sorted row is the first of its column.
 __device__ __forceinline__ bool is_first(const Key* keys, unsigned i) {
     return i == 0 || keys[i] >> 32 != keys[i - 1] >> 32;
 }
 
-// Sorts each row's keys and counts its columns. A block per row.
+// Sorts the keys of each row and counts its columns. A block per row.
 RESIDUA_KERNEL(coo_sort, const unsigned* row_ptr, Key* keys, unsigned* counts) {
     __shared__ Key shared[SHARED_KEYS];
     __shared__ unsigned totals[WARPS];
@@ -180,7 +179,7 @@ RESIDUA_KERNEL(coo_sort, const unsigned* row_ptr, Key* keys, unsigned* counts) {
     if (threadIdx.x == THREADS - 1) counts[row] = sum;
 }
 
-// Writes each row's columns and the sums of their triplets. A block per row.
+// Writes the columns of each row and the sums of their triplets. A block per row.
 RESIDUA_KERNEL(
     coo_merge, const unsigned* row_ptr, const Key* keys, const float* values, const unsigned* merged_ptr,
     unsigned* merged_columns, float* merged_values) {
@@ -200,7 +199,7 @@ RESIDUA_KERNEL(
             merged_columns[base + place - 1] = static_cast<unsigned>(own[i] >> 32);
             merged_values[base + place - 1] = sum;
         }
-        // The last thread knows how many there were.
+        // The last thread knows the total.
         if (threadIdx.x == THREADS - 1) totals[0] = place;
         __syncthreads();
         base += totals[0];

@@ -1,36 +1,35 @@
 // Written by `cargo xtask kernels` from kernels/cuda; change it there.
-// Products with plain CSR (32-bit indices, f32), for those who hold such arrays: a warp per row.
+// Products with plain CSR (32-bit indices, f32): a warp per row.
 
-// Four stored values or gaps in one load, and how each becomes a number.
+// How stored values and gaps become numbers; loads and sums of a batch.
 
-// The operands as the host hands them over, by value. `crates/backend-cuda/src/launch.rs` mirrors them field by field.
+// The operands that the host passes by value. `crates/backend-cuda/src/abi.rs` has the same structures.
 
-// What the kernels take from the compiler and the processor, one function for each instruction that is not plain C++.
-// A host build (RESIDUA_HOST) brings its own version of this file's functions.
+// The instructions that are not plain C++, one function each. A host build (RESIDUA_HOST) has its own versions.
 
 #ifdef RESIDUA_HOST
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
-// to hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The second number is the number of blocks that a
+// multiprocessor must hold. Without it the assembler aims for more blocks, and registers spill.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
-// Reads what is read once: it must not push x out of the first-level cache.
+// Reads memory that is read once, without pushing x out of the first-level cache.
 template <class T>
 __device__ __forceinline__ T read_once(const T* from) {
     return __ldcs(from);
 }
 
-// IEEE half in the low 16 bits, as f32.
+// The IEEE half in the low 16 bits, as f32.
 __device__ __forceinline__ float half_bits(unsigned bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
     return value;
 }
 
-// Adds to each value that of the lane whose number differs in the bit `lanes`.
+// Adds to each value the value of the lane whose number differs in the bit `lanes`.
 template <int B>
 __device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
 #pragma unroll
@@ -43,9 +42,9 @@ __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {
 
 #endif
 
-// Threads of a block, lanes of a warp, and how a block shares its work.
+// Threads of a block, lanes of a warp, warps of a block.
 constexpr unsigned THREADS = 256, LANES = 32, WARPS = THREADS / LANES;
-// Rows of a row block: what one block of threads computes.
+// Rows of a row block, which one block of threads computes.
 constexpr unsigned ROWS = 16;
 
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
@@ -58,17 +57,17 @@ struct Gap {
     const float* scales;     // per row, or null
 };
 
-// A quantised base in tiles; `crates/backend-cuda/src/base.rs` describes it.
+// A base in tiles; `crates/backend-cuda/src/base/mod.rs` describes it.
 struct Base {
-    const uint4* codes;    // per four rows, tile and lane: a word of codes for each of the rows
-    const float4* scales;  // per four rows and group
+    const uint4* codes;    // per four rows, tile and lane: a word of weights for each row
+    const float4* scales;  // per four rows and group; null for floats
     unsigned tiles;        // of a row
-    unsigned groups;       // of a row, padding counted
+    unsigned groups;       // of a row, with padding
     unsigned group_shift;  // log2(columns of a group); 31: one group
 };
 
-// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y [rows][stride]; a stride is 1 or a multiple of 8. The last row of X
-// is zeros: what stands for no column points there, so that nothing has to be masked.
+// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y is [rows][stride]; the stride is 1 or a multiple of 8. The last row
+// of X is zeros. Fillers and padding have no column and read this row, so kernels mask nothing.
 struct Product {
     const float* x;
     float* y;
@@ -83,7 +82,7 @@ struct CsrArrays {
     const float* values;
 };
 
-// value_f32 etc.: `Four` is what a lane loads, `get` its i-th value as f32.
+// value_f32 etc.: a lane loads four values as `Four`; `get` is value i as f32.
 struct value_f32 {
     typedef uint4 Four;
     static __device__ __forceinline__ float get(const Four& four, int i) {
@@ -113,7 +112,7 @@ struct value_i8 {
     }
 };
 
-// A gap of 0 is a filler: it moves on by MOST columns and is no entry.
+// A gap of 0 is a filler: the column grows by MOST and there is no entry.
 struct gap_u8 {
     typedef unsigned Four;
     static constexpr unsigned MOST = 0xFF;
@@ -152,15 +151,15 @@ __device__ __forceinline__ Batch<B> load_batch(const float* from) {
     return batch;
 }
 
-// Sums over groups of `lanes` neighbouring lanes, always in the same order; every lane gets its group's sum.
+// Sums over groups of `lanes` neighbouring lanes, always in the same order. Every lane gets the sum of its group.
 template <int B>
 __device__ __forceinline__ void sum_lanes(Batch<B>& sums, unsigned lanes) {
 #pragma unroll 1
     for (unsigned distance = 1; distance < lanes; distance *= 2) add_from_lane(sums.at, distance);
 }
 
-// What a block of threads works on: a row block and a tile of B vectors of the batch. Tiles of one row block are
-// neighbours, so that the matrix is fetched from memory once.
+// The work of a block of threads: a row block and a tile of B vectors of the batch. Tiles of one row block are
+// neighbours, so that the matrix is read from memory once.
 template <int B>
 struct Place {
     unsigned block, tile;
@@ -180,7 +179,7 @@ template <int B>
 __device__ __forceinline__ void csr_rows(const CsrArrays& a, const Product& p) {
     const Place<B> place(p);
     const unsigned lane = threadIdx.x % LANES, row = place.block * WARPS + threadIdx.x / LANES;
-    if (row >= p.rows) return;  // All lanes of a warp alike.
+    if (row >= p.rows) return;  // The same for all lanes of a warp.
     const float* x = place.x(p);
     const unsigned stride = place.stride(p), end = a.row_ptr[row + 1];
     Batch<B> sum = {};
@@ -203,7 +202,7 @@ __device__ __forceinline__ void csr_rows(const CsrArrays& a, const Product& p) {
 RESIDUA_KERNEL(csr_b1, CsrArrays a, Product p) { csr_rows<1>(a, p); }
 RESIDUA_WIDE_KERNEL(csr_b8, CsrArrays a, Product p) { csr_rows<8>(a, p); }
 
-// Y = beta·Y: what is left of a product when alpha is 0.
+// Y = beta·Y: a product with an alpha of 0.
 RESIDUA_KERNEL(scale, float* y, float beta, unsigned long long values) {
     const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
     if (i < values) y[i] = beta == 0 ? 0 : beta * y[i];

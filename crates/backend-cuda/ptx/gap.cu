@@ -1,41 +1,41 @@
 // Written by `cargo xtask kernels` from kernels/cuda; change it there.
-// Products with a gap-encoded residual. Compiled once per value type: -DRESIDUA_VALUE=value_f32 (or f16, bf16, i8).
-// g8, g16: bits of a gap; b1, b8: vectors of the batch that a block of threads takes at once.
+// Products with a residual, and layers whose base is quantised. Compiled once per value type of the residual:
+// -DRESIDUA_VALUE=value_f32 (or f16, bf16, i8). g8, g16: bits of a gap; b1, b8: number of vectors of the batch that a block
+// of threads computes at once.
 
-// The base's share of a row block, and the fused layer.
+// The part of a row block that comes from the base, and the fused layer.
 
-// The residual's share of a row block.
+// The part of a row block that comes from the residual.
 
-// Four stored values or gaps in one load, and how each becomes a number.
+// How stored values and gaps become numbers; loads and sums of a batch.
 
-// The operands as the host hands them over, by value. `crates/backend-cuda/src/launch.rs` mirrors them field by field.
+// The operands that the host passes by value. `crates/backend-cuda/src/abi.rs` has the same structures.
 
-// What the kernels take from the compiler and the processor, one function for each instruction that is not plain C++.
-// A host build (RESIDUA_HOST) brings its own version of this file's functions.
+// The instructions that are not plain C++, one function each. A host build (RESIDUA_HOST) has its own versions.
 
 #ifdef RESIDUA_HOST
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
-// to hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The second number is the number of blocks that a
+// multiprocessor must hold. Without it the assembler aims for more blocks, and registers spill.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
-// Reads what is read once: it must not push x out of the first-level cache.
+// Reads memory that is read once, without pushing x out of the first-level cache.
 template <class T>
 __device__ __forceinline__ T read_once(const T* from) {
     return __ldcs(from);
 }
 
-// IEEE half in the low 16 bits, as f32.
+// The IEEE half in the low 16 bits, as f32.
 __device__ __forceinline__ float half_bits(unsigned bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
     return value;
 }
 
-// Adds to each value that of the lane whose number differs in the bit `lanes`.
+// Adds to each value the value of the lane whose number differs in the bit `lanes`.
 template <int B>
 __device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
 #pragma unroll
@@ -48,9 +48,9 @@ __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {
 
 #endif
 
-// Threads of a block, lanes of a warp, and how a block shares its work.
+// Threads of a block, lanes of a warp, warps of a block.
 constexpr unsigned THREADS = 256, LANES = 32, WARPS = THREADS / LANES;
-// Rows of a row block: what one block of threads computes.
+// Rows of a row block, which one block of threads computes.
 constexpr unsigned ROWS = 16;
 
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
@@ -63,17 +63,17 @@ struct Gap {
     const float* scales;     // per row, or null
 };
 
-// A quantised base in tiles; `crates/backend-cuda/src/base.rs` describes it.
+// A base in tiles; `crates/backend-cuda/src/base/mod.rs` describes it.
 struct Base {
-    const uint4* codes;    // per four rows, tile and lane: a word of codes for each of the rows
-    const float4* scales;  // per four rows and group
+    const uint4* codes;    // per four rows, tile and lane: a word of weights for each row
+    const float4* scales;  // per four rows and group; null for floats
     unsigned tiles;        // of a row
-    unsigned groups;       // of a row, padding counted
+    unsigned groups;       // of a row, with padding
     unsigned group_shift;  // log2(columns of a group); 31: one group
 };
 
-// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y [rows][stride]; a stride is 1 or a multiple of 8. The last row of X
-// is zeros: what stands for no column points there, so that nothing has to be masked.
+// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y is [rows][stride]; the stride is 1 or a multiple of 8. The last row
+// of X is zeros. Fillers and padding have no column and read this row, so kernels mask nothing.
 struct Product {
     const float* x;
     float* y;
@@ -88,7 +88,7 @@ struct CsrArrays {
     const float* values;
 };
 
-// value_f32 etc.: `Four` is what a lane loads, `get` its i-th value as f32.
+// value_f32 etc.: a lane loads four values as `Four`; `get` is value i as f32.
 struct value_f32 {
     typedef uint4 Four;
     static __device__ __forceinline__ float get(const Four& four, int i) {
@@ -118,7 +118,7 @@ struct value_i8 {
     }
 };
 
-// A gap of 0 is a filler: it moves on by MOST columns and is no entry.
+// A gap of 0 is a filler: the column grows by MOST and there is no entry.
 struct gap_u8 {
     typedef unsigned Four;
     static constexpr unsigned MOST = 0xFF;
@@ -157,15 +157,15 @@ __device__ __forceinline__ Batch<B> load_batch(const float* from) {
     return batch;
 }
 
-// Sums over groups of `lanes` neighbouring lanes, always in the same order; every lane gets its group's sum.
+// Sums over groups of `lanes` neighbouring lanes, always in the same order. Every lane gets the sum of its group.
 template <int B>
 __device__ __forceinline__ void sum_lanes(Batch<B>& sums, unsigned lanes) {
 #pragma unroll 1
     for (unsigned distance = 1; distance < lanes; distance *= 2) add_from_lane(sums.at, distance);
 }
 
-// What a block of threads works on: a row block and a tile of B vectors of the batch. Tiles of one row block are
-// neighbours, so that the matrix is fetched from memory once.
+// The work of a block of threads: a row block and a tile of B vectors of the batch. Tiles of one row block are
+// neighbours, so that the matrix is read from memory once.
 template <int B>
 struct Place {
     unsigned block, tile;
@@ -181,14 +181,14 @@ struct Place {
     }
 };
 
-// Adds A·X of a row block to `sums`, which belong to the calling warp: [ROWS][B], row-local.
+// Adds A·X of a row block to `sums` of the calling warp: [ROWS][B].
 //
-// Every lane follows one run of a row's entries with its own column, so no scan is needed and every load of a plane is
-// coalesced. Slices are dealt to warps in a fixed order, and each warp has sums of its own: the bits never change.
+// Every lane computes one run of a row's entries from a stored column. So no scan is needed, and every load of a plane is
+// coalesced. The order of slices per warp is fixed and each warp has separate sums, so the bits repeat.
 template <class V, class G, int B>
 __device__ __forceinline__ void residual_block(
     const Gap& a, unsigned block, const float* x, unsigned cols, unsigned stride, float (*sums)[B]) {
-    // Steps whose loads a warp has under way at once.
+    // Number of steps whose loads are in flight at once.
     constexpr unsigned AHEAD = B == 1 ? 4 : 1;
     const unsigned warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const unsigned end = a.blocks[block + 1];
@@ -202,7 +202,7 @@ __device__ __forceinline__ void residual_block(
 
         Batch<B> sum = {};
         for (unsigned step = 0; step < steps; step += AHEAD) {
-            // Ask for everything first: a warp must have many loads under way. Past the end, fillers.
+            // Load everything first: a warp needs many loads in flight. Steps past the end are fillers.
             typename G::Four four_gaps[AHEAD] = {};
             typename V::Four four_values[AHEAD] = {};
 #pragma unroll
@@ -219,7 +219,7 @@ __device__ __forceinline__ void residual_block(
                 for (int i = 0; i < 4; ++i) {
                     const unsigned gap = G::get(four_gaps[ahead], i);
                     column += gap ? gap : G::MOST;
-                    // A filler meets the row of zeros: its own column may lie past the last, or x be infinite there.
+                    // A filler reads the row of zeros: its own column may lie past the end, or x may be infinite there.
                     rows[i] = load_batch<B>(x + static_cast<size_t>(gap ? column : cols) * stride);
                 }
 #pragma unroll
@@ -237,12 +237,12 @@ __device__ __forceinline__ void residual_block(
 #pragma unroll
             for (int b = 0; b < B; ++b) sums[row][b] += sum.at[b];
         }
-        // The next slice may add to the same row from another lane.
+        // Another lane may add to the same row in the next slice.
         __syncwarp();
     }
 }
 
-// The sums of all warps for one row and vector, in the order of warps, times the row's scale.
+// The sum over all warps for one row and vector, in the order of warps, times the scale of the row.
 template <int B>
 __device__ __forceinline__ float residual_sum(
     const Gap& a, const float (*sums)[ROWS][B], unsigned row, unsigned local, unsigned b) {
@@ -274,38 +274,61 @@ __device__ __forceinline__ void spmm(const Gap& a, const Product& p) {
     }
 }
 
-// A word holds codes of columns 32 apart: code i of lane l is column 32·i + l of a tile, so that neighbouring lanes read
-// neighbouring x. Codes are stored without sign, plus half their range.
+// How a word holds weights: weight i of lane l is column 32·i + l of a tile, so that neighbouring lanes read neighbouring
+// x. SCALED: a weight is a code times the scale of its group, and codes are stored without sign, plus half their range.
+// AHEAD: the number of tiles that a lane loads at once for a single vector.
 struct base_int4 {
-    static constexpr int PER_WORD = 8;
+    static constexpr int PER_WORD = 8, AHEAD = 2;
+    static constexpr bool SCALED = true;
     static __device__ __forceinline__ float get(unsigned word, int i) {
-        // 2²³ + code as bits of an f32: far cheaper than converting an integer.
+        // The bits of 2²³ + code as f32. A conversion from integer would be much slower.
         return __uint_as_float((word >> (4 * i) & 0xFu) | 0x4B000000u) - 8388616.0f;
     }
 };
 
 struct base_int8 {
-    static constexpr int PER_WORD = 4;
+    static constexpr int PER_WORD = 4, AHEAD = 2;
+    static constexpr bool SCALED = true;
     static __device__ __forceinline__ float get(unsigned word, int i) {
         return __uint_as_float((word >> (8 * i) & 0xFFu) | 0x4B000000u) - 8388736.0f;
     }
 };
 
-// base·X of four rows, every second tile, added to the calling lane's sums. A lane multiplies what it loads of x with
-// all four. Without GROUPED the scales are left out.
+struct base_f32 {
+    static constexpr int PER_WORD = 1, AHEAD = 4;
+    static constexpr bool SCALED = false;
+    static __device__ __forceinline__ float get(unsigned word, int) { return __uint_as_float(word); }
+};
+
+struct base_f16 {
+    static constexpr int PER_WORD = 2, AHEAD = 4;
+    static constexpr bool SCALED = false;
+    static __device__ __forceinline__ float get(unsigned word, int i) { return half_bits(word >> (16 * i) & 0xFFFFu); }
+};
+
+struct base_bf16 {
+    static constexpr int PER_WORD = 2, AHEAD = 4;
+    static constexpr bool SCALED = false;
+    static __device__ __forceinline__ float get(unsigned word, int i) {
+        return __uint_as_float(i ? word & 0xFFFF0000u : word << 16);
+    }
+};
+
+// Adds base·X of four rows to the sums of the calling lane, for every second tile. A lane multiplies each value of x that
+// it loads with all four rows. Without GROUPED no scale is applied.
 template <class K, int B, bool GROUPED>
 __device__ __forceinline__ void base_tiles(
     const Base& base, unsigned four, unsigned half, const float* x, unsigned cols, unsigned stride, Batch<B> (&sum)[4]) {
     const unsigned lane = threadIdx.x % LANES;
     const uint4* codes = base.codes + static_cast<size_t>(four) * base.tiles * LANES + lane;
     const float4* scales = base.scales + static_cast<size_t>(four) * base.groups;
-#pragma unroll (B == 1 ? 2 : 1)
+#pragma unroll (B == 1 ? K::AHEAD : K::AHEAD / 2)
     for (unsigned tile = half; tile < base.tiles; tile += 2) {
         const uint4 words = read_once(codes + static_cast<size_t>(tile) * LANES);
 #pragma unroll
         for (int i = 0; i < K::PER_WORD; ++i) {
             const unsigned first = (tile * K::PER_WORD + i) * LANES;
-            // Padding meets the row of zeros.
+            // Padding reads the row of zeros.
             const unsigned column = min(first + lane, cols);
             const Batch<B> row = load_batch<B>(x + static_cast<size_t>(column) * stride);
             float weights[4] = {K::get(words.x, i), K::get(words.y, i), K::get(words.z, i), K::get(words.w, i)};
@@ -325,17 +348,17 @@ __device__ __forceinline__ void base_tiles(
     }
 }
 
-// base·X of four rows, every second tile, into `sums`: [4][B].
+// Writes base·X of four rows, for every second tile, to `sums`: [4][B].
 template <class K, int B>
 __device__ __forceinline__ void base_rows(
     const Base& base, unsigned four, unsigned half, const float* x, unsigned cols, unsigned stride, float (*sums)[B]) {
     Batch<B> sum[4] = {};
     float4 scale = {1, 1, 1, 1};
-    if (base.group_shift == 31) {
-        base_tiles<K, B, false>(base, four, half, x, cols, stride, sum);
-        scale = base.scales[four];
-    } else {
+    if (K::SCALED && base.group_shift != 31) {
         base_tiles<K, B, true>(base, four, half, x, cols, stride, sum);
+    } else {
+        base_tiles<K, B, false>(base, four, half, x, cols, stride, sum);
+        if (K::SCALED) scale = base.scales[four];
     }
     const float scales[4] = {scale.x, scale.y, scale.z, scale.w};
 #pragma unroll
@@ -348,7 +371,7 @@ __device__ __forceinline__ void base_rows(
     }
 }
 
-// Y = base·X + alpha·(residual·X) in one pass over Y. An alpha of 0 reads no residual.
+// Y = base·X + alpha·(residual·X) in one pass over Y. If alpha is 0, the residual is not read.
 template <class K, class V, class G, int B>
 __device__ __forceinline__ void forward(const Base& base, const Gap& a, const Product& p) {
     __shared__ float sums[WARPS][ROWS][B];
@@ -358,7 +381,7 @@ __device__ __forceinline__ void forward(const Base& base, const Gap& a, const Pr
     const float* x = place.x(p);
     clear<B>(sums);
     if (p.alpha != 0) residual_block<V, G, B>(a, place.block, x, p.cols, stride, sums[warp]);
-    // Four rows to a warp, and every second tile.
+    // A warp computes four rows, for every second tile.
     const unsigned four = warp % 4, half = warp / 4;
     base_rows<K, B>(base, place.block * 4 + four, half, x, p.cols, stride, &base_sums[half][4 * four]);
     __syncthreads();
@@ -377,7 +400,7 @@ RESIDUA_WIDE_KERNEL(spmm_g8_b8, Gap a, Product p) { spmm<Value, gap_u8, 8>(a, p)
 RESIDUA_KERNEL(spmm_g16_b1, Gap a, Product p) { spmm<Value, gap_u16, 1>(a, p); }
 RESIDUA_WIDE_KERNEL(spmm_g16_b8, Gap a, Product p) { spmm<Value, gap_u16, 8>(a, p); }
 
-// A layer whose residual is so sparse that its gaps take 16 bits is the base first, then the product.
+// For residuals with gaps of 8 bits. With gaps of 16 bits the host computes the base first, then adds the product.
 RESIDUA_KERNEL(forward_int4_b1, Base base, Gap a, Product p) { forward<base_int4, Value, gap_u8, 1>(base, a, p); }
 RESIDUA_WIDE_KERNEL(forward_int4_b8, Base base, Gap a, Product p) { forward<base_int4, Value, gap_u8, 8>(base, a, p); }
 RESIDUA_KERNEL(forward_int8_b1, Base base, Gap a, Product p) { forward<base_int8, Value, gap_u8, 1>(base, a, p); }

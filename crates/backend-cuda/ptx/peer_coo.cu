@@ -1,35 +1,34 @@
 // Written by `cargo xtask kernels` from kernels/cuda; change it there.
-// Not part of the backend: two usual ways to multiply with triplets as they are, Y += A·X, for the device program to
-// compare with. Both take any order of triplets; X and Y have `stride` values a row, of which `batch` are used.
+// Two usual ways to multiply with plain triplets, Y += A·X. The backend does not use them; the device program compares with
+// them. The triplets may have any order. Rows of X and Y have `stride` values; `batch` of them are used.
 
-// The operands as the host hands them over, by value. `crates/backend-cuda/src/launch.rs` mirrors them field by field.
+// The operands that the host passes by value. `crates/backend-cuda/src/abi.rs` has the same structures.
 
-// What the kernels take from the compiler and the processor, one function for each instruction that is not plain C++.
-// A host build (RESIDUA_HOST) brings its own version of this file's functions.
+// The instructions that are not plain C++, one function each. A host build (RESIDUA_HOST) has its own versions.
 
 #ifdef RESIDUA_HOST
 #include "host.h"
 #else
 
-// A kernel of blocks of 256 threads, and one that keeps many sums. The number is that of blocks which a multiprocessor has
-// to hold: left to itself the assembler goes for more, and spills.
+// A kernel of blocks of 256 threads, and one that keeps many sums. The second number is the number of blocks that a
+// multiprocessor must hold. Without it the assembler aims for more blocks, and registers spill.
 #define RESIDUA_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 4) name(__VA_ARGS__)
 #define RESIDUA_WIDE_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
 
-// Reads what is read once: it must not push x out of the first-level cache.
+// Reads memory that is read once, without pushing x out of the first-level cache.
 template <class T>
 __device__ __forceinline__ T read_once(const T* from) {
     return __ldcs(from);
 }
 
-// IEEE half in the low 16 bits, as f32.
+// The IEEE half in the low 16 bits, as f32.
 __device__ __forceinline__ float half_bits(unsigned bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
     return value;
 }
 
-// Adds to each value that of the lane whose number differs in the bit `lanes`.
+// Adds to each value the value of the lane whose number differs in the bit `lanes`.
 template <int B>
 __device__ __forceinline__ void add_from_lane(float (&values)[B], unsigned lanes) {
 #pragma unroll
@@ -42,9 +41,9 @@ __device__ __forceinline__ unsigned shuffle_up(unsigned value, unsigned lanes) {
 
 #endif
 
-// Threads of a block, lanes of a warp, and how a block shares its work.
+// Threads of a block, lanes of a warp, warps of a block.
 constexpr unsigned THREADS = 256, LANES = 32, WARPS = THREADS / LANES;
-// Rows of a row block: what one block of threads computes.
+// Rows of a row block, which one block of threads computes.
 constexpr unsigned ROWS = 16;
 
 // A residual in gap-encoded slices; `crates/backend-cuda/src/layout/mod.rs` describes it.
@@ -57,17 +56,17 @@ struct Gap {
     const float* scales;     // per row, or null
 };
 
-// A quantised base in tiles; `crates/backend-cuda/src/base.rs` describes it.
+// A base in tiles; `crates/backend-cuda/src/base/mod.rs` describes it.
 struct Base {
-    const uint4* codes;    // per four rows, tile and lane: a word of codes for each of the rows
-    const float4* scales;  // per four rows and group
+    const uint4* codes;    // per four rows, tile and lane: a word of weights for each row
+    const float4* scales;  // per four rows and group; null for floats
     unsigned tiles;        // of a row
-    unsigned groups;       // of a row, padding counted
+    unsigned groups;       // of a row, with padding
     unsigned group_shift;  // log2(columns of a group); 31: one group
 };
 
-// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y [rows][stride]; a stride is 1 or a multiple of 8. The last row of X
-// is zeros: what stands for no column points there, so that nothing has to be masked.
+// Y = alpha·A·X + beta·Y. X is [cols + 1][stride], Y is [rows][stride]; the stride is 1 or a multiple of 8. The last row
+// of X is zeros. Fillers and padding have no column and read this row, so kernels mask nothing.
 struct Product {
     const float* x;
     float* y;
@@ -82,7 +81,7 @@ struct CsrArrays {
     const float* values;
 };
 
-// A thread per triplet, sums by float atomics: fast for what it is, in an order that changes from run to run.
+// A thread per triplet, sums by float atomics. The order of the sums, and so the bits, change from run to run.
 RESIDUA_KERNEL(
     peer_coo_per_entry, const unsigned* rows, const unsigned* columns, const float* values, unsigned long long entries,
     const float* x, float* y, unsigned stride, unsigned batch) {
@@ -93,7 +92,7 @@ RESIDUA_KERNEL(
     for (unsigned b = 0; b < batch; ++b) atomicAdd(to + b, values[i] * from[b]);
 }
 
-// A thread per row, which looks at every triplet of the matrix for those of its own.
+// A thread per row. Each reads all triplets of the matrix and uses those of its row.
 RESIDUA_KERNEL(
     peer_coo_scan, const unsigned* rows, const unsigned* columns, const float* values, unsigned long long entries,
     const float* x, float* y, unsigned stride, unsigned batch, unsigned row_count) {

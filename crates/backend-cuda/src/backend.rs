@@ -1,35 +1,30 @@
-//! The backend and what it does with its kernels.
+//! The backend: how it is opened, its streams and recordings. `operations.rs` computes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use residua_backend::shape::{check_forward, check_product, check_upload};
-use residua_backend::{Backend, BackendError, Shaped, VectorShape};
-use residua_format::{BaseKind, Coo, Csr, GapCsr, QuantizedBase, ValuePlane, ValueType};
+use residua_backend::{Backend, BackendError, DeviceInfo};
 use residua_memory::Budget;
 
-use crate::base::CudaBase;
-use crate::coo::DeviceCoo;
-use crate::driver::{Driver, NAME, failed};
+use crate::driver::{Driver, NAME, failed, nvidia};
 use crate::graph::CudaGraph;
-use crate::launch::{CSR_ROWS, Gap, Launch, MOST_BLOCKS, Module, Product, ROWS, THREADS};
-use crate::layout::{CsrSource, GapSource, Source, build};
-use crate::matrix::{CudaMatrix, DeviceCsr, Kind};
-use crate::vector::{CudaVector, stride};
+use crate::launch::Launch;
+use crate::options::CudaOptions;
 
-/// Sparse products on an NVIDIA GPU. Cloning shares the stream and the budget.
+/// Sparse products and fused layers on an NVIDIA GPU. Clones share the stream and the budget.
 ///
-/// Matrices, bases and vectors stay on the device. What is asked for is queued on one stream and happens in order;
-/// [`download`](Backend::download) and [`synchronize`](Backend::synchronize) wait. Allocating and freeing wait for the
-/// device too, so vectors are best made once and written again with [`write`](Self::write).
+/// Matrices, bases and vectors stay on the device. Work is queued on one stream and runs in order;
+/// [`download`](Backend::download) and [`synchronize`](Backend::synchronize) wait for it. Allocating and freeing memory
+/// also wait for the device, so make vectors once and overwrite them with [`write`](Backend::write).
 ///
 /// ```
-/// use residua_backend::{Backend, BackendError};
-/// use residua_backend_cuda::CudaBackend;
+/// use residua_backend::{Backend, BackendError, VectorShape};
+/// use residua_backend_cuda::{CudaBackend, CudaOptions};
 /// use residua_format::Csr;
+/// use residua_memory::Budget;
 ///
-/// let cuda = match CudaBackend::new(0) {
+/// let cuda = match CudaBackend::open(&CudaOptions::default(), &Budget::new(64 << 20)) {
 ///     Ok(cuda) => cuda,
-///     // No driver or no GPU: the error says what is missing.
+///     // No driver or no GPU: the error names what is missing.
 ///     Err(BackendError::Unavailable { .. }) => return Ok(()),
 ///     Err(error) => return Err(error.into()),
 /// };
@@ -45,108 +40,58 @@ use crate::vector::{CudaVector, stride};
 pub struct CudaBackend {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) budget: Budget,
-    /// Where launches go instead of to the device while a graph is recorded.
+    /// During a recording, launches are collected here and do not start.
     recorded: Option<Arc<Mutex<Vec<Launch>>>>,
 }
 
 impl CudaBackend {
-    /// The GPU with number `index`, as the driver counts.
+    /// Opens a GPU. Uploads and scratch memory, on the device and on the host, are taken from `budget`.
     ///
     /// # Errors
-    /// [`BackendError::Unavailable`] when there is no driver, a too old one, or no GPU; [`BackendError::NoSuchDevice`]
-    /// when there is no GPU of that number; [`BackendError::Device`] when the driver reports something else.
-    pub fn new(index: usize) -> Result<Self, BackendError> {
-        Ok(Self::on(crate::driver::nvidia::open(index)?))
+    /// - [`BackendError::Unavailable`]: there is no driver, the driver is too old, or there is no GPU.
+    /// - [`BackendError::NoSuchDevice`]: there is no GPU of that number or name.
+    /// - [`BackendError::Device`]: the driver reports another failure.
+    pub fn open(options: &CudaOptions, budget: &Budget) -> Result<Self, BackendError> {
+        Ok(Self::on(nvidia::open(options.device.as_deref())?, budget))
     }
 
-    /// Names of the GPUs here, in the order of their numbers.
+    /// The GPUs of this machine, in the driver's order. Empty if there is no driver, the driver is too old, or there is
+    /// no GPU; [`open`](Self::open) tells which.
+    pub fn devices() -> Vec<DeviceInfo> {
+        let info = |(index, name)| DeviceInfo::new(format!("{NAME}:{index}"), name, false);
+        nvidia::names().unwrap_or_default().into_iter().enumerate().map(info).collect()
+    }
+
+    pub(crate) fn on(driver: Arc<dyn Driver>, budget: &Budget) -> Self {
+        Self { driver, budget: budget.clone(), recorded: None }
+    }
+
+    /// A backend on the same device and budget that queues its work on another stream.
+    ///
+    /// Operands may be used on any stream of their device, but streams do not wait for each other:
+    /// [`synchronize`](Backend::synchronize) the stream that writes an operand before another stream reads it.
     ///
     /// # Errors
-    /// [`BackendError::Unavailable`] when there is no driver, a too old one, or no GPU.
-    pub fn devices() -> Result<Vec<String>, BackendError> {
-        crate::driver::nvidia::devices()
-    }
-
-    /// The GPU of a number, or the first of which the name contains `device`; GPU 0 when nothing is said.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn find(device: Option<&str>) -> Result<Self, BackendError> {
-        let Some(wanted) = device else { return Self::new(0) };
-        if let Ok(index) = wanted.parse() {
-            return Self::new(index);
-        }
-        let names = Self::devices()?;
-        let matches = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
-        match names.iter().position(matches) {
-            Some(index) => Self::new(index),
-            None => {
-                let (wanted, present) = (wanted.to_owned(), names.join(", "));
-                Err(BackendError::NoSuchDevice { backend: NAME, wanted, present })
-            }
-        }
-    }
-
-    pub(crate) fn on(driver: Arc<dyn Driver>) -> Self {
-        Self { driver, budget: Budget::unlimited(), recorded: None }
-    }
-
-    /// The same, with every upload and all scratch taken from `budget`.
-    #[must_use]
-    pub fn with_budget(self, budget: Budget) -> Self {
-        Self { budget, ..self }
-    }
-
-    /// The same device with a stream of its own. Operands may be used on any stream of their device, but one stream does
-    /// not wait for another: [`synchronize`](Backend::synchronize) the one that writes before another reads.
-    ///
-    /// # Errors
-    /// [`BackendError::Device`] when the driver has no stream left.
+    /// [`BackendError::Device`] if the driver cannot make a stream.
     pub fn stream(&self) -> Result<Self, BackendError> {
-        Ok(Self { driver: self.driver.stream()?, budget: self.budget.clone(), recorded: None })
+        Ok(Self::on(self.driver.stream()?, &self.budget))
     }
 
     /// Free and total bytes of the device's memory.
     ///
     /// # Errors
-    /// [`BackendError::Device`] when the driver does not say.
+    /// [`BackendError::Device`] if the driver fails.
     pub fn memory(&self) -> Result<(u64, u64), BackendError> {
         self.driver.memory()
     }
 
-    /// Keeps a CSR matrix as it is, 8 bytes per entry: for those who compare, or convert often and multiply once.
-    /// [`upload_csr`](Backend::upload_csr) lays it out in about 5 bytes per entry instead.
+    /// Records the products and layers that `work` asks of its backend, and starts none. Uploads and downloads cannot be
+    /// recorded.
+    ///
+    /// To replay a sequence of small layers costs one launch, not one per layer.
     ///
     /// # Errors
-    /// See [`Backend`].
-    pub fn upload_csr_unchanged(&self, matrix: &Csr<f32, u32>) -> Result<CudaMatrix, BackendError> {
-        self.check_idle("an upload")?;
-        let (shape, nnz) = (checked([matrix.rows(), matrix.cols()])?, matrix.nnz());
-        let csr = DeviceCsr::upload(&self.driver, &self.budget, matrix)?;
-        Ok(CudaMatrix { shape, nnz, kind: Kind::Csr(csr) })
-    }
-
-    /// Overwrites a vector's values, `len·batch` of them, in place.
-    ///
-    /// # Errors
-    /// [`BackendError::Shape`] when `values` has another length.
-    pub fn write(&self, values: &[f32], vector: &mut CudaVector) -> Result<(), BackendError> {
-        self.check_idle("a write")?;
-        check_upload(values.len(), vector.shape())?;
-        self.check_own([("the vector", vector.device())])?;
-        if values.is_empty() {
-            return Ok(());
-        }
-        vector.write(&self.driver, &self.budget, values)
-    }
-
-    /// Records the products and layers that `work` asks of the backend it gets, without computing any. Uploads and
-    /// downloads cannot be recorded.
-    ///
-    /// Replaying a sequence of small layers costs one launch instead of one each.
-    ///
-    /// # Errors
-    /// What `work` returns; [`BackendError::Device`] for what cannot be recorded.
+    /// The error of `work`; [`BackendError::Device`] if `work` asks for something that cannot be recorded.
     pub fn record(
         &self,
         work: impl FnOnce(&Self) -> Result<(), BackendError>,
@@ -158,7 +103,7 @@ impl CudaBackend {
         CudaGraph::new(self.driver.clone(), launches)
     }
 
-    /// That operands, by name with the identity of their device, are held by this one.
+    /// Refuses operands of other devices.
     pub(crate) fn check_own<const N: usize>(
         &self,
         operands: [(&'static str, usize); N],
@@ -169,13 +114,15 @@ impl CudaBackend {
         }
     }
 
+    /// Refuses `what` during a recording.
     pub(crate) fn check_idle(&self, what: &str) -> Result<(), BackendError> {
         match self.recorded {
             None => Ok(()),
-            Some(_) => Err(failed(format!("{what} cannot be recorded; do it before"))),
+            Some(_) => Err(failed(format!("{what} cannot be recorded; do it before the recording"))),
         }
     }
 
+    /// Starts a kernel, or records it.
     pub(crate) fn launch(&self, launch: Launch) -> Result<(), BackendError> {
         match &self.recorded {
             None => self.driver.launch(&launch),
@@ -184,222 +131,5 @@ impl CudaBackend {
                 Ok(())
             }
         }
-    }
-
-    fn lay_out<V: bytemuck::NoUninit + bytemuck::Zeroable + Send + Sync>(
-        &self,
-        source: &impl Source<V>,
-        value_type: ValueType,
-        scales: &[f32],
-    ) -> Result<CudaMatrix, BackendError> {
-        self.check_idle("an upload")?;
-        let shape = checked(source.shape())?;
-        let sliced = build(&self.driver, &self.budget, source, scales)?;
-        Ok(CudaMatrix { shape, nnz: source.nnz(), kind: Kind::Sliced(value_type, sliced) })
-    }
-
-    /// `y = beta·y`.
-    pub(crate) fn scale(&self, beta: f32, y: &CudaVector) -> Result<(), BackendError> {
-        let [rows, batch] = y.shape();
-        let values = rows * stride(batch);
-        if beta == 1.0 || values == 0 {
-            return Ok(());
-        }
-        self.launch(
-            Launch::new(Module::Csr, "scale", blocks("scaling a vector", y, values.div_ceil(THREADS))?)
-                .with(y.values.address())
-                .with(beta)
-                .with(values as u64)
-                .holding([y.values.clone()]),
-        )
-    }
-
-    /// `y = alpha·A·x + beta·y`, all of them with places.
-    fn multiply(
-        &self,
-        a: &CudaMatrix,
-        product: Product,
-        [x, y]: [&CudaVector; 2],
-    ) -> Result<(), BackendError> {
-        let single = product.is_single();
-        let launch = match &a.kind {
-            Kind::Sliced(value_type, sliced) => {
-                let kernel = match (sliced.wide, single) {
-                    (false, true) => "spmm_g8_b1",
-                    (false, false) => "spmm_g8_b8",
-                    (true, true) => "spmm_g16_b1",
-                    (true, false) => "spmm_g16_b8",
-                };
-                Launch::new(Module::Gap(*value_type), kernel, blocks("a product", y, product.blocks(ROWS))?)
-                    .with(sliced.argument())
-                    .holding(sliced.buffers())
-            }
-            Kind::Csr(csr) => {
-                let kernel = if single { "csr_b1" } else { "csr_b8" };
-                Launch::new(Module::Csr, kernel, blocks("a product", y, product.blocks(CSR_ROWS))?)
-                    .with(csr.argument())
-                    .holding(csr.buffers())
-            }
-        };
-        self.launch(launch.with(product).holding([x.values.clone(), y.values.clone()]))
-    }
-}
-
-/// A shape whose places kernels can number.
-fn checked(shape: [usize; 2]) -> Result<[usize; 2], BackendError> {
-    let limit = (1 << 31) - 1;
-    if shape.iter().any(|&size| size > limit) {
-        let limit = limit as u64;
-        return Err(BackendError::TooLarge { what: "a matrix", shape, limit, unit: "rows or columns" });
-    }
-    Ok(shape)
-}
-
-/// A number of blocks that can be launched.
-fn blocks(what: &'static str, y: &CudaVector, blocks: usize) -> Result<usize, BackendError> {
-    if blocks <= MOST_BLOCKS {
-        return Ok(blocks);
-    }
-    Err(BackendError::TooLarge {
-        what,
-        shape: y.shape(),
-        limit: MOST_BLOCKS as u64,
-        unit: "blocks of threads",
-    })
-}
-
-fn arguments(a: [usize; 2], alpha: f32, x: &CudaVector, beta: f32, y: &CudaVector) -> Product {
-    Product {
-        x: x.values.address(),
-        y: y.values.address(),
-        rows: a[0] as u32,
-        cols: a[1] as u32,
-        stride: stride(x.shape()[1]) as u32,
-        alpha,
-        beta,
-        padding: 0,
-    }
-}
-
-impl Backend for CudaBackend {
-    type Matrix = CudaMatrix;
-    type Base = CudaBase;
-    type Vector = CudaVector;
-
-    fn device(&self) -> String {
-        format!("{NAME} {}", self.driver.device())
-    }
-
-    fn upload(&self, matrix: &GapCsr) -> Result<CudaMatrix, BackendError> {
-        match matrix.values() {
-            ValuePlane::F32(values) => self.lay_out(&GapSource { matrix, values }, ValueType::F32, &[]),
-            ValuePlane::F16(values) => self.lay_out(&GapSource { matrix, values }, ValueType::F16, &[]),
-            ValuePlane::Bf16(values) => self.lay_out(&GapSource { matrix, values }, ValueType::Bf16, &[]),
-            ValuePlane::I8 { codes, scales } => {
-                self.lay_out(&GapSource { matrix, values: codes }, ValueType::I8, scales)
-            }
-        }
-    }
-
-    fn upload_csr(&self, matrix: &Csr<f32, u32>) -> Result<CudaMatrix, BackendError> {
-        self.lay_out(&CsrSource(matrix), ValueType::F32, &[])
-    }
-
-    fn upload_coo(&self, matrix: &Coo<f32, u32>) -> Result<CudaMatrix, BackendError> {
-        self.check_idle("an upload")?;
-        let shape = checked([matrix.rows(), matrix.cols()])?;
-        let coo = DeviceCoo::upload(&self.driver, &self.budget, matrix)?;
-        let (csr, nnz) = coo.to_csr(&self.driver, &self.budget)?;
-        Ok(CudaMatrix { shape, nnz, kind: Kind::Csr(csr) })
-    }
-
-    fn upload_base(&self, base: &QuantizedBase) -> Result<CudaBase, BackendError> {
-        self.check_idle("an upload")?;
-        checked([base.rows(), base.cols()])?;
-        CudaBase::new(&self.driver, &self.budget, base)
-    }
-
-    fn upload_vector(&self, values: &[f32], shape: VectorShape) -> Result<CudaVector, BackendError> {
-        self.check_idle("an upload")?;
-        check_upload(values.len(), shape)?;
-        CudaVector::upload(&self.driver, &self.budget, values, shape.into())
-    }
-
-    fn zeros(&self, shape: VectorShape) -> Result<CudaVector, BackendError> {
-        self.check_idle("an allocation")?;
-        CudaVector::zeros(&self.driver, &self.budget, shape.into())
-    }
-
-    fn download(&self, vector: &CudaVector) -> Result<Vec<f32>, BackendError> {
-        self.check_idle("a download")?;
-        self.check_own([("the vector", vector.device())])?;
-        vector.read(&self.driver, &self.budget)
-    }
-
-    fn synchronize(&self) -> Result<(), BackendError> {
-        self.check_idle("waiting")?;
-        self.driver.synchronize()
-    }
-
-    fn spmm(
-        &self,
-        alpha: f32,
-        a: &CudaMatrix,
-        x: &CudaVector,
-        beta: f32,
-        y: &mut CudaVector,
-    ) -> Result<(), BackendError> {
-        check_product("spmm", a, x, y)?;
-        self.check_own([("the matrix", a.device()), ("x", x.device()), ("y", y.device())])?;
-        if alpha == 0.0 || a.nnz == 0 {
-            return self.scale(beta, y);
-        }
-        if y.shape().contains(&0) {
-            return Ok(());
-        }
-        self.multiply(a, arguments(a.shape, alpha, x, beta, y), [x, y])
-    }
-
-    fn forward(
-        &self,
-        base: &CudaBase,
-        residual: &CudaMatrix,
-        alpha: f32,
-        x: &CudaVector,
-        y: &mut CudaVector,
-    ) -> Result<(), BackendError> {
-        check_forward(base, residual, x, y)?;
-        self.check_own([("the base", base.device()), ("the residual", residual.device())])?;
-        self.check_own([("x", x.device()), ("y", y.device())])?;
-        if y.shape().contains(&0) {
-            return Ok(());
-        }
-        // With an alpha of 0 no slice is read, so that any residual will do.
-        let (value_type, gap, fused) = match &residual.kind {
-            Kind::Sliced(value_type, sliced) => (*value_type, sliced.argument(), !sliced.wide),
-            Kind::Csr(_) => (ValueType::F32, <Gap as bytemuck::Zeroable>::zeroed(), false),
-        };
-        let product = arguments(residual.shape, if fused { alpha } else { 0.0 }, x, 0.0, y);
-        let kernel = match (base.kind(), product.is_single()) {
-            (BaseKind::Int8, true) => "forward_int8_b1",
-            (BaseKind::Int8, false) => "forward_int8_b8",
-            (_, true) => "forward_int4_b1",
-            (_, false) => "forward_int4_b8",
-        };
-        let count = blocks("a layer", y, product.blocks(ROWS))?;
-        let mut launch = Launch::new(Module::Gap(value_type), kernel, count)
-            .with(base.argument())
-            .with(gap)
-            .with(product)
-            .holding(base.buffers())
-            .holding([x.values.clone(), y.values.clone()]);
-        if let Kind::Sliced(_, sliced) = &residual.kind {
-            launch = launch.holding(sliced.buffers());
-        }
-        self.launch(launch)?;
-        if fused || alpha == 0.0 || residual.nnz == 0 {
-            return Ok(());
-        }
-        self.multiply(residual, arguments(residual.shape, alpha, x, 1.0, y), [x, y])
     }
 }

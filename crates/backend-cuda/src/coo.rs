@@ -6,13 +6,15 @@ use residua_backend::BackendError;
 use residua_format::Coo;
 use residua_memory::Budget;
 
+use crate::abi::THREADS;
 use crate::driver::{Buffer, Driver};
-use crate::launch::{Launch, Module, THREADS};
+use crate::kernels::Module;
+use crate::launch::Launch;
 use crate::matrix::DeviceCsr;
 
 const WHAT: &str = "converting COO to CSR";
 
-/// Triplets in a device's memory, in the order they came.
+/// Triplets in a device's memory, in their original order.
 #[derive(Debug)]
 pub(crate) struct DeviceCoo {
     pub(crate) shape: [usize; 2],
@@ -42,10 +44,10 @@ impl DeviceCoo {
         })
     }
 
-    /// Converts; values at one place are summed in the order they come. Returns the number of places too.
+    /// Converts the triplets. Values at one place are summed in their original order. Also returns the number of places.
     ///
-    /// Triplets are counted per row and dealt to their rows, each row is sorted by column and number, and what shares a
-    /// column is merged: `coo.cu`. Only counting is atomic, so the result's bits never change.
+    /// The kernels of `coo.cu` count the triplets of each row, move each triplet to its row, sort every row by column and
+    /// original position, and merge triplets of one column. Only counts are atomic, so the bits repeat.
     pub(crate) fn to_csr(
         &self,
         driver: &Arc<dyn Driver>,

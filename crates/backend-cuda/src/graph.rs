@@ -9,11 +9,11 @@ use crate::launch::Launch;
 
 /// A sequence of products and layers, recorded by [`CudaBackend::record`](crate::CudaBackend::record).
 ///
-/// It holds on to the operands it was recorded with. A replay reads and writes their memory: write an input vector
-/// with [`CudaBackend::write`](crate::CudaBackend::write), replay, download the result.
+/// It keeps the memory of its operands alive, and a replay reads and writes that memory. To compute with other numbers,
+/// overwrite an input vector with [`write`](residua_backend::Backend::write), replay, and download the result.
 #[derive(Debug)]
 pub struct CudaGraph {
-    /// `None` for no work at all.
+    /// `None` if nothing was recorded.
     recorded: Option<Box<dyn Recorded>>,
 }
 
@@ -23,10 +23,10 @@ impl CudaGraph {
         Ok(Self { recorded })
     }
 
-    /// Starts the recorded work on the stream that it was recorded on.
+    /// Starts the work on the stream that recorded it.
     ///
     /// # Errors
-    /// [`BackendError::Device`] when the driver refuses.
+    /// [`BackendError::Device`] if the driver fails.
     pub fn replay(&self) -> Result<(), BackendError> {
         self.recorded.as_ref().map_or(Ok(()), |recorded| recorded.replay())
     }

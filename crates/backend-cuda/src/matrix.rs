@@ -6,8 +6,8 @@ use residua_backend::{BackendError, Shaped};
 use residua_format::{Csr, ValueType};
 use residua_memory::Budget;
 
+use crate::abi::CsrArrays;
 use crate::driver::{Buffer, Driver};
-use crate::launch::CsrArrays;
 use crate::layout::Sliced;
 
 /// A sparse matrix in a device's memory, in slices with gaps or as plain CSR.
@@ -15,11 +15,12 @@ use crate::layout::Sliced;
 pub struct CudaMatrix {
     pub(crate) shape: [usize; 2],
     pub(crate) nnz: usize,
-    pub(crate) kind: Kind,
+    pub(crate) arrays: Arrays,
 }
 
+/// The arrays that hold a matrix.
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum Arrays {
     /// Slices with gaps.
     Sliced(ValueType, Sliced),
     /// CSR with 32-bit indices and f32 values.
@@ -29,9 +30,9 @@ pub(crate) enum Kind {
 impl CudaMatrix {
     /// The identity of its device.
     pub(crate) fn device(&self) -> usize {
-        match &self.kind {
-            Kind::Sliced(_, sliced) => sliced.device(),
-            Kind::Csr(csr) => csr.row_ptr.device(),
+        match &self.arrays {
+            Arrays::Sliced(_, sliced) => sliced.device(),
+            Arrays::Csr(csr) => csr.row_ptr.device(),
         }
     }
 
@@ -40,11 +41,11 @@ impl CudaMatrix {
         self.nnz
     }
 
-    /// Bytes that it takes on the device.
+    /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        match &self.kind {
-            Kind::Sliced(_, sliced) => sliced.bytes(),
-            Kind::Csr(csr) => csr.bytes(),
+        match &self.arrays {
+            Arrays::Sliced(_, sliced) => sliced.bytes(),
+            Arrays::Csr(csr) => csr.bytes(),
         }
     }
 }

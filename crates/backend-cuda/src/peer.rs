@@ -1,16 +1,18 @@
-//! Products with triplets as they are, for the device program to compare with. No part of the backend uses them.
+//! Products with plain triplets. The device program compares the backend with them; the backend does not use them.
 
 use residua_backend::shape::check_product;
 use residua_backend::{BackendError, Shaped};
 use residua_format::Coo;
 
+use crate::abi::THREADS;
 use crate::coo::DeviceCoo;
-use crate::launch::{Launch, Module, THREADS};
-use crate::matrix::Kind;
+use crate::kernels::Module;
+use crate::launch::Launch;
+use crate::matrix::Arrays;
 use crate::vector::stride;
 use crate::{CudaBackend, CudaMatrix, CudaVector};
 
-/// Triplets in a device's memory, multiplied in one of the usual ways. Their sums do not repeat bit for bit.
+/// Triplets in a device's memory, multiplied in one of the usual ways. Their sums may differ from run to run.
 #[derive(Debug)]
 pub struct PeerCoo(DeviceCoo);
 
@@ -19,7 +21,7 @@ pub struct PeerCoo(DeviceCoo);
 pub enum PeerKernel {
     /// A thread per triplet, float atomics.
     PerEntry,
-    /// A thread per row, which looks at all triplets.
+    /// A thread per row; each reads all triplets.
     Scan,
 }
 
@@ -30,7 +32,7 @@ impl Shaped for PeerCoo {
 }
 
 impl PeerCoo {
-    /// Uploads triplets as they are.
+    /// Uploads triplets unchanged.
     ///
     /// # Errors
     /// As [`upload_coo`](residua_backend::Backend::upload_coo).
@@ -46,10 +48,10 @@ impl PeerCoo {
     pub fn to_csr(&self, cuda: &CudaBackend) -> Result<CudaMatrix, BackendError> {
         cuda.check_idle("a conversion")?;
         let (csr, nnz) = self.0.to_csr(&cuda.driver, &cuda.budget)?;
-        Ok(CudaMatrix { shape: self.0.shape, nnz, kind: Kind::Csr(csr) })
+        Ok(CudaMatrix { shape: self.0.shape, nnz, arrays: Arrays::Csr(csr) })
     }
 
-    /// `y = A·x`, zeroing `y` first. It can be recorded.
+    /// Sets `y` to 0, then to `A·x`. It can be recorded.
     ///
     /// # Errors
     /// [`BackendError::Shape`] when the operands do not fit together.

@@ -6,13 +6,13 @@ use residua_backend::shape::values;
 use residua_backend::{BackendError, Shaped};
 use residua_memory::Budget;
 
+use crate::abi::BATCH;
 use crate::driver::{Buffer, Driver};
-use crate::launch::BATCH;
 
 /// `[len, batch]` f32 values in a device's memory.
 ///
-/// A batch of several is padded to a multiple of 8 vectors, so that rows are aligned, and a row of zeros follows the
-/// last: kernels send there what stands for no column.
+/// A batch of more than one vector is padded to a multiple of 8, so that rows are aligned. A row of zeros follows the
+/// last row: kernels read it for padding and fillers, because these have no column.
 #[derive(Debug)]
 pub struct CudaVector {
     shape: [usize; 2],
@@ -104,7 +104,7 @@ fn bytes(shape: [usize; 2]) -> Result<usize, BackendError> {
     values(shape)?;
     let limit = isize::MAX as usize / size_of::<f32>();
     let too_large = BackendError::TooLarge { what: "a vector", shape, limit: limit as u64, unit: "values" };
-    // The limit of kernels' 32-bit row numbers.
+    // Kernels number rows with 32 bits.
     if shape.iter().any(|&size| size >= 1 << 31) {
         return Err(too_large);
     }

@@ -1,6 +1,6 @@
-//! What talks to NVIDIA's driver, on a driver that is played: `emulator/driver.cpp`, found by the name of the real one.
+//! The code that calls NVIDIA's driver, on a played driver: `emulator/driver.cpp`, a library with the name of the real one.
 //!
-//! Every case is a process of its own, because a process opens one driver.
+//! Every case runs in a separate process, because a process loads one driver.
 #![allow(clippy::unwrap_used)]
 
 mod work;
@@ -11,24 +11,25 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 use residua_backend::conformance::{Device, main as conformance};
 use residua_backend::{Backend, BackendError, VectorShape};
-use residua_backend_cuda::CudaBackend;
+use residua_backend_cuda::{CudaBackend, CudaOptions};
+use residua_memory::Budget;
 use work::{everything, matrix, numbers};
 
-/// The played driver; empty where it was not built.
+/// The played driver; empty if it was not built.
 const DRIVER: &str = env!("RESIDUA_PLAYED_DRIVER");
-/// Set for the process that is a case.
+/// Set in the process of a case.
 const CASE: &str = "RESIDUA_TEST_DRIVER_CASE";
 
 type Outcome = Result<(), Failed>;
 
-/// A case by name, what the driver is to be like, and arguments for the process.
+/// A case: its name, the settings of the driver, and arguments for the process.
 type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
 const CASES: [Case; 9] = [
     ("no GPU", &[("FAKE_CUDA_INIT", "100")], &[]),
     ("a broken driver", &[("FAKE_CUDA_INIT", "999")], &[]),
     ("an old driver", &[("FAKE_CUDA_VERSION", "11080")], &[]),
-    ("a wrong number", &[("FAKE_CUDA_DEVICES", "2")], &[]),
+    ("numbers and names", &[("FAKE_CUDA_DEVICES", "2")], &[]),
     ("PTX that is refused", &[("FAKE_CUDA_REFUSE", "1")], &[]),
     ("a matrix that does not fit", &[("FAKE_CUDA_MEMORY", "1000000")], &[]),
     ("every call that can fail", &[], &[]),
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a case where the loader finds the played driver first.
+/// Runs a case in a process whose loader finds the played driver first.
 fn process((name, environment, arguments): Case) -> Outcome {
     let folder = Path::new(DRIVER).parent().unwrap_or(Path::new("."));
     let output = Command::new(std::env::current_exe()?)
@@ -75,7 +76,17 @@ fn process((name, environment, arguments): Case) -> Outcome {
 }
 
 fn suite() -> ExitCode {
-    conformance(vec![Device::new("cuda-played", |budget| Ok(CudaBackend::new(0)?.with_budget(budget)))])
+    let open = |budget| CudaBackend::open(&CudaOptions::default(), &budget);
+    conformance(vec![Device::new("cuda-played", open)])
+}
+
+/// GPU 0 with an unlimited budget.
+fn open() -> Result<CudaBackend, BackendError> {
+    CudaBackend::open(&CudaOptions::default(), &Budget::unlimited())
+}
+
+fn open_device(device: &str) -> Result<CudaBackend, BackendError> {
+    CudaBackend::open(&CudaOptions::default().device(device), &Budget::unlimited())
 }
 
 fn run(case: &str) -> Outcome {
@@ -83,7 +94,7 @@ fn run(case: &str) -> Outcome {
         "no GPU" => unavailable(&["an NVIDIA GPU is missing"]),
         "a broken driver" => unavailable(&["cuInit: CUDA_ERROR_UNKNOWN (999)"]),
         "an old driver" => unavailable(&["CUDA 12.0 or newer", "CUDA 11.8", "525"]),
-        "a wrong number" => wrong_number(),
+        "numbers and names" => numbers_and_names(),
         "PTX that is refused" => refused_ptx(),
         "a matrix that does not fit" => too_large(),
         "every call that can fail" => every_failure(),
@@ -91,7 +102,7 @@ fn run(case: &str) -> Outcome {
     }
 }
 
-/// That an error is of a kind, and its text holds all of `words`.
+/// Fails unless an error is of a kind, and its text is one line with all of `words`.
 fn is(error: &BackendError, kind: fn(&BackendError) -> bool, words: &[&str]) -> Outcome {
     let text = error.to_string();
     if kind(error) && words.iter().all(|word| text.contains(word)) && !text.contains('\n') {
@@ -102,25 +113,34 @@ fn is(error: &BackendError, kind: fn(&BackendError) -> bool, words: &[&str]) -> 
 
 fn unavailable(words: &[&str]) -> Outcome {
     let kind = |error: &BackendError| matches!(error, BackendError::Unavailable { .. });
-    is(&CudaBackend::new(0).unwrap_err(), kind, words)?;
-    is(&CudaBackend::devices().unwrap_err(), kind, words)
+    is(&open().unwrap_err(), kind, words)?;
+    is(&open_device("gpu 1").unwrap_err(), kind, words)?;
+    assert!(CudaBackend::devices().is_empty());
+    Ok(())
 }
 
-fn wrong_number() -> Outcome {
+fn numbers_and_names() -> Outcome {
     let kind = |error: &BackendError| matches!(error, BackendError::NoSuchDevice { .. });
-    is(&CudaBackend::new(2).unwrap_err(), kind, &["\"2\"", "0 Played GPU 0, 1 Played GPU 1"])?;
-    is(&CudaBackend::find(Some("radeon")).unwrap_err(), kind, &["\"radeon\"", "Played GPU 0, Played GPU 1"])?;
-    assert!(
-        CudaBackend::find(Some("gpu 1"))?.device().contains("1 Played GPU 1, sm_90, driver for CUDA 12.4")
-    );
+    for wrong in ["2", "radeon"] {
+        let quoted = format!("{wrong:?}");
+        is(&open_device(wrong).unwrap_err(), kind, &[&quoted, "0 Played GPU 0, 1 Played GPU 1"])?;
+    }
+    let first = open()?.device();
+    assert!(first.contains("0 Played GPU 0, sm_90, driver for CUDA 12.4"), "{first}");
+    for second in ["1", "gpu 1"] {
+        let found = open_device(second)?.device();
+        assert!(found.contains("1 Played GPU 1, sm_90, driver for CUDA 12.4"), "{second}: {found}");
+    }
+    let devices: Vec<String> = CudaBackend::devices().iter().map(ToString::to_string).collect();
+    assert_eq!(devices, ["cuda:0: Played GPU 0", "cuda:1: Played GPU 1"]);
     Ok(())
 }
 
 fn refused_ptx() -> Outcome {
-    let cuda = CudaBackend::new(0)?;
+    let cuda = open()?;
     let before = cuda.memory()?;
     let error = everything(&cuda).unwrap_err();
-    // Where NVRTC is installed it compiles the kernels, and the driver refuses that too.
+    // If NVRTC is installed, it compiles the kernels, and the driver also refuses its PTX.
     let kind = |error: &BackendError| {
         matches!(error, BackendError::Unavailable { .. } | BackendError::Device { .. })
     };
@@ -130,7 +150,7 @@ fn refused_ptx() -> Outcome {
 }
 
 fn too_large() -> Outcome {
-    let cuda = CudaBackend::new(0)?;
+    let cuda = open()?;
     let before = cuda.memory()?;
     assert_eq!(before, (1_000_000, 1_000_000));
     let large = matrix(2000, 400, 2);
@@ -149,13 +169,13 @@ fn too_large() -> Outcome {
     Ok(())
 }
 
-/// Lets one call after the other fail. What comes of it is an error, memory is as before, the same backend or a new one goes
-/// on; the played driver itself ends the process where something is left behind.
+/// Lets one call after the other fail. The result must be an error, memory must be as before, and a new backend must work.
+/// The played driver ends the process if something is left behind.
 fn every_failure() -> Outcome {
-    let expected = everything(&CudaBackend::new(0)?)?;
+    let expected = everything(&open()?)?;
     let (mut errors, mut silent) = (0, 0);
     let mut call = 0;
-    // Failures while something is given back are not reported: after many without an error all calls are through.
+    // Failures while something is freed are not reported. After many silent ones all calls have been tried.
     while silent < 80 {
         fail(Some(call));
         let result = attempt();
@@ -179,7 +199,7 @@ fn every_failure() -> Outcome {
 }
 
 fn attempt() -> Result<Vec<f32>, BackendError> {
-    let cuda = CudaBackend::new(0)?;
+    let cuda = open()?;
     let (free, _) = cuda.memory()?;
     let own = cuda.upload_vector(&numbers(1, 700_000), VectorShape { len: 700_000, batch: 1 })?;
     assert_eq!(cuda.download(&own)?, numbers(1, 700_000));
@@ -189,10 +209,10 @@ fn attempt() -> Result<Vec<f32>, BackendError> {
     result
 }
 
-/// Tells the played driver which call is to fail.
+/// Tells the played driver which call must fail.
 fn fail(call: Option<usize>) {
     const NAME: &str = "FAKE_CUDA_FAIL";
-    // SAFETY: no other thread of this process reads or writes the environment: those that lay matrices out are idle.
+    // SAFETY: no other thread of this process uses the environment: the threads that lay out matrices are idle.
     unsafe {
         match call {
             Some(call) => std::env::set_var(NAME, call.to_string()),

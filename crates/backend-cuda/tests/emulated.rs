@@ -1,27 +1,33 @@
-//! What the conformance suite does not ask: failures leave nothing behind, graphs replay, COO becomes the same CSR as on
-//! the host. On the emulator: the kernels and everything but the driver are those of a GPU.
+//! What the conformance suite does not test: failures leave nothing behind, graphs replay, COO becomes the same CSR as on
+//! the host. Everything runs on the emulator; only the driver differs from a GPU.
 #![allow(clippy::unwrap_used)]
 
 mod work;
 
 use proptest::prelude::*;
 use residua_backend::{Backend, BackendError, VectorShape, reference};
-use residua_backend_cuda::{CudaBackend, Emulator, PeerCoo, PeerKernel};
+use residua_backend_cuda::{CudaBackend, CudaOptions, Emulator, PeerCoo, PeerKernel};
 use residua_format::convert::{coo_to_csr, csr_to_coo, csr_to_gap};
 use residua_format::strategies::{any_gap_csr, coo};
-use residua_format::{Coo, Csr, Duplicates, ValueType};
+use residua_format::{Coo, Csr, DenseMatrix, DenseValues, Duplicates, ValueType};
+use residua_memory::Budget;
 
 use work::{base, everything, matrix, numbers};
+
+/// A backend with an unlimited budget on a new device.
+fn emulated() -> CudaBackend {
+    Emulator::new().backend(&Budget::unlimited())
+}
 
 #[test]
 fn whatever_fails_leaves_no_memory_behind() {
     let emulator = Emulator::new();
-    let expected = everything(&emulator.backend()).unwrap();
+    let expected = everything(&emulator.backend(&Budget::unlimited())).unwrap();
     assert_eq!(emulator.used(), 0);
     let mut failures = 0;
     loop {
         emulator.fail_after(failures);
-        let result = everything(&emulator.backend());
+        let result = everything(&emulator.backend(&Budget::unlimited()));
         assert_eq!(emulator.used(), 0, "after failure {failures}");
         if emulator.stop_failing() {
             assert_eq!(result.unwrap(), expected);
@@ -39,7 +45,7 @@ fn whatever_fails_leaves_no_memory_behind() {
 #[test]
 fn a_device_that_is_too_small_says_so_with_numbers() {
     let emulator = Emulator::with_memory(10_000);
-    let cuda = emulator.backend();
+    let cuda = emulator.backend(&Budget::unlimited());
     let held = cuda.zeros(VectorShape { len: 1000, batch: 1 }).unwrap();
     let error = cuda.zeros(VectorShape { len: 2000, batch: 1 }).unwrap_err();
     match &error {
@@ -53,7 +59,7 @@ fn a_device_that_is_too_small_says_so_with_numbers() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_an_error_and_no_panic() {
-    let error = CudaBackend::new(1000).unwrap_err();
+    let error = CudaBackend::open(&CudaOptions::default().device("1000"), &Budget::unlimited()).unwrap_err();
     let text = error.to_string();
     match error {
         BackendError::Unavailable { backend: "cuda", .. } => assert!(text.contains("install"), "{text}"),
@@ -64,7 +70,7 @@ fn a_gpu_that_is_not_there_is_an_error_and_no_panic() {
 
 #[test]
 fn operands_of_another_device_are_refused() {
-    let (here, there) = (Emulator::new().backend(), Emulator::new().backend());
+    let (here, there) = (emulated(), emulated());
     let csr = matrix(4, 6, 2);
     let (a, base_here) = (here.upload_csr(&csr).unwrap(), here.upload_base(&base(4, 6)).unwrap());
     let (x, mut y) = (
@@ -90,7 +96,7 @@ fn operands_of_another_device_are_refused() {
 
 #[test]
 fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
-    let cuda = Emulator::new().backend();
+    let cuda = emulated();
     let csr = matrix(33, 70, 4);
     let mut x = cuda.zeros(VectorShape { len: 70, batch: 1 }).unwrap();
     let (mut y, mut z) = (
@@ -98,7 +104,7 @@ fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
         cuda.zeros(VectorShape { len: 33, batch: 1 }).unwrap(),
     );
     let graph = {
-        // The graph holds on to what it needs.
+        // The graph keeps the memory of its operands.
         let (base, a) = (cuda.upload_base(&base(33, 70)).unwrap(), cuda.upload_csr(&csr).unwrap());
         cuda.record(|cuda| {
             cuda.spmv(1.0, &a, &x, 0.0, &mut y)?;
@@ -127,7 +133,7 @@ fn a_graph_computes_what_was_recorded_on_what_is_there_now() {
 #[test]
 fn uploads_and_downloads_are_not_recorded() {
     let emulator = Emulator::new();
-    let cuda = emulator.backend();
+    let cuda = emulator.backend(&Budget::unlimited());
     let y = cuda.zeros(VectorShape { len: 3, batch: 1 }).unwrap();
     for result in [
         cuda.record(|cuda| cuda.zeros(VectorShape { len: 1, batch: 1 }).map(drop)),
@@ -139,21 +145,44 @@ fn uploads_and_downloads_are_not_recorded() {
     }
 }
 
-/// Rows of a residual at 5 % take little more than in the file.
+/// A base needs little more room than it takes on the device: 12.1 MB and 8 MiB here.
+#[test]
+fn a_large_base_is_laid_out_in_pieces() {
+    let [rows, cols] = [1001, 6000];
+    let values = numbers(3, rows * cols).iter().map(|&value| half::bf16::from_f32(value)).collect();
+    let dense = DenseMatrix::new(rows, cols, DenseValues::Bf16(values)).unwrap();
+    let budget = Budget::new(21 << 20);
+    let cuda = Emulator::new().backend(&budget);
+    let base = cuda.upload_dense(&dense).unwrap();
+    // Padded to 16 rows and 64 columns.
+    assert_eq!(base.bytes(), 1008 * 6016 * 2);
+    assert_eq!(budget.used(), base.bytes() as u64);
+    let (residual, x) = (cuda.upload_csr(&Csr::empty(rows, cols)).unwrap(), numbers(4, cols));
+    let (on_device, mut y) = (
+        cuda.upload_vector(&x, VectorShape { len: cols, batch: 1 }).unwrap(),
+        cuda.zeros(VectorShape { len: rows, batch: 1 }).unwrap(),
+    );
+    cuda.forward(&base, &residual, 1.0, &on_device, &mut y).unwrap();
+    for (found, expected) in cuda.download(&y).unwrap().iter().zip(reference::product(&dense, &x, 1)) {
+        assert!(expected.admits(*found), "{found} for {expected:?}");
+    }
+}
+
+/// A residual at 5 % takes little more on the device than in a file.
 #[test]
 fn the_layout_is_about_as_small_as_the_file() {
     let csr = matrix(1024, 8192, 20);
     for value_type in ValueType::ALL {
         let gap = csr_to_gap(&csr, value_type).unwrap();
-        let bytes = Emulator::new().backend().upload(&gap).unwrap().bytes();
+        let bytes = emulated().upload(&gap).unwrap().bytes();
         let most = if value_type == ValueType::I8 { 1.45 } else { 1.35 };
         assert!(bytes as f64 <= gap.bytes() as f64 * most, "{value_type}: {bytes} for {}", gap.bytes());
     }
 }
 
-/// Products of the device's CSR and of the host's, bit for bit: the kernel adds a row's entries in their order.
+/// Checks that the CSR of the device and of the host give the same bits: the kernel adds entries in their order.
 fn same_as_on_the_host(emulator: &Emulator, coo: &Coo<f32, u32>) {
-    let cuda = emulator.backend();
+    let cuda = emulator.backend(&Budget::unlimited());
     let csr = coo_to_csr(coo, Duplicates::Sum).unwrap();
     let (device, host) = (cuda.upload_coo(coo).unwrap(), cuda.upload_csr_unchanged(&csr).unwrap());
     assert_eq!(device.nnz(), csr.nnz());
@@ -168,7 +197,7 @@ fn same_as_on_the_host(emulator: &Emulator, coo: &Coo<f32, u32>) {
     assert_eq!(bits(&one), bits(&other));
 }
 
-/// More triplets in a row than are sorted in shared memory, many at one place, rows in reverse.
+/// A row with more triplets than shared memory can sort, many triplets at one place, and rows in reverse order.
 #[test]
 fn long_rows_of_triplets_with_many_duplicates() {
     let entries = 5000usize;
@@ -204,7 +233,7 @@ proptest! {
             }
         }
         let expected = reference::product(&gap, &x, batch);
-        let cuda = Emulator::new().backend();
+        let cuda = emulated();
         let a = cuda.upload(&gap).unwrap();
         let x = cuda.upload_vector(&x, VectorShape { len: gap.cols(), batch }).unwrap();
         let mut y = cuda.upload_vector(&vec![f32::NAN; gap.rows() * batch], VectorShape { len: gap.rows(), batch }).unwrap();
@@ -217,7 +246,7 @@ proptest! {
 
 #[test]
 fn what_the_device_program_compares_with_is_right() {
-    let cuda = Emulator::new().backend();
+    let cuda = emulated();
     let csr = matrix(70, 50, 4);
     let coo = PeerCoo::new(&cuda, &csr_to_coo(&csr).unwrap()).unwrap();
     for batch in [1, 3] {

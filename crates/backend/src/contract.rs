@@ -87,14 +87,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// See the [trait](Self#errors).
-    fn upload_dense(&self, base: &DenseMatrix) -> Result<Self::Base, BackendError> {
-        let _ = base;
-        Err(BackendError::Unavailable {
-            backend: "this backend",
-            missing: "a dense base".into(),
-            install: "take another backend".into(),
-        })
-    }
+    fn upload_dense(&self, base: &DenseMatrix) -> Result<Self::Base, BackendError>;
 
     /// A vector operand from its interleaved values, see [`VectorShape`].
     ///

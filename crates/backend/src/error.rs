@@ -1,9 +1,9 @@
-//! What can go wrong on a backend.
+//! Failures of a backend.
 
 use residua_format::FormatError;
 use residua_memory::{BudgetError, ErrorKind};
 
-/// Why a backend could not do what was asked.
+/// A failure of a backend.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
@@ -20,7 +20,7 @@ pub enum BackendError {
     /// Two operands do not fit together.
     #[error("{operation}: {left_name} is {left:?}, {right_name} is {right:?}; {rule}")]
     Shape {
-        /// What was asked for.
+        /// The operation.
         operation: &'static str,
         /// The first operand.
         left_name: &'static str,
@@ -30,13 +30,13 @@ pub enum BackendError {
         right_name: &'static str,
         /// Its shape.
         right: [usize; 2],
-        /// What had to hold.
+        /// The rule that is broken.
         rule: &'static str,
     },
-    /// A shape with more places than can be addressed, or more than the device holds in one buffer.
-    #[error("{what} of shape {shape:?} is too large; the most is {limit} {unit}")]
+    /// A shape has more places than an index can address, or than the device holds in one buffer.
+    #[error("{what} of shape {shape:?} is too large; the limit is {limit} {unit}")]
     TooLarge {
-        /// What was asked for.
+        /// What is too large.
         what: &'static str,
         /// Its shape.
         shape: [usize; 2],
@@ -45,17 +45,17 @@ pub enum BackendError {
         /// What the limit counts.
         unit: &'static str,
     },
-    /// A device that was asked for by name or number is not there.
+    /// There is no device of that name or number.
     #[error("{backend}: there is no device {wanted:?}; there are: {present}")]
     NoSuchDevice {
         /// Its name.
         backend: &'static str,
-        /// What was asked for.
+        /// The name or number.
         wanted: String,
-        /// The devices that are there, for people.
+        /// The devices of this machine, for people.
         present: String,
     },
-    /// Something needs more than a device offers, whatever memory it has.
+    /// Something needs more than a limit of the device allows; more memory would not help.
     #[error("{backend}: {what} needs {needed} {name}; this device's limit is {limit}")]
     DeviceLimit {
         /// Its name.
@@ -69,7 +69,7 @@ pub enum BackendError {
         /// What the limit counts.
         name: &'static str,
     },
-    /// The device's memory has no room.
+    /// The device's memory is full.
     #[error("{backend}: {asked} bytes for {what} do not fit the device's memory{}", free_text(*free))]
     OutOfMemory {
         /// Its name.
@@ -78,7 +78,7 @@ pub enum BackendError {
         what: String,
         /// Bytes asked for.
         asked: u64,
-        /// Bytes that were free, where the driver says so.
+        /// Free bytes, where the driver tells.
         free: Option<u64>,
     },
     /// The device is gone: unplugged, reset or destroyed. Open the backend again.
@@ -89,7 +89,7 @@ pub enum BackendError {
         /// What the driver said.
         message: String,
     },
-    /// A matrix or vector that another backend, or another device of this one, holds.
+    /// Another backend, or another device of this backend, holds the matrix or vector.
     #[error("{backend}: {what} is held by another backend; upload it here")]
     Foreign {
         /// The backend that was asked.
@@ -97,10 +97,10 @@ pub enum BackendError {
         /// Which operand.
         what: &'static str,
     },
-    /// It does not fit the memory budget.
+    /// The memory budget is too small.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// A matrix could not be converted.
+    /// A conversion of a matrix failed.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// The driver or the device reported a failure.
@@ -114,7 +114,7 @@ pub enum BackendError {
 }
 
 impl BackendError {
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Shape { .. } | Self::TooLarge { .. } | Self::Foreign { .. } => ErrorKind::Usage,

@@ -1,36 +1,36 @@
-//! What a backend must compute, in f64, and how far from it a result may lie.
+//! The results of a backend in f64, and how far from them an f32 result may lie.
 //!
 //! A sum of n products computed in f32 in any order lies within γₙ·Σ|aᵢ||xᵢ| of the exact one, where
 //! γₙ = n·u / (1 − n·u) and u = 2⁻²⁴ (N. J. Higham, *Accuracy and Stability of Numerical Algorithms*,
-//! 2nd ed., SIAM 2002, sections 3.1 and 4.2). Each [`Expected`] value carries n and Σ|aᵢ||xᵢ|, so the bound
-//! follows from what was summed and is never a fixed constant.
+//! 2nd ed., SIAM 2002, sections 3.1 and 4.2). Each [`Expected`] value carries n and Σ|aᵢ||xᵢ|: the bound depends on the
+//! sum itself and is never a fixed constant.
 
 use residua_format::{Coo, Csr, DenseMatrix, GapCsr, QuantizedBase, ValuePlane};
 
 /// Unit roundoff of f32.
 const UNIT: f64 = f32::EPSILON as f64 / 2.0;
 
-/// One value of a result: what it is, and what an f32 computation may make of it.
+/// One exact value of a result, and the bound for its computation in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Expected {
     /// The exact value, up to f64 rounding.
     pub value: f64,
-    /// Sum of the magnitudes of everything added up.
+    /// Sum of the magnitudes of all terms.
     pub magnitude: f64,
-    /// Roundings that the longest chain of operations on one product can meet.
+    /// Number of roundings in the longest chain of operations on one product.
     pub roundings: usize,
 }
 
 impl Expected {
-    /// The most that a value computed in f32 may differ.
+    /// The largest allowed difference of a value computed in f32.
     pub fn tolerance(&self) -> f64 {
         let nu = self.roundings as f64 * UNIT;
-        // Devices may flush results below the smallest normal number to 0, each time they round.
+        // A device may flush a result below the smallest normal number to 0 at every rounding.
         let flushed = self.roundings as f64 * f64::from(f32::MIN_POSITIVE);
         nu / (1.0 - nu) * self.magnitude + flushed
     }
 
-    /// Whether `found` is this value as f32 arithmetic may compute it; NaN and infinities must agree.
+    /// Whether f32 arithmetic may compute `found` for this value. NaN and infinities must agree.
     pub fn admits(&self, found: f32) -> bool {
         if self.value.is_finite() {
             (f64::from(found) - self.value).abs() <= self.tolerance()
@@ -51,7 +51,7 @@ impl Expected {
 pub trait Operand {
     /// `[rows, cols]`.
     fn shape(&self) -> [usize; 2];
-    /// Roundings of one coefficient beyond its product with `x`: 1 where a value is `code · scale`.
+    /// Number of roundings of a coefficient before its product with `x`: 1 where it is `code · scale`.
     fn roundings(&self) -> usize;
     /// Calls `visit(row, col, coefficient)` for every entry.
     fn for_each(&self, visit: impl FnMut(usize, usize, f64));
@@ -170,12 +170,12 @@ pub fn product(a: &impl Operand, x: &[f32], batch: usize) -> Vec<Expected> {
             sum.add(coefficient, x);
         }
     });
-    // A lane or segment may start from 0 and be added to the others: one more than the products.
+    // A lane or segment may start from 0 and be added to the others: one more addition than products.
     sums.iter_mut().for_each(|sum| sum.roundings += a.roundings() + 1);
     sums
 }
 
-/// `alpha·P + beta·Y` for a product `P`; with an alpha or beta of 0 that term is not there.
+/// `alpha·P + beta·Y` for a product `P`. An alpha or beta of 0 drops its term.
 ///
 /// # Panics
 /// When `product` and `y` differ in length.

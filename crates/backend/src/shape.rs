@@ -104,9 +104,21 @@ pub fn check_forward(
     x: &impl Shaped,
     y: &impl Shaped,
 ) -> Result<(), BackendError> {
-    let (left, right) = (base.shape(), residual.shape());
-    check("forward", ("base", left), ("residual", right), "they must have the same shape", left == right)?;
+    check_layer("forward", base, residual)?;
     check_product("forward", base, x, y)
+}
+
+/// Checks that base and residual have the same shape.
+///
+/// # Errors
+/// [`BackendError::Shape`] when not.
+pub fn check_layer(
+    operation: &'static str,
+    base: &impl Shaped,
+    residual: &impl Shaped,
+) -> Result<(), BackendError> {
+    let (left, right) = (base.shape(), residual.shape());
+    check(operation, ("base", left), ("residual", right), "they must have the same shape", left == right)
 }
 
 fn check(

@@ -3,12 +3,8 @@
 #![allow(non_camel_case_types)]
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
-use std::sync::Arc;
 
-use residua::any::{AnyBackend, AnyBase, AnyMatrix, Kind, Options, open as open_backend};
-use residua::backend::{Shaped, VectorShape};
-use residua::format::file::{Container, Op};
-use residua::memory::Budget;
+use residua::{Budget, Device, DeviceOptions, Layer, LayerInfo, SplitFile};
 
 use crate::failure::{Failure, guard, status};
 use crate::forward::vectors;
@@ -30,20 +26,14 @@ pub struct residua_layer_t {
 }
 
 struct File {
-    container: Container,
+    file: SplitFile,
+    layers: Vec<LayerInfo>,
     names: Vec<CString>,
 }
 
-struct OpenBackend {
-    backend: AnyBackend,
-    budget: Budget,
-    device: CString,
-}
-
-struct Layer {
-    on: Arc<OpenBackend>,
-    base: Option<AnyBase>,
-    residual: AnyMatrix,
+struct OpenDevice {
+    device: Device,
+    description: CString,
 }
 
 /// The library's version, for example "0.1.0". Threads: any.
@@ -61,6 +51,9 @@ pub extern "C" fn residua_last_error() -> *const c_char {
 
 /// Opens a container file. NULL on failure. Threads: any.
 ///
+/// A file that was split over another checkpoint holds its sparse parts alone. The checkpoint is looked for where it was
+/// when the file was made; residua_layer_open fails when it is not there. residua_file_open_with_base names it.
+///
 /// # Safety
 /// `path` is NULL or a terminated string.
 #[unsafe(no_mangle)]
@@ -68,13 +61,26 @@ pub unsafe extern "C" fn residua_file_open(path: *const c_char) -> *mut residua_
     guard(std::ptr::null_mut(), || {
         // SAFETY: the caller's promise.
         let path = unsafe { text("path", path) }?;
-        let container = Container::open(os_str(path)?.as_ref())?;
-        let name = |name: &str| {
-            CString::new(name)
-                .map_err(|_| Failure::refused(format!("layer {name:?}: a zero byte in its name")))
-        };
-        let names = container.matrices().iter().map(|(matrix, _)| name(matrix)).collect::<Result<_, _>>()?;
-        Ok(handle::open(File { container, names }))
+        File::open(SplitFile::open(os_str(path)?)?)
+    })
+}
+
+/// Opens a file that was split over another checkpoint; `base` is that checkpoint: a safetensors file, an index of shards
+/// or a folder. NULL on failure. Threads: any.
+///
+/// residua_layer_open compares the hash of each base tensor with the one in the file.
+///
+/// # Safety
+/// `path` and `base` are NULL or terminated strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn residua_file_open_with_base(
+    path: *const c_char,
+    base: *const c_char,
+) -> *mut residua_file_t {
+    guard(std::ptr::null_mut(), || {
+        // SAFETY: the caller's promise.
+        let (path, base) = unsafe { (text("path", path)?, text("base", base)?) };
+        File::open(SplitFile::open_with_base(os_str(path)?, os_str(base)?)?)
     })
 }
 
@@ -122,18 +128,19 @@ pub unsafe extern "C" fn residua_file_layer_size(
     status(|| {
         let file = handle::get::<_, File>("file", file)?;
         // SAFETY: the caller's promise.
-        let meta = file.meta(utf8("name", unsafe { text("name", name) }?)?)?;
+        let layer = file.layer(utf8("name", unsafe { text("name", name) }?)?)?;
         // SAFETY: the caller's promise.
         unsafe {
-            out_features.as_mut().into_iter().for_each(|to| *to = meta.shape[0]);
-            in_features.as_mut().into_iter().for_each(|to| *to = meta.shape[1]);
-            nnz.as_mut().into_iter().for_each(|to| *to = meta.nnz);
+            out_features.as_mut().into_iter().for_each(|to| *to = layer.shape[0]);
+            in_features.as_mut().into_iter().for_each(|to| *to = layer.shape[1]);
+            nnz.as_mut().into_iter().for_each(|to| *to = layer.nnz);
         }
         Ok(())
     })
 }
 
-/// Opens a backend by name: "cpu", "wgpu", "cuda", or "auto" for the first that is there of cuda, wgpu and cpu.
+/// Opens a backend by name: "cpu", "wgpu", "cuda", one device of them as in "cuda:1", or "auto" for the first that is
+/// there of cuda, wgpu and cpu.
 ///
 /// threads is for the CPU, 0 for as many as there are. memory_budget is the most bytes that files read for it and
 /// layers on it may take, 0 for no limit. NULL when the backend is not in this build or not on this machine;
@@ -150,13 +157,12 @@ pub unsafe extern "C" fn residua_backend_open(
     guard(std::ptr::null_mut(), || {
         // SAFETY: the caller's promise.
         let name = utf8("name", unsafe { text("name", name) }?)?;
-        let kind: Kind = name.parse().map_err(|error| Failure::refused(format!("{error}")))?;
         let threads = usize::try_from(threads)
             .map_err(|_| Failure::refused(format!("{threads} threads; 0 is as many as there are")))?;
         let budget = if memory_budget == 0 { Budget::unlimited() } else { Budget::new(memory_budget) };
-        let backend = open_backend(kind, &Options { threads, ..Options::default() }, &budget)?;
-        let device = CString::new(backend.device()).unwrap_or_default();
-        Ok(handle::open(Arc::new(OpenBackend { backend, budget, device })))
+        let device = Device::open_with(name, &DeviceOptions::default().threads(threads), &budget)?;
+        let description = CString::new(device.description()).unwrap_or_default();
+        Ok(handle::open(OpenDevice { device, description }))
     })
 }
 
@@ -165,7 +171,7 @@ pub unsafe extern "C" fn residua_backend_open(
 /// NULL on failure. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn residua_backend_device(backend: *const residua_backend_t) -> *const c_char {
-    guard(std::ptr::null(), || Ok(handle::get::<_, Arc<OpenBackend>>("backend", backend)?.device.as_ptr()))
+    guard(std::ptr::null(), || Ok(handle::get::<_, OpenDevice>("backend", backend)?.description.as_ptr()))
 }
 
 /// Closes a backend; NULL is left alone. Layers on it keep it going. Returns 0, or -1 when it is not open.
@@ -173,13 +179,13 @@ pub extern "C" fn residua_backend_device(backend: *const residua_backend_t) -> *
 /// Threads: any; calls in progress finish.
 #[unsafe(no_mangle)]
 pub extern "C" fn residua_backend_close(backend: *mut residua_backend_t) -> c_int {
-    status(|| handle::close::<_, Arc<OpenBackend>>("backend", backend))
+    status(|| handle::close::<_, OpenDevice>("backend", backend))
 }
 
-/// Loads a layer of a file onto a backend: its dense part, where the file has one, and its sparse part.
+/// Loads a layer of a file onto a backend: its dense part and its sparse part.
 ///
-/// Everything read is validated. NULL on failure; a layer of a delta (patched into a checkpoint, not run) is one.
-/// Threads: any.
+/// Everything read is validated. NULL on failure, for example when the file was split over another checkpoint and that
+/// checkpoint is missing or is another one. Threads: any.
 ///
 /// # Safety
 /// `name` is NULL or a terminated string.
@@ -191,29 +197,15 @@ pub unsafe extern "C" fn residua_layer_open(
 ) -> *mut residua_layer_t {
     guard(std::ptr::null_mut(), || {
         let file = handle::get::<_, File>("file", file)?;
-        let on = Arc::clone(&*handle::get::<_, Arc<OpenBackend>>("backend", backend)?);
+        let on = handle::get::<_, OpenDevice>("backend", backend)?;
         // SAFETY: the caller's promise.
         let name = utf8("name", unsafe { text("name", name) }?)?;
-        let meta = file.meta(name)?;
-        if meta.op != Op::Add || meta.values.is_none() {
-            let problem = "it is patched into a checkpoint and cannot be run";
-            return Err(Failure::refused(format!("layer {name:?}: values of op {}: {problem}", meta.op)));
-        }
-        let base = match meta.base {
-            Some(_) => {
-                let base = file.container.read_base(name, &on.budget)?;
-                Some(on.backend.upload_base(&base)?)
-            }
-            None => None,
-        };
-        let residual = file.container.read_gap(name, &on.budget)?;
-        let residual = on.backend.upload(&residual)?;
-        Ok(handle::open(Layer { on, base, residual }))
+        Ok(handle::open(file.file.layer(name, &on.device)?))
     })
 }
 
 /// Computes output = base * input + alpha * (sparse * input), input [batch, in_features], output
-/// [batch, out_features], row-major, in this process's memory. Without a dense part only the second term.
+/// [batch, out_features], row-major, in this process's memory. A file of single sparse matrices has only the second term.
 ///
 /// Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
 /// own.
@@ -230,9 +222,10 @@ pub unsafe extern "C" fn residua_layer_forward(
 ) -> c_int {
     status(|| {
         let layer = handle::get::<_, Layer>("layer", layer)?;
+        let shape = [layer.out_features(), layer.in_features()];
         // SAFETY: the caller's promise.
-        let (input, output) = unsafe { vectors(layer.residual.shape(), input, output, batch_size) }?;
-        run(&layer.on.backend, layer.base.as_ref(), &layer.residual, alpha, input, output)
+        let (input, output) = unsafe { vectors(shape, input, output, batch_size) }?;
+        Ok(layer.forward_into(alpha, input, batch_size, output)?)
     })
 }
 
@@ -242,39 +235,21 @@ pub extern "C" fn residua_layer_close(layer: *mut residua_layer_t) -> c_int {
     status(|| handle::close::<_, Layer>("layer", layer))
 }
 
-/// A layer on a backend, for vectors one after the other.
-pub(crate) fn run(
-    backend: &AnyBackend,
-    base: Option<&AnyBase>,
-    residual: &AnyMatrix,
-    alpha: f32,
-    input: &[f32],
-    output: &mut [f32],
-) -> Result<(), Failure> {
-    let [rows, cols] = residual.shape();
-    // A matrix without columns takes vectors without values.
-    let batch = input.len().checked_div(cols).unwrap_or(output.len() / rows.max(1));
-    let mut by_column = vec![0.0; input.len()];
-    for (vector, values) in input.chunks_exact(cols.max(1)).enumerate() {
-        by_column[vector..].iter_mut().step_by(batch).zip(values).for_each(|(to, x)| *to = *x);
-    }
-    let x = backend.upload_vector(&by_column, VectorShape { len: cols, batch })?;
-    let mut y = backend.zeros(VectorShape { len: rows, batch })?;
-    match base {
-        Some(base) => backend.forward(base, residual, alpha, &x, &mut y)?,
-        None => backend.spmm(alpha, residual, &x, 0.0, &mut y)?,
-    }
-    let by_row = backend.download(&y)?;
-    for (vector, values) in output.chunks_exact_mut(rows.max(1)).enumerate() {
-        values.iter_mut().zip(by_row[vector..].iter().step_by(batch)).for_each(|(y, from)| *y = *from);
-    }
-    Ok(())
-}
-
 impl File {
-    fn meta(&self, name: &str) -> Result<&residua::format::file::MatrixMeta, Failure> {
-        self.container.matrix(name).ok_or_else(|| {
-            let path = self.container.path().display();
+    /// A handle of an open file.
+    fn open(file: SplitFile) -> Result<*mut residua_file_t, Failure> {
+        let layers: Vec<LayerInfo> = file.layers().collect();
+        let name = |layer: &LayerInfo| {
+            CString::new(&*layer.name)
+                .map_err(|_| Failure::refused(format!("layer {:?}: a zero byte in its name", layer.name)))
+        };
+        let names = layers.iter().map(name).collect::<Result<_, _>>()?;
+        Ok(handle::open(Self { file, layers, names }))
+    }
+
+    fn layer(&self, name: &str) -> Result<&LayerInfo, Failure> {
+        self.layers.iter().find(|layer| layer.name == name).ok_or_else(|| {
+            let path = self.file.container().path().display();
             Failure::refused(format!("{path}: no layer {name:?}; residua_file_layer_name lists them"))
         })
     }

@@ -4,20 +4,20 @@ use std::ffi::c_int;
 use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use residua::any::{AnyBackend, AnyBase, AnyMatrix, Kind, Options, open};
+use residua::backend::{AnyBackend, AnyBase, AnyMatrix, VectorShape};
 use residua::format::{BaseKind, Coo, QuantizedBase};
-use residua::memory::{AlignedVec, Budget};
+use residua::memory::AlignedVec;
+use residua::{Budget, Device};
 use twox_hash::XxHash3_64;
 
 use crate::checked::{Checked, Ortho};
-use crate::container::run;
 use crate::failure::{Failure, guard, status};
 use crate::forward::{check, vectors};
 use crate::triplets::Triplet;
 use crate::types::orth_layer_t;
 
 /// The CUDA backend, opened once. A failure is not kept: a driver may come later.
-static CUDA: Mutex<Option<Arc<AnyBackend>>> = Mutex::new(None);
+static CUDA: Mutex<Option<Device>> = Mutex::new(None);
 
 /// orth_layer_forward on an NVIDIA GPU; input and output are ordinary memory of this process.
 ///
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn orth_layer_forward_cuda(
         let (layer, checked) = unsafe { check(layer) }?;
         // SAFETY: the caller's promise.
         let (x, y) = unsafe { vectors(checked.shape(), input, output, batch_size) }?;
-        forward_on(&*cuda()?, &layer, &checked, x, y)
+        forward_on(cuda()?.backend(), &layer, &checked, batch_size, x, y)
     })
 }
 
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn orth_layer_forward_cuda(
 #[unsafe(no_mangle)]
 pub extern "C" fn check_tensor_core_support() -> bool {
     guard(false, || {
-        let device = cuda()?.device();
+        let device = cuda()?.description();
         let capability = capability(&device);
         Ok(capability.ok_or_else(|| Failure::refused(format!("{device}: no compute capability")))? >= 70)
     })
@@ -63,12 +63,12 @@ fn capability(device: &str) -> Option<u32> {
     number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-fn cuda() -> Result<Arc<AnyBackend>, Failure> {
+fn cuda() -> Result<Device, Failure> {
     let mut cuda = CUDA.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(cuda) = &*cuda {
         return Ok(cuda.clone());
     }
-    let opened = Arc::new(open(Kind::Cuda, &Options::default(), &Budget::unlimited())?);
+    let opened = Device::open("cuda", &Budget::unlimited())?;
     *cuda = Some(opened.clone());
     Ok(opened)
 }
@@ -78,10 +78,11 @@ fn forward_on(
     backend: &AnyBackend,
     layer: &orth_layer_t,
     checked: &Checked,
+    batch: usize,
     x: &[f32],
     y: &mut [f32],
 ) -> Result<(), Failure> {
-    if x.is_empty() {
+    if batch == 0 {
         return Ok(());
     }
     let ([rows, cols], ortho) = (checked.shape(), Ortho::new(layer)?);
@@ -98,7 +99,10 @@ fn forward_on(
         Some(ortho) => ortho.values.device.get(ortho.fingerprint()?, || upload(ortho.triplets()?))?,
         None => Arc::new(upload(Vec::new())?),
     };
-    run(backend, Some(&base), &residual, checked.alpha, x, y)
+    let x = backend.upload_rows(x, VectorShape { len: cols, batch })?;
+    let mut on_device = backend.zeros(VectorShape { len: rows, batch })?;
+    backend.forward(&base, &residual, checked.alpha, &x, &mut on_device)?;
+    Ok(backend.read_rows(&on_device, y)?)
 }
 
 fn fingerprint(checked: &Checked) -> Result<u64, Failure> {
@@ -145,8 +149,7 @@ mod tests {
     /// The way to a device, walked on this machine's processor.
     #[test]
     fn a_layer_on_a_backend_is_the_layer() {
-        let cpu =
-            open(Kind::Cpu, &Options { threads: 1, ..Options::default() }, &Budget::unlimited()).unwrap();
+        let cpu = Device::open("cpu", &Budget::unlimited()).unwrap();
         for (rows, cols, q_bits) in [(5, 7, 4), (4, 64, 4), (3, 9, 8)] {
             let mut layer = orth_layer_t::default();
             let (x, mut y, mut expected) = (vec![0.5; 2 * cols], vec![0.0; 2 * rows], vec![0.0; 2 * rows]);
@@ -166,7 +169,7 @@ mod tests {
                     layer.alpha = alpha;
                     layer.ortho.values.add(1).write(3.0 + alpha);
                     let (copy, checked) = check(&layer).unwrap();
-                    forward_on(&cpu, &copy, &checked, &x, &mut y).unwrap();
+                    forward_on(cpu.backend(), &copy, &checked, 2, &x, &mut y).unwrap();
                     assert_eq!(crate::orth_layer_forward(&layer, x.as_ptr(), expected.as_mut_ptr(), 2), 0);
                     // Halves, small integers and quarters: every sum is exact.
                     assert_eq!(y, expected, "{rows} x {cols}, {q_bits} bits, alpha {alpha}");

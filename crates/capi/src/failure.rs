@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use residua::backend::BackendError;
 use residua::format::FormatError;
-use residua::format::file::FileError;
 
 /// Why a call failed; its text is what `orth_last_error` returns.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +31,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(transparent)]
-    File(#[from] FileError),
+    Library(#[from] residua::Error),
     #[error("internal error, please report it: {0}")]
     Panic(String),
 }

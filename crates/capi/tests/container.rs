@@ -8,7 +8,7 @@ use residua::backend::{Backend, VectorShape};
 use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{Container, Dtype, SafetensorsWriter};
 use residua::memory::Budget;
-use residua::split::{NoProgress, Selection, SplitOptions, split};
+use residua::split::{NoProgress, Output, SplitOptions, split};
 use residua_capi::*;
 
 fn last() -> String {
@@ -26,8 +26,8 @@ fn a_layer_of_a_file_runs_on_a_backend() {
     writer.tensor("layer.weight", Dtype::F32, &[48, 80], &weights).unwrap();
     writer.finish().unwrap();
     let budget = Budget::new(64 << 20);
-    let options = SplitOptions { selection: Selection::Density(0.05), ..Default::default() };
-    split(&model, &path, &options, &budget, &NoProgress).unwrap();
+    let options = SplitOptions::default().density(0.05);
+    split(&model, Output(&path), &options, &budget, &NoProgress).unwrap();
 
     // What the library says.
     let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &Budget::unlimited()).unwrap();

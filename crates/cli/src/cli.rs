@@ -1,6 +1,6 @@
 //! The command line's grammar.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     bench, classify, compensate, completions, convert, demo, devices, diff, evaluate, inspect, materialize,
@@ -98,7 +98,7 @@ impl Cli {
             Command::Devices(args) => devices::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Report(args) => report::run(&args),
-            Command::Completions(args) => completions::run(&args),
+            Command::Completions(args) => completions::run(&args, Self::command()),
         }
     }
 }
@@ -106,7 +106,6 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_grammar_is_consistent() {

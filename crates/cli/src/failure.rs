@@ -21,6 +21,7 @@ Exit codes:
   3  bad input: a file that is not what it should be
   4  the memory budget is too small
   5  a file could not be read or written
+  6  a device is missing, lost or out of memory
 130  interrupted; nothing half-written is left behind";
 
 /// Why a command failed; the number is the exit code.
@@ -38,6 +39,10 @@ pub(crate) enum Kind {
     Budget = 4,
     /// The operating system refused to read or write.
     Io = 5,
+    /// A device is missing, lost or out of memory.
+    Device = 6,
+    /// A signal asked the job to stop.
+    Interrupted = 130,
 }
 
 /// A command that failed.
@@ -101,6 +106,8 @@ impl From<ErrorKind> for Kind {
             ErrorKind::Input => Self::Input,
             ErrorKind::Budget => Self::Budget,
             ErrorKind::Io => Self::Io,
+            ErrorKind::Device => Self::Device,
+            ErrorKind::Interrupted => Self::Interrupted,
             _ => Self::Other,
         }
     }
@@ -116,7 +123,7 @@ macro_rules! from {
     )*};
 }
 
-from!(SplitError, BudgetError, FileError, BackendError, CompensateError, FormatError);
+from!(residua::Error, SplitError, BudgetError, FileError, BackendError, CompensateError, FormatError);
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ mod histogram;
 mod interrupt;
 mod limits;
 mod matrix_file;
+mod notes;
 mod output;
 mod progress;
 mod report;

@@ -5,7 +5,7 @@ use std::path::Path;
 use residua::format::Csr;
 use residua::format::convert::gap_to_csr;
 use residua::format::file::{
-    AnyMatrix, Checkpoint, Container, FileError, Held, TensorInfo, read_mtx, read_npy, read_npz,
+    Checkpoint, Container, FileError, FileMatrix, Held, TensorInfo, read_mtx, read_npy, read_npz,
 };
 use residua::memory::{Budget, Reservation};
 
@@ -37,28 +37,37 @@ impl Format {
             ))),
         }
     }
+
+    /// Of a file to read: by its suffix; a folder or an index of shards is a checkpoint.
+    ///
+    /// # Errors
+    /// When the suffix is none of the known ones.
+    pub(crate) fn of_input(path: &Path) -> Result<Self> {
+        let is_index = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"));
+        if path.is_dir() || is_index { Ok(Self::Safetensors) } else { Self::of(path) }
+    }
 }
 
 /// A matrix, its name in the file if it has one there, and the memory that it holds.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) name: Option<String>,
-    pub(crate) matrix: AnyMatrix<f64>,
+    pub(crate) matrix: FileMatrix<f64>,
     pub(crate) held: Reservation,
 }
 
 /// Reads a matrix; `tensor` says which one where a file holds several.
 pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result<Loaded> {
-    let format = Format::of(path)?;
+    let format = Format::of_input(path)?;
     if format != Format::Safetensors && tensor.is_some() {
-        return Err(Failure::usage("--tensor is for .safetensors files; others hold one matrix"));
+        return Err(Failure::usage("--tensor is for checkpoints; other files hold one matrix"));
     }
     let (name, (matrix, held)) = match format {
         Format::Npz => (None, read_npz(path, budget)?.into_parts()),
         Format::Mtx => (None, read_mtx(path, budget)?.into_parts()),
         Format::Npy => {
             let (dense, held) = read_npy(path, budget)?.into_parts();
-            (None, (AnyMatrix::Dense(dense), held))
+            (None, (FileMatrix::Dense(dense), held))
         }
         Format::Safetensors => {
             let file = Checkpoint::open(path)?;
@@ -73,7 +82,7 @@ pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result
     Ok(Loaded { name, matrix, held })
 }
 
-type Parts = (String, (AnyMatrix<f64>, Reservation));
+type Parts = (String, (FileMatrix<f64>, Reservation));
 
 /// Out of a container: the sparse part alone.
 fn sparse(container: Container, tensor: Option<&str>, budget: &Budget) -> Result<Parts> {
@@ -83,7 +92,7 @@ fn sparse(container: Container, tensor: Option<&str>, budget: &Budget) -> Result
     let bytes = gap.nnz() as u64 * (4 + 8) + 4 * (gap.rows() as u64 + 1);
     let held = budget.reserve(bytes, &format!("matrix {name}"))?;
     let csr: Csr<f64> = gap_to_csr(&gap)?;
-    Ok((name, (AnyMatrix::Csr(csr), held)))
+    Ok((name, (FileMatrix::Csr(csr), held)))
 }
 
 fn dense(file: &Checkpoint, tensor: Option<&str>, budget: &Budget) -> Result<Parts> {
@@ -91,7 +100,7 @@ fn dense(file: &Checkpoint, tensor: Option<&str>, budget: &Budget) -> Result<Par
     let name = choose(file.path(), matrices.map(|tensor| tensor.name.as_str()), tensor)?;
     let dense: Held<_> = file.read_dense(&name, budget)?;
     let (dense, held) = dense.into_parts();
-    Ok((name, (AnyMatrix::Dense(dense), held)))
+    Ok((name, (FileMatrix::Dense(dense), held)))
 }
 
 fn choose<'a>(path: &Path, mut names: impl Iterator<Item = &'a str>, wanted: Option<&str>) -> Result<String> {

@@ -4,7 +4,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use residua::split::Progress;
+use residua::Progress;
+
+use crate::interrupt::{self, Watch};
 
 use crate::escape;
 
@@ -18,11 +20,13 @@ const STEPS: &str = "{prefix:>12} {bar:30} {pos}/{len} eta {eta} {wide_msg:.dim}
 pub(crate) struct Bar {
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
+    /// There while a job runs that polls [`stop`](Progress::stop).
+    watch: Mutex<Option<Watch>>,
 }
 
 impl Bar {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, bar: Mutex::new(None) }
+        Self { quiet, bar: Mutex::new(None), watch: Mutex::new(None) }
     }
 
     fn with(&self, work: impl FnOnce(&ProgressBar)) {
@@ -61,6 +65,9 @@ impl Bar {
 impl Progress for Bar {
     fn begin(&self, what: &str, total_bytes: u64) {
         self.start(TEMPLATE, what, total_bytes);
+        if let Ok(mut watch) = self.watch.lock() {
+            *watch = Some(Watch::new());
+        }
     }
 
     fn tensor(&self, name: &str) {
@@ -71,7 +78,14 @@ impl Progress for Bar {
         self.with(|bar| bar.inc(bytes));
     }
 
+    fn stop(&self) -> bool {
+        interrupt::asked()
+    }
+
     fn end(&self) {
+        if let Ok(mut watch) = self.watch.lock() {
+            watch.take();
+        }
         if let Ok(mut slot) = self.bar.lock()
             && let Some(bar) = slot.take()
         {

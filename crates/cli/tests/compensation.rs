@@ -54,7 +54,7 @@ fn bench() -> Bench {
 }
 
 fn load(bench: &Bench, name: &str) -> ClassStatistics {
-    ClassStatistics::load(&bench.path(name), &Budget::unlimited()).unwrap()
+    ClassStatistics::load(bench.path(name), &Budget::unlimited()).unwrap()
 }
 
 /// Largest difference of means, and of covariances.

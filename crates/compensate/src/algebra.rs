@@ -1,7 +1,7 @@
 //! Dense products and decompositions: nalgebra's column-major storage, faer's kernels.
 //!
-//! Parallel work is cut into pieces of a fixed size, each computed by one thread, so that the number of
-//! threads never changes a bit of a result.
+//! Parallel work has pieces of a fixed size, and one thread computes a piece: the number of threads never changes a bit of
+//! a result.
 
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::{CompensateError, Result};
 
-/// Columns of a product that one thread computes at a time.
+/// Columns of a product in one piece.
 const PANEL: usize = 128;
 
 fn view_mut<T: nalgebra::Scalar>(m: &mut DMatrix<T>) -> MatMut<'_, T> {
@@ -24,7 +24,7 @@ pub(crate) trait Real: nalgebra::RealField + faer::traits::RealField + Copy {}
 impl Real for f32 {}
 impl Real for f64 {}
 
-/// A matrix as it is, for a product.
+/// A matrix, for a product.
 pub(crate) fn n<T: nalgebra::Scalar>(m: &DMatrix<T>) -> MatRef<'_, T> {
     MatRef::from_column_major_slice(m.as_slice(), m.nrows(), m.ncols())
 }
@@ -54,7 +54,7 @@ fn multiply<T: Real>(out: &mut DMatrix<T>, accumulate: Accum, alpha: T, a: MatRe
     if rows == 0 || out.ncols() == 0 {
         return;
     }
-    // A narrow product is cut finer, so that it keeps more than one thread busy.
+    // A narrow product gets smaller pieces, to keep more than one thread busy.
     let width = if out.ncols() <= PANEL { PANEL / 4 } else { PANEL };
     out.as_mut_slice().par_chunks_mut(rows * width).enumerate().for_each(|(panel, out)| {
         let cols = out.len() / rows;
@@ -70,13 +70,13 @@ pub(crate) fn product<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> DMatrix<T>
     out
 }
 
-/// Adds `alpha·a·aᵀ` to the lower triangle of `out`; what it leaves above is not meant to be read.
+/// Adds `alpha·a·aᵀ` to the lower triangle of `out`. Do not read the numbers above it.
 pub(crate) fn add_gram<T: Real>(out: &mut DMatrix<T>, alpha: T, a: MatRef<'_, T>) {
     let rows = out.nrows();
     if rows == 0 || a.ncols() == 0 {
         return;
     }
-    // Half as wide as elsewhere: the less is computed that is not below the diagonal.
+    // Half as wide as elsewhere: fewer of the computed numbers lie above the diagonal.
     let width = PANEL / 2;
     out.as_mut_slice().par_chunks_mut(rows * width).enumerate().for_each(|(panel, out)| {
         let (first, cols) = (panel * width, out.len() / rows);
@@ -102,7 +102,7 @@ impl Cholesky {
     /// Factors the matrix in the lower triangle of `a`.
     pub(crate) fn new(a: &DMatrix<f64>, what: &str, remedy: &'static str) -> Result<Self> {
         let singular = || CompensateError::Singular { what: what.into(), remedy };
-        // A pivot that is tiny or NaN passes the decomposition; the answer is worthless all the same.
+        // The decomposition accepts a pivot that is tiny or NaN, but its result is worthless.
         let new = Self(n(a).llt(Side::Lower).map_err(|_| singular())?);
         if new.log_determinant().is_finite() { Ok(new) } else { Err(singular()) }
     }
@@ -125,7 +125,7 @@ impl Cholesky {
         });
     }
 
-    /// The diagonal of `A⁻¹`, from `columns` columns of `L⁻¹` at a time.
+    /// The diagonal of `A⁻¹`; computes `columns` columns of `L⁻¹` at a time.
     pub(crate) fn inverse_diagonal(&self, columns: usize) -> DVector<f64> {
         let (l, n) = (self.0.L(), self.0.L().nrows());
         let starts: Vec<usize> = (0..n).step_by(columns).collect();
@@ -154,7 +154,7 @@ impl Cholesky {
     }
 }
 
-/// Square matrices that [`eigen`] holds at its most: vectors, scratch of three, and vectors as they are returned.
+/// Square matrices that [`eigen`] holds at its peak: vectors, three for scratch, and the returned vectors.
 pub(crate) const EIGEN: u64 = 5;
 
 /// Eigenvalues, rising, and eigenvectors (columns) of the symmetric matrix in the lower triangle of `a`.

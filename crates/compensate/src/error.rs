@@ -13,30 +13,30 @@ pub type Result<T, E = CompensateError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompensateError {
-    /// Vectors or matrices of different feature dimension meet.
+    /// Vectors or matrices of different dimensions.
     #[error("{what} has dimension {found}, expected {expected}")]
     Dimension {
-        /// Which object.
+        /// The object.
         what: String,
         /// Its dimension.
         found: usize,
-        /// The dimension of what it meets.
+        /// The dimension that it should have.
         expected: usize,
     },
     /// Arrays that belong together differ in their number of rows.
     #[error("{what}: {found} rows where {expected} belong")]
     Rows {
-        /// Which array.
+        /// The array.
         what: String,
         /// Its rows.
         found: u64,
-        /// The rows of the arrays beside it.
+        /// The rows of the arrays that belong to it.
         expected: u64,
     },
     /// NaN or infinity.
     #[error("{what}: row {row}, column {column}: {value} is not a finite number")]
     NotFinite {
-        /// Which array; of a file, its name too.
+        /// The array; in a file, with the name of the file.
         what: String,
         /// The row, from 0.
         row: u64,
@@ -49,7 +49,7 @@ pub enum CompensateError {
     #[error("{0} is empty")]
     Empty(String),
     /// The source lacks an array that the job needs.
-    #[error("the source has no {0}, which this job needs")]
+    #[error("the source has no {0}, but this job needs it")]
     Missing(&'static str),
     /// A setting outside its range.
     #[error("{name} is {value}, but has to be {rule}")]
@@ -66,7 +66,7 @@ pub enum CompensateError {
     Singular {
         /// Which matrix.
         what: String,
-        /// What would make it so.
+        /// What would make it positive definite.
         remedy: &'static str,
     },
     /// A file that holds something else.

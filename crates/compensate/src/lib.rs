@@ -49,7 +49,7 @@ pub use classify::{Classifier, Lda, Ncm, Qda};
 pub use compensator::{Attention, Compensator, Linear, Method, Mode, Rff, WeakNonlinear};
 pub use error::{CompensateError, Content, Result};
 pub use nalgebra;
-pub use source::{FeatureBlock, FeatureSource, MemorySource, Side};
+pub use source::{FeatureBlock, FeatureSource, MemorySource, NpySource, Side};
 pub use statistics::{
     ClassGaussian, ClassStatistics, Covariance, Precision, StatisticsBuilder, StatisticsOptions, Storage,
 };

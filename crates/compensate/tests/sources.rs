@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use residua_compensate::source::{
-    ArrayAt, FileSource, IterSource, NpySource, SafetensorsSource, TensorNames,
+    ArrayAt, ChainSource, FileSource, IterSource, NpySource, SafetensorsSource, TensorNames, for_each_block,
 };
 use residua_compensate::*;
 use residua_format::file::Checkpoint;
@@ -47,7 +47,7 @@ fn npy_arrays() {
 fn safetensors_tensors() {
     for dtype in ["f16", "bf16", "f32", "f64"] {
         let names = TensorNames::features(dtype).with_labels("labels");
-        let mut source = SafetensorsSource::open(&fixture("features.safetensors"), &names).unwrap();
+        let mut source = SafetensorsSource::open(fixture("features.safetensors"), &names).unwrap();
         let block = read_all(&mut source, 2);
         assert_eq!(block.before(), expected(dtype));
         assert!(matches!(block.after(), Err(CompensateError::Missing(_))));
@@ -85,10 +85,10 @@ fn wrong_files_are_named() {
     assert!(read("labels_negative.npy").unwrap_err().contains("labels are from 0"));
     assert!(read("features_f16.npy").unwrap_err().contains("dimension 3, expected 1"));
     let names = |features: &str, labels: &str| TensorNames::features(features).with_labels(labels);
-    let open = |names| SafetensorsSource::open(&fixture("features.safetensors"), &names).map(drop);
+    let open = |names| SafetensorsSource::open(fixture("features.safetensors"), &names).map(drop);
     assert!(open(names("f16", "none")).unwrap_err().to_string().contains("no tensor none"));
     let mut labels_as_features =
-        SafetensorsSource::open(&fixture("features.safetensors"), &names("labels", "labels")).unwrap();
+        SafetensorsSource::open(fixture("features.safetensors"), &names("labels", "labels")).unwrap();
     assert!(labels_as_features.read(1, &mut FeatureBlock::new(1)).unwrap_err().to_string().contains("U8"));
 }
 
@@ -198,4 +198,40 @@ proptest! {
             prop_assert_eq!(a.covariance(), b.covariance());
         }
     }
+}
+
+/// Sources one after the other; rows that are not finite are named as rows of their own file.
+#[test]
+fn sources_in_a_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let write = |name: &str, rows: &[f32]| {
+        let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();
+        npy(&path(name), "<f4", &format!("({}, 2)", rows.len() / 2), &bytes);
+    };
+    write("a.npy", &[1.0, 2.0, 3.0, 4.0]);
+    write("b.npy", &[5.0, 6.0, 7.0, f32::NAN]);
+    npy(&path("y.npy"), "<u1", "(2,)", &[7, 8]);
+    let a = || Box::new(NpySource::labelled(path("a.npy"), path("y.npy")).unwrap());
+    let mut chain = ChainSource::new(vec![a(), a()]).unwrap();
+    let block = read_all(&mut chain, 3);
+    assert_eq!((block.before(), chain.rows()), (&[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0][..], Some(4)));
+    assert_eq!(block.labels().unwrap(), [7, 8, 7, 8]);
+    assert_eq!(chain.files(), [path("a.npy"), path("y.npy"), path("a.npy"), path("y.npy")]);
+    let bare = NpySource::features(path("a.npy")).unwrap();
+    let mut chain = ChainSource::new(vec![a(), Box::new(bare)]).unwrap().without_labels();
+    let block = read_all(&mut chain, 3);
+    assert_eq!((block.rows(), block.labels().is_err()), (4, true));
+    let bad = NpySource::features(path("b.npy")).unwrap();
+    let mut chain = ChainSource::new(vec![a(), Box::new(bad)]).unwrap().without_labels();
+    let error = for_each_block(&mut chain, 3, &Budget::unlimited(), |_| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("b.npy: features: row 1, column 1: NaN"), "{error}");
+    npy(&path("wide.npy"), "<f4", "(1, 3)", &[0; 12]);
+    let wide = NpySource::features(path("wide.npy")).unwrap();
+    let error = ChainSource::new(vec![a(), Box::new(wide)]).unwrap_err().to_string();
+    assert!(
+        error.contains("wide.npy") && error.contains("a.npy") && error.contains("3, expected 2"),
+        "{error}"
+    );
+    assert!(ChainSource::new(Vec::new()).is_err());
 }

@@ -6,9 +6,9 @@ mod common;
 use common::{builder, difference, numbers};
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
-use residua_compensate::statistics::Shrinkage;
+use residua_compensate::statistics::{Shrinkage, merge_files};
 use residua_compensate::*;
-use residua_memory::Budget;
+use residua_memory::{Budget, ErrorKind};
 use serde_json::Value;
 
 /// Statistics of rows `[n, dim]` with labels, in batches of `batch`.
@@ -290,4 +290,38 @@ fn the_spectrum_is_that_of_the_average_covariance() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-9 * average.trace(), "{found} {expected}");
     }
+}
+
+/// As in memory, class by class; no input is replaced or counted twice.
+#[test]
+fn files_merge_as_statistics_do() {
+    let budget = Budget::unlimited();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let rows: Vec<f32> = (0..60).map(|i| ((i * 7919) % 101) as f32).collect();
+    let a = collect(3, &rows[..30], &[0, 0, 1, 1, 0, 1, 2, 2, 2, 2], 3, Storage::Smallest);
+    let b = collect(3, &rows[30..], &[1, 1, 1, 1, 4, 4, 4, 4, 4, 4], 3, Storage::Smallest);
+    a.save(path("a")).unwrap();
+    b.save(path("b")).unwrap();
+    let mut labels = Vec::new();
+    merge_files(&[path("a"), path("b")], path("c"), &budget, |label| {
+        labels.push(label);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(labels, [0, 1, 2, 4]);
+    let merged = ClassStatistics::load(path("c"), &budget).unwrap();
+    assert_close(&merged, &a.merge(&b, &budget).unwrap(), 0.0);
+    let fails = |inputs: &[std::path::PathBuf], output: &str| {
+        let error = merge_files(inputs, path(output), &budget, |_| Ok(())).unwrap_err();
+        (error.kind(), error.to_string())
+    };
+    let before = std::fs::read(path("a")).unwrap();
+    assert_eq!(fails(&[path("b"), path("a")], "a").0, ErrorKind::Usage);
+    assert!(fails(&[path("b"), folder.path().join(".").join("b")], "d").1.contains("twice"));
+    assert!(fails(&[], "d").1.contains("empty"));
+    collect(2, &rows, &[0; 30], 3, Storage::Smallest).save(path("e")).unwrap();
+    assert!(fails(&[path("a"), path("e")], "d").1.contains("dimension 2, expected 3"));
+    assert_eq!(std::fs::read(path("a")).unwrap(), before);
+    assert!(!path("d").exists());
 }

@@ -124,7 +124,7 @@ fn saved_and_resumed_is_uninterrupted() {
     // A run that is stopped while it writes leaves the file of the last finished task.
     let before = std::fs::read(&path).unwrap();
     std::fs::create_dir(directory.path().join("taken")).unwrap();
-    assert!(whole.save(&directory.path().join("taken")).is_err());
+    assert!(whole.save(directory.path().join("taken")).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(saved, before.len() as u64);
 }
@@ -235,6 +235,24 @@ fn files_of_something_else_are_refused() {
     assert!(small().resume(&path, &budget).is_err());
     state.statistics("SeqFT").unwrap().save(&path).unwrap();
     assert!(resume(small()).contains("class statistics, not the state"));
+}
+
+#[test]
+fn a_state_is_no_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("features.safetensors");
+    let rows = features(0, 1, 4);
+    let mut file = residua_format::file::SafetensorsWriter::create(&path, 512).unwrap();
+    let bytes: Vec<u8> = rows.iter().flat_map(|v| v.to_le_bytes()).collect();
+    file.tensor("x", residua_format::file::Dtype::F32, &[4, DIM], &bytes).unwrap();
+    file.tensor("y", residua_format::file::Dtype::U8, &[4], &[0, 0, 1, 1]).unwrap();
+    file.finish().unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let names = residua_compensate::source::TensorNames::features("x").with_after("x").with_labels("y");
+    let mut source = residua_compensate::source::SafetensorsSource::open(&path, &names).unwrap();
+    let error = small().finish_task_in(&path, Task::new(&mut source), &Budget::unlimited()).unwrap_err();
+    assert_eq!(error.kind(), residua_memory::ErrorKind::Usage, "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
 /// In memory and from file to file, also across the two.

@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use residua_format::convert::csr_to_gap;
 use residua_format::file::{
-    Checkpoint, Container, ContainerWriter, Dtype, FileError, Kind, MatrixMeta, Op, Plane,
+    Checkpoint, Container, ContainerKind, ContainerWriter, Dtype, FileError, MatrixMeta, Op, Plane,
 };
 use residua_format::{BaseKind, Csr, GapCsr, QuantizedBase, ValueType};
 use residua_memory::Budget;
@@ -40,7 +40,7 @@ fn rows(cols: u32) -> impl Strategy<Value = Vec<Vec<u32>>> {
 }
 
 fn write(path: &Path, gap: &GapCsr, base: &QuantizedBase) -> Result<u64, FileError> {
-    let mut writer = ContainerWriter::create(path, Kind::Split, 0)?;
+    let mut writer = ContainerWriter::create(path, ContainerKind::Split, 0)?;
     writer.metadata("alpha", "0.5");
     writer.matrix("layer.w", MatrixMeta { op: Op::Add, ..MatrixMeta::new([0, 0], Dtype::BF16) });
     writer.write_gap("layer.w", gap)?;

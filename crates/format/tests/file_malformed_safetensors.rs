@@ -117,6 +117,42 @@ fn malformed_headers() {
     assert_says(&gone, &dir.path().join("gone.safetensors"), "cannot open", "no file");
 }
 
+/// Tensors that the index places in another shard, or nowhere, are left out, and told.
+#[test]
+fn the_index_decides_which_shard_a_tensor_comes_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let both = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#;
+    std::fs::create_dir(at("sub")).unwrap();
+    std::fs::write(at("sub/s1"), file(both, &[1, 2])).unwrap();
+    std::fs::write(at("s2.safetensors"), file(both, &[3, 4])).unwrap();
+    std::fs::write(at("stray.safetensors"), "no safetensors file").unwrap();
+    let index = at("model.safetensors.index.fp16.json");
+    let value = |checkpoint: &Checkpoint, name: &str| {
+        let mut byte = [0];
+        checkpoint.read_at(checkpoint.tensor(name).unwrap(), 0, &mut byte).unwrap();
+        byte[0]
+    };
+    std::fs::write(&index, r#"{"weight_map":{"a":"./s2.safetensors","b":"sub/./s1"}}"#).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    assert_eq!((value(&checkpoint, "a"), value(&checkpoint, "b")), (3, 2));
+    assert_eq!((checkpoint.tensors().len(), checkpoint.whole_file()), (2, None));
+    let left_out =
+        |path: &str| format!("{}: left out 1 tensor that the index does not place there", at(path).display());
+    let stray = format!("{} is read, not stray.safetensors", index.display());
+    assert_eq!(checkpoint.notes(), [left_out("s2.safetensors"), left_out("sub/s1"), stray]);
+
+    // One shard, named in two ways.
+    std::fs::write(&index, r#"{"weight_map":{"a":"sub/s1","b":"./sub/s1"}}"#).unwrap();
+    let checkpoint = Checkpoint::open(&index).unwrap();
+    assert_eq!((value(&checkpoint, "a"), value(&checkpoint, "b")), (1, 2));
+    assert_eq!((checkpoint.notes().len(), checkpoint.whole_file()), (0, Some(&*at("sub/s1"))));
+
+    std::fs::write(at("other.safetensors.index.json"), "{}").unwrap();
+    let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("2 indices of shards (model.safetensors.index.fp16.json, other."), "{error}");
+}
+
 #[test]
 fn malformed_indices_and_directories() {
     let dir = tempfile::tempdir().unwrap();
@@ -149,19 +185,14 @@ fn malformed_indices_and_directories() {
             "s1.safetensors: there is no tensor x",
         ),
         (
-            "tensor that the index lacks",
-            r#"{"weight_map":{"a":"s1.safetensors","y":"s2.safetensors"}}"#,
-            "s2.safetensors: tensor b: the index",
-        ),
-        (
-            "tensor of another shard",
+            "tensor in another shard than the index says",
             r#"{"weight_map":{"a":"s2.safetensors"}}"#,
-            "s2.safetensors: tensor b: the index",
+            "s2.safetensors: there is no tensor a",
         ),
         (
-            "tensor in two shards",
-            r#"{"weight_map":{"a":"s1.safetensors","b":"also-a.safetensors"}}"#,
-            "also-a.safetensors: tensor a: the index",
+            "parent directory behind a folder",
+            r#"{"weight_map":{"a":"x/../s1.safetensors"}}"#,
+            "no file below the index",
         ),
     ];
     let index = dir.path().join("model.safetensors.index.json");
@@ -173,7 +204,14 @@ fn malformed_indices_and_directories() {
         }
     }
     std::fs::write(&index, r#"{"weight_map":{"b":"s2.safetensors","a":"s1.safetensors"}}"#).unwrap();
-    assert_eq!(Checkpoint::open(dir.path()).unwrap().tensors().len(), 2);
+    let both = Checkpoint::open(dir.path()).unwrap();
+    assert_eq!(both.tensors().len(), 2);
+    let text = format!("{} is read, not also-a.safetensors", index.display());
+    assert_eq!((both.notes(), both.whole_file()), (&[text][..], None));
+    let large = std::fs::File::create(&index).unwrap();
+    large.set_len(100_000_001).unwrap();
+    let error = Checkpoint::open(&index).unwrap_err().to_string();
+    assert!(error.contains("no index of shards: 100000001 bytes"), "{error}");
     std::fs::remove_file(&index).unwrap();
     let error = Checkpoint::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("holds 3 .safetensors files and no index"), "{error}");
@@ -188,7 +226,7 @@ fn container(path: &Path) {
     let values: Vec<f32> = (1..=columns.len()).map(|v| v as f32).collect();
     let csr = Csr::<f32>::new(3, 400, vec![0, 2, 2, 202], columns, values).unwrap();
     let base = QuantizedBase::new(3, 400, BaseKind::Int8, vec![1; 1200].into(), vec![1.0; 3].into()).unwrap();
-    let mut writer = ContainerWriter::create(path, Kind::Split, 4096).unwrap();
+    let mut writer = ContainerWriter::create(path, ContainerKind::Split, 4096).unwrap();
     writer.write_gap("w", &csr_to_gap(&csr, ValueType::I8).unwrap()).unwrap();
     writer.write_base("w", &base).unwrap();
     writer.finish().unwrap();
@@ -396,7 +434,7 @@ fn writers_refuse_what_readers_would() {
         act(&mut writer).and_then(|()| writer.finish().map(drop)).unwrap_err().to_string()
     };
     let planes = |act: &dyn Fn(&mut ContainerWriter) -> Result<(), FileError>| {
-        let mut writer = ContainerWriter::create(&path, Kind::Delta, 0).unwrap();
+        let mut writer = ContainerWriter::create(&path, ContainerKind::Delta, 0).unwrap();
         act(&mut writer).and_then(|()| writer.finish().map(drop)).unwrap_err().to_string()
     };
     let meta =

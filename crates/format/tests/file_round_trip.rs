@@ -44,13 +44,13 @@ macro_rules! round_trips {
                 let budget = Budget::new(1 << 20);
                 write_npz_coo(&path, &coo).unwrap();
                 let read = read_npz::<$type>(&path, &budget).unwrap();
-                prop_assert_eq!(&*read, &AnyMatrix::Coo(coo.clone()));
+                prop_assert_eq!(&*read, &FileMatrix::Coo(coo.clone()));
                 prop_assert_eq!(budget.used() > 0, true);
                 drop(read);
                 prop_assert_eq!(budget.used(), 0);
                 let csr: Csr<$type> = coo_to_csr(&coo, Duplicates::Sum).unwrap();
                 write_npz_csr(&path, &csr).unwrap();
-                prop_assert_eq!(&*read_npz::<$type>(&path, &budget).unwrap(), &AnyMatrix::Csr(csr));
+                prop_assert_eq!(&*read_npz::<$type>(&path, &budget).unwrap(), &FileMatrix::Csr(csr));
             }
 
             #[test]
@@ -58,7 +58,7 @@ macro_rules! round_trips {
                 let (_dir, path) = target("a.mtx");
                 let budget = Budget::new(1 << 20);
                 write_mtx_coo(&path, &coo).unwrap();
-                prop_assert_eq!(&*read_mtx::<$type>(&path, &budget).unwrap(), &AnyMatrix::Coo(coo.clone()));
+                prop_assert_eq!(&*read_mtx::<$type>(&path, &budget).unwrap(), &FileMatrix::Coo(coo.clone()));
                 let csr: Csr<$type> = coo_to_csr(&coo, Duplicates::Sum).unwrap();
                 write_mtx_csr(&path, &csr).unwrap();
                 let read = read_mtx::<$type>(&path, &budget).unwrap().into_inner();
@@ -102,7 +102,7 @@ fn mtx_keeps_every_bit() {
     let places: Vec<u32> = (0..values.len() as u32).collect();
     let coo = Coo::new(1, values.len(), vec![0; values.len()], places, values).unwrap();
     write_mtx_coo(&path, &coo).unwrap();
-    let AnyMatrix::Coo(read) = read_mtx::<f32>(&path, &Budget::unlimited()).unwrap().into_inner() else {
+    let FileMatrix::Coo(read) = read_mtx::<f32>(&path, &Budget::unlimited()).unwrap().into_inner() else {
         panic!("triplets expected")
     };
     assert!(read.values().iter().map(|v| v.to_bits()).eq(coo.values().iter().map(|v| v.to_bits())));

@@ -1,58 +1,132 @@
 //! Memory-bounded model adaptation in one dependency.
 //!
-//! An adapted model is its old self plus a small residual. [`split`] finds that residual in a checkpoint and
-//! streams it to a file, [`format`](mod@format) stores it in 2–3 bytes per non-zero, [`cpu`] applies it, and
-//! every job takes a [`Budget`](memory::Budget) and keeps it.
+//! An adapted model is its old self plus a small residual. Residua finds that residual, stores it in 2–3 bytes per
+//! non-zero, applies it fast, and keeps class statistics valid while the model moves. Every job takes a [`Budget`] and
+//! keeps it.
 //!
-//! | module | what |
-//! |---|---|
-//! | [`memory`] | budgets, reservations, aligned buffers, what the process really holds |
-//! | [`format`](mod@format) | `Coo`, `Csr`, gap-encoded `GapCsr`, quantised bases, conversions, files |
-//! | [`split`] | checkpoint → base + residual and back; diff and patch |
-//! | [`backend`] | what a backend computes: the trait, and the reference in f64 |
-//! | [`any`] | a backend chosen at run time |
-//! | [`cpu`] | the backend of this machine's processor (feature `cpu`, on by default) |
-//! | `cuda` | the backend of NVIDIA GPUs (feature `cuda`) |
-//! | `wgpu` | the backend of Vulkan, Metal and Direct3D 12 devices (feature `wgpu`) |
-//! | [`compensate`] | class statistics that follow a fine-tuned model (feature `compensate`, on by default) |
+//! # Four tasks
 //!
-//! # Example
+//! Split a checkpoint into a low-precision base and a sparse residual:
 //!
-//! Splits a checkpoint within 64 MiB, loads one layer and runs it.
+//! ```standalone_crate
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/setup.rs"));
+//! # fn main() -> residua::Result<()> {
+//! # let _folder = setup::checkpoints();
+//! use residua::{Budget, Job, Output, SplitOptions};
 //!
-#![cfg_attr(feature = "cpu", doc = "```")]
+//! let job = Job::new(&Budget::new(64 << 20));
+//! let options = SplitOptions::default().density(0.05);
+//! let report = job.split("model.safetensors", Output("split.safetensors"), &options)?;
+//! println!("{} non-zeros, {} bytes", report.nnz(), report.output_bytes);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Run one of its layers:
+//!
+#![cfg_attr(feature = "cpu", doc = "```standalone_crate")]
 #![cfg_attr(not(feature = "cpu"), doc = "```ignore")]
-//! # use residua::format::file::{Dtype, SafetensorsWriter};
-//! # let folder = tempfile::tempdir()?;
-//! # std::env::set_current_dir(&folder)?;
-//! # let weights: Vec<u8> = (0..64 * 256).flat_map(|i| ((i * 7919 % 513) as f32 / 256.0 - 1.0).to_le_bytes()).collect();
-//! # let mut model = SafetensorsWriter::create("model.safetensors".as_ref(), 256)?;
-//! # model.tensor("layer.weight", Dtype::F32, &[64, 256], &weights)?;
-//! # model.finish()?;
-//! use residua::backend::{Backend, VectorShape};
-//! use residua::cpu::{CpuBackend, CpuOptions};
-//! use residua::format::file::Container;
-//! use residua::memory::Budget;
-//! use residua::split::{NoProgress, Selection, SplitOptions, split};
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/setup.rs"));
+//! # fn main() -> residua::Result<()> {
+//! # let _folder = setup::split();
+//! use residua::{Budget, Device, SplitFile};
+//!
+//! let device = Device::best(&Budget::new(64 << 20))?;
+//! let layer = SplitFile::open("split.safetensors")?.layer("layer.weight", &device)?;
+//!
+//! // Two inputs of 256 features, one after the other. Alpha 1 is the whole model, 0 the base alone.
+//! let y = layer.forward(1.0, &[0.5; 2 * 256], 2)?;
+//! assert_eq!(y.len(), 2 * 64);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Ship a fine-tune as what changed:
+//!
+//! ```standalone_crate
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/setup.rs"));
+//! # fn main() -> residua::Result<()> {
+//! # let _folder = setup::checkpoints();
+//! use residua::{Budget, Delta, Job, New, Old, Output};
+//!
+//! let job = Job::new(&Budget::new(64 << 20));
+//! job.diff(Old("model.safetensors"), New("tuned.safetensors"), Output("delta.safetensors"))?;
+//! job.patch(Old("model.safetensors"), Delta("delta.safetensors"), Output("patched.safetensors"))?;
+//! # assert_eq!(std::fs::read("tuned.safetensors").ok(), std::fs::read("patched.safetensors").ok());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Move the statistics of old classes along with a model that was fine-tuned, and classify with them:
+//!
+#![cfg_attr(feature = "compensate", doc = "```standalone_crate")]
+#![cfg_attr(not(feature = "compensate"), doc = "```ignore")]
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/setup.rs"));
+//! # fn main() -> residua::Result<()> {
+//! # let _folder = setup::features();
+//! use residua::Budget;
+//! use residua::compensate::{ClassStatistics, Classifier, Lda, Linear, Method, NpySource};
 //!
 //! let budget = Budget::new(64 << 20);
-//! let options = SplitOptions { selection: Selection::Density(0.05), ..Default::default() };
-//! split("model.safetensors".as_ref(), "split.safetensors".as_ref(), &options, &budget, &NoProgress)?;
+//! let mut old = NpySource::labelled("features.npy", "labels.npy")?;
+//! let old = ClassStatistics::collect(&mut old, &Default::default(), &budget)?;
 //!
-//! let file = Container::open("split.safetensors".as_ref())?;
-//! let cpu = CpuBackend::open(&CpuOptions::default(), &budget)?;
-//! let base = cpu.upload_base(&*file.read_base("layer.weight", &budget)?)?;
-//! let residual = cpu.upload(&*file.read_gap("layer.weight", &budget)?)?;
+//! // The same inputs, before and after the fine-tune.
+//! let mut pairs = NpySource::pairs("before.npy", "after.npy")?;
+//! let moved = Linear::default().fit(&mut pairs, &budget)?.apply(&old, &budget)?;
 //!
-//! // One input of 256 features; alpha 1 is the whole model, 0 the base alone.
-//! let x = cpu.upload_vector(&[1.0; 256], VectorShape { len: 256, batch: 1 })?;
-//! let mut y = cpu.zeros(VectorShape { len: 64, batch: 1 })?;
-//! cpu.forward(&base, &residual, 1.0, &x, &mut y)?;
-//! assert_eq!(cpu.download(&y)?.len(), 64);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! // Two inputs of 8 features.
+//! let classes = Lda::new(&moved, Default::default(), &budget)?.predict(&[0.5; 2 * 8], &budget)?;
+//! assert_eq!(classes.len(), 2);
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds | default |
+//! |---|---|---|
+//! | `cpu` | the backend of this machine's processor | yes |
+//! | `cuda` | the backend of NVIDIA GPUs; needs no CUDA toolkit | no |
+//! | `wgpu` | the backend of Vulkan, Metal and Direct3D 12 devices | no |
+//! | `compensate` | class statistics, compensators and classifiers | yes |
+//!
+//! # Which crate to take
+//!
+//! Take this one, unless you need only a part of it:
+//!
+//! | you want to | crate | here |
+//! |---|---|---|
+//! | read and write the files, convert sparse matrices | `residua-format` | [`format`](mod@format) |
+//! | split, diff and patch checkpoints without running them | `residua-split` | [`split`](mod@split) |
+//! | multiply on one known backend | `residua-backend-cpu`, `-cuda`, `-wgpu` | [`cpu`], `cuda`, `wgpu` |
+//! | write a backend | `residua-backend` | [`backend`] |
+//! | keep class statistics | `residua-compensate` | [`compensate`] |
+//! | budget the memory of another program | `residua-memory` | [`memory`] |
+//!
+//! # Errors
+//!
+//! Everything here returns [`Error`]; [`Error::kind`] says whether the request, an input, the budget, the operating
+//! system or a device is at fault. The errors of the crates below turn into it with `?`.
 
-pub mod any;
+mod device;
+mod error;
+mod file;
+mod job;
+mod layer;
+
+pub use device::{Device, DeviceOptions};
+pub use error::{Error, Result};
+pub use file::{LayerInfo, SplitFile};
+pub use job::Job;
+pub use layer::{Base, Layer};
+
+pub use residua_backend::DeviceInfo;
+pub use residua_memory::{Budget, ByteSize, ErrorKind};
+pub use residua_split::{
+    BaseSpec, Delta, DiffOptions, Importance, MaterializeOptions, New, NoProgress, Old, Output, Progress,
+    Selection, SplitOptions, VerifyOptions,
+};
 
 pub use residua_backend as backend;
 #[cfg(feature = "cpu")]

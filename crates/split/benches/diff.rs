@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use residua_format::file::{Dtype, SafetensorsWriter};
 use residua_memory::Budget;
-use residua_split::NoProgress;
-use residua_split::diff::{DeltaOp, diff, patch};
+use residua_split::{Delta, DiffOptions, New, NoProgress, Old, Output, diff, patch};
 
 /// A tensor of 4096 × 4096.
 const SHAPE: [usize; 2] = [4096, 4096];
@@ -31,7 +30,7 @@ fn main() -> Result<()> {
     checkpoint(&new, tensors.max(1), true)?;
     std::fs::copy(&new, at("equal"))?;
     let bytes = std::fs::metadata(&new)?.len();
-    let budget = Budget::new(BUDGET);
+    let (options, budget) = (DiffOptions::default(), Budget::new(BUDGET));
 
     let mut best = [Duration::MAX; 4];
     let mut report = None;
@@ -47,16 +46,16 @@ fn main() -> Result<()> {
             if equal.success() { Ok(()) } else { Err("cmp finds a difference".into()) }
         })?;
         time(1, &mut || {
-            report = Some(diff(&old, &new, &delta, DeltaOp::Overwrite, &budget, &NoProgress)?);
+            report = Some(diff(Old(&old), New(&new), Output(&delta), &options, &budget, &NoProgress)?);
             Ok(())
         })?;
         time(2, &mut || {
-            patch(&old, &delta, &patched, &budget, &NoProgress)?;
+            patch(Old(&old), Delta(&delta), Output(&patched), &budget, &NoProgress)?;
             Ok(())
         })?;
         // Nothing changed: the same work for a reader, no work for an encoder.
         time(3, &mut || {
-            diff(&new, &at("equal"), &at("none"), DeltaOp::Overwrite, &budget, &NoProgress)?;
+            diff(Old(&new), New(at("equal")), Output(at("none")), &options, &budget, &NoProgress)?;
             Ok(())
         })?;
     }

@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use residua_format::file::{Dtype, SafetensorsWriter};
 use residua_memory::Budget;
-use residua_split::{NoProgress, SplitError, SplitOptions, materialize, split, verify};
+use residua_split::{
+    MaterializeOptions, NoProgress, Output, SplitError, SplitOptions, VerifyOptions, materialize, split,
+    verify,
+};
 
 const SIDE: usize = 4096;
 const TENSORS: usize = 6;
@@ -21,9 +24,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} parameters, million per second", TENSORS * SIDE * SIDE);
     println!("{:12} {:>9} {:>9}", "", "1 thread", "2 threads");
     let (options, budget) = (SplitOptions::default(), Budget::unlimited());
-    line("split", || split(&input, &file, &options, &budget, &NoProgress).map(drop))?;
-    line("materialize", || materialize(&file, None, 1.0, &dense, &budget, &NoProgress).map(drop))?;
-    line("verify", || verify(&file, Some(&input), &budget, &NoProgress).map(drop))
+    line("split", || split(&input, Output(&file), &options, &budget, &NoProgress).map(drop))?;
+    line("materialize", || {
+        materialize(&file, Output(&dense), &MaterializeOptions::default(), &budget, &NoProgress).map(drop)
+    })?;
+    let against = VerifyOptions::default().against(&input);
+    line("verify", || verify(&file, &against, &budget, &NoProgress).map(drop))
 }
 
 fn line(

@@ -68,7 +68,7 @@ pub enum SplitError {
     },
     /// A temporary file that could not be written or read back.
     #[error("{}: temporary file: {source}", .directory.display())]
-    Spool {
+    TemporaryFile {
         /// Where it lies.
         directory: PathBuf,
         /// What the system said.
@@ -113,7 +113,7 @@ impl SplitError {
             Self::Usage(_) => ErrorKind::Usage,
             Self::Budget(error) => error.kind(),
             Self::File(error) => error.kind(),
-            Self::Spool { .. } => ErrorKind::Io,
+            Self::TemporaryFile { .. } => ErrorKind::Io,
             Self::BaseNotFound { source, .. } => {
                 source.as_ref().map_or(ErrorKind::Usage, |source| source.kind())
             }

@@ -1,9 +1,9 @@
-//! Files that [`split`](crate::split) wrote, and the layers in them.
+//! Files that [`split`](crate::split()) wrote, and the layers in them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use residua_format::file::{Checkpoint, Container, FileError, Held, Kind, MatrixMeta, Op};
+use residua_format::file::{Checkpoint, Container, ContainerKind, FileError, Held, MatrixMeta, Op};
 use residua_format::{BaseKind, DenseMatrix, DenseValues, GapCsr, QuantizedBase};
 use residua_memory::{AlignedVec, Budget};
 
@@ -13,8 +13,10 @@ use crate::rows::Rows;
 
 /// Metadata key: the path of the base checkpoint, where the file does not hold the bases.
 pub(crate) const BASE_PATH: &str = "base_path";
+/// Metadata key: the metadata of the checkpoint that was split, as JSON.
+pub(crate) const ORIGINAL_METADATA: &str = "original_metadata";
 
-/// A file that [`split`](crate::split) wrote, open for reading.
+/// A file that [`split`](crate::split()) wrote, open for reading.
 ///
 /// A file that was split against another checkpoint holds only hashes of its bases. The base checkpoint is looked for
 /// when the file is opened. When it is not there, the file still opens, and [`SplitLayer::read_base`] fails with
@@ -55,9 +57,9 @@ impl SplitFile {
     pub(crate) fn open_at(path: &Path, base: Option<&Path>) -> Result<Self, SplitError> {
         let container = Container::open(path)?;
         let problem = match container.kind() {
-            Kind::Split => None,
-            Kind::Delta => Some("holds no split checkpoint: a delta is patched into a checkpoint"),
-            Kind::Matrix => Some("holds no split checkpoint: its kind is \"matrix\""),
+            ContainerKind::Split => None,
+            ContainerKind::Delta => Some("holds no split checkpoint: a delta is patched into a checkpoint"),
+            ContainerKind::Matrix => Some("holds no split checkpoint: its kind is \"matrix\""),
         };
         if let Some(problem) = problem {
             return Err(FileError::malformed(path, problem).into());

@@ -1,4 +1,4 @@
-//! The element types that can be split.
+//! Rows of floats: the element types that can be split.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -129,6 +129,23 @@ vectorised! {
         // any order, so the loop vectorises.
         let largest = values.iter().fold(0, |max, v| max.max((v.to_bits() & 0x7FFF_FFFF) as i32));
         f32::from_bits(largest as u32).is_finite()
+    }
+}
+
+vectorised! {
+    /// The sum of squares, in an order that depends on the length alone.
+    pub(super) fn sum_of_squares(values: &[f32]) -> f64 {
+        let mut sums = [0.0f64; 16];
+        let (chunks, rest) = values.as_chunks::<16>();
+        for chunk in chunks {
+            for (sum, &v) in sums.iter_mut().zip(chunk) {
+                *sum += f64::from(v) * f64::from(v);
+            }
+        }
+        for (sum, &v) in sums.iter_mut().zip(rest) {
+            *sum += f64::from(v) * f64::from(v);
+        }
+        sums.iter().sum()
     }
 }
 

@@ -1,44 +1,53 @@
-//! Splits a checkpoint into a low-precision base and a sparse residual, within a memory budget.
+//! Splits checkpoints into a base and a sparse residual, and ships the difference of two checkpoints, within a memory
+//! budget.
 //!
-//! For every linear layer `W [rows, cols]` = `[out_features, in_features]`, [`split`] finds a base (a
-//! quantised copy, or another checkpoint's tensor) and keeps the weights at which the base is furthest off
-//! as a gap-encoded sparse residual, so that `W ≈ base + alpha · residual`. [`materialize`] turns the file
-//! back into a dense checkpoint for any alpha, [`verify`] checks it and measures what it lost.
+//! | job | reads | writes |
+//! |---|---|---|
+//! | [`split`](split()) | a checkpoint | a split file: base and residual of every linear layer |
+//! | [`materialize`](materialize()) | a split file | a dense checkpoint, for any alpha |
+//! | [`verify`](verify()) | a split file | nothing; reports whether it is sound and how far it is from a checkpoint |
+//! | [`diff`](diff()) | two checkpoints | a delta: what changed |
+//! | [`patch`](patch()) | a checkpoint and a delta | the new checkpoint, bit for bit |
 //!
-//! Everything is streamed: tensor by tensor, and inside a tensor in blocks of rows whose size follows from
-//! the [`Budget`](residua_memory::Budget), so that even one tensor larger than the budget works. The
-//! result is the same, bit for bit, whatever the budget and the number of threads.
+//! A linear layer `W [rows, cols]` = `[out_features, in_features]` becomes `W ≈ base + alpha · residual`. The base is a
+//! quantised copy of `W` or the tensor of another checkpoint. The residual holds the weights at which the base is
+//! furthest off, as a gap-encoded sparse matrix. [`SplitFile`] loads single layers of such a file.
+//!
+//! Every job streams: tensor by tensor, and inside a tensor in blocks of rows. The [`Budget`](residua_memory::Budget)
+//! sets the size of the blocks, so a tensor may be larger than the budget. The result is the same, bit for bit,
+//! whatever the budget and the number of threads. A [`Progress`] watches a job and may stop it. The output appears
+//! complete or not at all.
 
-mod columns;
-mod cut;
-pub mod diff;
-mod emit;
-mod encode;
+mod delta;
+mod diff;
 mod error;
 mod file;
 mod float;
-mod histogram;
-mod job;
-mod layer;
+mod layer_reader;
 mod materialize;
 mod options;
+mod passed;
+mod patch;
+mod paths;
 mod progress;
 mod report;
-mod residual;
-mod room;
 mod rows;
-mod score;
-mod select;
-mod sift;
 mod split;
-mod spool;
-mod tensor;
 mod verify;
 
+pub use delta::{
+    DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
+};
+pub use diff::diff;
 pub use error::SplitError;
 pub use file::{LayerBase, SplitFile, SplitLayer};
 pub use materialize::materialize;
-pub use options::{BaseSpec, Importance, Selection, SplitOptions};
+pub use options::{
+    BaseSpec, DiffOptions, Importance, MaterializeOptions, ParseBaseError, Selection, SplitOptions,
+    VerifyOptions,
+};
+pub use patch::patch;
+pub use paths::{Delta, New, Old, Output};
 pub use progress::{NoProgress, Progress};
 pub use report::{
     MaterializeReport, MaterializedTensor, PassedTensor, PlaneBytes, SplitReport, TensorReport,

@@ -10,33 +10,45 @@ use residua_format::file::{
 };
 use residua_memory::{AlignedVec, Budget};
 
-use crate::file::SplitFile;
-use crate::layer::LayerReader;
+use crate::file::{ORIGINAL_METADATA, SplitFile};
+use crate::layer_reader::LayerReader;
+use crate::passed::{BLOCK, copy};
 use crate::progress::check_stop;
-use crate::split::{COPY, ORIGINAL_METADATA, copy};
-use crate::{MaterializeReport, MaterializedTensor, PassedTensor, Progress, SplitError};
+use crate::{
+    MaterializeOptions, MaterializeReport, MaterializedTensor, Output, PassedTensor, Progress, SplitError,
+};
 
 /// Bytes of the output's own buffer, and of the one through which tensors are copied.
-const BUFFERS: u64 = (256 << 10) + COPY as u64;
+const BUFFERS: u64 = (256 << 10) + BLOCK as u64;
 
-/// Writes `base + alpha · residual` of every tensor of `file`, rounded to the original dtypes, as one dense
-/// safetensors file with the original metadata; tensors that passed through are copied. At alpha 0 every
-/// tensor is the base, bit for bit.
+/// Writes the dense checkpoint that a split file stands for: `base + alpha · residual` of every layer.
 ///
-/// `base` is the base checkpoint of a file that does not hold its base itself; without it the path noted in
-/// the file is tried.
+/// The output is one safetensors file with the original element types and metadata. Tensors that passed through the
+/// split are copied. At alpha 0 every layer is its base, bit for bit. The output is replaced only when the job
+/// succeeds.
 ///
 /// # Errors
-/// When alpha is not finite, a file cannot be read or written, the base checkpoint is not the one the file
-/// was made from, a result overflows its dtype, or the budget is too small.
+/// When alpha is not finite, the output is one of the inputs, a file cannot be read or written, the base checkpoint is
+/// missing or not the one that the file was made from, a result overflows its element type, the budget is too small,
+/// or the caller stops the job.
 pub fn materialize(
-    file: &Path,
-    base: Option<&Path>,
-    alpha: f32,
-    output: &Path,
+    file: impl AsRef<Path>,
+    output: Output<impl AsRef<Path>>,
+    options: &MaterializeOptions,
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<MaterializeReport, SplitError> {
+    run(file.as_ref(), output.0.as_ref(), options, budget, progress)
+}
+
+fn run(
+    file: &Path,
+    output: &Path,
+    options: &MaterializeOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<MaterializeReport, SplitError> {
+    let (alpha, base) = (options.alpha, options.base.as_deref());
     if !alpha.is_finite() {
         return Err(SplitError::Usage(format!("alpha {alpha} is not a finite number")));
     }

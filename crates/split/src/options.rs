@@ -1,23 +1,25 @@
-//! What a split is asked for.
+//! The options of each job.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use residua_format::{BaseKind, ValueType};
+use residua_memory::ErrorKind;
+
+use crate::DeltaOp;
 
 /// What the residual is measured from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BaseSpec {
-    /// The tensor itself at low precision; stored in the file.
+    /// The tensor itself at low precision. The split file holds it.
     Quantized(BaseKind),
-    /// The tensor of the same name and shape in another checkpoint, so that the residual is the fine-tune
-    /// delta. Not stored: the file holds its hash.
+    /// The tensor of the same name and shape in another checkpoint; the residual is then the fine-tune's delta. The
+    /// split file holds only its hash.
     Checkpoint(PathBuf),
 }
 
 impl BaseSpec {
-    /// The checkpoint that the residual is measured from, where it is one.
+    /// The path of the checkpoint, if the base is one.
     pub fn checkpoint(&self) -> Option<&Path> {
         match self {
             Self::Checkpoint(path) => Some(path),
@@ -26,21 +28,55 @@ impl BaseSpec {
     }
 }
 
-impl FromStr for BaseSpec {
-    type Err = Infallible;
-
-    /// A base kind by its name (`int4`, `int4-g64`, `int8`, …), anything else is a path.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        let kind = BaseKind::ALL.into_iter().find(|kind| kind.name() == text);
-        Ok(kind.map_or_else(|| Self::Checkpoint(text.into()), Self::Quantized))
+impl From<BaseKind> for BaseSpec {
+    fn from(kind: BaseKind) -> Self {
+        Self::Quantized(kind)
     }
 }
 
-/// The weight `h` of each input feature in a residual's score, `residual² · h`.
+impl From<PathBuf> for BaseSpec {
+    fn from(path: PathBuf) -> Self {
+        Self::Checkpoint(path)
+    }
+}
+
+/// A text that names neither a kind of base nor an existing checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is neither a base kind ({}) nor an existing path", BaseKind::ALL.map(BaseKind::name).join(", "))]
+pub struct ParseBaseError {
+    text: String,
+}
+
+impl ParseBaseError {
+    /// What kind of failure it is: [`ErrorKind::Usage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}
+
+impl FromStr for BaseSpec {
+    type Err = ParseBaseError;
+
+    /// Reads the name of a base kind (`int4`, `int4-g64`, `int8`, …) or the path of a checkpoint.
+    ///
+    /// # Errors
+    /// When the text is no kind's name and nothing exists at that path.
+    fn from_str(text: &str) -> Result<Self, ParseBaseError> {
+        if let Some(kind) = BaseKind::ALL.into_iter().find(|kind| kind.name() == text) {
+            return Ok(Self::Quantized(kind));
+        }
+        match Path::new(text).exists() {
+            true => Ok(Self::Checkpoint(text.into())),
+            false => Err(ParseBaseError { text: text.to_owned() }),
+        }
+    }
+}
+
+/// The importance `h` of each input feature. The score of a weight is `residual² · h`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Importance {
-    /// Mean squares of the layer's input features, measured on calibration inputs: a safetensors file that
-    /// holds, for every tensor that is split, a 1-D f32 tensor of `cols` elements under the same name.
+    /// Mean squares of the layer's input features, measured on calibration inputs. The file is a safetensors file.
+    /// For every tensor that is split it holds a 1-D f32 tensor of `cols` elements under the same name.
     Calibration(PathBuf),
     /// The mean square of the weight's column.
     ColumnMeanSquare,
@@ -49,7 +85,7 @@ pub enum Importance {
 }
 
 impl Importance {
-    /// The file that the weights are read from, where there is one.
+    /// The path of the calibration file, if there is one.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Calibration(path) => Some(path),
@@ -58,31 +94,45 @@ impl Importance {
     }
 }
 
-/// Which scores enter the residual.
+/// Which weights enter the residual.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Selection {
-    /// The `round(density · rows · cols)` highest of each tensor; of equal scores the first in row-major
-    /// order. 0 to 1.
+    /// The `round(density · rows · cols)` weights with the highest scores in each tensor; of equal scores the first
+    /// in row-major order. From 0 to 1.
     Density(f64),
-    /// Every weight whose score `residual² · h` is at least this, zero residuals left out.
+    /// Every weight with a score of at least this and a residual other than 0.
     Threshold(f32),
 }
 
-/// What a split is asked for. The default: INT4 base with a scale per row, column mean squares, density
-/// 5 %, bf16 values, no tensor excluded.
+/// Options of [`split`](crate::split()).
+///
+/// The default: INT4 base with one scale per row, importance by column, density 5 %, bf16 values, every tensor.
+///
+/// ```
+/// use residua_format::{BaseKind, ValueType};
+/// use residua_split::SplitOptions;
+///
+/// let options = SplitOptions::default()
+///     .base(BaseKind::Int4G64)
+///     .density(0.02)
+///     .values(ValueType::I8)
+///     .exclude(["*embed*", "lm_head*"]);
+/// assert_eq!(options.exclude.len(), 2);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SplitOptions {
     /// What the residual is measured from.
     pub base: BaseSpec,
-    /// Weights of the input features.
+    /// The importance of the input features.
     pub importance: Importance,
-    /// Which scores enter the residual.
+    /// Which weights enter the residual.
     pub selection: Selection,
     /// How the residual's values are stored.
     pub values: ValueType,
-    /// Glob patterns (`*`, `?`, `[…]`) of tensor names that pass through untouched, such as `*embed*`.
+    /// Glob patterns (`*`, `?`, `[…]`) of tensor names that pass through unchanged, such as `*embed*`.
     pub exclude: Vec<String>,
-    /// Where not empty, only tensors whose name matches one of these patterns are split.
+    /// If not empty, only tensors whose name matches one of these patterns are split.
     pub include: Vec<String>,
 }
 
@@ -96,5 +146,134 @@ impl Default for SplitOptions {
             exclude: Vec::new(),
             include: Vec::new(),
         }
+    }
+}
+
+impl SplitOptions {
+    /// Sets what the residual is measured from.
+    pub fn base(mut self, base: impl Into<BaseSpec>) -> Self {
+        self.base = base.into();
+        self
+    }
+
+    /// Sets the importance of the input features.
+    pub fn importance(mut self, importance: Importance) -> Self {
+        self.importance = importance;
+        self
+    }
+
+    /// Selects this share of each tensor's weights, from 0 to 1. Replaces a threshold.
+    pub fn density(mut self, density: f64) -> Self {
+        self.selection = Selection::Density(density);
+        self
+    }
+
+    /// Selects every weight with a score of at least this. Replaces a density.
+    pub fn threshold(mut self, threshold: f32) -> Self {
+        self.selection = Selection::Threshold(threshold);
+        self
+    }
+
+    /// Sets how the residual's values are stored.
+    pub fn values(mut self, values: ValueType) -> Self {
+        self.values = values;
+        self
+    }
+
+    /// Adds patterns of tensor names that pass through unchanged.
+    pub fn exclude(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.exclude.extend(patterns.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds patterns of tensor names that are split; all others pass through unchanged.
+    pub fn include(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.include.extend(patterns.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// Options of [`materialize`](crate::materialize()). The default: alpha 1, the base at the path stored in the file.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct MaterializeOptions {
+    /// The residual's scale: 1 gives the whole model, 0 the base alone.
+    pub alpha: f32,
+    /// The base checkpoint of a file that holds only hashes of its bases; `None` looks at the path stored in the file.
+    pub base: Option<PathBuf>,
+}
+
+impl Default for MaterializeOptions {
+    fn default() -> Self {
+        Self { alpha: 1.0, base: None }
+    }
+}
+
+impl MaterializeOptions {
+    /// Sets the residual's scale.
+    pub fn alpha(mut self, alpha: f32) -> Self {
+        self.alpha = alpha;
+        self
+    }
+
+    /// Names the base checkpoint.
+    pub fn base(mut self, base: impl Into<PathBuf>) -> Self {
+        self.base = Some(base.into());
+        self
+    }
+}
+
+/// Options of [`verify`](crate::verify()). The default: no comparison, the base at the path stored in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// The base checkpoint of a file that holds only hashes of its bases; `None` looks at the path stored in the file.
+    pub base: Option<PathBuf>,
+    /// The checkpoint to compare the file with.
+    pub against: Option<PathBuf>,
+}
+
+impl VerifyOptions {
+    /// Names the base checkpoint.
+    pub fn base(mut self, base: impl Into<PathBuf>) -> Self {
+        self.base = Some(base.into());
+        self
+    }
+
+    /// Names the checkpoint to compare the file with.
+    pub fn against(mut self, checkpoint: impl Into<PathBuf>) -> Self {
+        self.against = Some(checkpoint.into());
+        self
+    }
+}
+
+/// Options of [`diff`](crate::diff()). The default: the new bits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DiffOptions {
+    /// How the delta stores a changed element.
+    pub op: DeltaOp,
+}
+
+impl DiffOptions {
+    /// Sets how the delta stores a changed element.
+    pub fn op(mut self, op: DeltaOp) -> Self {
+        self.op = op;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_a_kind_or_an_existing_path() {
+        assert_eq!("int4-g64".parse(), Ok(BaseSpec::Quantized(BaseKind::Int4G64)));
+        let here = env!("CARGO_MANIFEST_DIR");
+        assert_eq!(here.parse(), Ok(BaseSpec::Checkpoint(here.into())));
+        let error = "int5".parse::<BaseSpec>().unwrap_err();
+        let text = "\"int5\" is neither a base kind (int4, int4-g32, int4-g64, int4-g128, int8) nor an existing path";
+        assert_eq!((error.to_string().as_str(), error.kind()), (text, ErrorKind::Usage));
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// One plane of a tensor in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlaneBytes {
     /// Its suffix: `gaps`, `values`, `base`, …
     pub plane: String,
@@ -14,6 +15,7 @@ pub struct PlaneBytes {
 
 /// A tensor that was split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TensorReport {
     /// Its name.
     pub name: String,
@@ -49,6 +51,7 @@ impl TensorReport {
 
 /// A tensor that passed through untouched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PassedTensor {
     /// Its name.
     pub name: String,
@@ -67,8 +70,9 @@ impl PassedTensor {
     }
 }
 
-/// What [`split`](crate::split) did.
+/// What [`split`](crate::split()) did.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct SplitReport {
     /// Tensors that were split, in the order of the file.
     pub tensors: Vec<TensorReport>,
@@ -104,6 +108,7 @@ impl SplitReport {
 
 /// A tensor rebuilt from base and residual.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MaterializedTensor {
     /// Its name.
     pub name: String,
@@ -115,8 +120,9 @@ pub struct MaterializedTensor {
     pub nnz: u64,
 }
 
-/// What [`materialize`](crate::materialize) did.
+/// What [`materialize`](crate::materialize()) did.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct MaterializeReport {
     /// The residual's scale.
     pub alpha: f32,
@@ -130,6 +136,7 @@ pub struct MaterializeReport {
 
 /// A tensor that was checked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct VerifiedTensor {
     /// Its name.
     pub name: String,
@@ -153,8 +160,9 @@ pub struct VerifiedTensor {
     pub max_abs_error: Option<f64>,
 }
 
-/// What [`verify`](crate::verify) found.
+/// What [`verify`](crate::verify()) found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// Every tensor of the file, and every one of the checkpoint that the file lacks (with its mismatch).
     pub tensors: Vec<VerifiedTensor>,

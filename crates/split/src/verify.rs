@@ -7,31 +7,41 @@ use rayon::prelude::*;
 use residua_format::file::{Checkpoint, Container, MatrixMeta, TensorInfo};
 use residua_memory::{AlignedVec, Budget, ErrorKind};
 
-use crate::columns::sum_of_squares;
 use crate::file::SplitFile;
-use crate::layer::LayerReader;
+use crate::float::sum_of_squares;
+use crate::layer_reader::LayerReader;
+use crate::passed::BLOCK;
 use crate::progress::check_stop;
 use crate::rows::Rows;
-use crate::split::COPY;
-use crate::{Progress, SplitError, VerifiedTensor, VerifyReport};
+use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 
-/// Reads every plane of `file` and checks its structure and counts (a value that changed into another valid one
-/// is not found), and, where the file does not hold its base itself, the hash of the base checkpoint noted in it.
-/// With `against`, also measures the distance of every tensor from that checkpoint's, and finds tensors that only
-/// one of the two has; a tensor that passed through must be the same there byte for byte.
+/// Checks a split file: its structure, its counts, that values are finite, and the hash of a base in another file.
+///
+/// A value that changed into another valid value is not found, because nothing in the file says what it was. With
+/// [`VerifyOptions::against`] the job also measures how far every tensor is from the checkpoint's, finds tensors that
+/// only one of the two has, and demands that tensors that passed through are the same byte for byte.
 ///
 /// # Errors
-/// When a file cannot be opened or the disk not read, or the budget is too small; what is wrong with a
-/// single tensor stands in the report.
+/// When a file cannot be opened or read, the budget is too small, or the caller stops the job. What is wrong with a
+/// single tensor is in the report.
 pub fn verify(
-    file: &Path,
-    against: Option<&Path>,
+    file: impl AsRef<Path>,
+    options: &VerifyOptions,
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, SplitError> {
-    let file = SplitFile::open(file)?;
+    run(file.as_ref(), options, budget, progress)
+}
+
+fn run(
+    file: &Path,
+    options: &VerifyOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, SplitError> {
+    let file = SplitFile::open_at(file, options.base.as_deref())?;
     let container = file.container();
-    let against = against.map(Checkpoint::open).transpose()?;
+    let against = options.against.as_deref().map(Checkpoint::open).transpose()?;
     let mut report = VerifyReport::default();
     progress.begin("verifying", container.file().bytes());
     for (name, meta) in container.matrices() {
@@ -233,13 +243,13 @@ fn check_dense(
     if (original.dtype, &original.shape) != (info.dtype, &info.shape) {
         return error("differs from the checkpoint in element type or shape");
     }
-    let size = COPY.min(info.bytes as usize);
+    let size = BLOCK.min(info.bytes as usize);
     let _held = budget.reserve(2 * size as u64, "buffers to compare tensors")?;
     let (mut ours, mut theirs) = (vec![0; size], vec![0; size]);
     let mut done = 0;
     while done < info.bytes {
         check_stop(progress)?;
-        let length = (info.bytes - done).min(COPY as u64) as usize;
+        let length = (info.bytes - done).min(BLOCK as u64) as usize;
         container.file().read_at(info, done, &mut ours[..length])?;
         file.read_at(original, done, &mut theirs[..length])?;
         if ours[..length] != theirs[..length] {

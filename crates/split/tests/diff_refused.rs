@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use diff_support::{Tensor, listing, write};
 use residua_format::file::Dtype;
 use residua_memory::Budget;
-use residua_split::diff::{DeltaOp, Stored, diff, patch, read_delta};
-use residua_split::{ErrorKind, NoProgress, SplitError};
+use residua_split::{
+    Delta, DeltaOp, DiffOptions, ErrorKind, New, NoProgress, Old, Output, SplitError, Stored, diff, patch,
+    read_delta,
+};
 
 /// A directory with `old`, `new`, their `delta`, and a `target` that must outlive every refused patch.
 struct Case {
@@ -47,8 +49,8 @@ impl Case {
         write(&case.at("new"), &case.new, r#"{"format":"pt"}"#);
         std::fs::write(case.at("target"), BEFORE).unwrap();
         let budget = Budget::unlimited();
-        let report =
-            diff(&case.at("old"), &case.at("new"), &case.at("delta"), op, &budget, &NoProgress).unwrap();
+        let (old, new, delta) = (Old(case.at("old")), New(case.at("new")), Output(case.at("delta")));
+        let report = diff(old, new, delta, &DiffOptions::default().op(op), &budget, &NoProgress).unwrap();
         let stored: Vec<_> = report.tensors.iter().map(|tensor| tensor.stored).collect();
         use Stored::{Added, Replaced, Reshaped, Same, Sparse};
         assert_eq!(stored, [Same, Sparse, Replaced, Reshaped, Added]);
@@ -61,7 +63,8 @@ impl Case {
 
     fn patch(&self, old: &Path) -> Result<(), SplitError> {
         let budget = Budget::new(64 << 20);
-        let result = patch(old, &self.at("delta"), &self.at("target"), &budget, &NoProgress);
+        let result =
+            patch(Old(old), Delta(self.at("delta")), Output(self.at("target")), &budget, &NoProgress);
         assert_eq!(budget.used(), 0);
         result.map(drop)
     }
@@ -162,13 +165,17 @@ fn a_budget_below_one_row_says_what_would_do() {
     let at = |name| dir.path().join(name);
     let tensor = Tensor::random("w", Dtype::F64, &[70_000], 1);
     let (old, new) = (write(&at("old"), std::slice::from_ref(&tensor), ""), write(&at("new"), &[tensor], ""));
-    let run = |bytes| diff(&old, &new, &at("delta"), DeltaOp::Xor, &Budget::new(bytes), &NoProgress);
+    let run = |bytes| {
+        let (old, new, delta) = (Old(&old), New(&new), Output(at("delta")));
+        diff(old, new, delta, &DiffOptions::default(), &Budget::new(bytes), &NoProgress)
+    };
     let error = run(1 << 20).unwrap_err();
     let SplitError::Budget(budget) = &error else { panic!("{error}") };
     assert_eq!((error.kind(), listing(dir.path())), (ErrorKind::Budget, vec!["new".into(), "old".into()]));
     let least = budget.least;
     assert!(least < 3 << 20, "{error}");
     run(4 << 20).unwrap();
-    let error = patch(&old, &at("delta"), &at("p"), &Budget::new(1 << 20), &NoProgress).unwrap_err();
+    let error = patch(Old(&old), Delta(at("delta")), Output(at("p")), &Budget::new(1 << 20), &NoProgress)
+        .unwrap_err();
     assert_eq!((error.kind(), listing(dir.path()).len()), (ErrorKind::Budget, 3));
 }

@@ -11,8 +11,9 @@ use diff_support::{DTYPES, Tensor, file, listing, write, write_shards};
 use proptest::prelude::*;
 use residua_format::file::{Checkpoint, Dtype};
 use residua_memory::Budget;
-use residua_split::NoProgress;
-use residua_split::diff::{DeltaOp, DiffReport, Stored, diff, patch, read_delta};
+use residua_split::{
+    Delta, DeltaOp, DiffOptions, DiffReport, New, NoProgress, Old, Output, Stored, diff, patch, read_delta,
+};
 
 const METADATA: &str = r#"{"format": "pt", "note": "ü \"quoted\" \n"}"#;
 
@@ -22,9 +23,11 @@ fn round_trip(old: &[Tensor], new: &[Tensor], op: DeltaOp, budget: u64) -> (Diff
     let at = |name| dir.path().join(name);
     let (old, new) = (write(&at("old"), old, ""), write(&at("new"), new, METADATA));
     let budget = Budget::new(budget);
-    let report = diff(&old, &new, &at("delta"), op, &budget, &NoProgress).unwrap();
+    let report =
+        diff(Old(&old), New(&new), Output(at("delta")), &DiffOptions::default().op(op), &budget, &NoProgress)
+            .unwrap();
     assert_eq!(report, read_delta(&at("delta")).unwrap());
-    let patched = patch(&old, &at("delta"), &at("patched"), &budget, &NoProgress).unwrap();
+    let patched = patch(Old(&old), Delta(at("delta")), Output(at("patched")), &budget, &NoProgress).unwrap();
     let bytes = std::fs::read(&new).unwrap();
     assert!(std::fs::read(at("patched")).unwrap() == bytes, "the patched file differs");
     assert_eq!(patched.output_bytes, bytes.len() as u64);
@@ -211,8 +214,8 @@ fn shards_on_either_side() {
         (&old_one, &old_shards, &new_shards),
         (&old_shards, &old_shards, &new_shards),
     ] {
-        diff(from, to, &at("delta"), DeltaOp::Overwrite, &budget, &NoProgress).unwrap();
-        patch(base, &at("delta"), &at("patched"), &budget, &NoProgress).unwrap();
+        diff(Old(from), New(to), Output(at("delta")), &DiffOptions::default(), &budget, &NoProgress).unwrap();
+        patch(Old(base), Delta(at("delta")), Output(at("patched")), &budget, &NoProgress).unwrap();
         let (expected, found) = (Checkpoint::open(to).unwrap(), Checkpoint::open(&at("patched")).unwrap());
         assert_eq!(found.metadata(), expected.metadata());
         let names = |file: &Checkpoint| file.tensors().iter().map(|t| t.name.clone()).collect::<Vec<_>>();
@@ -221,8 +224,9 @@ fn shards_on_either_side() {
         assert_eq!(found.hash(&mut buffer).unwrap(), expected.hash(&mut buffer).unwrap());
     }
     // A single new file comes back as it was, whatever the old side was.
-    diff(&old_shards, &new_one, &at("delta"), DeltaOp::Xor, &budget, &NoProgress).unwrap();
-    patch(&old_one, &at("delta"), &at("patched"), &budget, &NoProgress).unwrap();
+    let xor = DiffOptions::default().op(DeltaOp::Xor);
+    diff(Old(&old_shards), New(&new_one), Output(at("delta")), &xor, &budget, &NoProgress).unwrap();
+    patch(Old(&old_one), Delta(at("delta")), Output(at("patched")), &budget, &NoProgress).unwrap();
     assert!(std::fs::read(at("patched")).unwrap() == file(&new, METADATA));
 }
 
@@ -234,11 +238,12 @@ fn a_base_is_not_patched_in_place() {
     let new = [old[0].changed(0.01, 2).0];
     let (old, new) = (write(&at("old"), &old, ""), write(&at("new"), &new, ""));
     let budget = Budget::unlimited();
-    diff(&old, &new, &at("delta"), DeltaOp::Overwrite, &budget, &NoProgress).unwrap();
+    diff(Old(&old), New(&new), Output(at("delta")), &DiffOptions::default(), &budget, &NoProgress).unwrap();
     let files = || ["old", "delta"].map(|name| std::fs::read(at(name)).unwrap());
     let before = files();
     for output in ["old", "delta"] {
-        let error = patch(&old, &at("delta"), &at(output), &budget, &NoProgress).unwrap_err();
+        let error =
+            patch(Old(&old), Delta(at("delta")), Output(at(output)), &budget, &NoProgress).unwrap_err();
         assert!(error.to_string().contains("the output is the input"), "{error}");
     }
     assert!(files() == before);

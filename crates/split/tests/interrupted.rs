@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use residua_format::file::Dtype;
 use residua_memory::Budget;
-use residua_split::diff::{DeltaOp, diff, patch};
-use residua_split::{BaseSpec, ErrorKind, Progress, SplitError, SplitOptions, materialize, split, verify};
+use residua_split::{
+    BaseSpec, Delta, DiffOptions, ErrorKind, MaterializeOptions, New, Old, Output, Progress, SplitError,
+    SplitOptions, VerifyOptions, diff, materialize, patch, split, verify,
+};
 use split_support::{Bench, Dense, weights};
 
 const BEFORE: &str = "as it was";
@@ -66,28 +68,31 @@ fn every_job_can_be_stopped_between_blocks() {
 
     let budget = small(1 << 20);
     for base in [SplitOptions::default().base, BaseSpec::Checkpoint(old.clone())] {
-        let options = SplitOptions { base, ..SplitOptions::default() };
+        let options = SplitOptions::default().base(base);
         let places = stop_everywhere(&bench, &at("split"), |progress| {
-            split(&new, &at("split"), &options, &budget(), progress).map(drop)
+            split(&new, Output(at("split")), &options, &budget(), progress).map(drop)
         });
         // Three passes of several blocks, three pieces of the tensor that passes, and the end.
         assert!(places > 7, "split: {places}");
         let places = stop_everywhere(&bench, &at("dense"), |progress| {
-            materialize(&at("split"), None, 1.0, &at("dense"), &budget(), progress).map(drop)
+            let options = MaterializeOptions::default();
+            materialize(at("split"), Output(at("dense")), &options, &budget(), progress).map(drop)
         });
         assert!(places > 4, "materialize: {places}");
         let places = stop_everywhere(&bench, &at("nothing"), |progress| {
-            verify(&at("split"), Some(&new), &budget(), progress).map(drop)
+            let options = VerifyOptions::default().against(&new);
+            verify(at("split"), &options, &budget(), progress).map(drop)
         });
         assert!(places > 3, "verify: {places}");
     }
     for budget in [small(2 << 20), small(64 << 20)] {
         let places = stop_everywhere(&bench, &at("delta"), |progress| {
-            diff(&old, &new, &at("delta"), DeltaOp::Overwrite, &budget(), progress).map(drop)
+            let options = DiffOptions::default();
+            diff(Old(&old), New(&new), Output(at("delta")), &options, &budget(), progress).map(drop)
         });
         assert!(places > 5, "diff: {places}");
         let places = stop_everywhere(&bench, &at("patched"), |progress| {
-            patch(&old, &at("delta"), &at("patched"), &budget(), progress).map(drop)
+            patch(Old(&old), Delta(at("delta")), Output(at("patched")), &budget(), progress).map(drop)
         });
         assert!(places > 4, "patch: {places}");
     }

@@ -4,11 +4,11 @@
 mod split_support;
 
 use residua_format::BaseKind;
-use residua_format::file::{Checkpoint, ContainerWriter, Dtype, FileError, Kind};
+use residua_format::file::{Checkpoint, ContainerKind, ContainerWriter, Dtype, FileError};
 use residua_memory::Budget;
-use residua_split::diff::{DeltaOp, diff};
 use residua_split::{
-    BaseSpec, ErrorKind, LayerBase, NoProgress, SplitError, SplitFile, SplitOptions, materialize,
+    DiffOptions, ErrorKind, Importance, LayerBase, MaterializeOptions, New, NoProgress, Old, Output,
+    SplitError, SplitFile, SplitOptions, diff, materialize,
 };
 use split_support::{Bench, Dense, weights};
 
@@ -26,7 +26,7 @@ fn against_a_base(dtype: Dtype) -> (Bench, Dense) {
     changed.iter_mut().step_by(7).for_each(|w| *w += 0.5);
     let path = bench.write("base", &[Dense::new("w", dtype, &[30, 10], &base.values())]);
     bench.write("w", &[matrix("w", dtype, &changed)]);
-    let options = SplitOptions { base: BaseSpec::Checkpoint(path), ..SplitOptions::default() };
+    let options = SplitOptions::default().base(path);
     bench.split("w", &options).unwrap();
     (bench, base)
 }
@@ -125,7 +125,7 @@ fn a_wrong_base_is_refused() {
 }
 
 /// Writes a container of one matrix that names a base by hash and stores no path to it.
-fn write_without_path(path: &std::path::Path, bench: &Bench, kind: Kind) {
+fn write_without_path(path: &std::path::Path, bench: &Bench, kind: ContainerKind) {
     let residual = bench.container("w").read_gap("w", &Budget::unlimited()).unwrap();
     let mut writer = ContainerWriter::create(path, kind, 0).unwrap();
     writer.write_gap("w", &residual).unwrap();
@@ -137,7 +137,7 @@ fn write_without_path(path: &std::path::Path, bench: &Bench, kind: Kind) {
 fn a_file_may_store_no_path_to_its_base() {
     let (bench, _) = against_a_base(Dtype::F32);
     let path = bench.path("no path");
-    write_without_path(&path, &bench, Kind::Split);
+    write_without_path(&path, &bench, ContainerKind::Split);
     let error = SplitFile::open(&path).unwrap().layer("w").unwrap().read_base(&Budget::unlimited());
     let error = error.unwrap_err();
     assert!(error.to_string().contains("no path to it is stored"), "{error}");
@@ -148,9 +148,9 @@ fn a_file_may_store_no_path_to_its_base() {
 fn other_containers_are_no_split_files() {
     let (bench, _) = against_a_base(Dtype::F32);
     let [delta, matrix] = ["delta", "matrix"].map(|name| bench.path(name));
-    diff(&bench.path("base"), &bench.path("w"), &delta, DeltaOp::Xor, &Budget::unlimited(), &NoProgress)
-        .unwrap();
-    write_without_path(&matrix, &bench, Kind::Matrix);
+    let (old, new) = (Old(bench.path("base")), New(bench.path("w")));
+    diff(old, new, Output(&delta), &DiffOptions::default(), &Budget::unlimited(), &NoProgress).unwrap();
+    write_without_path(&matrix, &bench, ContainerKind::Matrix);
     let refused = |path: &std::path::Path| SplitFile::open(path).unwrap_err().to_string();
     assert!(refused(&delta).contains("a delta is patched into a checkpoint"), "{}", refused(&delta));
     assert!(refused(&matrix).contains("its kind is \"matrix\""), "{}", refused(&matrix));
@@ -162,24 +162,35 @@ fn nothing_is_written_over_an_input() {
     let (bench, _) = against_a_base(Dtype::F32);
     let (split, base) = (bench.split_path("w"), bench.path("base"));
     let before = [&split, &base].map(|path| std::fs::read(path).unwrap());
+    let options = MaterializeOptions::default();
     for output in [&split, &base] {
-        let error = materialize(&split, None, 1.0, output, &Budget::unlimited(), &NoProgress).unwrap_err();
+        let error =
+            materialize(&split, Output(output), &options, &Budget::unlimited(), &NoProgress).unwrap_err();
         assert!(matches!(error, SplitError::File(FileError::OutputIsInput { .. })), "{error}");
         assert_eq!(error.kind(), ErrorKind::Usage);
     }
     let calibration = bench.write("cal", &[Dense::new("w", Dtype::F32, &[10], &[1.0; 10])]);
-    let options = SplitOptions {
-        base: BaseSpec::Checkpoint(base.clone()),
-        importance: residua_split::Importance::Calibration(calibration.clone()),
-        ..SplitOptions::default()
-    };
+    let importance = Importance::Calibration(calibration.clone());
+    let options = SplitOptions::default().base(base.clone()).importance(importance);
     for output in [&bench.path("w"), &base, &calibration] {
-        let split =
-            residua_split::split(&bench.path("w"), output, &options, &Budget::unlimited(), &NoProgress);
+        let split = residua_split::split(
+            bench.path("w"),
+            Output(output),
+            &options,
+            &Budget::unlimited(),
+            &NoProgress,
+        );
         assert!(matches!(split, Err(SplitError::File(FileError::OutputIsInput { .. }))), "{split:?}");
         for (old, new) in [(&base, &bench.path("w")), (&bench.path("w"), &base)] {
             if output != &calibration {
-                let result = diff(old, new, output, DeltaOp::Xor, &Budget::unlimited(), &NoProgress);
+                let result = diff(
+                    Old(old),
+                    New(new),
+                    Output(output),
+                    &DiffOptions::default(),
+                    &Budget::unlimited(),
+                    &NoProgress,
+                );
                 assert!(matches!(result, Err(SplitError::File(FileError::OutputIsInput { .. }))));
             }
         }

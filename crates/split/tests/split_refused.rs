@@ -7,7 +7,8 @@ use residua_format::ValueType;
 use residua_format::file::{Dtype, Plane};
 use residua_memory::Budget;
 use residua_split::{
-    BaseSpec, ErrorKind, Importance, NoProgress, Selection, SplitError, SplitOptions, materialize, verify,
+    ErrorKind, Importance, MaterializeOptions, NoProgress, Output, Selection, SplitError, SplitOptions,
+    VerifyOptions, materialize, verify,
 };
 use split_support::{Bench, Dense, weights};
 
@@ -16,7 +17,7 @@ fn matrix(name: &str, dtype: Dtype, values: &[f32]) -> Dense {
 }
 
 fn with_base(path: std::path::PathBuf) -> SplitOptions {
-    SplitOptions { base: BaseSpec::Checkpoint(path), ..SplitOptions::default() }
+    SplitOptions::default().base(path)
 }
 
 /// Runs a split that must fail, and checks that an older output stays and nothing else is left behind.
@@ -44,7 +45,7 @@ fn weights_that_are_not_finite() {
             bench.write("w", &[matrix("first", dtype, &weights(5, 10, 2)), matrix("last", dtype, &values)]);
             let place = format!("{bad}");
             refused(&bench, &SplitOptions::default(), ErrorKind::Input, &["tensor last at [23, 7]", &place]);
-            let excluded = SplitOptions { exclude: vec!["last".into()], ..SplitOptions::default() };
+            let excluded = SplitOptions::default().exclude(["last"]);
             bench.split("w", &excluded).unwrap();
         }
     }
@@ -61,16 +62,17 @@ fn options_without_sense() {
         Selection::Threshold(-1.0),
         Selection::Threshold(f32::INFINITY),
     ] {
-        let options = SplitOptions { selection, ..SplitOptions::default() };
+        let mut options = SplitOptions::default();
+        options.selection = selection;
         refused(&bench, &options, ErrorKind::Usage, &[]);
     }
-    let options = SplitOptions { exclude: vec!["[".into()], ..SplitOptions::default() };
+    let options = SplitOptions::default().exclude(["["]);
     refused(&bench, &options, ErrorKind::Usage, &["pattern \"[\""]);
     for name in ["base", "cal"] {
         let missing = bench.path(name);
         let options = match name {
             "base" => with_base(missing),
-            _ => SplitOptions { importance: Importance::Calibration(missing), ..SplitOptions::default() },
+            _ => SplitOptions::default().importance(Importance::Calibration(missing)),
         };
         refused(&bench, &options, ErrorKind::Io, &[name]);
     }
@@ -103,7 +105,7 @@ fn calibrations_that_do_not_fit() {
     bench.write("w", &[matrix("w", Dtype::F32, &weights(4, 10, 1))]);
     let case = |tensor: Dense, words: &[&str]| {
         let path = bench.write("cal", &[tensor]);
-        let options = SplitOptions { importance: Importance::Calibration(path), ..SplitOptions::default() };
+        let options = SplitOptions::default().importance(Importance::Calibration(path));
         refused(&bench, &options, ErrorKind::Input, words);
     };
     case(Dense::new("v", Dtype::F32, &[10], &[1.0; 10]), &["no tensor w"]);
@@ -123,7 +125,7 @@ fn residuals_that_their_type_cannot_hold() {
     values[21] = 1e6;
     bench.write("w", &[matrix("w", Dtype::F32, &values)]);
     let base = bench.write("zero", &[matrix("w", Dtype::F32, &[0.0; 40])]);
-    let options = SplitOptions { values: ValueType::F16, ..with_base(base) };
+    let options = with_base(base).values(ValueType::F16);
     refused(&bench, &options, ErrorKind::Input, &["tensor w at [2, 1]", "1e6", "f16"]);
 }
 
@@ -149,7 +151,9 @@ fn materialize_refuses_the_wrong_base_and_overflows() {
     std::fs::write(&out, "as it was").unwrap();
     let run = |base: Option<&std::path::Path>, alpha| {
         let before = bench.files();
-        let error = materialize(&file, base, alpha, &out, &budget, &NoProgress).unwrap_err();
+        let mut options = MaterializeOptions::default().alpha(alpha);
+        options.base = base.map(Into::into);
+        let error = materialize(&file, Output(&out), &options, &budget, &NoProgress).unwrap_err();
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "as it was");
         assert_eq!(bench.files(), before);
         (error.kind(), error.to_string())
@@ -167,9 +171,12 @@ fn materialize_refuses_the_wrong_base_and_overflows() {
     let moved = bench.path("moved");
     std::fs::rename(&base, &moved).unwrap();
     assert_eq!(run(None, 1.0).0, ErrorKind::Io);
-    let report = verify(&file, None, &budget, &NoProgress).unwrap();
+    let report = verify(&file, &VerifyOptions::default(), &budget, &NoProgress).unwrap();
     assert!(report.tensors[0].problem.is_some());
-    materialize(&file, Some(&moved), 1.0, &out, &budget, &NoProgress).unwrap();
+    let options = MaterializeOptions::default().base(&moved);
+    materialize(&file, Output(&out), &options, &budget, &NoProgress).unwrap();
+    let options = VerifyOptions::default().base(&moved);
+    assert!(verify(&file, &options, &budget, &NoProgress).unwrap().is_valid());
 }
 
 /// Any byte of a plane that is changed is found, or makes a measurable difference.
@@ -195,8 +202,12 @@ fn verify_sees_damage() {
         assert_ne!(bench.verify("w"), good, "byte {offset}");
     }
     std::fs::write(bench.split_path("w"), bytes).unwrap();
+    let against = |checkpoint: &std::path::Path| {
+        let options = VerifyOptions::default().against(checkpoint);
+        verify(bench.split_path("w"), &options, &Budget::unlimited(), &NoProgress).unwrap()
+    };
     let fewer = bench.write("fewer", &[matrix("w", Dtype::F32, &weights(40, 10, 1))]);
-    let report = verify(&bench.split_path("w"), Some(&fewer), &Budget::unlimited(), &NoProgress).unwrap();
+    let report = against(&fewer);
     assert!(report.is_valid() && !report.matches());
     let more = bench.write(
         "more",
@@ -206,7 +217,7 @@ fn verify_sees_damage() {
             Dense::new("c", Dtype::F32, &[3], &[1.0; 3]),
         ],
     );
-    let report = verify(&bench.split_path("w"), Some(&more), &Budget::unlimited(), &NoProgress).unwrap();
+    let report = against(&more);
     let missing = report.tensors.iter().find(|tensor| tensor.name == "c").unwrap();
     assert!(missing.mismatch.is_some() && report.is_valid() && !report.matches());
 }

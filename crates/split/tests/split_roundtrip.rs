@@ -10,18 +10,15 @@ use proptest::prelude::*;
 use residua_format::file::{Checkpoint, Dtype};
 use residua_format::{BaseKind, ValueType};
 use residua_memory::Budget;
-use residua_split::{BaseSpec, NoProgress, Selection, SplitOptions, materialize, split, verify};
+use residua_split::{
+    MaterializeOptions, NoProgress, Output, SplitOptions, VerifyOptions, materialize, split, verify,
+};
 use split_support::{Bench, Dense, bytes, entries, narrow, quantized, weights, widen};
 
 const FLOATS: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
 
 fn options(kind: BaseKind, values: ValueType, density: f64) -> SplitOptions {
-    SplitOptions {
-        base: BaseSpec::Quantized(kind),
-        selection: Selection::Density(density),
-        values,
-        ..SplitOptions::default()
-    }
+    SplitOptions::default().base(kind).density(density).values(values)
 }
 
 proptest! {
@@ -85,12 +82,7 @@ proptest! {
         let dense = |values: &[f32]| Dense::new("w", dtype, &[rows, cols], values);
         let base = bench.write("old", &[dense(&old)]);
         bench.write("new", &[dense(&new)]);
-        let options = SplitOptions {
-            base: BaseSpec::Checkpoint(base.clone()),
-            selection: Selection::Density(1.0),
-            values: ValueType::F32,
-            ..SplitOptions::default()
-        };
+        let options = SplitOptions::default().base(base.clone()).density(1.0).values(ValueType::F32);
         let report = bench.split("new", &options).unwrap();
         let (old, new) = (dense(&old).values(), dense(&new).values());
         let changed = old.iter().zip(&new).filter(|(a, b)| a != b).count();
@@ -122,7 +114,7 @@ fn what_is_not_split_passes_through() {
         ]
     };
     bench.write("w", &tensors());
-    let options = SplitOptions { exclude: vec!["*embed*".into()], ..SplitOptions::default() };
+    let options = SplitOptions::default().exclude(["*embed*"]);
     let report = bench.split("w", &options).unwrap();
     assert_eq!(report.tensors.iter().map(|t| &*t.name).collect::<Vec<_>>(), ["layer.weight"]);
     assert_eq!((report.tensors.len(), report.passed.len()), (1, 9));
@@ -141,7 +133,7 @@ fn what_is_not_split_passes_through() {
         assert_eq!((info.dtype, &info.shape), (tensor.dtype, &tensor.shape));
     }
 
-    let options = SplitOptions { include: vec!["embed.*".into(), "conv".into()], ..SplitOptions::default() };
+    let options = SplitOptions::default().include(["embed.*", "conv"]);
     let report = bench.split("w", &options).unwrap();
     assert_eq!(report.tensors.iter().map(|t| &*t.name).collect::<Vec<_>>(), ["embed.weight"]);
 }
@@ -157,11 +149,13 @@ fn real_weights_of_a_sentence_encoder() {
         (BaseKind::Int4G32, ValueType::F32, 0.27),
         (BaseKind::Int8, ValueType::I8, 0.115),
     ] {
-        let report = split(&assets, &file, &options(kind, values, 0.05), &budget, &NoProgress).unwrap();
+        let report =
+            split(&assets, Output(&file), &options(kind, values, 0.05), &budget, &NoProgress).unwrap();
         assert_eq!((report.tensors.len(), report.passed.len()), (12, 20));
         let per_parameter = report.residual_bytes() as f64 / report.parameters() as f64;
         assert!(per_parameter < bytes_per_parameter, "{kind}: {per_parameter} B per parameter");
-        let verified = verify(&file, Some(&assets), &budget, &NoProgress).unwrap();
+        let verified =
+            verify(&file, &VerifyOptions::default().against(&assets), &budget, &NoProgress).unwrap();
         assert!(verified.is_valid());
         for tensor in &report.tensors {
             assert!((tensor.density - 0.05).abs() < 1e-5 && tensor.error < tensor.base_error);
@@ -173,7 +167,7 @@ fn real_weights_of_a_sentence_encoder() {
         assert!(error < last_error, "finer bases are nearer");
         last_error = error;
 
-        materialize(&file, None, 1.0, &dense, &budget, &NoProgress).unwrap();
+        materialize(&file, Output(&dense), &MaterializeOptions::default(), &budget, &NoProgress).unwrap();
         for tensor in &report.tensors {
             let original = widen(Dtype::BF16, &bytes(&assets, &tensor.name));
             let rebuilt = widen(Dtype::BF16, &bytes(&dense, &tensor.name));
@@ -208,14 +202,16 @@ fn materialize_and_verify_keep_a_small_budget() {
     bench.materialize("w", 0.7).unwrap();
     let expected = std::fs::read(bench.path("w.dense")).unwrap();
     let report = bench.verify("w");
-    let (file, out, against) = (bench.split_path("w"), bench.path("out"), bench.path("w"));
+    let (file, out) = (bench.split_path("w"), bench.path("out"));
+    let options = MaterializeOptions::default().alpha(0.7);
+    let against = VerifyOptions::default().against(bench.path("w"));
     for limit in [600 << 10, 900 << 10] {
         let budget = Budget::new(limit);
-        materialize(&file, None, 0.7, &out, &budget, &NoProgress).unwrap();
+        materialize(&file, Output(&out), &options, &budget, &NoProgress).unwrap();
         assert!(std::fs::read(&out).unwrap() == expected);
         assert!(budget.used() == 0 && budget.peak() <= limit);
-        assert_eq!(verify(&file, Some(&against), &budget, &NoProgress).unwrap(), report);
+        assert_eq!(verify(&file, &against, &budget, &NoProgress).unwrap(), report);
     }
-    let error = materialize(&file, None, 0.7, &out, &Budget::new(1000), &NoProgress).unwrap_err();
+    let error = materialize(&file, Output(&out), &options, &Budget::new(1000), &NoProgress).unwrap_err();
     assert_eq!(error.kind(), residua_split::ErrorKind::Budget, "{error}");
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use residua_format::file::Dtype;
 use residua_format::{BaseKind, ValueType};
 use residua_memory::Budget;
-use residua_split::{BaseSpec, Importance, Selection, SplitOptions};
+use residua_split::{Importance, SplitOptions};
 use split_support::{Bench, Dense, entries, mean_squares, quantized, weights};
 
 /// The positions of the `kept` highest scores in f64, of equals the first, zeros left out; and all scores.
@@ -26,13 +26,7 @@ fn residual(values: &[f32], base: &[f32]) -> Vec<f32> {
 }
 
 fn options(kind: BaseKind, importance: Importance, density: f64) -> SplitOptions {
-    SplitOptions {
-        base: BaseSpec::Quantized(kind),
-        importance,
-        selection: Selection::Density(density),
-        values: ValueType::F32,
-        ..SplitOptions::default()
-    }
+    SplitOptions::default().base(kind).importance(importance).density(density).values(ValueType::F32)
 }
 
 /// Small whole numbers: products are exact, ties abound, f32 and f64 agree on every order.
@@ -54,9 +48,7 @@ proptest! {
         // Another checkpoint as base, all zeros: the residual is the weight itself.
         let zeros = vec![0.0; values.len()];
         let base = bench.write("base", &[Dense::new("w", Dtype::F32, &[values.len() / cols, cols], &zeros)]);
-        let options = SplitOptions {
-            base: BaseSpec::Checkpoint(base), ..options(BaseKind::Int4, Importance::Uniform, density)
-        };
+        let options = options(BaseKind::Int4, Importance::Uniform, density).base(base);
         let report = bench.split("w", &options).unwrap();
         let kept = (density * values.len() as f64).round() as usize;
         let (positions, _) = plain(&values, &vec![1.0; cols], kept);
@@ -159,12 +151,8 @@ fn a_threshold_keeps_what_reaches_it() {
     bench.write("w", &[Dense::new("w", Dtype::F32, &[2, 3], &values)]);
     let base = bench.write("base", &[Dense::new("w", Dtype::F32, &[2, 3], &[0.0; 6])]);
     let positions = |threshold| {
-        let options = SplitOptions {
-            base: BaseSpec::Checkpoint(base.clone()),
-            importance: Importance::Uniform,
-            selection: Selection::Threshold(threshold),
-            ..SplitOptions::default()
-        };
+        let options =
+            SplitOptions::default().base(base.clone()).importance(Importance::Uniform).threshold(threshold);
         bench.split("w", &options).unwrap();
         entries(&bench.container("w"), "w").into_iter().map(|e| e.0).collect::<Vec<_>>()
     };
@@ -204,7 +192,7 @@ fn budget_and_threads_do_not_change_the_file() {
         .collect();
     bench.write("w", &tensors);
     for values in ValueType::ALL {
-        let options = SplitOptions { values, ..SplitOptions::default() };
+        let options = SplitOptions::default().values(values);
         let report = bench.split("w", &options).unwrap();
         let expected = std::fs::read(bench.split_path("w")).unwrap();
         let Err(error) = bench.split_within("w", &options, &Budget::new(1000)) else {

@@ -1,4 +1,4 @@
-//! `cargo xtask device`: everything that needs a GPU, as programs that can be carried to it.
+//! `cargo xtask device`: all work that needs a GPU, in programs that can be carried to one.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,17 @@ use crate::Result;
 use crate::project::{Project, cargo};
 
 const HELP: &str = "\
-Try and time the GPU backends: conformance, whether bits repeat, and tables beside a copy on the device, cuSPARSE and cuBLAS.
+Test and time the GPU backends: the conformance suite, whether bits repeat, and tables beside a copy on the device, cuSPARSE and
+cuBLAS.
 
 Usage: cargo xtask device [--backend cuda|wgpu] [--build-only] [options of the programs]
 
-  --backend B   only this one; else both, one after the other
-  --build-only  only build target/device/residua-device-cuda and -wgpu, which run on a machine with neither Rust nor
-                a registry: carry the folder there and start run.sh
+  --backend B   only this backend; without it both, one after the other
+  --build-only  only build target/device/residua-device-cuda and -wgpu. They run on a machine without Rust and without a
+                registry: carry the folder there and start run.sh
   --device N, --no-conformance, --quick
-                go to the programs; their results are device-*.json and device-*.md in target/device
-  --emulate     tries the CUDA program without a GPU";
+                options of the programs; their results are device-*.json and device-*.md in target/device
+  --emulate     test the CUDA program without a GPU";
 
 /// A backend with a device program.
 #[derive(Clone, Copy, PartialEq)]
@@ -43,13 +44,13 @@ impl Backend {
         format!("residua-device-{}{}", self.name(), std::env::consts::EXE_SUFFIX)
     }
 
-    /// Whether an option of the command line goes to its program.
+    /// Whether its program takes an option of the command line.
     fn takes(self, option: &OsString) -> bool {
         self == Self::Cuda || option != "--emulate"
     }
 }
 
-/// What the command line asks for.
+/// The command line.
 struct Asked {
     backends: Vec<Backend>,
     build_only: bool,
@@ -82,9 +83,9 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs what lies beside it, on a machine that has nothing else.
+/// A script that runs the programs beside it. The machine needs nothing else.
 const SCRIPT: &str = r#"#!/bin/sh
-# Tries and times Residua's GPU backends on this machine; options go to both programs (--help lists them).
+# Tests and times Residua's GPU backends on this machine. Options go to both programs (--help lists them).
 # Results: device-cuda.json, device-cuda.md, device-wgpu.json, device-wgpu.md, beside this file.
 here=$(cd "$(dirname "$0")" && pwd)
 passed=0
@@ -112,7 +113,7 @@ fn parse(args: Vec<OsString>) -> Result<Asked> {
     Ok(asked)
 }
 
-/// What cargo says of a finished target.
+/// Cargo's message about a finished target.
 #[derive(Deserialize)]
 struct Artifact {
     executable: Option<PathBuf>,
@@ -124,7 +125,7 @@ struct Target {
     name: String,
 }
 
-/// Builds a program and puts it where it is easy to find.
+/// Builds a program and copies it to `folder`.
 fn build(project: &Project, folder: &Path, backend: Backend) -> Result<PathBuf> {
     let output = Command::new(cargo())
         .args([
@@ -164,7 +165,7 @@ fn executable_by_all(file: &Path) -> Result {
     Ok(())
 }
 
-/// The commit that is built, marked where files differ from it.
+/// The commit that is built, with a mark if files differ from it.
 fn commit(root: &Path) -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).current_dir(root).output().ok()?;

@@ -1,10 +1,11 @@
-//! `cargo xtask kernels`: what is generated from the kernels' sources, and whether it is what is committed.
+//! `cargo xtask kernels`: generates files from the sources of the kernels, or compares them with the committed ones.
 
 pub(crate) mod cuda;
 mod generated;
 mod wgsl;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::Result;
@@ -12,22 +13,24 @@ use crate::project::Project;
 use generated::Generated;
 
 const HELP: &str = "\
-Copy the WGSL kernels to crates/backend-wgpu/wgsl and validate every variant with naga. Compile the CUDA kernels to PTX,
-report what they need, and write both to crates/backend-cuda/ptx.
+Copy the kernels to the crates that embed them: WGSL to crates/backend-wgpu/wgsl, CUDA to crates/backend-cuda/ptx. Validate
+every variant of the WGSL kernels with naga. Compile the CUDA kernels to PTX, and report the resources that they need.
 
-Usage: cargo xtask kernels [--check]
+Usage: cargo xtask kernels [--check | --sources]
 
-  --check  write nothing; fail when a committed file differs
+  --check    write nothing; fail if a committed file differs
+  --sources  only copy the sources; needs no compiler. Tests run the copies
 
-The compilers come from PyPI into target/cuda-venv; neither a GPU nor a CUDA toolkit is needed.";
+The compilers come from PyPI into target/cuda-venv. Neither a GPU nor a CUDA toolkit is needed.";
 
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     use lexopt::prelude::*;
-    let mut check = false;
+    let (mut check, mut sources) = (false, false);
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("check") => check = true,
+            Long("sources") => sources = true,
             Long("help") | Short('h') => {
                 println!("{HELP}");
                 return Ok(ExitCode::SUCCESS);
@@ -36,33 +39,38 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
         }
     }
     let project = Project::read()?;
+    let mut cuda = cuda::copies(&project)?;
     // First, because validation reads the copies.
     let mut differing = generated::settle(&wgsl::copies(&project)?, check)?;
-    let valid = wgsl::validate()?;
-    let files = cuda::generate(&project, &cuda::compilers(&project)?)?;
-    differing.extend(generated::settle(&files, check)?);
-    for path in &differing {
-        let path = path.strip_prefix(&project.root).unwrap_or(path).display();
+    let valid = sources || wgsl::validate()?;
+    if !sources {
+        cuda.extend(cuda::compile(&project, &cuda::compilers(&project)?, &cuda)?);
+    }
+    differing.extend(generated::settle(&cuda, check)?);
+    for path in relative(&project, &differing) {
         println!("{} {path}", if check { "differs:" } else { "wrote" });
     }
     let failed = !valid || (check && !differing.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The answer of `test-all`'s row `ptx`: files that differ, or why nothing could be compared.
+/// The files of the CUDA kernels that differ from their sources: the row `ptx` of `test-all`.
 pub(crate) fn ptx_drift(project: &Project, compilers: &crate::venv::Venv) -> Result<Vec<String>> {
-    drift(project, &cuda::generate(project, compilers)?)
+    let mut files = cuda::copies(project)?;
+    files.extend(cuda::compile(project, compilers, &files)?);
+    drift(project, &files)
 }
 
-/// The answer of `test-all`'s row `wgsl`: copies that differ from their sources.
+/// The copies of the WGSL kernels that differ from their sources: the row `wgsl` of `test-all`.
 pub(crate) fn wgsl_drift(project: &Project) -> Result<Vec<String>> {
     drift(project, &wgsl::copies(project)?)
 }
 
 fn drift(project: &Project, files: &[Generated]) -> Result<Vec<String>> {
-    let differing = generated::settle(files, true)?;
-    Ok(differing
-        .iter()
-        .map(|path| path.strip_prefix(&project.root).unwrap_or(path).display().to_string())
-        .collect())
+    Ok(relative(project, &generated::settle(files, true)?))
+}
+
+fn relative(project: &Project, paths: &[PathBuf]) -> Vec<String> {
+    let relative = |path: &PathBuf| path.strip_prefix(&project.root).unwrap_or(path).display().to_string();
+    paths.iter().map(relative).collect()
 }

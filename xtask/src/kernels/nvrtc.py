@@ -1,6 +1,6 @@
-"""CUDA C++ to PTX with NVRTC, which needs neither a GPU nor a toolkit.
+"""Compiles CUDA C++ to PTX with NVRTC. Needs neither a GPU nor a toolkit.
 
-nvrtc.py SOURCE OUTPUT [OPTION…]: the PTX goes to OUTPUT, what the compiler says to stderr.
+nvrtc.py SOURCE OUTPUT [OPTION…]: writes PTX to OUTPUT and messages of the compiler to stderr.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import nvidia.cuda_nvrtc as wheel
 
 def library():
     folder = os.path.join(list(wheel.__path__)[0], "lib")
-    # NVRTC opens its builtins by name: loaded before, they are found.
+    # NVRTC opens its builtins by name. It finds them if they are loaded.
     for path in sorted(glob.glob(os.path.join(folder, "libnvrtc-builtins.so*"))):
         ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
     return ctypes.CDLL(glob.glob(os.path.join(folder, "libnvrtc.so*"))[0])

@@ -11,7 +11,9 @@ use crate::Result;
 use crate::install_capi::{self, STATIC_LIBRARIES};
 use crate::project::Project;
 
-const PROGRAMS: [&str; 2] = ["example", "hostile"];
+const PROGRAMS: [&str; 3] = ["example", "hostile", "checkpoint"];
+/// A folder beside the programs with files that they open: their one argument.
+const FIXTURES: &str = "fixtures";
 
 /// A way to build and run a program.
 struct Way {
@@ -109,7 +111,7 @@ impl Way {
         if let Some((_, options)) = self.runner.split_first() {
             command.args(options).arg(&binary);
         }
-        log.run(command.env("LD_LIBRARY_PATH", &lib))
+        log.run(command.arg(source.with_file_name(FIXTURES)).env("LD_LIBRARY_PATH", &lib))
     }
 }
 

@@ -22,7 +22,7 @@ use residua_memory::Budget;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// A contestant: its name, what it counts for one matrix, and how to work on the i-th.
+/// A contestant: its name, and its work on the i-th matrix.
 struct Contestant<'a> {
     name: String,
     work: Box<dyn FnMut(usize) -> Result<()> + 'a>,
@@ -152,7 +152,7 @@ impl Kind {
         }
     }
 
-    /// How many bases of `weights` weights do not fit the caches, yet fit the memory of a small machine.
+    /// A number of bases that exceeds the caches, yet fits the memory of a small machine.
     fn count(&self, weights: usize) -> usize {
         match self {
             Self::Codes(_) => 6,

@@ -10,7 +10,7 @@ use crate::base::{CodeOrder, CodesView, row_bytes};
 use crate::vector::BLOCK;
 
 /// A dense matrix `[rows, cols]` of 4- or 8-bit codes with one scale per row, `w = code · scale`, in memory of the
-/// caller's.
+/// caller.
 ///
 /// Always checked: both slices have the lengths that the shape calls for. Any code and any scale is allowed.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +22,8 @@ pub struct BorrowedBase<'a> {
 }
 
 impl<'a> BorrowedBase<'a> {
-    /// 4-bit codes, two's complement. Code number `row · cols + col` lies in byte number half of that, the even ones
-    /// low: with an odd number of columns, every other row starts inside a byte.
+    /// 4-bit codes, two's complement. Code `n = row · cols + col` lies in byte `n / 2`, an even `n` in the low half. With an
+    /// odd number of columns, every other row starts inside a byte.
     ///
     /// # Errors
     /// [`FormatError::Length`] when `codes` does not have ⌈rows·cols / 2⌉ bytes or `scales` not `rows` elements.
@@ -56,7 +56,7 @@ impl<'a> BorrowedBase<'a> {
         Ok(Self { shape, kind, codes, scales })
     }
 
-    /// Some rows' codes in whole blocks: as they are where a row is whole blocks, copied otherwise.
+    /// The codes of some rows in whole blocks. They are copied where a row is not whole blocks.
     pub(super) fn rows(&self, rows: Range<usize>) -> Result<BorrowedRows<'a>, BackendError> {
         let cols = self.shape[1];
         let per_row = row_bytes(self.kind, cols);
@@ -72,7 +72,7 @@ impl<'a> BorrowedBase<'a> {
         Ok(BorrowedRows { shape: [rows.len(), cols], kind: self.kind, codes, scales: &self.scales[rows] })
     }
 
-    /// A row's codes to the start of `to`, which is zeros.
+    /// Copies a row's codes to the start of `to`. `to` is all zeros before.
     fn copy_row(&self, row: usize, to: &mut [u8]) {
         let cols = self.shape[1];
         let first = row * cols;
@@ -90,7 +90,7 @@ impl<'a> BorrowedBase<'a> {
             }
         }
         if cols % 2 == 1 {
-            // What shares the last byte is the next row's.
+            // The other half of the last byte belongs to the next row.
             to[cols / 2] &= 0xF;
         }
     }

@@ -3,7 +3,7 @@
 use residua_backend::Shaped;
 use residua_format::FormatError;
 
-/// A sparse matrix `[rows, cols]` in compressed sparse rows, in memory of the caller's.
+/// A sparse matrix `[rows, cols]` in compressed sparse rows, in memory of the caller.
 ///
 /// Always checked: `row_ptr` has `rows + 1` elements, starts at 0, never falls and ends at the number of values;
 /// there are as many columns as values, all of them from 0 to `cols − 1`. Columns of a row may come in any order and
@@ -105,6 +105,6 @@ fn largest(columns: &[i32]) -> Option<u32> {
 
 #[inline(always)]
 fn fold(columns: &[i32]) -> Option<u32> {
-    // `max` of an iterator leaves no room for vectors; this does.
+    // Unlike `max` of an iterator, this compiles to vector instructions.
     (!columns.is_empty()).then(|| columns.iter().fold(0, |most, &column| most.max(column as u32)))
 }

@@ -12,7 +12,7 @@ use crate::tile::{LANE_WIDTH, Tile, cut};
 /// that the base's kernels take together.
 const CHUNK_ROWS: usize = 192;
 
-/// `[cols, batch]` or `[rows, batch]` of a vector that is not one of the backend's.
+/// `[cols, batch]` or `[rows, batch]` of a slice.
 struct Shape([usize; 2]);
 
 impl Shaped for Shape {
@@ -22,13 +22,12 @@ impl Shaped for Shape {
 }
 
 impl CpuBackend {
-    /// The layer `y = base·x + alpha·(residual·x)` on memory of the caller's. Unlike a backend's vectors, `x` is
-    /// `[batch, cols]` and `y` is `[batch, rows]`, vector after vector. With `alpha = 0`, or no residual, the bits are
-    /// those of the base alone.
+    /// The layer `y = base·x + alpha·(residual·x)` in the caller's memory. `x` is row-major `[batch, cols]`, `y` is row-major
+    /// `[batch, rows]`. With `alpha = 0`, or without a residual, the bits are those of the base alone.
     ///
     /// # Errors
-    /// [`BackendError::Shape`] when the operands do not fit together; [`BackendError::Budget`] when there is no room
-    /// for scratch: two tiles of 32 vectors and a few rows. Nothing is written then.
+    /// [`BackendError::Shape`] when the operands do not fit together; [`BackendError::Budget`] when the budget has no room
+    /// for scratch: two tiles of 32 vectors and a few rows. `y` is unchanged then.
     pub fn forward_borrowed(
         &self,
         base: &BorrowedBase<'_>,
@@ -78,7 +77,7 @@ impl CpuBackend {
     }
 }
 
-/// Zeros, or an error where there is no memory for them: a caller of the C API must survive that.
+/// Zeros, or an error when memory is exhausted: a caller of the C API must survive that.
 pub(crate) fn zeroed<T: Copy + Default>(len: usize) -> Result<Vec<T>, BackendError> {
     let mut zeros = Vec::new();
     let message = |error: std::collections::TryReserveError| BackendError::Device {

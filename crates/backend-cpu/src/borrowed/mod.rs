@@ -1,7 +1,7 @@
 //! Layers that stay in the caller's memory, in the layout of the C API.
 //!
-//! Nothing is laid out anew, so nothing is held twice and a caller who changes a weight between two products
-//! sees it in the second. The price is a check of all column indices each time, a single pass over them.
+//! Nothing is copied: memory holds one copy, and a weight that the caller changes takes effect in the next product. The
+//! price is one pass over the column indices per product, to check them.
 
 mod base;
 mod csr;

@@ -18,7 +18,7 @@ use crate::tile::Tile;
 /// Which instructions the kernels use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
-    /// Whatever the target has.
+    /// The instructions of the target.
     Portable,
     /// AVX2, FMA and F16C, found present.
     #[cfg(target_arch = "x86_64")]
@@ -98,7 +98,7 @@ pub(crate) fn sparse_product<V: Loadable>(
     match (path, &chunk.planes) {
         (Path::Portable, AnyPlanes::Narrow(planes)) => portable_product(planes, factor, x, y),
         (Path::Portable, AnyPlanes::Wide(planes)) => portable_product(planes, factor, x, y),
-        // Fillers and padding multiply x by 0, which only finite values survive.
+        // Fillers and padding multiply x by 0. That gives 0 for finite values only.
         #[cfg(target_arch = "x86_64")]
         (Path::Avx2(_), AnyPlanes::Narrow(planes)) if !x.finite => portable_product(planes, factor, x, y),
         #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Where results go.
+//! The part of `y` that a kernel writes.
 
 /// What a row's sum is multiplied by.
 #[derive(Debug, Clone, Copy)]

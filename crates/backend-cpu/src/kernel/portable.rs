@@ -1,4 +1,4 @@
-//! Sparse products without processor-specific instructions; also the path for `x` that is not finite.
+//! Sparse products without processor-specific instructions. Every path uses them where `x` is not finite.
 
 use super::{Factor, Output};
 use crate::layout::{Gap, LANES, Planes, Stored};

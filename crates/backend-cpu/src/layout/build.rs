@@ -1,4 +1,4 @@
-//! From a source to chunks.
+//! Builds chunks from a source.
 
 use std::ops::Range;
 
@@ -31,8 +31,8 @@ pub(crate) fn build<V: Stored>(
     Ok(Sparse { shape: source.shape(), nnz: source.nnz(), chunks, scales, _held: held })
 }
 
-/// Cuts the rows where about [`CHUNK_ENTRIES`] are reached, at multiples of the lanes where possible. The cuts
-/// follow from the matrix alone, never from the number of threads.
+/// Cuts the rows into chunks of about [`CHUNK_ENTRIES`], at multiples of the lanes where possible. The cuts depend on the
+/// matrix alone, never on the number of threads.
 fn chunk_rows<V>(source: &impl Source<V>) -> Vec<Range<usize>> {
     let rows = source.shape()[0];
     let (mut ranges, mut start, mut entries) = (Vec::new(), 0, 0);

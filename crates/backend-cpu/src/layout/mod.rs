@@ -4,18 +4,18 @@
 //! matrix-vector multiplication on modern processors with wide SIMD units*, SIAM J. Sci. Comput. 36, 2014)
 //! with C = 8, columns stored as gaps, and rows cut at panels of columns:
 //!
-//! - A [`Chunk`] is a run of rows with about 64 Ki entries: the unit of work of a thread, and σ, the
-//!   range in which rows are sorted.
-//! - A chunk's rows are cut into **segments** where a panel of about 3,072 columns ends, so that all of a
-//!   panel's `x` stays in the first-level cache (SpMV) or the second (SpMM) while the panel is worked on. A row
-//!   that is far longer than the others is cut further, so that it cannot pad a slice.
-//! - Segments of one panel, longest first, are dealt out eight at a time to [`Slice`]s: step `j` of a slice
-//!   is one gap and one value for each of its eight lanes, side by side.
+//! - A [`Chunk`] is a run of rows with about 64 Ki entries. It is the unit of work of a thread, and σ: rows are sorted
+//!   inside it.
+//! - A chunk's rows are cut into **segments** where a panel of about 3,072 columns ends. The `x` of a panel stays in the
+//!   first-level cache (SpMV) or the second (SpMM) while kernels work on the panel. A row that is far longer than the
+//!   others is cut further, so that it cannot pad a slice.
+//! - Eight segments of one panel form a [`Slice`], longest first. Step `j` of a slice is one gap and one value for each of
+//!   its eight lanes, side by side.
 //!
-//! A lane starts at a column and adds a gap at every step. A gap wider than the gap type is bridged by
-//! **fillers**: the type's largest gap with value 0. A stored 0 never has the largest gap (a filler and a gap
-//! of 0 stand for it), so gap and value together tell fillers from entries. Lanes shorter than the slice are
-//! padded with gap 0 and value 0: they stay on a column that exists.
+//! A lane starts at a column and adds a gap at every step. **Fillers** bridge a gap wider than the gap type: a filler is
+//! the type's largest gap with value 0. A stored 0 never has the largest gap: a filler and a gap of 0 encode it. So gap
+//! and value together tell fillers from entries. A lane shorter than its slice is padded with gap 0 and value 0: it stays
+//! on a column that exists.
 
 mod build;
 mod segment;
@@ -47,8 +47,8 @@ impl Stored for f32 {
 impl Stored for f16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
-        // The library's version is a call. Shifted into place the exponent is 112 too small, which a
-        // multiplication mends for subnormals too; infinities and NaN have all exponent bits set instead.
+        // The library's version is a call. Shifted into place, the exponent is 112 too small. A multiplication corrects
+        // it, for subnormals too; infinities and NaN get all exponent bits set instead.
         let magnitude = u32::from(self.to_bits() & 0x7FFF) << 13;
         let bits = match magnitude < 0x0F80_0000 {
             true => (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits(),
@@ -61,7 +61,7 @@ impl Stored for f16 {
 impl Stored for bf16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
-        // The library's version quiets NaN bit by bit; a shift is the same number.
+        // The library's version also quiets NaN; a shift is enough.
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 }
@@ -78,7 +78,7 @@ pub(crate) trait Gap: Pod + Send + Sync {
     /// The largest gap: what a filler bridges.
     const MAX: u32;
     fn get(self) -> u32;
-    /// `gap`, which is at most [`MAX`](Self::MAX).
+    /// A gap of at most [`MAX`](Self::MAX).
     fn new(gap: u32) -> Self;
 }
 
@@ -119,7 +119,7 @@ pub(crate) struct Slice {
 
 /// A chunk's slices with their gaps and values.
 ///
-/// Trusted by the kernels, kept by `build`: both planes hold `8 · Σ steps` elements; every lane of every
+/// The kernels trust what `build` guarantees: both planes hold `8 · Σ steps` elements; every lane of every
 /// slice stands below `cols` after each of its steps; `rows` of used lanes are below the chunk's rows.
 #[derive(Debug)]
 pub(crate) struct Planes<V: Stored, G: Gap> {

@@ -4,9 +4,9 @@ use super::{Gap, LANES, Stored};
 
 /// Columns per panel: `x` of a panel takes 12 KiB, less than half of a first-level cache.
 const PANEL: usize = 3072;
-/// Entries that a row segment should have for its metadata not to weigh.
+/// A row segment should have this many entries, so that its metadata is small beside them.
 const LEAST_PER_SEGMENT: usize = 96;
-/// Fillers in a row beyond which a new segment is smaller.
+/// With more fillers in a row, a new segment is smaller.
 const MOST_FILLERS: u32 = 3;
 
 /// A chunk's entries, decoded.
@@ -28,7 +28,7 @@ impl<V> Entries<V> {
 /// A run of a row's entries that one lane follows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Segment {
-    /// Which panel of columns; the first sort key, so that panels are worked on one by one.
+    /// The panel of columns. It is the first sort key: kernels work on one panel after the other.
     panel: usize,
     /// Longest first.
     reverse_len: std::cmp::Reverse<u16>,

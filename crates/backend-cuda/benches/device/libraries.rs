@@ -1,24 +1,24 @@
-//! Where NVIDIA's libraries lie outside the loader's path: CUDA toolkits, and the wheels of this machine's Pythons.
+//! Finds NVIDIA's libraries outside the loader's path: in CUDA toolkits and in Python wheels.
 //!
-//! The loader reads its path when a process starts, so the program starts itself anew with a longer one.
+//! The loader reads its path when a process starts, so the program restarts itself with a longer path.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::shared::Result;
 
-/// Set where the search is over: the folder of links that it made.
+/// Set after the search: the folder of links that it made.
 const DONE: &str = "RESIDUA_DEVICE_LIBRARIES";
-/// The peers, and the compiler that helps an old driver.
+/// The peers, and the compiler for old drivers.
 const NAMES: [&str; 3] = ["libcusparse", "libcublas", "libnvrtc"];
-/// Prints the folders of wheels, and that of a conda environment.
+/// Prints the library folders of wheels and of a conda environment.
 const PYTHON: &str = "import glob, os, sys
 for path in sys.path:
     for folder in glob.glob(os.path.join(path, 'nvidia', '*', 'lib')):
         print(folder)
 print(os.path.join(sys.prefix, 'lib'))";
 
-/// Replaces this process by one that finds the libraries, when there are some and it is not that process already.
+/// Replaces this process by one that finds the libraries, if there are any and that has not happened yet.
 pub(crate) fn find() -> Result {
     if std::env::var_os(DONE).is_some() || !cfg!(target_os = "linux") {
         return Ok(());
@@ -38,10 +38,10 @@ pub(crate) fn find() -> Result {
     Ok(())
 }
 
-/// Removes what [`find`] made.
+/// Removes the folder that [`find`] made.
 pub(crate) fn forget() {
     if let Some(links) = std::env::var_os(DONE) {
-        // Links only, and a later run makes its own.
+        // The folder holds only links. A later run makes new ones.
         for link in files(Path::new(&links)).filter(|file| file.is_symlink()) {
             let _ = std::fs::remove_file(link);
         }
@@ -70,19 +70,19 @@ fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-/// Whether a file is that of a library, of whatever version.
+/// Whether a file is a library, of any version.
 fn is(file: &Path, library: &str) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     name.strip_prefix(library).is_some_and(|rest| rest == ".so" || rest.starts_with(".so."))
 }
 
-/// Whether one of the libraries is there, or what they need themselves.
+/// Whether a folder holds one of the libraries, or a library that they need.
 fn has_libraries(folder: &Path) -> bool {
     let needed = ["libnvJitLink", "libcublasLt"];
     files(folder).any(|file| NAMES.iter().chain(&needed).any(|library| is(&file, library)))
 }
 
-/// A folder of links without versions: the bindings do not know all versions, and wheels have no such links.
+/// Makes a folder of links without versions: the bindings do not know all versions, and wheels lack such links.
 fn link_unversioned(folders: &[PathBuf]) -> Result<PathBuf> {
     let links = std::env::temp_dir().join(format!("residua-device-{}", std::process::id()));
     std::fs::create_dir_all(&links)?;

@@ -1,9 +1,8 @@
-//! Everything that needs an NVIDIA GPU, in one program: conformance, a repeat-for-bits check, and the tables.
+//! All work that needs an NVIDIA GPU, in one program: conformance, a repeat-for-bits check, and the tables.
 //!
-//! `cargo xtask device` builds it; it then runs on a machine with neither Rust nor a registry, and writes
-//! `device-cuda.json` and `device-cuda.md`. Peers (cuSPARSE, cuBLAS) take part where their libraries are installed. With
-//! `--emulate` the kernels run on the processor and the shapes are tiny: that tries the program, and its figures mean
-//! nothing.
+//! `cargo xtask device` builds it. It runs on a machine without Rust and without a registry, and writes `device-cuda.json`
+//! and `device-cuda.md`. Peers (cuSPARSE, cuBLAS) take part if their libraries are installed. With `--emulate` the kernels
+//! run on the processor and the shapes are tiny: this tests the program, and its figures mean nothing.
 
 mod libraries;
 mod peers;
@@ -17,7 +16,8 @@ use std::process::ExitCode;
 
 use residua_backend::Backend;
 use residua_backend::conformance::{Device, main as conformance};
-use residua_backend_cuda::{CudaBackend, Emulator};
+use residua_backend_cuda::{CudaBackend, CudaOptions, Emulator};
+use residua_memory::Budget;
 use shared::arguments::Arguments;
 use shared::data::Plan;
 use shared::report::Report;
@@ -37,7 +37,7 @@ Usage: residua-device-cuda [--device N] [--out FOLDER] [--no-conformance] [--qui
   --quick           one shape, two densities, few rounds
   --emulate         no GPU: tiny shapes on the processor, to try this program";
 
-/// The device of the suite that is the emulator.
+/// The name of the emulator among the devices of the suite.
 const EMULATOR: &str = "emulate";
 
 fn main() -> ExitCode {
@@ -61,28 +61,31 @@ fn main() -> ExitCode {
 
 fn run_suite(device: String) -> ExitCode {
     if device == EMULATOR {
-        return conformance(vec![Device::new("cuda-emulated", |budget| {
-            Ok(Emulator::new().backend().with_budget(budget))
-        })]);
+        return conformance(vec![Device::new(
+            "cuda-emulated",
+            |budget| Ok(Emulator::new().backend(&budget)),
+        )]);
     }
-    // A number that is none fails below, with the numbers that are.
-    let index = device.parse().unwrap_or(usize::MAX);
+    let options = CudaOptions::default().device(&device);
+    let again = options.clone();
     conformance(vec![
-        Device::new(&format!("cuda-{index}"), move |budget| Ok(CudaBackend::new(index)?.with_budget(budget)))
-            .same_bits("another-stream", move |budget| {
-                Ok(CudaBackend::new(index)?.stream()?.with_budget(budget))
-            }),
+        Device::new(&format!("cuda-{device}"), move |budget| CudaBackend::open(&options, &budget))
+            .same_bits("another-stream", move |budget| CudaBackend::open(&again, &budget)?.stream()),
     ])
 }
 
-/// Whether everything that has a right answer had it.
+/// Runs everything. Returns whether all results that can be checked are right.
 fn run(arguments: &Arguments) -> Result<bool> {
     let emulate = arguments.own;
     if !emulate {
         libraries::find()?;
     }
     let index = if emulate { 0 } else { index(arguments.device.as_deref().unwrap_or("0"))? };
-    let cuda = if emulate { Emulator::new().backend() } else { CudaBackend::new(index)? };
+    let budget = Budget::unlimited();
+    let cuda = match emulate {
+        true => Emulator::new().backend(&budget),
+        false => CudaBackend::open(&CudaOptions::default().device(index.to_string()), &budget)?,
+    };
     let driver = if emulate { "none".into() } else { driver_version() };
     let mut report = Report::new(cuda.device(), driver, "the host's clock around many launches and one wait");
     println!("{}", report.device);
@@ -120,18 +123,18 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(report.is_right() && clean != Some(false))
 }
 
-/// The number of a GPU that a number or part of a name stands for.
+/// The number of a GPU, from a number or part of a name.
 fn index(device: &str) -> Result<usize> {
     if let Ok(index) = device.parse() {
         return Ok(index);
     }
-    let names = CudaBackend::devices()?;
+    let names: Vec<String> = CudaBackend::devices().into_iter().map(|device| device.name).collect();
     let wanted = device.to_lowercase();
     let position = names.iter().position(|name| name.to_lowercase().contains(&wanted));
     position.ok_or_else(|| format!("no GPU is called {device:?}; there are: {}", names.join(", ")).into())
 }
 
-/// The driver's own version, where the kernel module tells; the backend's name holds the CUDA version.
+/// The version of the driver, if the kernel module tells. The name of the backend holds the CUDA version.
 fn driver_version() -> String {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     text.lines().next().map_or("unknown version".into(), |line| line.trim().to_owned())

@@ -1,4 +1,4 @@
-//! The conformance suite under compute-sanitizer, where that is installed.
+//! The conformance suite under compute-sanitizer, if that is installed.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::shared::report::Report;
 use super::shared::{Result, suite};
 
-/// How long the suite may take under it: some ten times of what it takes alone, but never the machine's whole time.
+/// The time limit of the suite under it: about ten times its normal time.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Whether it found nothing; `None`, with a note, where it is not installed or does not end in time.
+/// Whether it found nothing; `None` and a note if it is not installed or does not end in time.
 pub(crate) fn run(device: &str, report: &mut Report) -> Result<Option<bool>> {
     let Some(program) = find() else {
         report.notes.push("compute-sanitizer: not present".into());

@@ -1,4 +1,4 @@
-//! Products and layers timed: out of cache and in it, in a graph and one by one, beside the peers.
+//! Times of products and layers: out of cache and in cache, in a graph and one by one, beside the peers.
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,18 +14,13 @@ use super::shared::check::{agrees, is_product};
 use super::shared::data::{Plan, Random, base, matrix};
 use super::shared::report::{Report, Row, shape_text};
 use super::shared::timing::{Run, Sequence, medians};
+use super::targets::{BASE_ALONE, COO_TOTAL, PER_ENTRY, judge};
 
-/// Launches of a sequence on one matrix.
+/// Number of launches in a sequence on one matrix.
 const WARM_LAUNCHES: usize = 64;
-/// Products that one conversion from COO is shared among.
+/// Number of products that share one conversion from COO.
 const COO_PRODUCTS: f64 = 100.0;
-/// Peers' names that targets ask for.
-pub(crate) const BASE_ALONE: &str = "base alone";
-pub(crate) const PER_ENTRY: &str = "COO, a thread per entry";
-/// The row of a conversion with the products after it.
-pub(crate) const COO_TOTAL: [&str; 3] = ["coo to csr + 100 spmv", "f32", "warm, mean of a product"];
-
-/// What is timed, and where it goes.
+/// The plan, the contestants, and the report of their times.
 pub(crate) struct Tables<'a> {
     pub(crate) cuda: &'a CudaBackend,
     pub(crate) peers: Option<&'a Peers>,
@@ -34,13 +29,13 @@ pub(crate) struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    /// Fills the report, saving it after each matrix.
+    /// Fills the report, and saves it after each matrix.
     pub(crate) fn fill(&mut self, out: &Path) -> Result {
         for &shape in &self.plan.shapes {
             for (i, &density) in self.plan.densities.iter().enumerate() {
                 let csr = matrix(shape, density, i as u64 + 1)?;
                 eprintln!("{} at {density}: {} entries", shape_text(shape), csr.nnz());
-                // All value types once, in the middle of the table; bf16 everywhere.
+                // All value types for one matrix in the middle of the table; only bf16 for the others.
                 let all = shape == self.plan.shapes[self.plan.shapes.len() / 2] && density == 0.05;
                 let types = if all { &ValueType::ALL[..] } else { &[ValueType::Bf16] };
                 for &value_type in types {
@@ -48,7 +43,7 @@ impl Tables<'_> {
                 }
                 self.layers(&csr, density)?;
                 self.triplets(&csr, density)?;
-                self.report.targets = super::targets::judge(self.report, self.plan);
+                self.report.targets = judge(self.report, self.plan);
                 self.report.save(out, super::NAME)?;
             }
         }
@@ -156,7 +151,7 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// A model's worth of small layers: what a graph saves.
+    /// A sequence of small layers, as in a model: in one graph, and one by one.
     fn layer_sequence(&mut self, shape: [usize; 2], csr: &Csr<f32, u32>) -> Result {
         let (cuda, [rows, cols]) = (self.cuda, shape);
         let pairs = layers(cuda, csr, |_| WARM_LAUNCHES)?;
@@ -188,7 +183,7 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Triplets: converted and multiplied, beside kernels that multiply with them as they are.
+    /// Triplets: converted and multiplied, beside kernels that multiply with plain triplets.
     fn triplets(&mut self, csr: &Csr<f32, u32>, density: f64) -> Result {
         let (cuda, shape @ [rows, cols]) = (self.cuda, [csr.rows(), csr.cols()]);
         let host = csr_to_coo(csr)?;
@@ -198,7 +193,7 @@ impl Tables<'_> {
         let x = cuda.upload_vector(&x, VectorShape { len: cols, batch: 1 })?;
         let mut y = cuda.zeros(VectorShape { len: rows, batch: 1 })?;
         let (plain, gap) = (coo.to_csr(cuda)?, cuda.upload(&csr_to_gap(csr, ValueType::F32)?)?);
-        // The scan takes rows times entries: once, where that is least.
+        // The scan takes rows times entries, so it runs once, on the smallest matrix.
         let scans = shape == self.plan.shapes[0] && density <= 0.05;
         let kernels = [PeerKernel::PerEntry, PeerKernel::Scan];
         let kernels = &kernels[..if scans { 2 } else { 1 }];
@@ -211,7 +206,7 @@ impl Tables<'_> {
             agrees(name, &cuda.download(&y)?, &expected)?;
         }
 
-        // A conversion waits for itself, so one at a time is timed.
+        // A conversion waits for the device, so each is timed alone.
         let alone = |run| medians(&mut [Sequence { launches: 1, run }], 3, 0.0).map(|seconds| seconds[0]);
         let convert = alone(timed(cuda, || coo.to_csr(cuda).map(drop)))?;
         let convert_uploaded = alone(timed(cuda, || cuda.upload_coo(&host).map(drop)))?;
@@ -261,7 +256,7 @@ impl Tables<'_> {
     }
 }
 
-/// As many copies as push each other out of the cache.
+/// Enough copies of a matrix to exceed the cache.
 fn copies(cuda: &CudaBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<CudaMatrix>> {
     let mut matrices = vec![cuda.upload(gap)?];
     for _ in 1..cold_bytes.div_ceil(matrices[0].bytes()).clamp(1, 512) {
@@ -270,7 +265,7 @@ fn copies(cuda: &CudaBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<Cud
     Ok(matrices)
 }
 
-/// Layers with the same weights; `count` says how many, from the bytes of one.
+/// Layers with the same weights. `count` returns their number from the bytes of one.
 fn layers(
     cuda: &CudaBackend,
     csr: &Csr<f32, u32>,

@@ -1,4 +1,4 @@
-//! Device memory that is given back.
+//! Device memory that frees itself.
 
 use std::sync::Arc;
 
@@ -6,12 +6,13 @@ use bytemuck::NoUninit;
 use residua_backend::BackendError;
 use residua_memory::{Budget, Reservation};
 
-use super::{Address, Driver};
+use super::Driver;
+use crate::abi::Address;
 
-/// What a device's memory is dealt out in.
+/// A device allocates multiples of this many bytes.
 const GRANULE: usize = 256;
 
-/// An allocation on a device, counted by a budget.
+/// An allocation on a device, reserved in a budget.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     driver: Arc<dyn Driver>,
@@ -21,7 +22,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Memory whose content is unknown.
+    /// Memory with unknown content.
     pub(crate) fn new(
         driver: &Arc<dyn Driver>,
         budget: &Budget,

@@ -1,6 +1,6 @@
-//! What the backend asks of a device, and who answers: a GPU through its driver, or the emulator.
+//! The work that the backend asks of a device: a GPU through its driver, or the emulator.
 //!
-//! Layout, launch geometry and the order of arguments are the backend's, shared by both.
+//! Layouts, launches and arguments come from the backend and are the same for both.
 
 mod buffer;
 #[cfg(feature = "emulator")]
@@ -12,29 +12,27 @@ use std::sync::Arc;
 
 use residua_backend::BackendError;
 
+use crate::abi::Address;
 use crate::launch::Launch;
 
 pub(crate) use buffer::Buffer;
 
-/// The backend's name in errors.
+/// The name of the backend.
 pub(crate) const NAME: &str = "cuda";
 
-/// An address in the device's memory; 0 where there is none.
-pub(crate) type Address = u64;
-
-/// A stream of work on a device. What is asked for happens in order; addresses must be live allocations of the
-/// same device, large enough for what is asked.
+/// A stream of work on a device. The work runs in order. Addresses must lie in live allocations of the same device that
+/// are large enough.
 pub(crate) trait Driver: Debug + Send + Sync {
-    /// The device, for people.
+    /// A description of the device for people.
     fn device(&self) -> String;
 
-    /// A number that streams of one open device share, and no others.
+    /// A number that all streams of one open device share. Other devices have other numbers.
     fn identity(&self) -> usize;
 
-    /// `bytes` (at least 1) of device memory; `what` they are for is named in errors.
+    /// Allocates `bytes` of device memory, at least 1. Errors name `what` the memory is for.
     fn allocate(&self, bytes: usize, what: &'static str) -> Result<Address, BackendError>;
 
-    /// Gives an allocation back, after everything that uses it. Cannot fail in a way that a caller could mend.
+    /// Frees an allocation after all work that uses it. A caller could not repair a failure, so none is reported.
     fn free(&self, address: Address);
 
     /// Free and total bytes of device memory.
@@ -43,19 +41,19 @@ pub(crate) trait Driver: Debug + Send + Sync {
     /// Sets bytes to 0.
     fn clear(&self, address: Address, bytes: usize) -> Result<(), BackendError>;
 
-    /// Copies to the device; `bytes` may change once this returns.
+    /// Copies to the device. The caller may change `bytes` after the call.
     fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), BackendError>;
 
-    /// Copies from the device, after everything that was asked for.
+    /// Copies from the device, after all work before.
     fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), BackendError>;
 
     /// Starts a kernel.
     fn launch(&self, launch: &Launch) -> Result<(), BackendError>;
 
-    /// Prepares launches to be started together.
+    /// Prepares launches that start together.
     fn record(self: Arc<Self>, launches: Vec<Launch>) -> Result<Box<dyn Recorded>, BackendError>;
 
-    /// Waits until everything asked for is done.
+    /// Waits until all work is done.
     fn synchronize(&self) -> Result<(), BackendError>;
 
     /// Another stream on the same device.
@@ -64,11 +62,11 @@ pub(crate) trait Driver: Debug + Send + Sync {
 
 /// Launches that start together.
 pub(crate) trait Recorded: Debug + Send + Sync {
-    /// Starts them on the stream that they were recorded for.
+    /// Starts them on the stream that recorded them.
     fn replay(&self) -> Result<(), BackendError>;
 }
 
-/// A failure that only a message describes.
+/// A failure without a type of its own.
 pub(crate) fn failed(message: impl Into<String>) -> BackendError {
     BackendError::Device { backend: NAME, message: message.into() }
 }

@@ -1,28 +1,28 @@
-//! From a source to planes.
+//! From a matrix to planes.
 
 use std::sync::Arc;
 
 use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
 use residua_backend::BackendError;
+use residua_backend::source::Source;
 use residua_memory::Budget;
 
 use super::plan::{Piece, per_lane, slices};
-use super::source::Source;
-use super::{LANES, Planes, STEP, Sliced, head};
+use super::{Planes, STEP, Sliced, head};
+use crate::abi::{LANES, ROWS};
 use crate::driver::Driver;
-use crate::launch::ROWS;
 
 /// An integer that holds the gap between two columns; 0 is a filler.
 trait Gap: NoUninit + Zeroable + Send + Sync {
-    /// The largest gap: what a filler moves on by.
+    /// The largest gap. A filler adds it to the column.
     const MOST: u32;
-    /// `gap`, which is at most [`MOST`](Self::MOST).
+    /// A gap from 1 to [`MOST`](Self::MOST).
     fn new(gap: u32) -> Self;
 
-    /// Fillers before an entry that lies `gap` columns after the one before it.
+    /// Number of fillers before an entry whose column is `gap` after that of the previous entry.
     fn fillers(gap: u32) -> usize {
-        // The test spares the common gap the division.
+        // Most gaps are small and need no division.
         if gap <= Self::MOST { 0 } else { ((gap - 1) / Self::MOST) as usize }
     }
 }
@@ -41,7 +41,7 @@ impl Gap for u16 {
     }
 }
 
-/// Lays a matrix out on a device; `scales` has a factor per row, or nothing.
+/// Lays a matrix out on a device. `scales` holds a factor per row, or is empty.
 pub(crate) fn build<V: NoUninit + Zeroable + Send + Sync>(
     driver: &Arc<dyn Driver>,
     budget: &Budget,
@@ -63,7 +63,7 @@ pub(crate) fn build<V: NoUninit + Zeroable + Send + Sync>(
     }
 }
 
-/// A row's entries with its fillers, for narrow and for wide gaps.
+/// Number of entries and fillers of a row, with narrow and with wide gaps.
 fn lengths_of<V>(source: &impl Source<V>, row: usize) -> [usize; 2] {
     let (mut lengths, mut previous) = ([0; 2], u32::MAX);
     source.for_each(row, |column, _| {
@@ -111,7 +111,7 @@ fn encode<V: NoUninit + Zeroable + Send + Sync, G: Gap>(
         values: vec![V::zeroed(); steps * LANES * STEP],
     };
 
-    // Each block's part of every plane.
+    // The part of every plane that belongs to each row block.
     let mut parts = Vec::with_capacity(plan.len());
     let (mut heads, mut starts) = (&mut planes.slices[..], &mut planes.starts[..]);
     let (mut gaps, mut values) = (&mut planes.gaps[..], &mut planes.values[..]);
@@ -137,12 +137,12 @@ fn encode<V: NoUninit + Zeroable + Send + Sync, G: Gap>(
     Ok((planes, held))
 }
 
-/// Steps of a slice: those of its longest lane.
+/// Steps of a slice: the steps of its longest lane.
 fn longest(slice: &[Piece]) -> usize {
     slice.iter().map(|piece| piece.per_lane() / STEP).max().unwrap_or(0)
 }
 
-/// A row block's part of the planes.
+/// The part of the planes that belongs to a row block.
 struct Part<'a, V, G> {
     first_row: usize,
     first_step: u32,
@@ -193,7 +193,7 @@ impl<V: NoUninit + Zeroable, G: Gap> Part<'_, V, G> {
     }
 }
 
-/// A row with its fillers.
+/// The entries and fillers of a row.
 fn decode<V: Zeroable, G: Gap>(source: &impl Source<V>, row: usize) -> Vec<Entry<V, G>> {
     let mut entries = Vec::new();
     let mut previous = u32::MAX;

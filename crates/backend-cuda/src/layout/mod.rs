@@ -4,42 +4,38 @@
 //! multiplication on modern processors with wide SIMD units*, SIAM J. Sci. Comput. 36, 2014) with C = 32 and σ = 16,
 //! columns stored as gaps:
 //!
-//! - A **row block** is 16 neighbouring rows: what one block of threads computes. Its slices lie together, so that
-//!   whatever else is computed for these rows (the base of a layer) can be added without a second kernel.
-//! - A row is cut into 2, 4, … or 32 runs of equal length, one per lane, and lanes of one row are neighbours: the
-//!   kernel adds their sums with shuffles. A run has about 32 entries (fewer in small matrices, so that all of a
-//!   GPU has work). Each lane starts from a column of its own, so that no scan over lanes is needed.
-//! - A **slice** is 32 lanes of rows with equally many lanes, longest rows first. Its *steps* are four gaps and four
-//!   values per lane, so that a warp loads 128 neighbouring gaps at a time. Rows of more than 2,048 entries get
-//!   several slices; the kernel adds them in the order of warps.
+//! - A **row block** is 16 neighbouring rows. One block of threads computes it. Its slices lie together, so the same
+//!   block of threads can also compute these rows of a layer's base, without a second kernel.
+//! - A row is cut into 2, 4, … or 32 runs of equal length, one per lane. Lanes of one row are neighbours: the kernel
+//!   adds their sums with shuffles. A run has about 32 entries. In small matrices runs are shorter, so that the
+//!   whole GPU has work. The column before each run is stored, so no scan over lanes is needed.
+//! - A **slice** is 32 lanes. All its rows have the same number of lanes, and the longest rows come first. A *step* of a
+//!   slice is four gaps and four values per lane, so a warp loads 128 neighbouring gaps at a time. A row of more than
+//!   2,048 entries has several slices; the kernel adds them in the order of warps.
 //!
-//! Gaps are bytes, or 16 bits where that is smaller. A gap of 0 is a filler: the column grows by the largest gap and
-//! there is no entry. Lanes shorter than their slice are padded with fillers.
+//! Gaps are 8 bits, or 16 bits if the matrix becomes smaller. A gap of 0 is a filler: the column grows by the largest
+//! gap and there is no entry. A lane shorter than its slice is padded with fillers.
 
 mod build;
 mod plan;
-mod source;
 
 use std::sync::Arc;
 
 use residua_backend::BackendError;
 use residua_memory::Budget;
 
+use crate::abi;
 use crate::driver::{Buffer, Driver};
-use crate::launch;
 
 pub(crate) use build::build;
-pub(crate) use source::{CsrSource, GapSource, Source};
 
-/// Lanes of a slice: a warp.
-pub(crate) const LANES: usize = 32;
 /// Entries of a lane in a step.
 pub(crate) const STEP: usize = 4;
 
-/// The planes on the host, as they go to the device.
+/// The planes on the host, in the form that the device gets.
 #[derive(Debug, Default)]
 pub(crate) struct Planes<V, G> {
-    /// First slice of each row block, and the number of slices.
+    /// First slice of each row block; at the end, the number of slices.
     pub(crate) blocks: Vec<u32>,
     /// Per slice: first step; steps and lanes ([`head`]); 16 row numbers of 4 bits.
     pub(crate) slices: Vec<[u32; 4]>,
@@ -66,7 +62,7 @@ pub(crate) struct Sliced {
 }
 
 impl Sliced {
-    /// The planes and the scales of rows (or none) on a device.
+    /// Uploads the planes and a scale per row, or no scales.
     pub(crate) fn upload<V: bytemuck::NoUninit, G: bytemuck::NoUninit>(
         driver: &Arc<dyn Driver>,
         budget: &Budget,
@@ -85,11 +81,11 @@ impl Sliced {
         Ok(Self { wide: size_of::<G>() == 2, planes: planes.map(Arc::new) })
     }
 
-    /// The planes' addresses.
-    pub(crate) fn argument(&self) -> launch::Gap {
+    /// The addresses of the planes.
+    pub(crate) fn argument(&self) -> abi::Gap {
         let [blocks, slices, starts, gaps, values, scales] =
             [0, 1, 2, 3, 4, 5].map(|i| self.planes[i].address());
-        launch::Gap { blocks, slices, starts, gaps, values, scales }
+        abi::Gap { blocks, slices, starts, gaps, values, scales }
     }
 
     /// The identity of their device.
@@ -97,7 +93,7 @@ impl Sliced {
         self.planes[0].device()
     }
 
-    /// The planes, to hold on to.
+    /// The planes.
     pub(crate) fn buffers(&self) -> impl Iterator<Item = Arc<Buffer>> {
         self.planes.iter().cloned()
     }

@@ -1,29 +1,29 @@
 //! Which rows share a slice.
 
-use super::{LANES, STEP};
-use crate::launch::ROWS;
+use super::STEP;
+use crate::abi::{LANES, ROWS};
 
-/// Entries of a lane, on average, in large matrices; enough for a lane's start to weigh little.
+/// Average number of entries per lane in large matrices. More entries make the stored column of a lane cheaper.
 const MOST_PER_LANE: usize = 32;
-/// The same in small ones, where it matters more that every multiprocessor has work.
+/// The same in small matrices. Fewer entries give work to more multiprocessors.
 const LEAST_PER_LANE: usize = 16;
-/// Lanes that keep a large GPU busy.
+/// Number of lanes that keep a large GPU busy.
 const BUSY_LANES: usize = 32 << 10;
-/// Entries of a row that go to one slice.
+/// Maximum number of entries of one row in one slice.
 pub(super) const MOST_PER_SLICE: usize = LANES * 2 * MOST_PER_LANE;
 
-/// About how many entries a lane of a matrix gets.
+/// Average number of entries per lane of a matrix.
 pub(super) fn per_lane(nnz: usize) -> usize {
     (nnz / BUSY_LANES).clamp(LEAST_PER_LANE, MOST_PER_LANE)
 }
 
-/// A run of a row's entries, fillers counted, that one group of lanes follows.
+/// A run of a row's entries and fillers that one group of lanes computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Piece {
-    /// Logarithm of the number of lanes; the first sort key.
+    /// Binary logarithm of the number of lanes; the first sort key.
     pub(super) log2_lanes: u32,
     pub(super) entries: usize,
-    /// Row, counted from the block's first.
+    /// Row, counted from the first row of the block.
     pub(super) row: usize,
     /// First entry.
     pub(super) first: usize,
@@ -38,14 +38,14 @@ impl Piece {
 
 /// A row block's pieces, slice by slice.
 ///
-/// `lengths` are the rows' entries, fillers counted; `per_lane` the matrix's [`per_lane`].
+/// `lengths` holds the number of entries and fillers of each row; `per_lane` is the matrix's [`per_lane`].
 pub(super) fn slices(lengths: &[usize], per_lane: usize) -> Vec<Vec<Piece>> {
     debug_assert!(lengths.len() <= ROWS);
     let filled = lengths.iter().filter(|&&length| length > 0).count().max(1);
     let usual = log2_lanes(lengths.iter().sum::<usize>().div_ceil(filled), per_lane);
     let mut pieces = Vec::new();
     for (row, &length) in lengths.iter().enumerate() {
-        // Rows of about one length share slices; a far longer one gets lanes of its own.
+        // Rows of similar length share slices; a far longer row gets more lanes.
         let lanes = if length > (per_lane << usual) * 2 { log2_lanes(length, per_lane) } else { usual };
         for first in (0..length).step_by(MOST_PER_SLICE) {
             let entries = (length - first).min(MOST_PER_SLICE);
@@ -66,10 +66,10 @@ pub(super) fn slices(lengths: &[usize], per_lane: usize) -> Vec<Vec<Piece>> {
     slices
 }
 
-/// Logarithm of the lanes for a row, to the nearest: 1 to 5, so that a slice has no more pieces than a block has rows.
+/// Binary logarithm of the number of lanes for a row, from 1 to 5: a slice then has at most 16 pieces.
 fn log2_lanes(entries: usize, per_lane: usize) -> u32 {
     let lanes = entries.div_ceil(per_lane).max(1);
-    // Down where the lower power of two is nearer by ratio: where lanes / 2ᵏ is below 2^-½.
+    // The nearer power of two by ratio: the lower one if lanes / 2ᵏ is below 2^-½.
     let power = lanes.next_power_of_two();
     let nearest = if 2 * lanes * lanes < power * power { power / 2 } else { power };
     nearest.clamp(2, LANES).ilog2()
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn even_rows_fill_their_slices() {
-        // Sixteen rows like those of a layer at 5 %: 550 entries, 16 lanes of 35 each.
+        // Sixteen rows of a layer at 5 %: 550 entries, 16 lanes of 35 entries.
         let slices = slices(&[550; 16], 32);
         assert_eq!(slices.len(), 8);
         assert!(slices.iter().all(|slice| slice.len() == 2 && slice[0].per_lane() == 36));

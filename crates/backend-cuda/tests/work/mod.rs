@@ -3,9 +3,9 @@
 use residua_backend::{Backend, BackendError, VectorShape};
 use residua_backend_cuda::CudaBackend;
 use residua_format::convert::{csr_to_coo, csr_to_gap};
-use residua_format::{BaseKind, Csr, QuantizedBase, ValueType};
+use residua_format::{BaseKind, Csr, DenseMatrix, DenseValues, QuantizedBase, ValueType};
 
-/// Numbers that look random, by a linear congruence.
+/// Numbers that look random, from a linear congruence.
 pub(crate) fn numbers(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed;
     let next = || {
@@ -41,11 +41,15 @@ pub(crate) fn base(rows: usize, cols: usize) -> QuantizedBase {
     .unwrap()
 }
 
-/// Uploads of every kind, products, a layer, a graph.
+pub(crate) fn dense(rows: usize, cols: usize) -> DenseMatrix {
+    DenseMatrix::new(rows, cols, DenseValues::F32(numbers(10, rows * cols)[..].into())).unwrap()
+}
+
+/// Uploads of every kind, products, layers, a graph.
 pub(crate) fn everything(cuda: &CudaBackend) -> Result<Vec<f32>, BackendError> {
     let csr = matrix(40, 96, 5);
     let gap = csr_to_gap(&csr, ValueType::I8)?;
-    let base = cuda.upload_base(&base(40, 96))?;
+    let (base, dense) = (cuda.upload_base(&base(40, 96))?, cuda.upload_dense(&dense(40, 96))?);
     let (a, b) = (cuda.upload(&gap)?, cuda.upload_csr(&csr)?);
     let (c, d) = (cuda.upload_coo(&csr_to_coo(&csr)?)?, cuda.upload_csr_unchanged(&csr)?);
     let x = cuda.upload_vector(&numbers(1, 96 * 3), VectorShape { len: 96, batch: 3 })?;
@@ -62,5 +66,9 @@ pub(crate) fn everything(cuda: &CudaBackend) -> Result<Vec<f32>, BackendError> {
     graph.replay()?;
     let mut results = cuda.download(&y)?;
     results.extend(cuda.download(&z)?);
+    cuda.forward(&dense, &a, 0.5, &x, &mut z)?;
+    cuda.forward(&dense, &c, 0.5, &x, &mut y)?;
+    results.extend(cuda.download_rows(&y)?);
+    results.extend(cuda.download_rows(&z)?);
     Ok(results)
 }

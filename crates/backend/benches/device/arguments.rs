@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     pub(crate) own: bool,
 }
 
-/// Reads the command line; nothing when only help was asked for. `own` is a switch that only one program has.
+/// Reads the command line; `None` after printing the help. `own` is a switch of this program alone.
 pub(crate) fn parse(help: &str, own: Option<&str>) -> Result<Option<Arguments>> {
     let mut arguments =
         Arguments { device: None, out: ".".into(), conformance: true, quick: false, own: false };

@@ -1,13 +1,13 @@
-//! Results of what is timed against the reference.
+//! Timed results against the reference.
 
 use residua_backend::reference::{Expected, Operand, product};
 
 use super::Result;
 
-/// Multiplications that the reference may take: a second or so.
+/// The reference does at most this many multiplications: about a second.
 pub(crate) const MOST: usize = 200_000_000;
 
-/// That `y = A·x`, unless the reference would take too long; `what` was tried is named where it is not.
+/// Checks that `y = A·x`, unless the reference would take too long. The error names `what`.
 pub(crate) fn is_product(what: &str, a: &impl Operand, nnz: usize, x: &[f32], y: &[f32]) -> Result {
     let batch = x.len() / a.shape()[1].max(1);
     if nnz * batch > MOST {
@@ -16,7 +16,7 @@ pub(crate) fn is_product(what: &str, a: &impl Operand, nnz: usize, x: &[f32], y:
     agrees(what, y, &product(a, x, batch))
 }
 
-/// That every value is what it should be.
+/// Checks every value against its bound.
 pub(crate) fn agrees(what: &str, found: &[f32], expected: &[Expected]) -> Result {
     match found.iter().zip(expected).position(|(found, expected)| !expected.admits(*found)) {
         None => Ok(()),

@@ -12,10 +12,10 @@ pub(crate) struct Plan {
     pub(crate) batches: Vec<usize>,
     /// Shapes whose kernels are over before the next is launched.
     pub(crate) small: Vec<[usize; 2]>,
-    /// Rounds of which the median counts, and seconds of a round.
+    /// Number of rounds, and seconds of a round. The median round counts.
     pub(crate) rounds: usize,
     pub(crate) round: f64,
-    /// Bytes of matrices that one after another push each other out of the second-level cache.
+    /// Bytes of matrices that together exceed the second-level cache.
     pub(crate) cold_bytes: usize,
     /// Bytes of each end of a copy that measures bandwidth.
     pub(crate) copy_bytes: usize,
@@ -46,7 +46,7 @@ impl Plan {
         }
     }
 
-    /// What a processor that plays a device can do: it tries the program, and its figures mean nothing.
+    /// Little, for a device that software plays. It tests the program; its figures mean nothing.
     pub(crate) fn tiny(shape: [usize; 2], batches: Vec<usize>) -> Self {
         Self {
             shapes: vec![shape],
@@ -82,7 +82,7 @@ impl Random {
     }
 }
 
-/// A matrix of which every place is filled with probability `density`.
+/// A matrix that has an entry at every place with probability `density`.
 pub(crate) fn matrix([rows, cols]: [usize; 2], density: f64, seed: u64) -> Result<Csr<f32, u32>> {
     let mut random = Random(seed);
     let bound = (density * 2f64.powi(64)) as u64;

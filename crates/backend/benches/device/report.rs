@@ -1,4 +1,4 @@
-//! What was found, as JSON and as tables.
+//! Results as JSON and as tables.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Result;
 use super::date::now;
 
-/// Everything that was found.
+/// All results.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) device: String,
@@ -16,7 +16,7 @@ pub(crate) struct Report {
     pub(crate) date: String,
     /// Commit of the sources, where the build knew it.
     pub(crate) commit: Option<&'static str>,
-    /// By which clock kernels were timed.
+    /// The clock that timed the kernels.
     pub(crate) clock: String,
     pub(crate) conformance: Option<bool>,
     /// Whether bits repeat.
@@ -31,7 +31,7 @@ pub(crate) struct Report {
     pub(crate) complete: bool,
 }
 
-/// One figure with those it is compared to.
+/// One figure and its peers.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) shape: [usize; 2],
@@ -41,20 +41,20 @@ pub(crate) struct Row {
     pub(crate) mode: String,
     /// Of one product, layer or conversion.
     pub(crate) seconds: f64,
-    /// Bytes that have to be moved at least: the matrix as it lies on the device, x and y.
+    /// Bytes that must move: the matrix in its layout on the device, x and y.
     pub(crate) bytes: usize,
     /// Other contestants' seconds.
     pub(crate) peers: Vec<(String, f64)>,
 }
 
-/// A figure that was aimed at.
+/// A target figure.
 #[derive(Debug, Serialize)]
 pub(crate) struct Target {
     pub(crate) what: String,
     pub(crate) at: String,
     pub(crate) wanted: Bound,
     pub(crate) unit: &'static str,
-    /// Nothing where it could not be measured here.
+    /// `None` where it could not be measured.
     pub(crate) measured: Option<f64>,
 }
 
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// Whether everything that has a right answer had it.
+    /// Whether all checked results are right.
     pub(crate) fn is_right(&self) -> bool {
         self.conformance != Some(false) && self.repeats == Some(true)
     }
@@ -102,7 +102,7 @@ impl Report {
         })
     }
 
-    /// Writes `NAME.json` and `NAME.md`. Called again and again, so that a run that is cut short leaves something.
+    /// Writes `NAME.json` and `NAME.md`. Called after every step, so that an interrupted run leaves its results.
     pub(crate) fn save(&self, folder: &Path, name: &str) -> Result {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join(format!("{name}.json")), serde_json::to_string_pretty(self)?)?;
@@ -188,7 +188,7 @@ impl Report {
         text
     }
 
-    /// A row's speed in parts of the copy's.
+    /// A row's speed as a share of the copy's.
     pub(crate) fn share(&self, row: &Row) -> Option<f64> {
         self.copy_bandwidth.map(|copy| row.speed() / copy)
     }

@@ -1,4 +1,4 @@
-//! The conformance suite as a process of its own: its arguments are those of a test program.
+//! The conformance suite in a separate process. It takes the arguments of a test program.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use super::Result;
 
-/// Set for the process that is the suite: the device.
+/// Environment variable of the suite's process: the device.
 const DEVICE: &str = "RESIDUA_DEVICE_CONFORMANCE";
 
-/// The device to run the suite on, where this process is the suite.
+/// The device for the suite, when this process is to run it.
 pub(crate) fn asked() -> Option<String> {
     std::env::var(DEVICE).ok()
 }
 
-/// Runs this program as the suite, only tests whose names contain `filter`; whether all passed.
+/// Runs this program as the suite, with the tests whose names contain `filter`. Returns whether all passed.
 pub(crate) fn run(device: &str, filter: Option<&str>) -> Result<bool> {
     let mut child = Command::new(std::env::current_exe()?);
     child.env(DEVICE, device).args(["--format", "terse"]).args(filter);
     Ok(child.status()?.success())
 }
 
-/// The same inside another program, `None` when it takes longer than `limit`.
+/// The same inside another program; `None` when it takes longer than `limit`.
 #[allow(dead_code)] // One of the programs has nothing to run it in.
 pub(crate) fn run_inside(wrapper: &[OsString], device: &str, limit: Duration) -> Result<Option<bool>> {
     let [program, arguments @ ..] = wrapper else { return Err("no program to run the suite in".into()) };

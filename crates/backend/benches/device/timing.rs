@@ -6,21 +6,21 @@ use super::Result;
 pub(crate) struct Sequence<'a> {
     /// Launches in it.
     pub(crate) launches: usize,
-    /// Runs all of them so many times and waits once, at the end; the seconds that took.
+    /// Runs all of them the given number of times, waits once at the end, and returns the seconds.
     pub(crate) run: Run<'a>,
 }
 
 pub(crate) type Run<'a> = Box<dyn FnMut(usize) -> Result<f64> + 'a>;
 
-/// The most launches behind one wait, what a device's timestamps can count among them.
+/// At most this many launches before a wait: a device's timestamps count no more.
 const MOST_LAUNCHES: usize = 16 << 10;
 
 /// Median seconds of one launch of each sequence, over rounds of about `round` seconds. Sequences take turns, so that a
-/// change of clocks meets all.
+/// change of clocks affects all.
 pub(crate) fn medians(sequences: &mut [Sequence<'_>], rounds: usize, round: f64) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     for sequence in sequences.iter_mut() {
-        // Warms up; then tells how often it takes for waiting not to weigh.
+        // Warms up, then finds how many repetitions make the wait negligible.
         (sequence.run)(1)?;
         let once = (sequence.run)(1)?;
         let most = (MOST_LAUNCHES / sequence.launches).max(1);

@@ -35,7 +35,7 @@ impl Kind {
     }
 }
 
-/// A base as it is handed over.
+/// A base before its upload.
 #[derive(Debug, Clone)]
 pub(super) enum Base {
     Quantized(QuantizedBase),

@@ -23,7 +23,7 @@ fn large() -> Shape {
     Shape { name: "large", cols: 5000, rows, zeros: false }
 }
 
-/// That two backends, or one asked twice, give the same bits for every shape.
+/// Checks that two backends, or one asked twice, give the same bits for every shape.
 pub(super) fn agree<B: Backend>(one: &B, other: &B) -> Outcome {
     let mut shapes = all();
     shapes.push(large());

@@ -4,7 +4,7 @@ use super::Outcome;
 use super::data::Data;
 use crate::reference::Expected;
 
-/// That every value is what f32 arithmetic may make of it; exact data admit no error.
+/// Checks every value against the bound of f32 arithmetic; exact data allow no error.
 pub(super) fn compare(what: &str, data: Data, batch: usize, found: &[f32], expected: &[Expected]) -> Outcome {
     if found.len() != expected.len() {
         return Err(format!("{what}: {} values where {} belong", found.len(), expected.len()));
@@ -29,7 +29,7 @@ pub(super) fn compare(what: &str, data: Data, batch: usize, found: &[f32], expec
     Ok(())
 }
 
-/// That two results have the same bits.
+/// Checks that two results have the same bits.
 pub(super) fn same_bits(what: &str, one: &[f32], other: &[f32]) -> Outcome {
     let differ = one.iter().zip(other).position(|(one, other)| one.to_bits() != other.to_bits());
     match differ {

@@ -18,7 +18,7 @@ impl Random {
     }
 }
 
-/// What numbers a test computes with.
+/// The kind of numbers in a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
     /// Small integers: every sum is exact in f32.
@@ -45,7 +45,7 @@ impl Data {
         (0..len).map(|_| self.number(&mut random)).collect()
     }
 
-    /// A stored value that is not 0. The first of a row is 127 in exact data: the scale of i8 rows is then 1.
+    /// A stored value other than 0. In exact data the first of a row is 127, so the scale of an i8 row is 1.
     pub(super) fn stored(self, random: &mut Random, first: bool) -> f32 {
         match self {
             Self::Exact if first => 127.0,

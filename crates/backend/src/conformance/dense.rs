@@ -1,4 +1,4 @@
-//! What only a base of floats can hold.
+//! Values that only a base of floats can hold.
 
 use half::{bf16, f16};
 use residua_format::{Csr, ValueType};
@@ -37,7 +37,7 @@ fn every_value<B: Backend>(backend: &B, value_type: ValueType) -> Outcome {
     let base = Base::Dense(dense(shape, value_type, &values)?);
     let identity: Vec<f32> = (0..COLS * COLS).map(|i| if i / COLS == i % COLS { 1.0 } else { 0.0 }).collect();
     agrees("times the identity", backend, &base, shape, &identity, COLS)?;
-    // One vector goes other ways than a batch.
+    // One vector runs other kernels than a batch.
     for column in [0, 17, COLS - 1] {
         let x = &identity[column * COLS..(column + 1) * COLS];
         agrees(&format!("column {column}"), backend, &base, shape, x, 1)?;
@@ -45,7 +45,7 @@ fn every_value<B: Backend>(backend: &B, value_type: ValueType) -> Outcome {
     Ok(())
 }
 
-/// NaN and infinities of a base count as IEEE says, in their row alone.
+/// NaN and infinities of a base follow IEEE 754 and stay in their row.
 fn values_not_finite<B: Backend>(backend: &B, value_type: ValueType) -> Outcome {
     for cols in [5, 67, 300] {
         let rows = 13;
@@ -54,7 +54,7 @@ fn values_not_finite<B: Backend>(backend: &B, value_type: ValueType) -> Outcome 
             (1, 0, f32::NAN),
             (3, cols - 1, f32::INFINITY),
             (6, cols / 2, f32::NEG_INFINITY),
-            // Both infinities in one row are NaN, where x has one sign.
+            // Both infinities in one row add up to NaN where x has one sign.
             (8, 0, f32::INFINITY),
             (8, cols - 1, f32::NEG_INFINITY),
             (12, cols - 1, f32::NAN),
@@ -63,7 +63,7 @@ fn values_not_finite<B: Backend>(backend: &B, value_type: ValueType) -> Outcome 
         }
         let base = Base::Dense(dense([rows, cols], value_type, &values)?);
         for batch in [1, 2, 7, 8, 33] {
-            // 0 times infinity too.
+            // x has zeros: 0 times infinity is NaN.
             let x = Data::Exact.vector(16, cols * batch);
             agrees(&format!("{cols} columns, batch {batch}"), backend, &base, [rows, cols], &x, batch)?;
         }
@@ -71,7 +71,7 @@ fn values_not_finite<B: Backend>(backend: &B, value_type: ValueType) -> Outcome 
     Ok(())
 }
 
-/// That `base·x` is exact, without a residual.
+/// Checks that `base·x` is exact, without a residual.
 fn agrees<B: Backend>(
     what: &str,
     backend: &B,

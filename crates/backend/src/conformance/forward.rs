@@ -11,11 +11,11 @@ use super::shapes::{Shape, all};
 use super::{Case, Outcome};
 use crate::{Backend, BackendError, VectorShape, reference};
 
-/// The most weights of a base times vectors that a test multiplies out.
+/// A test multiplies at most this many weights, counted once per vector.
 const MOST: usize = 1 << 20;
 
-/// Shapes for bases of f32 and f16. They differ from bf16 by the decoding of a value alone, and where an emulator plays
-/// the device, time counts.
+/// Shapes for bases of f32 and f16. Their kernels differ from bf16 only in how they decode a value, and on an emulated
+/// device time counts.
 const FEW: [&str; 6] = ["no-rows", "no-columns", "one-place", "odd-size", "full", "wide"];
 
 pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {

@@ -1,6 +1,6 @@
 //! The suite that every backend passes.
 //!
-//! A backend's `tests/conformance.rs` (with `harness = false`) is
+//! A backend has this `tests/conformance.rs`, with `harness = false`:
 //!
 //! ```no_run
 //! # #[cfg(any())] {
@@ -15,12 +15,12 @@
 //! # }
 //! ```
 //!
-//! Every test's name starts with the device. Where the device is [`Unavailable`](BackendError::Unavailable), its tests
-//! are listed one by one as ignored, with the reason before the name.
+//! Every test's name starts with the device. The tests of an [`Unavailable`](BackendError::Unavailable) device are
+//! listed one by one as ignored, with the reason before the name.
 //!
-//! Each product is tried with two kinds of data. *Exact* data are small integers, so that f32 sums in any order
-//! are exact and a single missing or doubled entry shows. *Rough* data are fractions, and the result must
-//! lie within the bound of [`reference`](mod@crate::reference).
+//! Each product is tried with two kinds of data. *Exact* data are small integers: f32 sums in any order are exact, and a
+//! single missing or doubled entry shows. *Rough* data are fractions: the result must lie within the bound of
+//! [`reference`](mod@crate::reference).
 
 mod base;
 mod bits;
@@ -43,7 +43,7 @@ use residua_memory::Budget;
 
 use crate::{Backend, BackendError};
 
-/// What a test returns: nothing, or what is wrong.
+/// The result of a test; the error says what is wrong.
 type Outcome = Result<(), String>;
 
 /// Makes a backend that takes its memory from a budget.
@@ -53,17 +53,17 @@ type Make<B> = Arc<dyn Fn(Budget) -> Result<B, BackendError> + Send + Sync>;
 pub struct Device<B> {
     name: String,
     make: Make<B>,
-    /// Other ways to compute, of which the bits must be the same.
+    /// Other ways to open it that must give the same bits.
     twins: Vec<(String, Make<B>)>,
 }
 
 impl<B: Backend + Send + Sync + 'static> Device<B> {
-    /// A device by the name that its tests bear, and how to open it.
+    /// A device: the name in front of its tests, and how to open it.
     pub fn new(name: &str, make: impl Fn(Budget) -> Result<B, BackendError> + Send + Sync + 'static) -> Self {
         Self { name: name.into(), make: Arc::new(make), twins: Vec::new() }
     }
 
-    /// Also demands that another way to open it (another number of threads, say) gives the same bits.
+    /// Also demands the same bits from another way to open it, with another number of threads for example.
     #[must_use]
     pub fn same_bits(
         mut self,
@@ -143,7 +143,7 @@ fn trial<B: Send + Sync + 'static>(
     }
 }
 
-/// Runs the suite on every device as a test program: the arguments are those of `cargo test`'s programs.
+/// Runs the suite on every device as a test program with the usual arguments of `cargo test`.
 pub fn main<B: Backend + Send + Sync + 'static>(devices: Vec<Device<B>>) -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = devices.into_iter().flat_map(Device::trials).collect();

@@ -8,7 +8,7 @@ use super::shapes::Shape;
 use crate::reference::{self, Expected};
 use crate::{Backend, BackendError};
 
-/// How a matrix is handed over.
+/// The format of a matrix before its upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Storage {
     Gap(ValueType),
@@ -35,7 +35,7 @@ impl Storage {
     }
 }
 
-/// A matrix as it is handed over.
+/// A matrix before its upload.
 #[derive(Debug, Clone)]
 pub(super) enum Operand {
     Gap(GapCsr),

@@ -8,9 +8,9 @@ use super::{Case, Outcome};
 use crate::reference::scaled;
 use crate::{Backend, BackendError, VectorShape};
 
-/// Sizes of a batch that kernels cut differently.
+/// Batches that kernels cut into different tiles.
 pub(super) const BATCHES: [usize; 6] = [1, 2, 7, 8, 33, 512];
-/// The most products and the most values of `x` that one test multiplies out: 512 vectors go with the smaller shapes.
+/// A test has at most this many products and values of `x`: only the smaller shapes see 512 vectors.
 const MOST: usize = 2 << 20;
 
 /// `(alpha, beta)` pairs.
@@ -27,7 +27,7 @@ pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
     cases
 }
 
-/// The sizes of a batch that a shape is tried with.
+/// The batches for a shape.
 pub(super) fn batches(shape: &Shape) -> impl Iterator<Item = usize> {
     let most = MOST / shape.cols.max(shape.nnz()).max(1);
     BATCHES.into_iter().filter(move |&batch| batch <= most)

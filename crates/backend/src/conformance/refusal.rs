@@ -1,4 +1,4 @@
-//! What does not fit is refused, with an error that says why, and nothing is written.
+//! Operands that do not fit are refused: the error says why, and nothing is written.
 
 use residua_format::{BaseKind, Csr, ValueType};
 use residua_memory::Budget;
@@ -119,7 +119,7 @@ pub(super) fn budget<B: Backend>(make: &dyn Fn(Budget) -> Result<B, BackendError
             if limit > 500 && budget.peak() < before + 4000 {
                 return Err(format!("at most {} bytes were reserved", budget.peak()));
             }
-            // A dense base is the largest thing on a device: it counts for as long as it is held.
+            // A dense base is the largest operand: its bytes stay reserved for as long as it lives.
             if limit > 500 {
                 let used = budget.used();
                 let _held = floats.upload(&backend).map_err(text)?;

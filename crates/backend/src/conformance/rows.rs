@@ -47,7 +47,7 @@ fn in_and_out<B: Backend>(backend: &B) -> Outcome {
     Ok(())
 }
 
-/// A vector that is written again is as good as a new one, for a product too.
+/// A vector that is written again equals a new one, in a product too.
 fn written_again<B: Backend>(backend: &B) -> Outcome {
     let text = |error: BackendError| error.to_string();
     for [len, batch] in SHAPES {
@@ -57,7 +57,7 @@ fn written_again<B: Backend>(backend: &B) -> Outcome {
         backend.write(&values, &mut written).map_err(text)?;
         backend.write_rows(&rows, &mut written_rows).map_err(text)?;
         let new = backend.upload_vector(&values, shape).map_err(text)?;
-        // A row that skips columns: behind its last one there is only padding.
+        // Behind the last column a kernel may read padding: a write must keep it zero.
         let columns: Vec<u32> = (0..len as u32).step_by(3).collect();
         let a = Csr::new(1, len, vec![0, columns.len() as u32], columns.clone(), vec![0.5; columns.len()]);
         let a = backend.upload_csr(&a.map_err(|error| error.to_string())?).map_err(text)?;

@@ -59,7 +59,7 @@ pub(super) fn all() -> Vec<Shape> {
         Shape::new("first-and-last-column", 4099, vec![vec![0], vec![4098], vec![0, 4098], vec![]]),
         Shape::new("odd-size", 129, (0..37).map(|_| scattered(&mut random, 129, 5)).collect()),
         Shape::new("full", 65, vec![(0..65).collect(); 19]),
-        // Several panels of columns and, with the rows of the next one, several blocks of rows.
+        // Several panels of columns; the next shape has several blocks of rows.
         Shape::new("wide", 7001, (0..48).map(|_| scattered(&mut random, 7001, 10)).collect()),
         Shape::new("tall", 40, (0..1501).map(|_| scattered(&mut random, 40, 4)).collect()),
     ];
@@ -91,8 +91,8 @@ pub(super) fn all() -> Vec<Shape> {
         _ => vec![],
     });
     shapes.push(Shape::new("mixed-modes", 6000, mixed.collect()));
-    // Zeros where a layout might take them for fillers: at gaps of just what one or two bytes hold, once beside gaps that
-    // one byte holds, once beside wider ones.
+    // Zeros that a layout might take for fillers: at the largest gaps of one and two bytes, once beside narrow gaps and
+    // once beside wider ones.
     for (name, cols, gaps) in [
         ("stored-zeros", 6000, &[1, 2, 3, 5, 7, 254, 255, 256, 510][..]),
         ("stored-zeros-far-apart", 400_000, &[300, 400, 510, 765, 65_534, 65_535, 65_536][..]),
@@ -103,7 +103,7 @@ pub(super) fn all() -> Vec<Shape> {
     shapes
 }
 
-/// Columns of which one in `one_in` is there.
+/// Each column with probability 1 / `one_in`.
 fn scattered(random: &mut Random, cols: u32, one_in: usize) -> Vec<u32> {
     (0..cols).filter(|_| random.below(one_in) == 0).collect()
 }

@@ -1,4 +1,4 @@
-//! Infinities and NaN, where they count and where they must not.
+//! Infinities and NaN: where they must show and where they must not.
 
 use residua_format::{BaseKind, Csr, ValueType};
 
@@ -32,7 +32,7 @@ pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
     cases
 }
 
-/// `x` is poisoned wherever one row has no entry: that row must not notice, others must as IEEE says.
+/// `x` is poisoned at every column where one row has no entry. That row must stay clean; the others follow IEEE 754.
 fn x_not_finite<B: Backend>(backend: &B, shape: &Shape, storage: Storage) -> Outcome {
     let data = Data::Rough;
     let operand = Operand::new(shape, data, storage)?;
@@ -51,11 +51,11 @@ fn x_not_finite<B: Backend>(backend: &B, shape: &Shape, storage: Storage) -> Out
     Ok(())
 }
 
-/// Poisons every column outside `own`, in every other vector of a batch. Where stored zeros are tested, also the columns
-/// of zeros that a layout might take for fillers, and only those: 0 times infinity is NaN.
+/// Poisons every column outside `own`, in every other vector of a batch. A test of stored zeros also poisons the columns
+/// of zeros that a layout might take for fillers: 0 times infinity is NaN.
 fn poison(x: &mut [f32], batch: usize, own: &[u32], zeros: bool) {
     let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-    // 255 and 65,535 are what one and two bytes hold; the first is a divisor of the second.
+    // 255 and 65,535 are the largest gaps of one and two bytes; the first divides the second.
     let like_filler = |i: usize| i % 2 == 1 && (own[i] - own[i - 1]).is_multiple_of(255);
     for (column, x) in x.chunks_exact_mut(batch).enumerate() {
         if own.binary_search(&(column as u32)).map_or(true, |i| zeros && like_filler(i)) {
@@ -64,7 +64,7 @@ fn poison(x: &mut [f32], batch: usize, own: &[u32], zeros: bool) {
     }
 }
 
-/// Every column of a base is an entry, its padding none.
+/// Every column of a base is an entry; its padding is not.
 fn x_not_finite_forward<B: Backend>(backend: &B, kind: Kind) -> Outcome {
     let text = |error: BackendError| error.to_string();
     let data = Data::Rough;
@@ -96,7 +96,7 @@ fn hostile() -> Result<Csr<f32, u32>, String> {
     Csr::new(4, 300, vec![0, 2, 3, 3, 6], vec![0, 299, 5, 7, 8, 9], values).map_err(|error| error.to_string())
 }
 
-/// Stored NaN and infinities count as IEEE says.
+/// Stored NaN and infinities follow IEEE 754.
 fn values_not_finite<B: Backend>(backend: &B) -> Outcome {
     let operand = Operand::Csr(hostile()?);
     let a = operand.upload(backend).map_err(|error| error.to_string())?;
@@ -110,7 +110,7 @@ fn values_not_finite<B: Backend>(backend: &B) -> Outcome {
     Ok(())
 }
 
-/// With alpha = 0 neither a hostile matrix nor a hostile `x` shows.
+/// With alpha = 0, NaN and infinities of the matrix and of `x` do not show.
 fn alpha_zero_reads_nothing<B: Backend>(backend: &B) -> Outcome {
     let text = |error: BackendError| error.to_string();
     let a = backend.upload_csr(&hostile()?).map_err(text)?;

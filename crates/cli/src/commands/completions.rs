@@ -1,9 +1,8 @@
 //! `residua completions SHELL`.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::failure::Result;
 use crate::output;
 
@@ -17,9 +16,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args) -> Result {
+/// Prints a script for `grammar`, the whole command line.
+pub(crate) fn run(args: &Args, mut grammar: Command) -> Result {
     // The generator panics when its writer fails, so it gets one that cannot.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "residua", &mut script);
+    clap_complete::generate(args.shell, &mut grammar, "residua", &mut script);
     output::print(String::from_utf8_lossy(&script))
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use residua::format::convert::csr_to_gap;
 use residua::format::file::{
-    ContainerWriter, Dense, FileError, Kind as ContainerKind, write_mtx_csr, write_npy, write_npz_csr,
+    ContainerKind, ContainerWriter, Dense, FileError, FileMatrix, write_mtx_csr, write_npy, write_npz_csr,
 };
-use residua::format::{Csr, Duplicates, Value, ValueType};
-use residua::memory::Budget;
+use residua::format::{Coo, Csr, Duplicates, Value, ValueType};
+use residua::memory::{Budget, Reservation};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, value_type};
@@ -16,17 +16,19 @@ use crate::destination;
 use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::matrix_file::{Format, read};
+use crate::notes;
 use crate::output::{bytes, count, percent, print, print_json};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
   residua convert model.safetensors layer.npz --tensor layer.weight
 
-Formats go by suffix: .npz (scipy CSR, COO, CSC), .mtx (Matrix Market), .npy (dense) and .safetensors. A
-.safetensors input may be a dense checkpoint or a file of this program (of a split file: the residual);
-as output it is this program's own format. Entries at the same place are added up. Without --values
-nothing is lost: numbers stay f32 where all of them are exactly that, else they become f64; this
-program's own format holds at most f32.";
+Formats go by suffix: .npz (scipy CSR, COO, CSC, BSR, DIA), .mtx (Matrix Market), .npy (dense) and .safetensors.
+The input may also be a checkpoint's folder or index. A .safetensors input may be a dense checkpoint or a file of
+this program (of a split file: the residual); as output it is this program's own format. Entries at the same
+place are added up. Without --values nothing is lost: numbers stay f32 where all of them are exactly that, else
+they become f64. This program's own format holds at most f32: fractions are rounded to it, integers that f32 does
+not hold are refused. An integer that f64 does not hold exactly is refused.";
 
 /// The name of a matrix that has none.
 const NAME: &str = "matrix";
@@ -69,18 +71,15 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let loaded = read(&args.input, args.tensor.as_deref(), &budget)?;
-    // Sorting makes a second copy.
-    let entries = loaded.matrix.nnz() as u64;
-    let _sorting = budget.reserve(entries * (4 + 8), "sorted rows")?;
-    let csr = loaded.matrix.into_csr(Duplicates::Sum).map_err(FileError::matrix(&args.input, NAME))?;
     let name = loaded.name.unwrap_or_else(|| NAME.to_owned());
-    let values = write(&csr, &name, &args.output, format, args.values, &budget)?;
-    drop(loaded.held);
+    let (csr, _held) = sorted(loaded.matrix, loaded.held, &args.input, &budget)?;
+    let (shape, nnz, density) = ([csr.rows(), csr.cols()], csr.nnz(), csr.density());
+    let values = write(csr, &name, args, format, &budget)?;
     let done = Done {
         name,
-        shape: [csr.rows(), csr.cols()],
-        nnz: csr.nnz(),
-        density: csr.density(),
+        shape,
+        nnz,
+        density,
         values,
         output_bytes: std::fs::metadata(&args.output).map_err(FileError::io(&args.output, "read"))?.len(),
     };
@@ -98,69 +97,152 @@ pub(crate) fn run(args: &Args) -> Result {
     ))
 }
 
-/// Writes the matrix; returns the type of the values written.
-fn write(
-    csr: &Csr<f64>,
-    name: &str,
-    output: &Path,
-    format: Format,
-    values: Option<ValueType>,
+/// Sorted rows, and the reservation for them.
+fn sorted(
+    matrix: FileMatrix<f64>,
+    held: Reservation,
+    input: &Path,
     budget: &Budget,
-) -> Result<&'static str> {
+) -> Result<(Csr<f64>, Reservation)> {
+    let sorting = match &matrix {
+        FileMatrix::Csr(_) => 0,
+        FileMatrix::Coo(coo) => sorting_bytes(coo),
+        // Lengths and pointers of rows, and the entries.
+        FileMatrix::Dense(dense) => {
+            (dense.rows() as u64).saturating_add(matrix.nnz() as u64).saturating_mul(12)
+        }
+    };
+    let sorting = budget.reserve(sorting, "sorted rows")?;
+    let (entries, limit) = (matrix.nnz(), 2f64.powi(53));
+    // Sums of integers that are exact one by one, yet may not be together.
+    let inexact = match &matrix {
+        FileMatrix::Coo(coo) => {
+            let whole = coo.values().iter().all(|value| value.fract() == 0.0 && value.abs() <= limit);
+            whole && coo.values().iter().map(|value| value.abs()).sum::<f64>() >= limit
+        }
+        _ => false,
+    };
+    let csr = matrix.into_csr(Duplicates::Sum).map_err(FileError::matrix(input, NAME))?;
+    if inexact && csr.nnz() < entries {
+        let problem = "entries at the same place add up beyond 2^53, where f64 does not hold every integer";
+        return Err(Failure::input(input, problem));
+    }
+    // What was read and what sorting took are gone; the rows are left.
+    drop((held, sorting));
+    let bytes = csr.nnz() as u64 * (4 + 8) + 4 * (csr.rows() as u64 + 1);
+    let held = budget.reserve(bytes, "sorted rows")?;
+    Ok((csr, held))
+}
+
+/// What sorting triplets into rows takes besides them: a copy of them by row, one of the largest group of rows, and
+/// the result; lengths, ends and pointers of rows; a dense row for every thread where rows are long enough for it.
+fn sorting_bytes(coo: &Coo<f64>) -> u64 {
+    let (rows, cols, entries) = (coo.rows() as u64, coo.cols() as u64, coo.nnz() as u64);
+    let dense = if entries * 256 >= cols { 9 * cols * rayon::current_num_threads() as u64 } else { 0 };
+    (16 + 16 + 12) * entries + (8 + 8 + 4) * rows + dense
+}
+
+/// Writes the matrix; returns the type of the values written.
+fn write(csr: Csr<f64>, name: &str, args: &Args, format: Format, budget: &Budget) -> Result<&'static str> {
+    let (input, output) = (&*args.input, &*args.output);
     if format == Format::Safetensors {
-        let values = values.unwrap_or(ValueType::F32);
+        if args.values.is_none() {
+            expect_f32(&csr, input)?;
+        }
+        let values = args.values.unwrap_or(ValueType::F32);
         // Columns and values while rows are encoded, then both planes.
-        let _held = budget.reserve(csr.nnz() as u64 * 16, "gap-encoded rows")?;
-        let gap = csr_to_gap(csr, values)?;
+        let _held = budget.reserve(csr.nnz() as u64 * 16 + csr.rows() as u64 * 16, "gap-encoded rows")?;
+        let gap = csr_to_gap(&csr, values)?;
         let mut writer = ContainerWriter::create(output, ContainerKind::Matrix, 4096)?;
         writer.write_gap(name, &gap)?;
         writer.finish()?;
         return Ok(values.name());
     }
-    let exact = |v: &f64| f64::from(*v as f32).to_bits() == v.to_bits();
-    match values {
-        None if csr.values().iter().all(exact) => typed::<f32>(csr, output, format, budget, |v| v as f32),
-        None => typed::<f64>(csr, output, format, budget, |v| v),
+    let out = Output { input, output, format, budget };
+    match args.values {
+        None if csr.values().iter().all(is_f32) => out.write::<f32>(csr, "f32", |v| v as f32),
+        None => out.write::<f64>(csr, "f64", |v| v),
         // numpy has no bfloat16: its values, as f32.
-        Some(ValueType::Bf16) => {
-            typed::<f32>(csr, output, format, budget, |v| bf16::from_f64(v).to_f32()).map(|_| "bf16")
-        }
-        Some(ValueType::F16) => typed::<f16>(csr, output, format, budget, f16::from_f64),
-        Some(_) => typed::<f32>(csr, output, format, budget, |v| v as f32),
+        Some(ValueType::Bf16) => out.write::<f32>(csr, "bf16", |v| bf16::from_f64(v).to_f32()),
+        Some(ValueType::F16) => out.write::<f16>(csr, "f16", <f16 as Value>::from_f64),
+        Some(_) => out.write::<f32>(csr, "f32", |v| v as f32),
     }
 }
 
-fn typed<V: Value>(
-    csr: &Csr<f64>,
-    output: &Path,
+fn is_f32(value: &f64) -> bool {
+    f64::from(*value as f32).to_bits() == value.to_bits()
+}
+
+/// Refuses integers that f32 does not hold, and tells of fractions that are rounded to it.
+fn expect_f32(csr: &Csr<f64>, input: &Path) -> Result {
+    if let Some(at) = csr.values().iter().position(|value| value.fract() == 0.0 && !is_f32(value)) {
+        let problem = "is too large for f32 to hold it exactly; --values f32 rounds it";
+        return Err(Failure::input(input, format!("{} {problem}", described(csr, at))));
+    }
+    let rounded = csr.values().iter().filter(|value| value.is_finite() && !is_f32(value)).count();
+    if rounded > 0 {
+        notes::note(&format!("rounded to f32, which is what the format holds: {rounded} values"));
+    }
+    Ok(())
+}
+
+/// An entry's place and value.
+fn described(csr: &Csr<f64>, entry: usize) -> String {
+    let row = csr.row_ptr().partition_point(|&start| start as usize <= entry) - 1;
+    let value = csr.values()[entry];
+    let digits = if value.abs() < 1e16 { value.to_string() } else { format!("{value:e}") };
+    format!("row {row}, column {}: {digits}", csr.col_indices()[entry])
+}
+
+/// Where a matrix goes, and what it came from.
+struct Output<'a> {
+    input: &'a Path,
+    output: &'a Path,
     format: Format,
-    budget: &Budget,
-    round: impl Fn(f64) -> V,
-) -> Result<&'static str> {
-    let name = std::any::type_name::<V>().rsplit("::").next().unwrap_or_default();
-    let size = size_of::<V>() as u64;
-    if format == Format::Npy {
-        let (rows, cols) = (csr.rows(), csr.cols());
-        let places = (rows as u64).saturating_mul(cols as u64);
-        let _held = budget.reserve(places.saturating_mul(size), "the dense matrix")?;
-        let mut dense = vec![V::default(); rows * cols];
-        for row in 0..rows {
-            let (columns, values) = csr.row(row);
-            for (&column, &value) in columns.iter().zip(values) {
-                dense[row * cols + column as usize] = round(value);
-            }
+    budget: &'a Budget,
+}
+
+impl Output<'_> {
+    /// Writes the values rounded to what is called `name`.
+    fn write<V: Value>(
+        &self,
+        csr: Csr<f64>,
+        name: &'static str,
+        round: impl Fn(f64) -> V,
+    ) -> Result<&'static str> {
+        let size = size_of::<V>() as u64;
+        let finite = |value: V| value.to_f64().is_finite();
+        if let Some(at) = csr.values().iter().position(|&value| value.is_finite() && !finite(round(value))) {
+            let problem = format!("{} is too large for {name}", described(&csr, at));
+            return Err(Failure::input(self.input, problem));
         }
-        write_npy(output, &Dense::new(vec![rows, cols], dense)?)?;
-        return Ok(name);
+        let zeros =
+            csr.values().iter().filter(|&&value| value != 0.0 && round(value) == V::default()).count();
+        if zeros > 0 {
+            notes::note(&format!("too small for {name}, and 0 now: {zeros} values"));
+        }
+        let (rows, cols) = (csr.rows(), csr.cols());
+        if self.format == Format::Npy {
+            let places = (rows as u64).saturating_mul(cols as u64);
+            let _held = self.budget.reserve(places.saturating_mul(size), "the dense matrix")?;
+            let mut dense = vec![V::default(); rows * cols];
+            for row in 0..rows {
+                let (columns, values) = csr.row(row);
+                for (&column, &value) in columns.iter().zip(values) {
+                    dense[row * cols + column as usize] = round(value);
+                }
+            }
+            write_npy(self.output, &Dense::new(vec![rows, cols], dense)?)?;
+            return Ok(name);
+        }
+        let _held = self.budget.reserve(csr.nnz() as u64 * size, "the rounded values")?;
+        let (pointers, columns, values) = csr.into_raw();
+        let values = values.into_iter().map(round).collect();
+        let rounded = Csr::new(rows, cols, pointers, columns, values)?;
+        match self.format {
+            Format::Mtx => write_mtx_csr(self.output, &rounded)?,
+            _ => write_npz_csr(self.output, &rounded)?,
+        }
+        Ok(name)
     }
-    let _held =
-        budget.reserve(csr.nnz() as u64 * (4 + size) + 4 * csr.rows() as u64, "the rounded matrix")?;
-    let values = csr.values().iter().map(|&value| round(value)).collect();
-    let (pointers, columns) = (csr.row_ptr().to_vec(), csr.col_indices().to_vec());
-    let rounded = Csr::new(csr.rows(), csr.cols(), pointers, columns, values)?;
-    match format {
-        Format::Mtx => write_mtx_csr(output, &rounded)?,
-        _ => write_npz_csr(output, &rounded)?,
-    }
-    Ok(name)
 }

@@ -1,7 +1,6 @@
 //! `residua devices`: what this machine can compute on.
 
-use residua::any::{Kind, Options, open};
-use residua::memory::Budget;
+use residua::Budget;
 use serde::Serialize;
 
 use crate::escape;
@@ -48,38 +47,27 @@ struct Found {
 
 pub(crate) fn run(args: &Args) -> Result {
     let mut found = Found { devices: Vec::new(), absent: Vec::new() };
-    for kind in [Kind::Cuda, Kind::Wgpu, Kind::Cpu] {
-        let devices = devices(kind);
+    for (backend, devices) in [("cuda", cuda()), ("wgpu", wgpu()), ("cpu", cpu())] {
         if devices.is_empty() {
-            let opened = open(kind, &Options::default(), &Budget::unlimited());
+            let opened = residua::Device::open(backend, &Budget::unlimited());
             let why = opened.err().map_or_else(|| "no device".into(), |error| error.to_string());
-            found.absent.push(Absent { backend: kind.name(), why });
+            found.absent.push(Absent { backend, why });
         }
         found.devices.extend(devices);
     }
     if args.json { print_json(&found) } else { print(text(&found)) }
 }
 
-/// The devices of a backend that is built in.
-fn devices(kind: Kind) -> Vec<Device> {
-    match kind {
-        Kind::Cpu => cpu(),
-        Kind::Wgpu => wgpu(),
-        Kind::Cuda => cuda(),
-        Kind::Auto => Vec::new(),
-    }
-}
-
 fn cpu() -> Vec<Device> {
-    let opened = open(Kind::Cpu, &Options::default(), &Budget::unlimited());
-    let device = |name| Device { backend: Kind::Cpu.name(), index: 0, name, facts: Vec::new() };
-    opened.map(|cpu| vec![device(cpu.device())]).unwrap_or_default()
+    let opened = residua::Device::open("cpu", &Budget::unlimited());
+    let device = |name| Device { backend: "cpu", index: 0, name, facts: Vec::new() };
+    opened.map(|cpu| vec![device(cpu.description())]).unwrap_or_default()
 }
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Vec<Device> {
-    let device = |(index, name)| Device { backend: Kind::Cuda.name(), index, name, facts: Vec::new() };
-    residua::cuda::CudaBackend::devices().unwrap_or_default().into_iter().enumerate().map(device).collect()
+    let devices = residua::cuda::CudaBackend::devices().into_iter().map(|device| device.name).enumerate();
+    devices.map(|(index, name)| Device { backend: "cuda", index, name, facts: Vec::new() }).collect()
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -106,7 +94,7 @@ fn wgpu() -> Vec<Device> {
             ("subgroups", subgroups),
             ("timestamps", if adapter.timestamps { "yes" } else { "no" }.into()),
         ];
-        Device { backend: Kind::Wgpu.name(), index: adapter.index, name: adapter.name, facts }
+        Device { backend: "wgpu", index: adapter.index, name: adapter.name, facts }
     };
     residua::wgpu::adapters().into_iter().map(device).collect()
 }

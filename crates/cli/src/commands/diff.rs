@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::split::diff::{DeltaOp, DiffReport, Stored, diff};
+use residua::split::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Stored, diff};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let report = diff(&args.old, &args.new, &args.output, args.op, &budget, &args.run.progress())?;
+    let (old, new, options) = (Old(&args.old), New(&args.new), DiffOptions::default().op(args.op));
+    let report = diff(old, new, Output(&args.output), &options, &budget, &args.run.progress())?;
     let seconds = start.elapsed().as_secs_f64();
     let (changed, elements) = (report.changed(), report.elements());
     if args.run.json {

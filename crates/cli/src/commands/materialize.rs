@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use residua::split::materialize;
+use residua::split::{MaterializeOptions, Output, materialize};
 
 use crate::args::{BudgetArgs, RunArgs, finite};
 use crate::compensation::expect_weights;
@@ -43,8 +43,9 @@ pub(crate) fn run(args: &Args) -> Result {
     expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let (base, bar) = (args.base.as_deref(), args.run.progress());
-    let report = materialize(&args.file, base, args.alpha, &args.output, &budget, &bar)?;
+    let mut options = MaterializeOptions::default().alpha(args.alpha);
+    options.base.clone_from(&args.base);
+    let report = materialize(&args.file, Output(&args.output), &options, &budget, &args.run.progress())?;
     if args.run.json {
         return print_json(&report);
     }

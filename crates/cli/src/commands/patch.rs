@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::split::diff::{PatchReport, patch};
+use residua::split::{Delta, Old, Output, PatchReport, patch};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let report = patch(&args.old, &args.delta, &args.output, &budget, &args.run.progress())?;
+    let (old, delta) = (Old(&args.old), Delta(&args.delta));
+    let report = patch(old, delta, Output(&args.output), &budget, &args.run.progress())?;
     let seconds = start.elapsed().as_secs_f64();
     if args.run.json {
         return print_json(&Done { report: &report, seconds });

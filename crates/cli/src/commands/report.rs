@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use residua::compensate::ClassStatistics;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Kind as ContainerKind};
+use residua::format::file::{AtomicFile, Checkpoint, Container, ContainerKind, FileError};
 use residua::memory::Budget;
 use residua::split::Progress;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use residua::format::ValueType;
 use residua::memory::process;
-use residua::split::{BaseSpec, Importance, Selection, SplitOptions, SplitReport, split};
+use residua::split::{BaseSpec, Importance, Output, SplitOptions, SplitReport, split};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
@@ -66,23 +66,19 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn options(&self) -> SplitOptions {
-        let Ok(base) = self.base.parse::<BaseSpec>();
-        SplitOptions {
-            base,
-            importance: match (&self.calibration, self.importance) {
-                (Some(file), _) => Importance::Calibration(file.clone()),
-                (None, ImportanceArg::Column) => Importance::ColumnMeanSquare,
-                (None, ImportanceArg::Uniform) => Importance::Uniform,
-            },
-            selection: match self.threshold {
-                Some(threshold) => Selection::Threshold(threshold),
-                None => Selection::Density(self.density.unwrap_or(0.05)),
-            },
-            values: self.values,
-            exclude: self.exclude.clone(),
-            include: self.include.clone(),
-        }
+    fn options(&self) -> Result<SplitOptions> {
+        let base: BaseSpec = self.base.parse().map_err(|error| Failure::usage(format!("--base: {error}")))?;
+        let importance = match (&self.calibration, self.importance) {
+            (Some(file), _) => Importance::Calibration(file.clone()),
+            (None, ImportanceArg::Column) => Importance::ColumnMeanSquare,
+            (None, ImportanceArg::Uniform) => Importance::Uniform,
+        };
+        let options = SplitOptions::default().base(base).importance(importance).values(self.values);
+        let options = match self.threshold {
+            Some(threshold) => options.threshold(threshold),
+            None => options.density(self.density.unwrap_or(0.05)),
+        };
+        Ok(options.exclude(&self.exclude).include(&self.include))
     }
 }
 
@@ -96,19 +92,8 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    let options = args.options();
-    if let BaseSpec::Checkpoint(path) = &options.base
-        && !path.exists()
-    {
-        return Err(Failure::usage(format!(
-            "--base {}: no such file, and no base kind (int4, int4-g32, int4-g64, int4-g128, int8)",
-            path.display()
-        )));
-    }
-    let base = match &options.base {
-        BaseSpec::Checkpoint(path) => Some(&**path),
-        BaseSpec::Quantized(_) => None,
-    };
+    let options = args.options()?;
+    let base = options.base.checkpoint();
     destination::check(
         &args.output,
         [&*args.input].into_iter().chain(args.calibration.as_deref()).chain(base),
@@ -117,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let report = split(&args.input, &args.output, &options, &budget, &args.run.progress())?;
+    let report = split(&args.input, Output(&args.output), &options, &budget, &args.run.progress())?;
     let seconds = start.elapsed().as_secs_f64();
     let peak = process::peak_rss();
     if args.run.json {

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use residua::split::{VerifiedTensor, VerifyReport, verify};
+use residua::split::{VerifiedTensor, VerifyOptions, VerifyReport, verify};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
 use crate::escape;
 use crate::failure::{Failure, Kind, Result};
+use crate::notes;
 use crate::output::{count, percent, print, print_json, table};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -49,8 +50,11 @@ struct Done<'a> {
 pub(crate) fn run(args: &Args) -> Result {
     expect_weights(&args.file)?;
     args.run.start()?;
+    args.against.iter().chain([&args.file]).for_each(|path| notes::tell_path(path));
     let budget = args.budget.budget()?;
-    let report = verify(&args.file, args.against.as_deref(), &budget, &args.run.progress())?;
+    let mut options = VerifyOptions::default();
+    options.against.clone_from(&args.against);
+    let report = verify(&args.file, &options, &budget, &args.run.progress())?;
     if args.run.json {
         let matches = args.against.is_some().then_some(report.matches());
         print_json(&Done { valid: report.is_valid(), matches, report: &report })?;

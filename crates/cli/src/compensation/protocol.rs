@@ -225,12 +225,11 @@ impl Protocol<'_> {
         let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
         let mut test = Features::open(vec![self.labelled(&self.after("test"), "y_test")], "", bar)?;
         test.expect_dim(all.dim(), "the old classes")?;
-        let (name, known) =
-            (test.labels().to_owned(), all.iter().map(|(label, _)| label).collect::<Vec<_>>());
-        let mut first = 0;
+        let known: Vec<u32> = all.iter().map(|(label, _)| label).collect();
+        let (labels_name, mut first) = (test.labels().to_owned(), 0);
         for_each_block(&mut test, ROWS, budget, |block| {
             let labels = block.labels()?;
-            Features::expect_known(&known, labels, first, &name, "y_old and y_cur")?;
+            Features::expect_known(&known, labels, first, &labels_name, "y_old and y_cur")?;
             for (classifier, counts) in built.iter().zip(&mut counts) {
                 let predicted = classifier.predict(block.before(), budget)?;
                 for (&label, predicted) in labels.iter().zip(predicted) {

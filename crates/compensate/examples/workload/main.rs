@@ -99,7 +99,8 @@ fn method(name: &str, draws: usize) -> Outcome<Box<dyn Method>> {
         }
         "rff" => {
             let default = Rff::new(mode);
-            Box::new(default.with_points(points(default.points)))
+            let points = points(default.points);
+            Box::new(default.with_points(points))
         }
         "weak-nonlinear" => Box::new(WeakNonlinear::new(mode)),
         _ => return Err(format!("no method {name}").into()),

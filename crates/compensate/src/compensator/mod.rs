@@ -16,6 +16,7 @@ mod weak;
 
 use std::path::Path;
 
+use residua_format::file::check_output;
 use residua_memory::Budget;
 
 pub use affine::AffineMap;
@@ -111,6 +112,7 @@ impl dyn Compensator {
         mut each: impl FnMut(u32, &ClassGaussian, &ClassGaussian) -> Result<()>,
     ) -> Result<u64> {
         let (input, output) = (input.as_ref(), output.as_ref());
+        check_output(output, [input])?;
         let stale = StatisticsReader::open(input)?;
         let mut file = StatisticsWriter::create(output, stale.dim(), stale.len())?;
         self.apply_each(&stale, budget, &mut |label, old, new| {

@@ -14,11 +14,11 @@ use crate::error::same_dimension;
 /// |---|---|---|
 /// | packed | d(d+1)/2 | rounding to the precision |
 /// | factor | r·d for `Σ = F·Fᵀ`, `F [d, r]`; a class of n samples has r = n | rounding of F |
-/// | low-rank + diagonal | r·d + d for `Σ = F·Fᵀ + diag(v)` | what the r directions do not hold, off the diagonal |
+/// | low-rank + diagonal | r·d + d for `Σ = F·Fᵀ + diag(v)` | off the diagonal, all but the r directions |
 /// | isotropic | 1 | nothing: `Σ = v·I`, the covariance of a single sample |
 ///
-/// The last three are one representation with a different diagonal. They are positive semi-definite by
-/// construction; the packed form is so up to the rounding of its numbers.
+/// The last three are one representation with different diagonals. They are positive semi-definite by construction; the
+/// packed form is positive semi-definite up to the rounding of its numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Covariance {
     pub(crate) dim: usize,
@@ -55,10 +55,10 @@ impl Diagonal {
     }
 }
 
-/// What to store a covariance as.
+/// How to store a covariance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Storage {
-    /// Factor or packed, whichever is smaller; loses only rounding.
+    /// The smaller one of factor and packed; loses only rounding.
     #[default]
     Smallest,
     /// The packed lower triangle.
@@ -102,7 +102,7 @@ impl Covariance {
         self.dim
     }
 
-    /// Precision of the stored numbers, and of what takes their place when they are moved.
+    /// Precision of the stored numbers; a moved covariance keeps it.
     pub fn precision(&self) -> Precision {
         match &self.form {
             Form::Packed(values) | Form::Factor { columns: values, .. } => values.precision(),
@@ -127,7 +127,7 @@ impl Covariance {
         }
     }
 
-    /// Bytes of memory that the numbers take.
+    /// Bytes of memory of the numbers.
     pub fn bytes(&self) -> u64 {
         match &self.form {
             Form::Packed(values) => values.bytes().len() as u64,
@@ -138,7 +138,7 @@ impl Covariance {
         }
     }
 
-    /// Bytes that a dense f64 matrix of this dimension takes; never so many that a few of them overflow.
+    /// Bytes of a dense f64 matrix of this dimension, bounded so that a few of them never overflow.
     pub fn dense_bytes(dim: usize) -> u64 {
         (dim as u64).saturating_mul(dim as u64).min(u64::MAX >> 10) * 8
     }
@@ -151,7 +151,7 @@ impl Covariance {
         dense
     }
 
-    /// Adds `weight·Σ` to the lower triangle of `out`; what is above is not meant to be read.
+    /// Adds `weight·Σ` to the lower triangle of `out`. Do not read the numbers above it.
     pub(crate) fn add_lower_to(&self, weight: f64, out: &mut DMatrix<f64>) {
         match &self.form {
             Form::Packed(values) => {
@@ -182,7 +182,7 @@ impl Covariance {
         }
     }
 
-    /// Whether a factor is the whole covariance, that is, there is no diagonal.
+    /// Whether a factor is the whole covariance: there is no diagonal.
     pub(crate) fn is_pure_factor(&self) -> bool {
         matches!(&self.form, Form::Factor { diagonal, .. } if diagonal.is_zero())
     }
@@ -192,8 +192,7 @@ impl Covariance {
         self.is_pure_factor().then(|| self.factor_matrix())?
     }
 
-    /// `M·Σ·Mᵀ + floor·I` of a pure factor, as a factor: what is stored as f64 by `matrix`, else by `single`, the same as
-    /// f32.
+    /// `M·Σ·Mᵀ + floor·I` of a pure factor, as a factor. `single` is `matrix` as f32, for factors that are not f64.
     pub(crate) fn map_factor(
         &self,
         matrix: &DMatrix<f64>,
@@ -237,7 +236,7 @@ impl Covariance {
     /// The same covariance stored another way.
     ///
     /// # Errors
-    /// When the eigenvalues that a low rank needs cannot be found.
+    /// When a low rank needs eigenvalues that cannot be computed.
     pub fn store(&self, storage: Storage, precision: Precision) -> Result<Self> {
         match (storage, &self.form) {
             (Storage::LowRank(rank), _) => self.low_rank(rank, precision),
@@ -255,14 +254,14 @@ impl Covariance {
         }
     }
 
-    /// The `rank` directions of largest variance, as a factor; the rest is lost.
+    /// The `rank` directions of largest variance, as a factor, without the rest.
     ///
     /// # Errors
-    /// When the eigenvalues cannot be found.
+    /// When the eigenvalues cannot be computed.
     pub fn truncate(&self, rank: usize, precision: Precision) -> Result<Self> {
         let what = "a class covariance";
         let factor = match self.pure_factor() {
-            // F·V has orthogonal columns if V diagonalises Fᵀ·F, which is the smaller matrix.
+            // F·V has orthogonal columns if V diagonalises Fᵀ·F, the smaller matrix.
             Some(f) if f.ncols() < self.dim => {
                 let gram = algebra::product(algebra::t(&f), algebra::n(&f));
                 let (_, vectors) = algebra::eigen(&gram, what)?;
@@ -303,10 +302,10 @@ impl Covariance {
         Self { dim: self.dim, form }
     }
 
-    /// The `rank` directions of largest variance; what is left over goes to the diagonal.
+    /// The `rank` directions of largest variance; the rest of the variances goes to the diagonal.
     fn low_rank(&self, rank: usize, precision: Precision) -> Result<Self> {
         let dense = self.to_dense();
-        // Measured on the rounded factor, so that the diagonal comes out right.
+        // From the rounded factor, so that the diagonal is exact.
         let mut new = self.truncate(rank, precision)?;
         let rounded = new.factor_matrix().unwrap_or_default();
         let rest =
@@ -317,7 +316,7 @@ impl Covariance {
         Ok(new)
     }
 
-    /// Checks lengths, and that the numbers are finite and no variance is negative.
+    /// Checks lengths, that all numbers are finite, and that no variance is negative.
     pub(crate) fn validate(&self) -> Result<(), String> {
         let (values, expected) = match &self.form {
             Form::Packed(values) => (values, self.dim * (self.dim + 1) / 2),
@@ -351,7 +350,7 @@ impl Covariance {
     }
 }
 
-/// Where diagonal element `i` lies in the packed lower triangle.
+/// The index of diagonal element `i` in the packed lower triangle.
 fn packed_index(dim: usize, i: usize) -> usize {
     i * dim - i * i.saturating_sub(1) / 2
 }

@@ -7,15 +7,15 @@ use super::Covariance;
 use crate::error::same_dimension;
 use crate::{CompensateError, Result};
 
-/// The variance in every direction that a class of one sample is given.
+/// The variance of a class of one sample in every direction.
 pub const SINGLE_SAMPLE_VARIANCE: f64 = 1e-4;
 
-/// Samples of a class at most: counts of many classes add up without overflow.
+/// The largest number of samples of a class: sums over many classes do not overflow.
 const MOST_SAMPLES: u64 = 1 << 48;
 
-/// A class: how many samples it was seen with, their mean `[d]` and covariance `[d, d]` (normalised by n − 1).
+/// A class: the number of its samples, their mean `[d]` and covariance `[d, d]` (divided by n − 1).
 ///
-/// It holds a reservation for its bytes as long as it lives.
+/// It holds a reservation for its bytes for as long as it lives.
 #[derive(Debug)]
 pub struct ClassGaussian {
     count: u64,
@@ -67,7 +67,7 @@ impl ClassGaussian {
         &self.covariance
     }
 
-    /// Bytes held.
+    /// Bytes of the mean and the covariance.
     pub fn bytes(&self) -> u64 {
         8 * self.mean.len() as u64 + self.covariance.bytes()
     }

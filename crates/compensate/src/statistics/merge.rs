@@ -1,8 +1,8 @@
-//! Statistics of two sets of samples, combined to those of both.
+//! Statistics of two sets of samples combined to statistics of their union.
 //!
 //! The pairwise update of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing
-//! sample variances", 1979): scatters around each set's own mean add up, plus one rank-1 term for the
-//! distance of the means. No squares of uncentred features are ever taken.
+//! sample variances", 1979): the scatters around each set's own mean add up, plus one rank-1 term for the distance of the
+//! means. No step squares uncentred features.
 
 use nalgebra::{DMatrix, DVector};
 use residua_memory::Budget;
@@ -13,9 +13,9 @@ use crate::{Result, algebra};
 
 /// Weights of two sets of samples in their union.
 pub(super) struct Weights {
-    /// Of the second mean in the common mean.
+    /// The weight of the second mean in the common mean.
     pub(super) mean: f64,
-    /// Of the outer product of the means' difference in the common scatter.
+    /// The weight of the outer product of the means' difference in the common scatter.
     pub(super) between: f64,
 }
 
@@ -27,10 +27,10 @@ impl Weights {
 }
 
 impl ClassGaussian {
-    /// The class of both sets of samples. A single sample has no scatter, whatever its covariance says.
+    /// The class of both sets of samples. A single sample has no scatter; its stored covariance does not count.
     ///
-    /// Two factors make a factor as long as that is the smaller form, anything else becomes packed; the
-    /// result is as precise as the less precise of those that have a scatter.
+    /// Two factors make a factor if that is the smaller form; anything else becomes packed. The result has the lower
+    /// precision of those classes that have a scatter.
     ///
     /// # Errors
     /// When dimensions differ or the budget has no room.
@@ -76,7 +76,7 @@ impl ClassGaussian {
     }
 }
 
-/// Columns that a class adds to a common factor; `None` if it cannot.
+/// Number of columns that a class adds to a common factor; `None` if it is no factor.
 fn factor_rank(class: &ClassGaussian, weight: f64) -> Option<usize> {
     if weight == 0.0 {
         Some(0)
@@ -92,10 +92,10 @@ pub(super) fn add_outer(out: &mut DMatrix<f64>, weight: f64, v: &DVector<f64>) {
 }
 
 impl ClassStatistics {
-    /// The statistics of both sets of samples: classes that both have are merged, the others shared.
+    /// The statistics of both sets of samples. Merges classes that both have, and shares the others.
     ///
-    /// Over any partition of the samples and in any order the result is that of one pass within 1e-10
-    /// relative, if all of them are stored as [`Precision::F64`](super::Precision::F64); else within their rounding.
+    /// For any partition of the samples and in any order, the result equals that of one pass: within 1e-10 relative if
+    /// all parts are stored as [`Precision::F64`](super::Precision::F64), else within their rounding.
     ///
     /// # Errors
     /// When dimensions differ or the budget has no room.

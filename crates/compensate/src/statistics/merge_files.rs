@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use residua_format::file::check_output;
 use residua_memory::Budget;
 
 use super::{ClassGaussian, StatisticsReader, StatisticsWriter};
@@ -23,6 +24,11 @@ pub fn merge_files<P: AsRef<Path>>(
     budget: &Budget,
     mut each: impl FnMut(u32) -> Result<()>,
 ) -> Result<u64> {
+    check_output(output.as_ref(), inputs.iter().map(AsRef::as_ref))?;
+    if let Some(path) = repeated(inputs) {
+        let problem = format!("{} is given twice: its samples would count twice", path.display());
+        return Err(CompensateError::Statistics { problem });
+    }
     let files = inputs.iter().map(StatisticsReader::open).collect::<Result<Vec<_>>>()?;
     let Some(dim) = files.first().map(StatisticsReader::dim) else {
         return Err(CompensateError::Empty("the list of files to merge".into()));
@@ -48,4 +54,12 @@ pub fn merge_files<P: AsRef<Path>>(
     // Some systems do not replace a file that is open.
     drop(files);
     output.finish()
+}
+
+/// A file that comes twice, under any name.
+fn repeated<P: AsRef<Path>>(inputs: &[P]) -> Option<&Path> {
+    let mut seen = BTreeSet::new();
+    // Opening a file that does not exist reports the error.
+    let mut is_new = |path: &Path| path.canonicalize().map_or(true, |path| seen.insert(path));
+    inputs.iter().map(AsRef::as_ref).find(|path| !is_new(path))
 }

@@ -11,7 +11,7 @@ use crate::{CompensateError, Result};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct StatisticsOptions {
-    /// Which features of a source: [`Side::Before`], which stands for the only ones too, unless set.
+    /// The side of a source's features: [`Side::Before`] unless set. It is the only side of a source without pairs.
     pub side: Side,
     /// How covariances are stored.
     pub storage: Storage,

@@ -1,4 +1,4 @@
-//! Shrinkage: how far to pull a covariance estimated from few samples towards a multiple of the identity.
+//! Shrinkage: how far to pull a covariance from few samples towards a multiple of the identity.
 
 use nalgebra::DMatrix;
 use residua_memory::Budget;
@@ -7,19 +7,19 @@ use super::{ClassGaussian, ClassStatistics, Covariance};
 use crate::error::check;
 use crate::{CompensateError, Result, algebra};
 
-/// How far each class's covariance is pulled.
+/// How far to pull each class's covariance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shrinkage {
-    /// As [`ClassGaussian::ledoit_wolf`] says.
+    /// By [`ClassGaussian::ledoit_wolf`].
     LedoitWolf,
-    /// As [`ClassGaussian::oas`] says.
+    /// By [`ClassGaussian::oas`].
     Oas,
     /// This far, 0 to 1.
     Fixed(f64),
 }
 
 impl ClassStatistics {
-    /// Every covariance as `(1 − a)·Σ + a·tr(Σ)/d·I`; the covariance of a single sample stays what it is.
+    /// Every covariance as `(1 − a)·Σ + a·tr(Σ)/d·I`; the covariance of a single sample stays the same.
     ///
     /// # Errors
     /// When `a` is not in 0 to 1, Ledoit–Wolf lacks a class's samples, or the budget has no room.
@@ -31,7 +31,7 @@ impl ClassStatistics {
 }
 
 impl ClassGaussian {
-    /// The covariance, pulled.
+    /// The covariance after shrinkage.
     pub(super) fn shrunk(&self, shrinkage: Shrinkage) -> Result<Covariance> {
         let a = match shrinkage {
             _ if self.covariance().form() == "isotropic" => return Ok(self.covariance().clone()),
@@ -48,14 +48,14 @@ impl ClassGaussian {
     /// large-dimensional covariance matrices", 2004), as scikit-learn's `ledoit_wolf_shrinkage`.
     ///
     /// # Errors
-    /// It needs the samples: when the covariance is not stored as the factor of this class's own samples. A class of up
-    /// to about d/2 samples is stored so, and [`StatisticsBuilder::shrinkage`](super::StatisticsBuilder::shrinkage)
-    /// finds it for classes of up to d samples.
+    /// When the covariance is not stored as the factor of this class's own samples: the estimate needs them. A class of up
+    /// to about d/2 samples is stored as that factor, and
+    /// [`StatisticsBuilder::shrinkage`](super::StatisticsBuilder::shrinkage) works for classes of up to d samples.
     pub fn ledoit_wolf(&self) -> Result<f64> {
         let samples = self.covariance().pure_factor().filter(|f| f.ncols() as u64 == self.count());
         let Some(mut samples) = samples else {
-            let problem = "Ledoit–Wolf shrinkage needs the class's samples, which are kept up to as many as there are \
-                           dimensions; use OAS";
+            let problem = "Ledoit–Wolf shrinkage needs the class's samples; only classes of no more samples than \
+                           dimensions keep them; use OAS";
             return Err(CompensateError::Statistics { problem: problem.into() });
         };
         samples *= ((self.count() - 1) as f64).sqrt();
@@ -63,8 +63,8 @@ impl ClassGaussian {
     }
 
     /// The oracle-approximating shrinkage towards `tr(Σ)/d·I`, 0 to 1 (Chen, Wiesel, Eldar, Hero,
-    /// "Shrinkage algorithms for MMSE covariance estimation", 2010), as scikit-learn's `oas`. Needs no
-    /// samples, so it works on every storage form, also after compensation.
+    /// "Shrinkage algorithms for MMSE covariance estimation", 2010), as scikit-learn's `oas`. It needs no samples, so it
+    /// works on every storage form and after compensation.
     pub fn oas(&self) -> f64 {
         let (n, d) = (self.count() as f64, self.dim() as f64);
         // scikit-learn's estimate divides by n.
@@ -79,7 +79,7 @@ impl ClassGaussian {
 
 /// Squared Frobenius norm of a class's covariance.
 fn squared_norm(class: &ClassGaussian) -> f64 {
-    // ‖F·Fᵀ‖ = ‖Fᵀ·F‖, which is smaller for few samples.
+    // ‖F·Fᵀ‖ = ‖Fᵀ·F‖; the second matrix is smaller for few samples.
     match class.covariance().pure_factor() {
         Some(f) if f.ncols() < f.nrows() => algebra::product(algebra::t(&f), algebra::n(&f)).norm_squared(),
         _ => class.covariance().to_dense().norm_squared(),

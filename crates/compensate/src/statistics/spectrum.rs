@@ -1,4 +1,4 @@
-//! Eigenvalues of what classes have in common.
+//! Eigenvalues of the average class covariance.
 
 use nalgebra::DMatrix;
 use residua_memory::Budget;
@@ -7,11 +7,11 @@ use super::{ClassStatistics, Covariance};
 use crate::{Result, algebra};
 
 impl ClassStatistics {
-    /// Eigenvalues of the average class covariance, classes weighted by n − 1 (a single sample counts as
-    /// two), the largest first; none where there is no class.
+    /// Eigenvalues of the average class covariance, the largest first. Classes weigh n − 1; a single sample counts as two.
+    /// Without a class there are none.
     ///
     /// # Errors
-    /// When the eigenvalues cannot be found or the budget has no room.
+    /// When the eigenvalues cannot be computed or the budget has no room.
     pub fn spectrum(&self, budget: &Budget) -> Result<Vec<f64>> {
         let dim = self.dim();
         let bytes = (1 + algebra::EIGEN) * Covariance::dense_bytes(dim);

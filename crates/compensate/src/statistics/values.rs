@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 8 bytes a number: statistics of shards merge to those of the whole within 1e-10.
+    /// 8 bytes for each number: statistics of shards merge to those of the whole within 1e-10.
     F64,
-    /// 4 bytes a number.
+    /// 4 bytes for each number.
     #[default]
     F32,
-    /// 2 bytes a number, 8 bits of mantissa.
+    /// 2 bytes for each number, 8 bits of mantissa.
     Bf16,
 }
 
@@ -64,7 +64,7 @@ impl Values {
     pub(crate) fn lower(matrix: &DMatrix<f64>, precision: Precision) -> Self {
         fn pack<T>(matrix: &DMatrix<f64>, round: impl Fn(f64) -> T) -> Vec<T> {
             let dim = matrix.nrows();
-            // What is held is what is counted: no room for more.
+            // Exactly as much room as the budget counts.
             let mut lower = Vec::with_capacity(dim * (dim + 1) / 2);
             for (col, column) in matrix.column_iter().enumerate() {
                 lower.extend(column.iter().skip(col).map(|&v| round(v)));
@@ -78,7 +78,7 @@ impl Values {
         }
     }
 
-    /// As many zeros.
+    /// `len` zeros.
     pub(crate) fn zeroed(len: usize, precision: Precision) -> Self {
         match precision {
             Precision::F64 => Self::F64(vec![0.0; len]),
@@ -124,9 +124,9 @@ impl Values {
         }
     }
 
-    /// The first that is not finite.
+    /// The index of the first number that is not finite.
     pub(crate) fn not_finite(&self) -> Option<usize> {
-        // First without a branch for each number, which is what costs here.
+        // First a sum without a branch for each number: branches are what costs here.
         let finite = match self {
             Self::F64(v) => v.iter().fold(true, |all, v| all & v.is_finite()),
             Self::F32(v) => v.iter().fold(true, |all, v| all & v.is_finite()),

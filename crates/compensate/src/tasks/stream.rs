@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use residua_format::file::FileError;
+use residua_format::file::{FileError, check_output};
 use residua_memory::Budget;
 
 use super::file::{SequenceReader, SequenceWriter};
@@ -17,8 +17,8 @@ impl TaskSequence {
     /// file, the task is the first one. The statistics in `self` do not matter.
     ///
     /// # Errors
-    /// As those three. Then the file has not changed. Where several jobs may work on one file, hold its
-    /// [`SequenceLock`](super::SequenceLock).
+    /// As those three; also when a source reads the file. Then the file has not changed. Where several jobs may work on
+    /// one file, hold its [`SequenceLock`](super::SequenceLock).
     pub fn finish_task_in(
         &self,
         path: impl AsRef<Path>,
@@ -26,6 +26,7 @@ impl TaskSequence {
         budget: &Budget,
     ) -> Result<SequenceReader> {
         let path = path.as_ref();
+        check_output(path, task.files().iter().map(|file| &**file))?;
         // A file that cannot be accessed must not count as missing.
         let there = path.try_exists().map_err(FileError::io(path, "look for"))?;
         let saved = if there { Some(self.open(path)?) } else { None };

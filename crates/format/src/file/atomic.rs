@@ -35,16 +35,16 @@ impl AtomicFile {
     /// # Errors
     /// When the target is there and no regular file, or a link to a file that is not there, or its folder is not
     /// there or cannot be written to.
-    pub fn create(target: &Path) -> Result<Self> {
-        Self::create_as(target, unnamed)
+    pub fn create(target: impl AsRef<Path>) -> Result<Self> {
+        Self::create_as(target.as_ref(), unnamed)
     }
 
     /// Whether there is a place for `target`: for a job to say so before it does its work.
     ///
     /// # Errors
     /// As [`create`](Self::create), but for what only writing to the folder can tell.
-    pub fn check(target: &Path) -> Result<()> {
-        place(target).map(drop)
+    pub fn check(target: impl AsRef<Path>) -> Result<()> {
+        place(target.as_ref()).map(drop)
     }
 
     /// As [`create`](Self::create); `unnamed` makes a file without a name in a folder, or tells that it cannot.

@@ -1,20 +1,22 @@
 //! Dense checkpoints.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
+use super::folder::{self, Found, listed};
 use super::header::Header;
-use super::index_json::IndexJson;
-use super::positioned::read_exact_at;
+use super::index_json::{self, Shards};
+use super::positioned::{open_regular, read_exact_at};
 use super::{FileError, Result};
 
 /// The safetensors files of one model, open for positioned reads.
 ///
 /// Always checked: headers are well-formed, every tensor's bytes lie inside its file and match its shape and
-/// element type, no two tensors overlap or share a name; an index and its shards name the same tensors.
+/// element type, no two tensors overlap or share a name; an index names only tensors that their shards hold. The
+/// index decides which shard a tensor comes from: tensors that it does not place in a shard are left out.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -23,12 +25,15 @@ pub struct Checkpoint {
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
     metadata: BTreeMap<String, String>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
     file: File,
+    /// Whether all of its tensors are the checkpoint's.
+    whole: bool,
 }
 
 /// Where a tensor lies and what it is.
@@ -62,13 +67,18 @@ impl TensorInfo {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, an index of shards (`….json`), or a directory with `model.safetensors`,
-    /// `model.safetensors.index.json` or one other such file, looked for in this order.
+    /// Opens a `.safetensors` file, an index of shards (`….json`), or a folder: its index of shards, else its
+    /// `model.safetensors`, else its one `.safetensors` file.
     ///
     /// # Errors
-    /// When a file is missing or malformed, or index and shards do not agree.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { find(path)? } else { path.to_owned() };
+    /// When a file is missing, malformed or not a regular file; when an index places a tensor in a shard that does
+    /// not hold it, or a shard outside its folder; when a folder holds no checkpoint, several indices, or several
+    /// files of which none is called `model.safetensors`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_at(path.as_ref())
+    }
+
+    fn open_at(path: &Path) -> Result<Self> {
         let mut new = Self {
             path: path.to_owned(),
             index: None,
@@ -76,61 +86,73 @@ impl Checkpoint {
             tensors: Vec::new(),
             by_name: HashMap::new(),
             metadata: BTreeMap::new(),
+            notes: Vec::new(),
         };
-        if file.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {
-            new.add_shards(&file)?;
-            new.index = Some(file);
+        let is_json = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"));
+        if path.is_dir() {
+            let Found { file, is_index, mut beside } = folder::find(path)?;
+            if is_index {
+                let shards = new.add_shards(&file)?;
+                beside.retain(|name| !shards.contains_key(Path::new(name)));
+            } else {
+                new.add(&file, None)?;
+            }
+            if !beside.is_empty() {
+                new.notes.push(format!("{} is read, not {}", file.display(), listed(&beside)));
+            }
+            new.index = is_index.then_some(file);
+        } else if is_json {
+            new.add_shards(path)?;
+            new.index = Some(path.to_owned());
         } else {
-            new.add(&file)?;
+            new.add(path, None)?;
         }
         Ok(new)
     }
 
-    fn add_shards(&mut self, index: &Path) -> Result<()> {
-        let map = IndexJson::read(index)?;
-        let shards: BTreeSet<&String> = map.values().collect();
-        for shard in shards {
-            let path = index.with_file_name(shard);
-            let first = self.tensors.len();
-            self.add(&path)?;
-            for tensor in &self.tensors[first..] {
-                if map.get(&tensor.name) != Some(shard) {
-                    let problem = format!("the index {} does not place it here", index.display());
-                    return Err(FileError::tensor(&path, &tensor.name, problem));
-                }
-            }
+    fn add_shards(&mut self, index: &Path) -> Result<Shards> {
+        let shards = index_json::read(index)?;
+        for (shard, names) in &shards {
+            self.add(&index.with_file_name(shard), Some(names))?;
         }
-        match map.iter().find(|(tensor, _)| !self.by_name.contains_key(*tensor)) {
-            Some((tensor, shard)) => Err(FileError::missing(&index.with_file_name(shard), tensor, [])),
-            None => Ok(()),
-        }
+        Ok(shards)
     }
 
-    /// Adds one file's tensors.
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let file = File::open(path).map_err(FileError::io(path, "open"))?;
+    /// Adds one file's tensors: all, or those of the sorted `names`.
+    fn add(&mut self, path: &Path, names: Option<&[String]>) -> Result<()> {
+        let (file, _) = open_regular(path)?;
         let (header, start) = Header::read(path, &file)?;
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }
         let shard = self.shards.len();
-        self.shards.push(Shard { path: path.to_owned(), file });
+        let (first, all) = (self.tensors.len(), header.tensors.len());
         for (name, entry) in header.tensors {
-            let (from, to) = entry.data_offsets;
-            if let Some(other) = self.by_name.insert(name.clone(), self.tensors.len()) {
-                let other = self.shards[self.tensors[other].shard].path.display();
-                return Err(FileError::tensor(path, &name, format!("{other} holds it too")));
+            if names.is_some_and(|names| names.binary_search(&name).is_err()) {
+                continue;
             }
-            let (bytes, offset) = (to - from, start + from);
+            let (from, to) = entry.data_offsets;
+            self.by_name.insert(name.clone(), self.tensors.len());
             self.tensors.push(TensorInfo {
                 name,
                 dtype: entry.dtype,
                 shape: entry.shape,
-                bytes,
+                bytes: to - from,
                 shard,
-                offset,
+                offset: start + from,
             });
         }
+        let added = self.tensors.len() - first;
+        if let Some(missing) = names.iter().copied().flatten().find(|name| !self.by_name.contains_key(*name))
+        {
+            return Err(FileError::missing(path, missing, []));
+        }
+        if added < all {
+            let (out, tensors) = (all - added, if all - added == 1 { "tensor" } else { "tensors" });
+            let path = path.display();
+            self.notes.push(format!("{path}: left out {out} {tensors} that the index does not place there"));
+        }
+        self.shards.push(Shard { path: path.to_owned(), file, whole: added == all });
         Ok(())
     }
 
@@ -142,6 +164,20 @@ impl Checkpoint {
     /// The index that names the files, where there is one.
     pub fn index(&self) -> Option<&Path> {
         self.index.as_deref()
+    }
+
+    /// What a person should know about how the path was understood, a line each: files of a folder and tensors of
+    /// shards that are left out.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The one file whose tensors are exactly those of this checkpoint, where there is one.
+    pub fn whole_file(&self) -> Option<&Path> {
+        match &*self.shards {
+            [Shard { path, whole: true, .. }] => Some(path),
+            _ => None,
+        }
     }
 
     /// The files, in the order of their tensors.
@@ -203,37 +239,5 @@ impl Checkpoint {
         }
         read_exact_at(&shard.file, out, tensor.offset + offset)
             .map_err(FileError::io(&shard.path, format!("read tensor {}", tensor.name)))
-    }
-}
-
-/// The one checkpoint in a directory.
-fn find(directory: &Path) -> Result<PathBuf> {
-    for name in ["model.safetensors", "model.safetensors.index.json"] {
-        let path = directory.join(name);
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    let entries = fs::read_dir(directory).map_err(FileError::io(directory, "list"))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(FileError::io(directory, "list"))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let hidden = name.starts_with('.');
-        if !hidden && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) {
-            found.push(path);
-        }
-    }
-    // An index speaks for its shards.
-    if found.iter().filter(|path| path.extension().is_some_and(|s| s == "json")).count() == 1 {
-        found.retain(|path| path.extension().is_some_and(|s| s == "json"));
-    }
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(FileError::malformed(directory, "holds no .safetensors file and no index of such")),
-        many => {
-            let problem = format!("holds {} .safetensors files and no index: name one", many.len());
-            Err(FileError::malformed(directory, problem))
-        }
     }
 }

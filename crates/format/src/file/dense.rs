@@ -5,7 +5,7 @@ use std::path::Path;
 
 use residua_memory::{Budget, Reservation};
 
-use super::number::Number;
+use super::number::{Number, Trouble};
 use super::{Checkpoint, FileError, Held, Result, SafetensorsWriter, TensorInfo};
 use crate::{FormatError, Value};
 
@@ -66,36 +66,79 @@ impl Checkpoint {
         self.tensors().iter().filter(|tensor| tensor.shape.len() == 2)
     }
 
-    /// Reads a tensor of one or two dimensions, of any element type that has a number in every byte, rounded
-    /// to `V`.
+    /// Reads a tensor of one or two dimensions, of any element type that has a number in every byte. Floats are
+    /// rounded to `V`, integers are exact.
     ///
     /// # Errors
     /// When there is no such tensor, its element type or number of dimensions is another, a finite number
-    /// is too large for `V`, or the budget does not allow its bytes.
+    /// is too large for `V`, `V` cannot hold an integer exactly, or the budget does not allow its bytes.
     pub fn read_dense<V: Value>(&self, name: &str, budget: &Budget) -> Result<Held<Dense<V>>> {
         let tensor = self.expect_tensor(name)?;
         let path = self.file_of(tensor);
-        let Some(number) = Number::from_dtype(tensor.dtype) else {
-            return Err(FileError::Dtype {
-                path: path.into(),
-                tensor: name.into(),
-                dtype: tensor.dtype.to_string(),
-                wanted: "an integer, F16, BF16, F32 or F64 is needed".into(),
-            });
-        };
+        self.number_of(tensor)?;
         if !matches!(tensor.shape.len(), 1 | 2) {
             let problem = format!("shape {:?}, but one or two dimensions are needed", tensor.shape);
             return Err(FileError::tensor(path, name, problem));
         }
         let elements = tensor.elements() as usize;
         let held = reserve::<V>(budget, path, name, elements)?;
-        let mut values = Vec::with_capacity(elements);
-        let mut reader = TensorReader { file: self, tensor, offset: 0 };
-        number
-            .read(&mut reader, false, elements, |value| values.push(value))
-            .map_err(|trouble| trouble.at(path, name))?;
+        let mut values = vec![V::default(); elements];
+        self.read_values(tensor, 0, &mut values)?;
         let dense = Dense::new(tensor.shape.clone(), values).map_err(FileError::matrix(path, name))?;
         Ok(Held::new(dense, held))
+    }
+
+    /// Reads elements of a tensor of this checkpoint, from element `first` on in row-major order, as many as `out`
+    /// has places: floats rounded to `V` (f64 as f64 is exact), integers and booleans exactly. May be called from
+    /// several threads at once.
+    ///
+    /// # Errors
+    /// When the tensor's element type is none of a number in every byte, the elements pass the end of the tensor, the
+    /// file cannot be read, a finite number is too large for `V`, or `V` cannot hold an integer exactly; the error
+    /// names element and number.
+    pub fn read_values<V: Value>(&self, tensor: &TensorInfo, first: u64, out: &mut [V]) -> Result<()> {
+        let number = self.number_of(tensor)?;
+        let mut reader = TensorReader::new(self, tensor, first, number);
+        number.fill(&mut reader, false, out).map_err(|trouble| self.error(tensor, first, trouble))
+    }
+
+    /// Reads elements of a tensor of this checkpoint as integers of type `T`, exactly; floats without a fraction and
+    /// booleans (0, 1) count as integers. Otherwise as [`read_values`](Self::read_values).
+    ///
+    /// # Errors
+    /// When the tensor's element type is none of a number in every byte, the elements pass the end of the tensor, the
+    /// file cannot be read, or an element is not an integer or outside the range of `T`; the error names element and
+    /// number.
+    pub fn read_integers<T: TryFrom<i128>>(
+        &self,
+        tensor: &TensorInfo,
+        first: u64,
+        out: &mut [T],
+    ) -> Result<()> {
+        let number = self.number_of(tensor)?;
+        let mut reader = TensorReader::new(self, tensor, first, number);
+        number.fill_integers(&mut reader, false, out).map_err(|trouble| self.error(tensor, first, trouble))
+    }
+
+    fn number_of(&self, tensor: &TensorInfo) -> Result<Number> {
+        Number::from_dtype(tensor.dtype).ok_or_else(|| FileError::Dtype {
+            path: self.file_of(tensor).into(),
+            tensor: tensor.name.clone(),
+            dtype: tensor.dtype.to_string(),
+            wanted: "an integer, F16, BF16, F32 or F64 is needed".into(),
+        })
+    }
+
+    /// About elements from `first` on.
+    fn error(&self, tensor: &TensorInfo, first: u64, trouble: Trouble) -> FileError {
+        let path = self.file_of(tensor);
+        match trouble {
+            Trouble::At { position, problem } => {
+                let element = first + position as u64;
+                FileError::tensor(path, &tensor.name, format!("element {element}: {problem}"))
+            }
+            trouble => trouble.at(path, &tensor.name),
+        }
     }
 }
 
@@ -111,19 +154,29 @@ pub(super) fn grow<V>(held: &mut Reservation, path: &Path, what: &str, count: us
     held.grow(bytes, what).map_err(FileError::budget(path))
 }
 
-/// Reads a tensor front to back.
+/// Reads a tensor from an element on.
 struct TensorReader<'a> {
     file: &'a Checkpoint,
     tensor: &'a TensorInfo,
     offset: u64,
 }
 
+impl<'a> TensorReader<'a> {
+    fn new(file: &'a Checkpoint, tensor: &'a TensorInfo, first: u64, number: Number) -> Self {
+        // A product that would pass 2⁶⁴ lies behind every tensor's end.
+        Self { file, tensor, offset: first.saturating_mul(number.bytes() as u64) }
+    }
+}
+
 impl Read for TensorReader<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let size = (out.len() as u64).min(self.tensor.bytes - self.offset) as usize;
-        self.file.read_at(self.tensor, self.offset, &mut out[..size]).map_err(io::Error::other)?;
-        self.offset += size as u64;
-        Ok(size)
+        self.read_exact(out).map(|()| out.len())
+    }
+
+    fn read_exact(&mut self, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(self.tensor, self.offset, out).map_err(io::Error::other)?;
+        self.offset += out.len() as u64;
+        Ok(())
     }
 }
 
@@ -131,9 +184,9 @@ impl Read for TensorReader<'_> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_dense<V: Value>(path: &Path, name: &str, dense: &Dense<V>) -> Result<u64> {
+pub fn write_dense<V: Value>(path: impl AsRef<Path>, name: &str, dense: &Dense<V>) -> Result<u64> {
     let mut writer = SafetensorsWriter::create(path, SafetensorsWriter::header_bytes(name, 2))?;
-    let dtype = Number::of::<V>().float_dtype();
+    let dtype = Number::of::<V>().dtype();
     writer.tensor(name, dtype, dense.shape(), bytemuck::cast_slice(dense.values()))?;
     writer.finish()
 }

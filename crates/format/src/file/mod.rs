@@ -7,21 +7,22 @@
 //! | [`SafetensorsWriter`] | any safetensors file, written as a stream |
 //! | [`read_npz`], [`write_npz_csr`], [`write_npz_coo`] | scipy's sparse matrices |
 //! | [`read_mtx`], [`write_mtx_csr`], [`write_mtx_coo`] | Matrix Market |
-//! | [`read_npy`], [`write_npy`] | NumPy's dense arrays |
+//! | [`NpyFile`], [`read_npy`], [`write_npy`] | NumPy's dense arrays |
 //!
 //! Files are read with positioned reads, never mapped: a mapping counts as memory of the process. Every writer
 //! goes through [`AtomicFile`]: the target is replaced when the new file is complete, or not at all.
 
-mod any;
 mod atomic;
 mod checkpoint;
 mod container;
 mod dense;
 mod error;
+mod folder;
 mod hash;
 mod header;
 mod held;
 mod index_json;
+mod matrix;
 mod mtx;
 mod npy;
 mod npz;
@@ -30,18 +31,19 @@ mod output;
 mod positioned;
 mod writer;
 
-pub use any::AnyMatrix;
 pub use atomic::AtomicFile;
 pub use checkpoint::{Checkpoint, TensorInfo};
-pub use container::{Container, ContainerWriter, Kind, MatrixMeta, Op, Plane};
+pub use container::{Container, ContainerKind, ContainerWriter, MatrixMeta, Op, Plane};
 pub use dense::{Dense, write_dense};
 pub use error::FileError;
 pub use hash::{CheckpointHasher, hash_bytes};
 pub use held::Held;
+pub use matrix::FileMatrix;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};
-pub use npy::{NpyHeader, read_npy, write_npy};
+pub use npy::{NpyFile, NpyHeader, read_npy, write_npy};
 pub use npz::{read_npz, write_npz_coo, write_npz_csr};
-pub use output::check_output;
+pub use output::{check_output, same_file};
+pub use positioned::open_regular;
 /// The element types of safetensors.
 pub use safetensors::Dtype;
 pub use writer::SafetensorsWriter;

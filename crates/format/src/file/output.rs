@@ -14,8 +14,9 @@ use super::{AtomicFile, Checkpoint, FileError, Result};
 /// # Errors
 /// [`FileError::OutputIsInput`] when `output` is one of the files of `inputs`, and the errors of
 /// [`AtomicFile::check`].
-pub fn check_output<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    if let Some(input) = inputs.into_iter().flat_map(files).find(|input| same(output, input)) {
+pub fn check_output<'a>(output: impl AsRef<Path>, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let output = output.as_ref();
+    if let Some(input) = inputs.into_iter().flat_map(files).find(|input| same_file(output, input)) {
         return Err(FileError::OutputIsInput { path: output.to_owned(), input });
     }
     AtomicFile::check(output)
@@ -34,8 +35,8 @@ fn files(input: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether two paths lead to the same file.
-fn same(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same file, whatever they are called.
+pub fn same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     let id = |path| {
         use std::os::unix::fs::MetadataExt;

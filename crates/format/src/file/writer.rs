@@ -59,7 +59,11 @@ impl SafetensorsWriter {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: &Path, header_capacity: u64) -> Result<Self> {
+    pub fn create(path: impl AsRef<Path>, header_capacity: u64) -> Result<Self> {
+        Self::create_at(path.as_ref(), header_capacity)
+    }
+
+    fn create_at(path: &Path, header_capacity: u64) -> Result<Self> {
         let room =
             header_capacity.min(MAX_BYTES - ALIGN).saturating_add(8).max(ALIGN).next_multiple_of(ALIGN);
         let mut file = AtomicFile::create(path)?;

@@ -1,96 +1,206 @@
-//! Deltas: what changed from one checkpoint to another of the same model, restored bit for bit.
+//! Two checkpoints in, delta out.
 //!
-//! [`diff`](diff()) compares two checkpoints and stores what differs; [`patch`](patch()) makes the new one from
-//! the old one and the delta. Both compare and move bits, never numbers: a NaN's payload and the sign of a
-//! zero are restored like everything else, for every element type of safetensors. Either side may be one file
-//! or sharded; a patch writes one file. Where the new checkpoint was one file, the patched one equals it byte
-//! by byte, header and metadata included.
-//!
-//! # What is stored
-//!
-//! A tensor of any rank is flattened and cut into rows of 65,536 elements, the last one short; elements of less
-//! than a byte (F4, F6) are taken as bytes. The changed elements of all rows form a gap-encoded sparse matrix
-//! ([`GapPattern`](residua_format::GapPattern)), with the new bits ([`DeltaOp::Overwrite`]) or old xor new
-//! ([`DeltaOp::Xor`]) as values. Of a tensor that did not change only the hash is kept. A tensor whose sparse
-//! form would be larger than itself, or whose shape or element type changed, or which is new, is stored whole;
-//! one that is gone, by name.
-//!
-//! # What is checked
-//!
-//! The delta holds the BLAKE3 hash of every tensor of both checkpoints. A patch refuses a base that is not the
-//! delta's own, naming the first tensor that differs, and a delta whose result is not the new checkpoint; the
-//! output file is then as it was before. The hashes protect against mistakes and damage; they do not say who
-//! made a delta.
-//!
-//! # Memory
-//!
-//! Rows are streamed, a few per thread at a time, as the budget allows; the least is one row of the widest
-//! element type, about 0.8 MiB for 16-bit and 1.9 MiB for 64-bit elements. The delta is the same, bit for
-//! bit, whatever the budget and the number of threads.
+//! `scan` compares a tensor and puts what changed into spools; `write` writes the delta from them.
 
-mod compare;
-mod delta;
-mod patch;
-mod report;
-mod row;
 mod scan;
 mod spool;
-mod target;
-mod tree_hash;
-mod workers;
 mod write;
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use residua_format::file::Op;
-use serde::{Deserialize, Serialize};
+use residua_format::file::{Checkpoint, CheckpointHasher, MatrixMeta, TensorInfo, check_output};
+use residua_memory::Budget;
 
-pub use compare::diff;
-pub use delta::read_delta;
-pub use patch::patch;
-pub use report::{DiffReport, DiffTensor, PatchReport, PatchedTensor, Stored};
+use self::scan::{Planes, Scanned};
+use self::spool::Spool;
+use self::write::{Draft, Found, dense_bytes, sparse_bytes};
+use crate::delta::OUTPUT_MEMORY;
+use crate::delta::file::{Entry, Removed};
+use crate::delta::row::Layout;
+use crate::delta::target::{header_of, tensors_of};
+use crate::delta::workers::{Workers, advance};
+use crate::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Progress, SplitError, Stored, read_delta};
 
-/// How a delta holds a changed element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeltaOp {
-    /// Its new bits. They are there to be read without the old checkpoint.
-    #[default]
-    Overwrite,
-    /// Its old bits xor its new ones: mostly zeros in front where values moved little, so that a general
-    /// compressor behind this format gains more.
-    Xor,
+/// Bytes of memory that a row of a sparse matrix takes until the delta is written: two pointers and a mode.
+const ROW_POINTERS: u64 = 4 + 4 + 1;
+
+/// Compares two checkpoints of the same model and writes what changed: a delta, from which [`patch`](crate::patch())
+/// restores the new checkpoint bit for bit.
+///
+/// Each checkpoint is a safetensors file, the index of a sharded checkpoint, or its directory. The output is replaced
+/// only when the job succeeds.
+///
+/// # What is stored
+/// The job compares bits, never numbers, so a NaN's payload and the sign of a zero count too, for every element type of
+/// safetensors. The changed elements of a tensor form a gap-encoded sparse matrix
+/// ([`GapPattern`](residua_format::GapPattern)). Its values are the new bits or old xor new ([`DeltaOp`]). Of an
+/// unchanged tensor the delta holds the hash alone. It holds a tensor whole when that takes fewer bytes, when its shape
+/// or element type changed, or when it is new; and the names of tensors that are gone.
+///
+/// The delta also holds the header of the new checkpoint and the BLAKE3 hash of every tensor of both checkpoints. The
+/// hashes protect against mistakes and damage. They do not say who made a delta.
+///
+/// # Memory
+/// Rows of 65,536 elements are streamed, a few per thread at a time, as the budget allows. One row is the minimum:
+/// about 0.8 MiB for 16-bit elements and 1.9 MiB for 64-bit elements. The delta is the same, bit for bit, whatever the
+/// budget and the number of threads.
+///
+/// # Errors
+/// When the output is one of the inputs, a file cannot be read or written, a checkpoint is malformed, the budget does
+/// not hold one row, or the caller stops the job.
+///
+/// # Example
+/// ```
+/// # use residua_format::file::{Dtype, SafetensorsWriter};
+/// # let dir = tempfile::tempdir()?;
+/// # let [a, b, delta, c] = ["a", "b", "delta", "c"].map(|name| dir.path().join(name));
+/// # for (path, last) in [(&a, 7), (&b, 8)] {
+/// #     let mut bytes = vec![1; 4000];
+/// #     bytes[3999] = last;
+/// #     let mut writer = SafetensorsWriter::create(path, 256)?;
+/// #     writer.tensor("w", Dtype::BF16, &[40, 50], &bytes)?;
+/// #     writer.finish()?;
+/// # }
+/// use residua_memory::Budget;
+/// use residua_split::{Delta, DiffOptions, New, NoProgress, Old, Output, diff, patch};
+///
+/// let budget = Budget::new(64 << 20);
+/// let report = diff(Old(&a), New(&b), Output(&delta), &DiffOptions::default(), &budget, &NoProgress)?;
+/// assert_eq!((report.changed(), report.elements()), (1, 2000));
+///
+/// patch(Old(&a), Delta(&delta), Output(&c), &budget, &NoProgress)?;
+/// assert_eq!(std::fs::read(&c)?, std::fs::read(&b)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn diff(
+    old: Old<impl AsRef<Path>>,
+    new: New<impl AsRef<Path>>,
+    delta: Output<impl AsRef<Path>>,
+    options: &DiffOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<DiffReport, SplitError> {
+    run(old.0.as_ref(), new.0.as_ref(), delta.0.as_ref(), options.op, budget, progress)
 }
 
-impl DeltaOp {
-    /// Every op.
-    pub const ALL: [Self; 2] = [Self::Overwrite, Self::Xor];
+fn run(
+    old: &Path,
+    new: &Path,
+    delta: &Path,
+    op: DeltaOp,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<DiffReport, SplitError> {
+    check_output(delta, [old, new])?;
+    let (old, new) = (&Checkpoint::open(old)?, &Checkpoint::open(new)?);
+    let header = header_of(new)?;
+    // The order of the table is the order in which a reader finds the tensors in this header.
+    let targets = tensors_of(&header, new.path())?;
+    let targets: Vec<_> =
+        targets.iter().map(|target| new.expect_tensor(&target.name)).collect::<Result<_, _>>()?;
+    let gone = || old.tensors().iter().filter(|tensor| new.tensor(&tensor.name).is_none());
 
-    /// Its name in files and on the command line.
-    pub const fn name(self) -> &'static str {
-        self.op().name()
-    }
+    let rows: u64 = targets.iter().map(|tensor| Layout::of(tensor).rows()).sum();
+    let _pointers = budget.reserve(rows * ROW_POINTERS, "row pointers of the delta")?;
+    let _output = budget.reserve(OUTPUT_MEMORY, "buffers of the delta's file")?;
+    let planes = Planes { index: Spool::new(delta, budget)?, values: Spool::new(delta, budget)? };
+    let workers = Workers::new(old.tensors().iter().chain(new.tensors()).map(Layout::of), budget, progress)?;
+    let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes: BTreeMap::new() };
 
-    pub(self) const fn op(self) -> Op {
-        match self {
-            Self::Overwrite => Op::Overwrite,
-            Self::Xor => Op::Xor,
+    progress.begin("comparing", new.bytes() + gone().map(|tensor| tensor.bytes).sum::<u64>());
+    let found: Vec<Found<'_>> =
+        targets.iter().map(|target| differ.tensor(target)).collect::<Result<_, _>>()?;
+    let removed: Vec<Removed> = gone().map(|tensor| differ.removed(tensor)).collect::<Result<_, _>>()?;
+    progress.end();
+
+    let Differ { planes, old_hashes, .. } = differ;
+    let new_hashes = found.iter().map(|found| (&*found.tensor.name, &*found.entry.hash)).collect();
+    let old_hashes = old_hashes.iter().map(|(name, hash)| (&**name, &**hash)).collect();
+    let (base_hash, target_hash) = (whole_hash(old, old_hashes), whole_hash(new, new_hashes));
+    Draft { op, new, header, base_hash, target_hash, found, removed, planes }.write(delta, progress)?;
+    read_delta(delta)
+}
+
+/// [`Checkpoint::hash`] from the hashes of the tensors, by name.
+fn whole_hash(checkpoint: &Checkpoint, hashes: BTreeMap<&str, &str>) -> String {
+    let mut whole = CheckpointHasher::new();
+    for (name, hash) in hashes {
+        if let Some(tensor) = checkpoint.tensor(name) {
+            whole.tensor(tensor, hash);
         }
     }
+    whole.finish()
 }
 
-impl fmt::Display for DeltaOp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+struct Differ<'a> {
+    old: &'a Checkpoint,
+    new: &'a Checkpoint,
+    op: DeltaOp,
+    planes: Planes,
+    workers: Workers<'a>,
+    progress: &'a dyn Progress,
+    old_hashes: BTreeMap<String, String>,
+}
+
+impl Differ<'_> {
+    /// Finds how to store a tensor of the new checkpoint.
+    fn tensor<'t>(&mut self, new: &'t TensorInfo) -> Result<Found<'t>, SplitError> {
+        self.progress.tensor(&new.name);
+        let Some(old) = self.old.tensor(&new.name) else {
+            let hash = self.hash(self.new, new)?;
+            return Ok(Found::whole(new, Entry::new(Stored::Added, hash)));
+        };
+        if (old.dtype, &old.shape) != (new.dtype, &new.shape) {
+            // The progress counts the new tensors' bytes.
+            let base_hash = self.workers.hash(self.old, old, |_| Ok(()))?;
+            let mut entry = Entry::new(Stored::Reshaped, self.hash(self.new, new)?);
+            entry.base = Some((old.dtype, old.shape.clone()));
+            entry.base_hash = Some(base_hash.clone());
+            self.old_hashes.insert(old.name.clone(), base_hash);
+            return Ok(Found::whole(new, entry));
+        }
+        let start = self.planes.lengths();
+        let Scanned { old_hash, new_hash, changed, sparse } =
+            self.planes.scan(&mut self.workers, (self.old, old), (self.new, new), self.op, self.progress)?;
+        self.old_hashes.insert(old.name.clone(), old_hash.clone());
+        if changed == 0 {
+            return Ok(Found::whole(new, Entry::new(Stored::Same, new_hash)));
+        }
+        if let Some(sparse) = sparse {
+            let mut meta = MatrixMeta::new(Layout::of(new).shape(), new.dtype);
+            meta.op = self.op.op();
+            meta.nnz = sparse.nnz;
+            meta.entries = sparse.entries;
+            meta.index_bytes = sparse.index_bytes;
+            meta.row_modes = sparse.modes.is_some();
+            meta.base_hash = Some(old_hash.clone());
+            if sparse_bytes(&new.name, &meta) < dense_bytes(new) {
+                let entry = Entry::new(Stored::Sparse, new_hash);
+                return Ok(Found { tensor: new, entry, matrix: Some((meta, sparse)) });
+            }
+            self.planes.forget(start)?;
+        }
+        let mut entry = Entry::new(Stored::Replaced, new_hash);
+        entry.base_hash = Some(old_hash);
+        entry.changed = Some(changed);
+        Ok(Found::whole(new, entry))
     }
-}
 
-impl FromStr for DeltaOp {
-    type Err = String;
+    /// Notes a tensor that only the old checkpoint has.
+    fn removed(&mut self, tensor: &TensorInfo) -> Result<Removed, SplitError> {
+        self.progress.tensor(&tensor.name);
+        let hash = self.hash(self.old, tensor)?;
+        self.old_hashes.insert(tensor.name.clone(), hash.clone());
+        let TensorInfo { name, dtype, shape, .. } = tensor;
+        Ok(Removed { name: name.clone(), dtype: *dtype, shape: shape.clone(), hash })
+    }
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        let op = Self::ALL.into_iter().find(|op| op.name() == name);
-        op.ok_or_else(|| format!("{name:?} is no op of a delta: write overwrite or xor"))
+    fn hash(&mut self, file: &Checkpoint, tensor: &TensorInfo) -> Result<String, SplitError> {
+        let progress = self.progress;
+        self.workers.hash(file, tensor, |row| {
+            advance(progress, row);
+            Ok(())
+        })
     }
 }

@@ -4,12 +4,11 @@ use residua_format::file::{Checkpoint, TensorInfo};
 use residua_format::gap::{GapPatternBuilder, ModePlanes, RowPlan};
 use residua_memory::AlignedVec;
 
-use super::DeltaOp;
-use super::row::{Layout, changed, encode};
 use super::spool::Spool;
-use super::tree_hash::TreeHash;
-use super::workers::{Workers, advance, read_row};
-use crate::{Progress, SplitError};
+use crate::delta::row::{Layout, changed, encode};
+use crate::delta::tree_hash::TreeHash;
+use crate::delta::workers::{Workers, advance, read_row};
+use crate::{DeltaOp, Progress, SplitError};
 
 /// What comparing a tensor found out.
 #[derive(Debug)]

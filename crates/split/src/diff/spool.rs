@@ -81,6 +81,6 @@ impl Spool {
     }
 
     fn check<T>(&self, result: io::Result<T>) -> Result<T, SplitError> {
-        result.map_err(|source| SplitError::Spool { directory: self.directory.clone(), source })
+        result.map_err(|source| SplitError::TemporaryFile { directory: self.directory.clone(), source })
     }
 }

@@ -3,23 +3,18 @@
 use std::path::Path;
 
 use residua_format::file::{
-    Checkpoint, ContainerWriter, Dtype, FileError, Kind, MatrixMeta, Plane, SafetensorsWriter, TensorInfo,
-    hash_bytes,
+    Checkpoint, ContainerKind, ContainerWriter, Dtype, FileError, MatrixMeta, Plane, SafetensorsWriter,
+    TensorInfo, hash_bytes,
 };
 use residua_memory::ALIGNMENT;
 
-use super::DeltaOp;
-use super::delta::{BASE_HASH, Entry, HEADER, OP, Removed, TABLE, TARGET_HASH, Table};
-use super::row::Layout;
 use super::scan::{Planes, Sparse};
-use super::workers::advance;
+use crate::delta::file::{BASE_HASH, Entry, HEADER, OP, Removed, TABLE, TARGET_HASH, Table};
+use crate::delta::row::Layout;
+use crate::delta::workers::advance;
+use crate::passed::copy;
 use crate::progress::check_stop;
-use crate::{Progress, SplitError};
-
-/// Bytes of a whole tensor that are copied at a time.
-const BLOCK: usize = 256 << 10;
-/// Memory that writing takes: a block of the input, and a buffer of the output.
-pub(super) const OUTPUT_MEMORY: u64 = 2 * BLOCK as u64;
+use crate::{DeltaOp, Progress, SplitError};
 
 /// What was found out about a tensor of the new checkpoint.
 #[derive(Debug)]
@@ -98,7 +93,7 @@ impl Draft<'_> {
         let (index, values) = self.planes.lengths();
         progress.begin("writing", index + values + whole.iter().map(|tensor| tensor.bytes).sum::<u64>());
 
-        let mut writer = ContainerWriter::create(path, Kind::Delta, header_bytes)?;
+        let mut writer = ContainerWriter::create(path, ContainerKind::Delta, header_bytes)?;
         for (key, value) in metadata {
             writer.metadata(key, value);
         }
@@ -110,7 +105,10 @@ impl Draft<'_> {
             }
         }
         for tensor in whole {
-            copy(&mut writer, self.new, tensor, progress)?;
+            progress.tensor(&tensor.name);
+            writer.begin_dense(&tensor.name, tensor.dtype, &tensor.shape)?;
+            copy(self.new, tensor, progress, |bytes| writer.write(bytes))?;
+            writer.end_dense()?;
         }
         check_stop(progress)?;
         writer.finish()?;
@@ -175,26 +173,4 @@ fn write_matrix(
     }
     writer.matrix(name, meta.clone());
     Ok(())
-}
-
-/// Copies a tensor of the new checkpoint.
-fn copy(
-    writer: &mut ContainerWriter,
-    new: &Checkpoint,
-    tensor: &TensorInfo,
-    progress: &dyn Progress,
-) -> Result<(), SplitError> {
-    progress.tensor(&tensor.name);
-    writer.begin_dense(&tensor.name, tensor.dtype, &tensor.shape)?;
-    let mut block = vec![0; BLOCK];
-    let mut offset = 0;
-    while offset < tensor.bytes {
-        check_stop(progress)?;
-        let piece = &mut block[..(tensor.bytes - offset).min(BLOCK as u64) as usize];
-        new.read_at(tensor, offset, piece)?;
-        writer.write(piece)?;
-        advance(progress, piece);
-        offset += piece.len() as u64;
-    }
-    Ok(writer.end_dense()?)
 }

@@ -9,8 +9,8 @@ use residua_format::file::{Checkpoint, Container, Dtype, SafetensorsWriter};
 use residua_format::{BaseKind, dequantize_row, quantize_row};
 use residua_memory::Budget;
 use residua_split::{
-    MaterializeReport, NoProgress, SplitError, SplitOptions, SplitReport, VerifyReport, materialize, split,
-    verify,
+    MaterializeOptions, MaterializeReport, NoProgress, Output, SplitError, SplitOptions, SplitReport,
+    VerifyOptions, VerifyReport, materialize, split, verify,
 };
 
 /// A tensor to write: name, type, shape, bytes.
@@ -88,7 +88,7 @@ impl Bench {
         options: &SplitOptions,
         budget: &Budget,
     ) -> Result<SplitReport, SplitError> {
-        split(&self.path(name), &self.split_path(name), options, budget, &NoProgress)
+        split(self.path(name), Output(self.split_path(name)), options, budget, &NoProgress)
     }
 
     pub(crate) fn split_path(&self, name: &str) -> PathBuf {
@@ -102,14 +102,9 @@ impl Bench {
     /// Materializes `name.split` into `name.dense`.
     pub(crate) fn materialize(&self, name: &str, alpha: f32) -> Result<MaterializeReport, SplitError> {
         let budget = Budget::unlimited();
-        materialize(
-            &self.split_path(name),
-            None,
-            alpha,
-            &self.path(&format!("{name}.dense")),
-            &budget,
-            &NoProgress,
-        )
+        let (output, options) =
+            (Output(self.path(&format!("{name}.dense"))), MaterializeOptions::default().alpha(alpha));
+        materialize(self.split_path(name), output, &options, &budget, &NoProgress)
     }
 
     /// A tensor of `name.dense`.
@@ -118,8 +113,8 @@ impl Bench {
     }
 
     pub(crate) fn verify(&self, name: &str) -> VerifyReport {
-        let against = self.path(name);
-        verify(&self.split_path(name), Some(&against), &Budget::unlimited(), &NoProgress).unwrap()
+        let options = VerifyOptions::default().against(self.path(name));
+        verify(self.split_path(name), &options, &Budget::unlimited(), &NoProgress).unwrap()
     }
 
     /// Names of all files.

@@ -10,8 +10,8 @@ use crate::kernel::Output;
 use crate::tile::LANE_WIDTH;
 use crate::vector::BLOCK;
 
-/// Writes `base · x` for up to eight vectors: codes are decoded in registers and multiplied with each vector, a few
-/// rows at a time so that `x` is loaded once for them.
+/// Writes `base · x` for up to eight vectors. Codes are decoded in registers and multiplied with each vector. A few rows
+/// at a time share the loads of `x`.
 ///
 /// # Safety
 /// AVX2 and FMA are present; the rows exist; `x` is vector after vector, each with a value for every column,
@@ -29,7 +29,7 @@ pub(super) unsafe fn gemv(base: CodesView<'_>, first: usize, x: &[f32], y: &mut 
 }
 
 /// # Safety
-/// As [`gemv`]; the codes lie as `C` says.
+/// The same as [`gemv`]; the codes have the order `C`.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn gemv_of<C: Codes>(base: CodesView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
     // SAFETY: the caller's promise.
@@ -44,7 +44,7 @@ unsafe fn gemv_of<C: Codes>(base: CodesView<'_>, first: usize, x: &[f32], y: &mu
 }
 
 /// # Safety
-/// As [`gemv_of`], for `B` vectors.
+/// The same as [`gemv_of`], for `B` vectors.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn gemv_all<const R: usize, const B: usize, C: Codes>(
     base: CodesView<'_>,
@@ -67,7 +67,7 @@ unsafe fn gemv_all<const R: usize, const B: usize, C: Codes>(
 }
 
 /// # Safety
-/// As [`gemv_all`]; `row + R` rows of `y` exist.
+/// The same as [`gemv_all`]; `row + R` rows of `y` exist.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn gemv_rows<const R: usize, const B: usize, C: Codes>(
     base: CodesView<'_>,
@@ -127,7 +127,7 @@ unsafe fn gemv_rows<const R: usize, const B: usize, C: Codes>(
         }
     }
     for r in 0..R {
-        // A group that the row's end cuts short.
+        // The row's last group may be shorter.
         let scale = _mm256_set1_ps(scales[r].get(group).copied().unwrap_or(0.0));
         for (b, y) in y.row(row + r).iter_mut().enumerate() {
             *y = sum_lanes(_mm256_fmadd_ps(scale, sums[r][b], totals[r][b]));
@@ -156,7 +156,7 @@ impl Panels for CodesView<'_> {
 /// [`Panels::decode`]; prefetches the row's next panel.
 ///
 /// # Safety
-/// As [`Panels::decode`]; the codes lie as `C` says.
+/// The same as [`Panels::decode`]; the codes have the order `C`.
 #[target_feature(enable = "avx2")]
 unsafe fn decode_panel<C: Codes>(
     base: CodesView<'_>,

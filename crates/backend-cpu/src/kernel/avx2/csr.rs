@@ -38,7 +38,7 @@ pub(super) unsafe fn spmv(a: &BorrowedCsr<'_>, first: usize, alpha: f32, x: &[f3
     }
 }
 
-/// Adds `alpha · (a · x)` for `8·W` vectors, two entries of a row at a time: that many sums hide the latency of the
+/// Adds `alpha · (a · x)` for `8·W` vectors, two entries of a row at a time. Two sets of sums hide the latency of the
 /// additions.
 ///
 /// # Safety

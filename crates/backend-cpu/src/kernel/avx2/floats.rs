@@ -14,7 +14,7 @@ const fn line<V>() -> usize {
     64 / size_of::<V>()
 }
 
-/// Writes `base · x` for up to eight vectors, a few rows at a time so that `x` is loaded once for them.
+/// Writes `base · x` for up to eight vectors. A few rows at a time share the loads of `x`.
 ///
 /// # Safety
 /// AVX2, FMA and F16C are present; the rows exist; `x` is vector after vector, each with a value for every column,
@@ -38,7 +38,7 @@ pub(super) unsafe fn gemv<V: LoadValues>(
 }
 
 /// # Safety
-/// As [`gemv`], for `B` vectors.
+/// The same as [`gemv`], for `B` vectors.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn gemv_all<const R: usize, const B: usize, V: LoadValues>(
     base: FloatsView<'_, V>,
@@ -61,7 +61,7 @@ unsafe fn gemv_all<const R: usize, const B: usize, V: LoadValues>(
 }
 
 /// # Safety
-/// As [`gemv_all`]; `row + R` rows of `y` exist.
+/// The same as [`gemv_all`]; `row + R` rows of `y` exist.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn gemv_rows<const R: usize, const B: usize, V: LoadValues>(
     base: FloatsView<'_, V>,
@@ -121,7 +121,7 @@ impl<V: LoadValues> Panels for FloatsView<'_, V> {
 /// [`Panels::decode`]; prefetches the row's next panel.
 ///
 /// # Safety
-/// As [`Panels::decode`].
+/// The same as [`Panels::decode`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn decode_panel<V: LoadValues>(
     base: FloatsView<'_, V>,

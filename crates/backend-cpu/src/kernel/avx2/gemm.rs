@@ -24,8 +24,8 @@ pub(super) trait Panels {
     unsafe fn decode(&self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]);
 }
 
-/// Writes `base · x` for a tile of 16 to 32 vectors: a panel of six rows is decoded to f32, then multiplied with two
-/// registers of vectors at a time, twelve sums in all.
+/// Writes `base · x` for a tile of 16 to 32 vectors. It decodes a panel of six rows to f32, then multiplies it with two
+/// registers of vectors at a time: twelve sums in all.
 ///
 /// # Safety
 /// AVX2, FMA and F16C are present; the rows exist; `x` has a value for every column and vector of the tile.

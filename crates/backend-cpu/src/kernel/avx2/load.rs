@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use crate::layout::Stored;
 
-/// A stored value of which eight load as f32.
+/// A stored value; eight of them load as f32.
 pub(crate) trait LoadValues: Stored {
     /// Eight values.
     ///
@@ -25,8 +25,8 @@ pub(crate) trait LoadValues: Stored {
     }
 }
 
-// `inline(always)`, for the instructions come from the function that this is inlined into: a trait's method
-// would otherwise have to be compiled with them itself, and then would not be inlined at every call.
+// `inline(always)`: the caller has the instructions enabled. A trait's method would have to enable them itself otherwise,
+// and would not be inlined at every call.
 
 impl LoadValues for f32 {
     #[inline(always)]
@@ -69,7 +69,7 @@ impl LoadValues for i8 {
     }
 }
 
-/// A gap type of which eight load as u32.
+/// A gap type; eight gaps load as u32.
 pub(crate) trait LoadGaps {
     /// Eight gaps.
     ///

@@ -1,10 +1,10 @@
 //! AVX2, FMA and F16C.
 //!
-//! Every function here that is `unsafe` for its instructions is called through [`Avx2`], whose existence
-//! proves that the processor has them.
+//! Functions here are `unsafe` because of their instructions. [`Avx2`] calls them all; a value of that type proves that
+//! the processor has the instructions.
 
-// Small arrays are registers here, and indices name them. They are filled by loops: a closure given to a function
-// of the standard library has other target features than that function, and would not be inlined into it.
+// Small arrays are registers here, and indices name them. Loops fill them: a closure has other target features than the
+// function of the standard library that calls it, and would not be inlined into it.
 #![allow(clippy::needless_range_loop)]
 
 mod codes;

@@ -23,7 +23,7 @@ pub(super) trait Codes {
     unsafe fn eight(codes: &[u8], packed: __m256i, block: usize, part: usize) -> __m256;
 }
 
-// `inline(always)` for the reason given in `load`.
+// `inline(always)`: see `load`.
 
 pub(super) struct Bytes;
 

@@ -7,8 +7,8 @@ use crate::kernel::{Factor, Output};
 use crate::layout::{Gap, LANES, Planes};
 use crate::tile::{LANE_WIDTH, MOST};
 
-/// Adds `factor · (planes · x)` to `y`, `TOGETHER` lanes at a time: each has `W` vectors of sums, enough together to
-/// hide the latency of the additions. A value is broadcast over the contiguous `x` of its column.
+/// Adds `factor · (planes · x)` to `y`, `TOGETHER` lanes at a time. Each lane has `W` vectors of sums; together they hide
+/// the latency of the additions. A value is broadcast over the contiguous `x` of its column.
 ///
 /// # Safety
 /// AVX2, FMA and F16C are present; both planes hold `8 · Σ steps` elements; `x` holds `8·W` values for every

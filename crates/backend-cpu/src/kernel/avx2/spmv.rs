@@ -8,8 +8,8 @@ use crate::layout::{Gap, LANES, Planes};
 
 /// Adds `factor · (planes · x)` to `y`, eight lanes at a time.
 ///
-/// The columns leave their vector in 64-bit halves and `x` is picked with scalar loads: on the Zen processors
-/// measured that beats a gather by 1.4 times (`cargo bench -p residua-backend-cpu`).
+/// The columns leave their vector in 64-bit halves, and scalar loads pick `x`. On Zen 3 that is 1.4 times faster than a
+/// gather (`cargo bench -p residua-backend-cpu`).
 ///
 /// # Safety
 /// AVX2, FMA and F16C are present; both planes hold `8 · Σ steps` elements; every column that a lane reaches

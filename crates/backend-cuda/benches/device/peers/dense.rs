@@ -1,4 +1,4 @@
-//! cuBLAS: `cublasGemmEx` on bf16 with f32 sums, of a matrix with all its zeros.
+//! cuBLAS: `cublasGemmEx` on bf16 with f32 sums. The matrix holds its zeros.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 use super::{ONE, Product, Result, ZERO, pointer, scalar};
 
-/// What NVIDIA recommends for Hopper, more than for GPUs before it. Without it each captured graph gets memory of its own.
+/// NVIDIA's recommendation for Hopper, larger than for older GPUs. Without it every captured graph allocates memory.
 const WORKSPACE: usize = 32 << 20;
 /// About 0.01 as bf16.
 const FILL: u16 = 0x3C3C;
@@ -35,7 +35,7 @@ impl Dense {
     }
 }
 
-/// `Y = A·X`, all of one value. Which, and how X lies, makes no difference to the time: the layouts are cuBLAS's best.
+/// `Y = A·X`, all of one value. Values do not change the time; the layouts are the best for cuBLAS.
 pub(super) struct DenseProduct {
     dense: Rc<Dense>,
     /// rows, batch, cols
@@ -75,7 +75,7 @@ impl DenseProduct {
         Ok(products)
     }
 
-    /// That cuBLAS computes what it is meant to: every value is that of a column of equal products.
+    /// Checks the result of cuBLAS: every value is a sum of equal products.
     fn check(&self) -> Result {
         self.launch()?;
         let number = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
@@ -93,7 +93,7 @@ impl Product for DenseProduct {
     fn launch(&self) -> Result {
         use cudaDataType_t::CUDA_R_16BF as BF16;
         let [rows, batch, cols] = self.sizes;
-        // SAFETY: column-major, as cuBLAS has it, the matrix is cols × rows with leading dimension cols and used
+        // SAFETY: in the column-major order of cuBLAS the matrix is cols × rows with leading dimension cols and used
         // transposed, X is cols × batch with leading dimension cols, Y is rows × batch with leading dimension rows; the
         // three were made with these sizes and live as long as this. Scalars are the host's, its default pointer mode.
         unsafe {

@@ -1,6 +1,6 @@
-//! cuSPARSE and cuBLAS on the same device, where their libraries are installed, and a copy to compare bandwidths with.
+//! cuSPARSE and cuBLAS on the same device, if their libraries are installed, and a copy that measures bandwidth.
 //!
-//! Memory, the stream and graphs are cudarc's safe ones; only calls of the two libraries are `unsafe` here.
+//! Memory, the stream and graphs use cudarc's safe interface; only calls of the two libraries are `unsafe`.
 
 mod dense;
 mod sparse;
@@ -19,7 +19,7 @@ use super::shared::timing::{Run, Sequence};
 use dense::{Dense, DenseProduct};
 use sparse::Sparse;
 
-/// The peers of one device; each is what it is, or why it is not there.
+/// The peers of one device, each with the reason if it is absent.
 pub(crate) struct Peers {
     stream: Arc<CudaStream>,
     sparse: Result<Sparse, String>,
@@ -33,7 +33,7 @@ pub(crate) type Name = (String, &'static str);
 pub(crate) const SPARSE: &str = "cuSPARSE CSR f32";
 const DENSE: &str = "cuBLAS dense bf16";
 
-/// What takes part in a product, and what is to be said about those that do not.
+/// The contestants of a product, and notes about absent ones.
 #[derive(Default)]
 pub(crate) struct Contestants<'a> {
     pub(crate) sequences: Vec<(Name, Sequence<'a>)>,
@@ -46,24 +46,24 @@ trait Product {
 }
 
 impl Peers {
-    /// Peers on the primary context of a GPU, which is the backend's too.
+    /// Opens the peers on the primary context of a GPU. The backend uses the same context.
     pub(crate) fn open(device: usize) -> Result<Self> {
         let context = CudaContext::new(device)?;
         // SAFETY: all memory that comes from this context is used on the one stream made below.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream()?;
-        // A library that lacks a function makes the bindings panic: then it is not there, like one that is not installed.
+        // The bindings panic if a library lacks a function. Such a library counts as absent.
         let (sparse, dense) = (guarded(|| Sparse::open(&stream)), guarded(|| Dense::open(&stream)));
         Ok(Self { stream, sparse, dense: dense.map(Rc::new) })
     }
 
-    /// Peers that are not there, and why.
+    /// The absent peers, with the reasons.
     pub(crate) fn absent(&self) -> Vec<String> {
         let reasons = [("cuSPARSE", self.sparse.as_ref().err()), ("cuBLAS", self.dense.as_ref().err())];
         reasons.into_iter().filter_map(|(name, why)| Some(format!("{name}: {}", why?))).collect()
     }
 
-    /// Bytes per second that a copy of so many bytes reads and writes: the best of ten.
+    /// Bytes per second that a copy of `bytes` bytes reads and writes: the best of ten.
     pub(crate) fn copy_bandwidth(&self, bytes: usize) -> Result<f64> {
         let (free, _) = self.stream.context().mem_get_info()?;
         let bytes = bytes.min(free / 4).max(1);
@@ -81,7 +81,7 @@ impl Peers {
         Ok(best)
     }
 
-    /// `Y = A·X` by everyone who is here, cold and warm. `x` is `[cols][batch]`.
+    /// `Y = A·X` by every peer that is present, cold and warm. `x` is `[cols][batch]`.
     pub(crate) fn products<'a>(
         &self,
         csr: &Csr<f32, u32>,
@@ -110,7 +110,7 @@ impl Peers {
         contestants
     }
 
-    /// One sequence over all copies, one over the first again and again; or a note.
+    /// Adds a sequence over all copies and one that repeats the first copy, or a note.
     fn enter<P: Product + 'static>(
         &self,
         contestants: &mut Contestants<'_>,
@@ -139,12 +139,12 @@ impl Peers {
         }
     }
 
-    /// Launches as a graph, or one by one where they cannot be captured; and which of the two.
+    /// Launches as a graph, or one by one if they cannot be captured. Also returns whether they were captured.
     fn sequence<'a>(&self, launch_all: impl Fn() -> Result + 'a) -> Result<(Run<'a>, bool)> {
         // What is set up at a first call must not be set up while a graph is captured.
         launch_all()?;
         self.stream.synchronize()?;
-        // Relaxed: what the libraries do besides is their own affair.
+        // Relaxed, because the libraries may make other calls meanwhile.
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
         let launched = launch_all();
         // A capture has to be ended even when a launch failed.
@@ -154,7 +154,7 @@ impl Peers {
             && timed(&stream, 1, || Ok(graph.launch()?)).is_ok()
         {
             let run = move |times: usize| {
-                // The graph's launches use what this holds.
+                // Keeps the memory that the launches of the graph use.
                 let _held = &launch_all;
                 timed(&stream, times, || Ok(graph.launch()?))
             };
@@ -164,7 +164,7 @@ impl Peers {
     }
 }
 
-/// Seconds of so many calls and one wait.
+/// Seconds of a number of calls and one wait.
 fn timed(stream: &CudaStream, times: usize, call: impl Fn() -> Result) -> Result<f64> {
     let start = Instant::now();
     (0..times).try_for_each(|_| call())?;
@@ -172,7 +172,7 @@ fn timed(stream: &CudaStream, times: usize, call: impl Fn() -> Result) -> Result
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// A result whose failure, a panic included, is one line of the report.
+/// Turns a failure or panic into one line of the report.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.to_string()),
@@ -184,12 +184,12 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T, String> {
     }
 }
 
-/// Where memory lies, for a C function. The memory must stay as long as the function may use it.
+/// The address of memory, for a C function. The memory must live as long as the function may use it.
 fn pointer<T>(memory: &CudaSlice<T>) -> *mut std::ffi::c_void {
     memory.device_ptr(memory.stream()).0 as *mut _
 }
 
-/// 1 and 0, which the libraries read at each call.
+/// 1 and 0. The libraries read them at each call.
 static ONE: f32 = 1.0;
 static ZERO: f32 = 0.0;
 

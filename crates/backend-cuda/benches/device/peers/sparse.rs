@@ -1,7 +1,7 @@
-//! cuSPARSE: `cusparseSpMV` and `cusparseSpMM` on CSR with f32 values and 32-bit indices, preprocessed where the library
-//! can, by whichever of its algorithms is the fastest here.
+//! cuSPARSE: `cusparseSpMV` and `cusparseSpMM` on CSR with f32 values and 32-bit indices. The matrix is preprocessed if the
+//! library can, and the fastest of its algorithms on this device is used.
 //!
-//! Descriptors, a few words of the host's memory each, live until the process ends.
+//! Descriptors take a few words of host memory each and live until the process ends.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -22,7 +22,7 @@ use residua_format::Csr;
 use super::super::shared::check::is_product;
 use super::{ONE, Product, Result, ZERO, pointer, scalar};
 
-/// Launches by which algorithms are compared.
+/// Number of launches that compare algorithms.
 const TRIALS: usize = 20;
 
 pub(super) struct Sparse {
@@ -48,7 +48,7 @@ impl Algorithm {
                 .map(Self::Vector)
                 .to_vec();
         }
-        // X and Y are row-major, as the backend has them and as the second algorithm is made for.
+        // X and Y are row-major like those of the backend. The second algorithm is made for this order.
         [CUSPARSE_SPMM_ALG_DEFAULT, CUSPARSE_SPMM_CSR_ALG1, CUSPARSE_SPMM_CSR_ALG2, CUSPARSE_SPMM_CSR_ALG3]
             .map(Self::Matrix)
             .to_vec()
@@ -67,7 +67,7 @@ impl Sparse {
         Ok(Self { handle, stream: stream.clone() })
     }
 
-    /// The product with `copies` copies of the matrix, by the fastest algorithm.
+    /// The product with `copies` copies of the matrix and the fastest algorithm.
     pub(super) fn products(
         &self,
         csr: &Csr<f32, u32>,
@@ -115,7 +115,7 @@ impl Sparse {
     }
 }
 
-/// What a product is made of, on the device. Copies of a matrix share the vectors.
+/// The operands of a product on the device. Copies of a matrix share the vectors.
 #[derive(Clone)]
 struct Operands {
     matrix: Rc<Matrix>,
@@ -212,7 +212,7 @@ pub(super) struct SparseProduct {
     workspace: CudaSlice<u8>,
 }
 
-/// `cusparseSpMV_preprocess`, newer than the bindings; the parameters are those of the product.
+/// `cusparseSpMV_preprocess`, which the bindings lack. It has the parameters of the product.
 type Preprocess = unsafe extern "C" fn(
     cusparseHandle_t,
     sys::cusparseOperation_t,
@@ -263,7 +263,7 @@ impl SparseProduct {
                 let found = unsafe { sys::culib().get::<Preprocess>(b"cusparseSpMV_preprocess\0") };
                 let Ok(preprocess) = found else { return Ok(()) };
                 let (x, y) = (x.cast(), y.cast());
-                // SAFETY: what the product itself is called with; the workspace has the size that was asked for.
+                // SAFETY: the arguments of the product itself; the workspace has the size that the library asked for.
                 let status = unsafe { preprocess(handle, PLAIN, one, matrix, x, zero, y, F32, by, work) };
                 check("cusparseSpMV_preprocess", status)
             }
@@ -280,7 +280,7 @@ impl SparseProduct {
 }
 
 impl Operands {
-    /// The matrix, X and Y; dense ones are yet to be cast to what they are.
+    /// The matrix, X and Y. Descriptors of dense operands still need a cast.
     fn handles(&self) -> (cusparseConstSpMatDescr_t, *const c_void, *mut c_void) {
         let Vectors { x_descriptor, y_descriptor, .. } = &*self.vectors;
         (self.matrix.descriptor.cast_const(), x_descriptor.0.cast_const(), y_descriptor.0)

@@ -1,4 +1,4 @@
-//! A GPU's context and the kernels loaded in it.
+//! A GPU's context and its loaded kernels.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -12,7 +12,7 @@ use super::probe::{device_name, version, version_text};
 use super::status::Named;
 use super::{module, status};
 use crate::driver::failed;
-use crate::launch::Module;
+use crate::kernels::Module;
 
 /// An open GPU.
 #[derive(Debug)]
@@ -31,17 +31,17 @@ struct Loaded {
     functions: HashMap<(Module, &'static str), CUfunction>,
 }
 
-// SAFETY: the handles are names for things that the driver guards itself; its interface may be called from any thread.
+// SAFETY: the driver synchronises its own handles; its interface may be called from any thread.
 unsafe impl Send for Device {}
-// SAFETY: as above; what changes here is behind a mutex.
+// SAFETY: as above; the fields that change are behind a mutex.
 unsafe impl Sync for Device {}
 
 impl Device {
-    /// Opens the GPU of a number that [`check`](super::probe::check) has checked.
+    /// Opens the GPU of a number that [`find`](super::probe::find) returned.
     pub(super) fn open(ordinal: i32) -> Result<Self, BackendError> {
         let device = result::device::get(ordinal).named("cuDeviceGet")?;
         let attribute = |attribute| {
-            // SAFETY: the device is one of the driver's.
+            // SAFETY: the driver returned the device.
             unsafe { result::device::get_attribute(device, attribute) }.named("cuDeviceGetAttribute")
         };
         use CUdevice_attribute::{
@@ -64,17 +64,13 @@ impl Device {
         &self.description
     }
 
-    pub(super) fn capability(&self) -> i32 {
-        self.capability
-    }
-
-    /// Makes this device the one that the calling thread's next calls are about.
+    /// Makes this device current in the calling thread.
     pub(super) fn enter(&self) -> Result<(), BackendError> {
-        // SAFETY: the context is retained for as long as this lives.
+        // SAFETY: `self` retains the context.
         unsafe { result::ctx::set_current(self.context) }.named("cuCtxSetCurrent")
     }
 
-    /// A kernel, its module loaded when it is first asked for. The device must be [entered](Self::enter).
+    /// A kernel. Its module is loaded the first time. The device must be [entered](Self::enter).
     pub(super) fn function(&self, from: Module, kernel: &'static str) -> Result<CUfunction, BackendError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&function) = loaded.functions.get(&(from, kernel)) {
@@ -83,13 +79,13 @@ impl Device {
         let module = match loaded.modules.get(&from) {
             Some(&module) => module,
             None => {
-                let module = module::load(self, from)?;
+                let module = module::load(from, self.capability)?;
                 loaded.modules.insert(from, module);
                 module
             }
         };
         let name = CString::new(kernel).map_err(|_| failed("a kernel's name holds a zero"))?;
-        // SAFETY: the module is loaded, and unloaded in `drop` only.
+        // SAFETY: the module is loaded; only `drop` unloads it.
         let function = unsafe { result::module::get_function(module, name) };
         let function =
             function.map_err(|error| status::error(&format!("cuModuleGetFunction {kernel}"), error))?;
@@ -107,11 +103,11 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // A failure here leaves things to the end of the process.
+        // After a failure the end of the process frees everything.
         if self.enter().is_ok() {
             let loaded = std::mem::take(self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner));
             for module in loaded.modules.into_values() {
-                // SAFETY: loaded once, and nothing launches any more: streams and graphs hold this device.
+                // SAFETY: loaded once, and nothing launches any more: streams and graphs keep their device.
                 unsafe { sys::cuModuleUnload(module) };
             }
         }

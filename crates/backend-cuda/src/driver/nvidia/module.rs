@@ -1,4 +1,4 @@
-//! Loading kernels: the committed PTX, or where the driver refuses that, their source through NVRTC.
+//! Loading kernels: the embedded PTX, or their source through NVRTC if the driver refuses the PTX.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -9,32 +9,32 @@ use cudarc::driver::sys::{CUjit_option, CUmodule, CUresult, cuModuleLoadDataEx};
 use cudarc::nvrtc;
 use residua_backend::BackendError;
 
-use super::device::Device;
 use super::status::name;
 use crate::driver::{NAME, failed};
-use crate::kernels;
-use crate::launch::Module;
+use crate::kernels::Module;
 
 /// PTX compiled in this process, by module and compute capability.
 static COMPILED: Mutex<Option<HashMap<(Module, i32), CString>>> = Mutex::new(None);
 
-pub(super) fn load(device: &Device, module: Module) -> Result<CUmodule, BackendError> {
-    let ptx = CString::new(kernels::ptx(module)).map_err(|_| failed("PTX holds a zero"))?;
+/// Loads a module on the current device, which has the compute capability `capability`: 10·major + minor.
+pub(super) fn load(module: Module, capability: i32) -> Result<CUmodule, BackendError> {
+    let ptx = module.ptx().map_err(|error| failed(format!("{}.ptx.gz: {error}", module.name())))?;
+    let ptx = CString::new(ptx).map_err(|_| failed("PTX holds a zero"))?;
     match load_ptx(&ptx) {
         Ok(loaded) => Ok(loaded),
         Err(refusal) if is_refusal(refusal.status.0) => {
             let why = format!("the driver refuses {}.ptx: {}", module.name(), refusal.text());
-            load_ptx(&compiled(device, module, &why)?)
-                .map_err(|again| failed(format!("{why}; what NVRTC makes is refused too: {}", again.text())))
+            load_ptx(&compiled(module, capability, &why)?)
+                .map_err(|again| failed(format!("{why}; it also refuses the PTX of NVRTC: {}", again.text())))
         }
         Err(refusal) => Err(refusal.error(module)),
     }
 }
 
-/// What the driver says of PTX that it does not load.
+/// Why the driver does not load PTX.
 struct Refusal {
     status: DriverError,
-    /// Of its compiler, in one line.
+    /// The log of the driver's compiler, in one line.
     log: String,
 }
 
@@ -50,7 +50,7 @@ impl Refusal {
     }
 }
 
-/// Whether other PTX might be taken where this was not.
+/// Whether the driver might load other PTX of the same kernels.
 fn is_refusal(status: CUresult) -> bool {
     use CUresult::*;
     matches!(
@@ -62,47 +62,46 @@ fn is_refusal(status: CUresult) -> bool {
     )
 }
 
-/// Bytes of the driver's compiler's log that are kept.
+/// Bytes that the log of the driver's compiler may take.
 const LOG: usize = 2048;
 
 fn load_ptx(ptx: &CStr) -> Result<CUmodule, Refusal> {
     let (mut module, mut log) = (std::ptr::null_mut(), [0u8; LOG]);
     let mut options =
         [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-    // The second value is a number in a pointer's place, and is replaced by the length that was used.
+    // The second value is a number in place of a pointer. The driver replaces it by the used length.
     let mut values = [log.as_mut_ptr().cast(), std::ptr::without_provenance_mut(LOG)];
-    // SAFETY: the text ends with a zero; there are two options with a value each, and the first one's has the bytes that
-    // the second one's names.
+    // SAFETY: the text ends with a zero; there are two options and two values; the buffer has as many bytes as the second
+    // value says.
     let status = unsafe {
         cuModuleLoadDataEx(&mut module, ptx.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr())
     };
     status.result().map(|()| module).map_err(|status| Refusal { status, log: one_line(&log) })
 }
 
-/// Text up to a zero or the end, lines joined.
+/// The text before the first zero, as one line.
 fn one_line(log: &[u8]) -> String {
     let text = log.split(|&byte| byte == 0).next().unwrap_or_default();
     let text = String::from_utf8_lossy(text);
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// The module compiled for the device, once per process.
-fn compiled(device: &Device, module: Module, why: &str) -> Result<CString, BackendError> {
+/// Compiles a module with NVRTC, once per process and capability.
+fn compiled(module: Module, capability: i32, why: &str) -> Result<CString, BackendError> {
     // SAFETY: only tries to open the library.
     if !unsafe { nvrtc::sys::is_culib_present() } {
         return Err(nobody_compiles(why));
     }
-    let capability = device.capability();
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     let compiled = compiled.get_or_insert_default();
     if let Some(ptx) = compiled.get(&(module, capability)) {
         return Ok(ptx.clone());
     }
-    let mut options = kernels::options(module);
+    let mut options = module.options();
     options.push(format!("--gpu-architecture=compute_{capability}"));
     let options = nvrtc::CompileOptions { options, ..Default::default() };
-    let ptx = nvrtc::compile_ptx_with_opts(kernels::source(module), options)
-        .map_err(|error| failed(format!("{why}; NVRTC fails on {}.cu too: {error}", module.name())))?;
+    let ptx = nvrtc::compile_ptx_with_opts(module.source(), options)
+        .map_err(|error| failed(format!("{why}; NVRTC fails on {}.cu: {error}", module.name())))?;
     let text = ptx.to_src();
     let text = CString::new(text.trim_end_matches('\0')).map_err(|_| failed("NVRTC's PTX holds a zero"))?;
     compiled.insert((module, capability), text.clone());
@@ -112,7 +111,7 @@ fn compiled(device: &Device, module: Module, why: &str) -> Result<CString, Backe
 fn nobody_compiles(why: &str) -> BackendError {
     BackendError::Unavailable {
         backend: NAME,
-        missing: format!("a driver that takes the kernels, or NVRTC to compile them here ({why})"),
+        missing: format!("a driver that loads the kernels, or NVRTC to compile them ({why})"),
         install: "update the NVIDIA driver, or install libnvrtc of the driver's CUDA version".into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Whether there is a driver, new enough, with a GPU; found out before anything is opened.
+//! Finds out whether there is a new enough driver with a GPU, before anything is opened.
 
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{result, sys};
@@ -7,38 +7,47 @@ use residua_backend::BackendError;
 use super::status::{Named, name};
 use crate::driver::NAME;
 
-/// The oldest CUDA version that the bindings and the PTX are for.
+/// The oldest CUDA version that the bindings and the PTX support.
 const LEAST_VERSION: i32 = 12_000;
 
-/// The driver's number for GPU `index`.
-pub(super) fn check(index: usize) -> Result<i32, BackendError> {
-    chosen(index, count()?, device_name)
+/// The driver's number of the GPU with a number or part of a name; GPU 0 if none is given.
+pub(super) fn find(wanted: Option<&str>) -> Result<i32, BackendError> {
+    chosen(wanted, count()?, device_name)
 }
 
-/// The driver's number for GPU `index` of `count`.
-fn chosen(index: usize, count: i32, device_name: impl Fn(i32) -> String) -> Result<i32, BackendError> {
-    i32::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
+/// The same, among `count` GPUs.
+fn chosen(
+    wanted: Option<&str>,
+    count: i32,
+    device_name: impl Fn(i32) -> String,
+) -> Result<i32, BackendError> {
+    let Some(wanted) = wanted else { return Ok(0) };
+    let is_wanted = |index: &i32| match wanted.parse::<usize>() {
+        Ok(number) => usize::try_from(*index) == Ok(number),
+        Err(_) => device_name(*index).to_lowercase().contains(&wanted.to_lowercase()),
+    };
+    (0..count).find(is_wanted).ok_or_else(|| {
         let names = (0..count).map(|index| format!("{index} {}", device_name(index)));
         BackendError::NoSuchDevice {
             backend: NAME,
-            wanted: index.to_string(),
+            wanted: wanted.into(),
             present: names.collect::<Vec<_>>().join(", "),
         }
     })
 }
 
-/// That a driver of this version can do what is needed.
+/// Refuses a driver that is too old.
 fn new_enough(version: i32) -> Result<(), BackendError> {
     if version >= LEAST_VERSION {
         return Ok(());
     }
     let has = version_text(version);
-    Err(unavailable(&format!("a driver for CUDA 12.0 or newer (this one is for {has})")))
+    Err(unavailable(&format!("a driver for CUDA 12.0 or newer (this driver is for {has})")))
 }
 
 /// Number of GPUs, at least 1.
 pub(super) fn count() -> Result<i32, BackendError> {
-    // SAFETY: only tries to open the library.
+    // SAFETY: this only tries to load the library.
     if !unsafe { sys::is_culib_present() } {
         return Err(unavailable("the NVIDIA driver (libcuda)"));
     }
@@ -59,7 +68,7 @@ pub(super) fn count() -> Result<i32, BackendError> {
     Ok(count)
 }
 
-/// The newest CUDA version that the driver supports, as 1000·major + 10·minor.
+/// The newest CUDA version that the driver supports: 1000·major + 10·minor.
 pub(super) fn version() -> Result<i32, BackendError> {
     let mut version = 0;
     // SAFETY: the library is there, and writes one integer.
@@ -99,14 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_number_is_named_with_what_is_there() {
+    fn a_device_is_found_by_number_or_name() {
         let name = |index| format!("H{index}00");
-        assert_eq!(chosen(1, 2, name), Ok(1));
-        for wrong in [2, usize::MAX] {
-            let error = chosen(wrong, 2, name).unwrap_err();
-            assert!(
-                matches!(&error, BackendError::NoSuchDevice { wanted, .. } if *wanted == wrong.to_string())
-            );
+        for (wanted, expected) in
+            [(None, 0), (Some("0"), 0), (Some("1"), 1), (Some("h1"), 1), (Some("00"), 0)]
+        {
+            assert_eq!(chosen(wanted, 2, name), Ok(expected), "{wanted:?}");
+        }
+        for wrong in ["2", "18446744073709551615", "100", "radeon"] {
+            let error = chosen(Some(wrong), 2, name).unwrap_err();
+            assert!(matches!(&error, BackendError::NoSuchDevice { wanted, .. } if wanted == wrong));
             assert!(error.to_string().contains("0 H000, 1 H100"), "{error}");
         }
     }

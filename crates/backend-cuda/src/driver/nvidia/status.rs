@@ -17,7 +17,7 @@ pub(super) fn error(call: &str, error: DriverError) -> BackendError {
     use CUresult::*;
     let message = format!("{call}: {}", name(error));
     match error.0 {
-        // The context is of no use after these.
+        // The context cannot be used after these.
         CUDA_ERROR_DEINITIALIZED
         | CUDA_ERROR_DEVICE_UNAVAILABLE
         | CUDA_ERROR_ECC_UNCORRECTABLE
@@ -36,7 +36,7 @@ pub(super) fn error(call: &str, error: DriverError) -> BackendError {
     }
 }
 
-/// Names the call in a result's error.
+/// Adds the name of the call to an error.
 pub(super) trait Named<T> {
     fn named(self, call: &str) -> Result<T, BackendError>;
 }

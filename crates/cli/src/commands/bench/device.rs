@@ -7,7 +7,7 @@ use crate::failure::Result;
 
 #[cfg(not(feature = "cuda"))]
 pub(super) fn cuda(_: &Args, budget: &Budget) -> Result<Done> {
-    not_built_in(residua::any::Kind::Cuda, budget)
+    not_built_in("cuda", budget)
 }
 
 #[cfg(feature = "cuda")]
@@ -15,11 +15,13 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
     use std::time::Instant;
 
     use residua::backend::{Backend, Shaped};
-    use residua::cuda::{CudaBackend, CudaMatrix};
+    use residua::cuda::{CudaBackend, CudaMatrix, CudaOptions};
 
     use super::{Timing, load, operands};
 
-    let gpu = CudaBackend::find(args.adapter.as_deref())?.with_budget(budget.clone());
+    let mut options = CudaOptions::default();
+    options.device.clone_from(&args.adapter);
+    let gpu = CudaBackend::open(&options, budget)?;
     let mut upload_seconds = 0.0;
     let matrices = load(args, budget, |matrix| {
         let start = Instant::now();
@@ -64,14 +66,15 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
 
 #[cfg(not(feature = "wgpu"))]
 pub(super) fn wgpu(_: &Args, budget: &Budget) -> Result<Done> {
-    not_built_in(residua::any::Kind::Wgpu, budget)
+    not_built_in("wgpu", budget)
 }
 
 #[cfg(not(all(feature = "cuda", feature = "wgpu")))]
-fn not_built_in(kind: residua::any::Kind, budget: &Budget) -> Result<Done> {
+fn not_built_in(backend: &str, budget: &Budget) -> Result<Done> {
     // Says how to get it.
-    let error = residua::any::open(kind, &Default::default(), budget).err();
-    Err(error.map_or_else(|| crate::failure::Failure::usage(format!("{kind} is not built in")), Into::into))
+    let error = residua::Device::open(backend, budget).err();
+    Err(error
+        .map_or_else(|| crate::failure::Failure::usage(format!("{backend} is not built in")), Into::into))
 }
 
 #[cfg(feature = "wgpu")]

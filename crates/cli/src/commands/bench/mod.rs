@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, share, threads, value_type};
 use crate::failure::{Failure, Result};
-use crate::matrix_file::read;
+use crate::matrix_file::{Format, read};
 use crate::output::{bytes, count, print, print_json, table};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -190,8 +190,9 @@ fn load<M>(args: &Args, budget: &Budget, mut upload: impl FnMut(&GapCsr) -> Resu
             })
             .collect();
     };
-    if path.extension().is_some_and(|suffix| suffix == "safetensors") {
+    if Format::of_input(path)? == Format::Safetensors {
         let file = Checkpoint::open(path)?;
+        crate::notes::tell(&file);
         if Container::is_container(&file) {
             let container = Container::from_file(file)?;
             let names = container.matrices().iter().map(|(name, _)| name);

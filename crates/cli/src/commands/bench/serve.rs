@@ -15,8 +15,7 @@ use residua::format::convert::{coo_to_csr, csr_to_gap};
 use residua::format::file::Checkpoint;
 use residua::format::{Coo, Csr, Duplicates, ValueType};
 use residua::memory::{Budget, process};
-use residua::split::diff::{DeltaOp, diff};
-use residua::split::{NoProgress, SplitOptions, split};
+use residua::split::{DiffOptions, New, NoProgress, Old, Output, SplitOptions, diff, split};
 use serde_json::{Value, json};
 
 use crate::escape;
@@ -112,8 +111,8 @@ impl Server {
         let (input, output) =
             (self.folder.join("dense.safetensors"), self.folder.join("split.tmp.safetensors"));
         timed(threads, &output, || {
-            let options = SplitOptions { values: self.values, ..SplitOptions::default() };
-            let report = split(&input, &output, &options, &Budget::unlimited(), &NoProgress)?;
+            let options = SplitOptions::default().values(self.values);
+            let report = split(&input, Output(&output), &options, &Budget::unlimited(), &NoProgress)?;
             Ok(format!("{} kept; from file to file", report.nnz()))
         })
     }
@@ -122,7 +121,14 @@ impl Server {
         let (old, new) = (self.folder.join("old"), self.folder.join("new"));
         let output = self.folder.join("delta.tmp.safetensors");
         timed(threads, &output, || {
-            let report = diff(&old, &new, &output, DeltaOp::Overwrite, &Budget::unlimited(), &NoProgress)?;
+            let report = diff(
+                Old(&old),
+                New(&new),
+                Output(&output),
+                &DiffOptions::default(),
+                &Budget::unlimited(),
+                &NoProgress,
+            )?;
             Ok(format!("{:.2} bytes per change, delta written", report.bytes_per_change()))
         })
     }

@@ -13,7 +13,7 @@ use residua::backend::Backend;
 use residua::cpu::{CpuBackend, CpuOptions};
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
-use residua::split::{SplitOptions, SplitReport, VerifiedTensor, split, verify};
+use residua::split::{Output, SplitOptions, SplitReport, VerifiedTensor, VerifyOptions, split, verify};
 use serde::Serialize;
 use speed::Speed;
 
@@ -83,9 +83,9 @@ pub(crate) fn run(args: &Args) -> Result {
     write(&features, drift::FEATURES)?;
 
     let start = Instant::now();
-    let report = split(&weights, &file, &SplitOptions::default(), &budget, &bar)?;
+    let report = split(&weights, Output(&file), &SplitOptions::default(), &budget, &bar)?;
     let split_seconds = start.elapsed().as_secs_f64();
-    let found = verify(&file, Some(&weights), &budget, &bar)?;
+    let found = verify(&file, &VerifyOptions::default().against(&weights), &budget, &bar)?;
     let wrong = |tensor: &VerifiedTensor| tensor.problem.clone().or_else(|| tensor.mismatch.clone());
     if let Some((tensor, problem)) = found.tensors.iter().find_map(|tensor| Some((tensor, wrong(tensor)?))) {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{Checkpoint, Container, TensorInfo};
-use residua::split::diff::{DiffReport, Stored, read_delta};
+use residua::split::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
 use self::statistics::Statistics;
@@ -97,6 +97,7 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let file = Checkpoint::open(&args.file)?;
+    crate::notes::tell(&file);
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
     let (mut statistics, mut tasks) = (None, None);
     let (kind, matrices, dense) = if StatisticsReader::is_in(&file) {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use residua::Progress;
 use residua::compensate::statistics::{StatisticsReader, merge_files};
-use residua::split::Progress;
+use residua::format::file::same_file;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
@@ -38,7 +39,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args) -> Result {
     destination::check(&args.output, args.files.iter().map(|file| &**file))?;
     for (number, file) in args.files.iter().enumerate() {
-        if args.files[..number].iter().any(|other| destination::same(file, other)) {
+        if args.files[..number].iter().any(|other| same_file(file, other)) {
             let problem = format!("{} is given twice: its samples would count twice", file.display());
             return Err(Failure::usage(problem));
         }

@@ -10,7 +10,7 @@ use crate::{BaseKind, GapPattern, QuantizedBase, ValueType};
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ContainerKind {
     /// A checkpoint split into base and residual.
     Split,
     /// Single sparse matrices.
@@ -19,7 +19,7 @@ pub enum Kind {
     Delta,
 }
 
-impl Kind {
+impl ContainerKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Split, Self::Matrix, Self::Delta];
 

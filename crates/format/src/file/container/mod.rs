@@ -8,7 +8,7 @@ mod reader;
 mod rows;
 mod writer;
 
-pub use meta::{Kind, MatrixMeta, Op};
+pub use meta::{ContainerKind, MatrixMeta, Op};
 pub use plane::Plane;
 pub use reader::Container;
 pub use writer::ContainerWriter;

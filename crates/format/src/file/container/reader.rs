@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use residua_memory::{ALIGNMENT, AlignedVec, Budget};
 
 use super::plane::{check, check_meta};
-use super::{FORMAT, Kind, MATRIX, MatrixMeta, Plane, VERSION};
+use super::{ContainerKind, FORMAT, MATRIX, MatrixMeta, Plane, VERSION};
 use crate::file::{Checkpoint, FileError, Held, Result, TensorInfo};
 use crate::{FormatError, GapCsr, GapPattern, QuantizedBase};
 
@@ -19,7 +19,7 @@ use crate::{FormatError, GapCsr, GapPattern, QuantizedBase};
 #[derive(Debug)]
 pub struct Container {
     file: Checkpoint,
-    kind: Kind,
+    kind: ContainerKind,
     matrices: Vec<(String, MatrixMeta)>,
     by_name: HashMap<String, usize>,
     dense: Vec<TensorInfo>,
@@ -30,7 +30,7 @@ impl Container {
     ///
     /// # Errors
     /// When the file cannot be read, is no container, or breaks a rule of the format.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_file(Checkpoint::open(path)?)
     }
 
@@ -55,7 +55,7 @@ impl Container {
             let problem = format!("format version {found:?}; this program reads version {VERSION:?}");
             return Err(FileError::malformed(path, problem));
         }
-        let kind = Kind::ALL.into_iter().find(|kind| entry("kind") == Some(kind.name()));
+        let kind = ContainerKind::ALL.into_iter().find(|kind| entry("kind") == Some(kind.name()));
         let Some(kind) = kind else {
             return Err(FileError::malformed(path, format!("unknown kind {:?}", entry("kind"))));
         };
@@ -99,7 +99,7 @@ impl Container {
     }
 
     /// What it is for.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ContainerKind {
         self.kind
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::Dtype;
 
 use super::plane::{check, check_meta};
-use super::{FORMAT, Kind, MATRIX, MatrixMeta, Plane, VERSION};
+use super::{ContainerKind, FORMAT, MATRIX, MatrixMeta, Plane, VERSION};
 use crate::file::{FileError, Result, SafetensorsWriter};
 use crate::{GapCsr, GapPattern, QuantizedBase, ValuePlane};
 
@@ -35,14 +35,17 @@ impl ContainerWriter {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: &Path, kind: Kind, header_capacity: u64) -> Result<Self> {
-        let mut file = SafetensorsWriter::create(path, header_capacity.saturating_add(256))?;
+    pub fn create(path: impl AsRef<Path>, kind: ContainerKind, header_capacity: u64) -> Result<Self> {
+        Ok(Self::begin(SafetensorsWriter::create(path, header_capacity.saturating_add(256))?, kind))
+    }
+
+    fn begin(mut file: SafetensorsWriter, kind: ContainerKind) -> Self {
         file.metadata("format", FORMAT);
         file.metadata("format_version", VERSION);
         file.metadata("kind", kind.name());
         file.metadata("creator", concat!("residua ", env!("CARGO_PKG_VERSION")));
         let (matrices, planes) = Default::default();
-        Ok(Self { file, matrices, planes, open: None, dense: None })
+        Self { file, matrices, planes, open: None, dense: None }
     }
 
     /// Room in the header that a matrix with this metadata takes, all its planes counted.

@@ -10,6 +10,7 @@ pub(super) enum Layout {
 pub(super) enum Field {
     Real,
     Integer,
+    Unsigned,
     Pattern,
 }
 
@@ -44,24 +45,26 @@ impl Banner {
         let field = match field {
             "real" | "double" => Field::Real,
             "integer" => Field::Integer,
+            "unsigned-integer" => Field::Unsigned,
             "pattern" => Field::Pattern,
-            "complex" => return Err("complex numbers are not read".into()),
+            "complex" => return Err("complex numbers are not read; save the real part".into()),
             other => return Err(format!("unknown field {other:?}")),
         };
         let symmetry = match symmetry {
             "general" => Symmetry::General,
-            "symmetric" => Symmetry::Symmetric,
+            // Hermitian without imaginary parts.
+            "symmetric" | "hermitian" => Symmetry::Symmetric,
             "skew-symmetric" => Symmetry::SkewSymmetric,
-            "hermitian" => return Err("hermitian (complex) matrices are not read".into()),
             other => return Err(format!("unknown symmetry {other:?}")),
         };
-        match (layout, field, symmetry) {
-            (Layout::Array, Field::Pattern, _) => Err("an array has values, not a pattern".into()),
-            (Layout::Array, _, Symmetry::Symmetric | Symmetry::SkewSymmetric) => {
-                Err("of arrays only general ones are read".into())
-            }
-            (_, Field::Pattern, Symmetry::SkewSymmetric) => Err("a pattern cannot be skew-symmetric".into()),
-            _ => Ok(Self { layout, field, symmetry }),
+        if (layout, field) == (Layout::Array, Field::Pattern) {
+            return Err("an array has values, not a pattern".into());
         }
+        if (field, symmetry) == (Field::Unsigned, Symmetry::SkewSymmetric) {
+            return Err(
+                "a skew-symmetric matrix has negative entries, which are not unsigned integers".into()
+            );
+        }
+        Ok(Self { layout, field, symmetry })
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
 
 /// Longer lines are no Matrix Market file, and are not kept in memory.
@@ -20,8 +21,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(FileError::io(path, "open"))?;
-        let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
+        let (file, length) = open_regular(path)?;
         let reader = BufReader::with_capacity(256 << 10, file);
         Ok(Self { path: path.to_owned(), reader, line: Vec::new(), number: 0, length })
     }
@@ -33,7 +33,11 @@ impl Lines {
         let read = (&mut self.reader).take(LONGEST).read_until(b'\n', &mut self.line);
         let read = read.map_err(FileError::io(&self.path, "read"))?;
         if read as u64 == LONGEST && !self.line.ends_with(b"\n") {
-            return Err(self.error(format!("longer than {LONGEST} bytes")));
+            if !self.line.starts_with(b"%") {
+                return Err(self.error(format!("longer than {LONGEST} bytes")));
+            }
+            // The rest of a comment does not matter, however long it is.
+            self.reader.skip_until(b'\n').map_err(FileError::io(&self.path, "read"))?;
         }
         Ok((read > 0).then(|| self.line.trim_ascii()))
     }

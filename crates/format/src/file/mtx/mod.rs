@@ -2,6 +2,7 @@
 
 mod banner;
 mod lines;
+mod number;
 mod read;
 mod write;
 

@@ -6,25 +6,30 @@ use residua_memory::Budget;
 
 use super::banner::{Banner, Field, Layout, Symmetry};
 use super::lines::{Lines, unsigned, word};
+use super::number::number;
 use crate::file::dense::reserve;
-use crate::file::{AnyMatrix, Dense, FileError, Held, Result};
+use crate::file::{Dense, FileError, FileMatrix, Held, Result};
 use crate::{Coo, Value};
 
-/// Reads a Matrix Market file: `coordinate` with `real`, `integer` or `pattern` (1 at every place) entries,
-/// `general`, `symmetric` or `skew-symmetric` (both halves come back), and `array` of `real` or `integer`,
-/// `general`. Values are rounded to `V`; duplicates are kept.
+/// Reads a Matrix Market file: `coordinate` or `array`; of `real` (or `double`), `integer`, `unsigned-integer` and, of
+/// coordinates, `pattern` (1 at every place); `general`, `symmetric`, `hermitian` (the same without complex numbers)
+/// or `skew-symmetric`: both halves come back. Decimals are rounded to `V`, integers are exact; duplicates are kept.
 ///
 /// # Errors
 /// When a line is malformed (the error says which), entries are missing or too many, an index lies outside
-/// the matrix, a value is not finite or too large for `V`, the file is complex, or the budget does not allow
-/// the matrix.
-pub fn read_mtx<V: Value>(path: &Path, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+/// the matrix, a value is not finite, too large for `V` or too small for f64, `V` cannot hold an integer exactly, a
+/// skew-symmetric matrix has an entry on its diagonal, the file is complex, or the budget does not allow the matrix.
+pub fn read_mtx<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
+    read(path.as_ref(), budget)
+}
+
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
     let mut lines = Lines::open(path)?;
     let banner = lines.any()?.map(Banner::parse);
     let banner = banner.unwrap_or_else(|| Err("the file is empty".into())).map_err(|e| lines.error(e))?;
     match banner.layout {
         Layout::Coordinate => coordinate(path, &mut lines, banner, budget),
-        Layout::Array => array(path, &mut lines, budget),
+        Layout::Array => array(path, &mut lines, banner, budget),
     }
 }
 
@@ -50,7 +55,7 @@ fn coordinate<V: Value>(
     lines: &mut Lines,
     banner: Banner,
     budget: &Budget,
-) -> Result<Held<AnyMatrix<V>>> {
+) -> Result<Held<FileMatrix<V>>> {
     let [rows, cols, entries] = sizes(lines)?;
     let most = u64::from(u32::MAX);
     if rows > most || cols > most || entries > most {
@@ -84,14 +89,15 @@ fn coordinate<V: Value>(
         row_indices.push(row);
         col_indices.push(col);
         values.push(value);
-        if banner.symmetry == Symmetry::SkewSymmetric && row == col {
-            return Err(lines.error("a skew-symmetric matrix has no entries on its diagonal"));
+        if banner.symmetry == Symmetry::SkewSymmetric && row == col && value != V::default() {
+            let problem = format!("a skew-symmetric matrix has 0 on its diagonal, not {}", value.to_f64());
+            return Err(lines.error(problem));
         }
         if symmetric && row != col {
             row_indices.push(col);
             col_indices.push(row);
-            let negative = banner.symmetry == Symmetry::SkewSymmetric;
-            values.push(if negative { V::from_f64(-value.to_f64()) } else { value });
+            let skew = banner.symmetry == Symmetry::SkewSymmetric;
+            values.push(if skew { negative(value) } else { value });
         }
     }
     if lines.next()?.is_some() {
@@ -99,7 +105,7 @@ fn coordinate<V: Value>(
     }
     let coo = Coo::new(rows as usize, cols as usize, row_indices, col_indices, values)
         .map_err(FileError::matrix(path, "matrix"))?;
-    Ok(Held::new(AnyMatrix::Coo(coo), held))
+    Ok(Held::new(FileMatrix::Coo(coo), held))
 }
 
 #[inline]
@@ -115,7 +121,7 @@ fn entry<V: Value>(mut line: &[u8], field: Field, rows: u64, cols: u64) -> Resul
     let (row, col) = (index("row", rows)?, index("column", cols)?);
     let value = match field {
         Field::Pattern => V::from_f64(1.0),
-        Field::Real | Field::Integer => number(word(&mut line), field)?,
+        _ => number(word(&mut line), field)?,
     };
     match word(&mut line) {
         None => Ok((row, col, value)),
@@ -123,51 +129,66 @@ fn entry<V: Value>(mut line: &[u8], field: Field, rows: u64, cols: u64) -> Resul
     }
 }
 
-#[inline]
-fn number<V: Value>(word: Option<&[u8]>, field: Field) -> Result<V, String> {
-    let word = word.ok_or("value missing")?;
-    let text = std::str::from_utf8(word).unwrap_or_default();
-    let value = match field {
-        Field::Integer => text.parse::<i64>().ok().map(|value| value as f64),
-        // Fortran writes exponents with a d.
-        _ => text.parse().ok().or_else(|| text.replace(['d', 'D'], "e").parse().ok()),
-    };
-    // Rust reads "nan" and "inf", which the format does not have.
-    let value: f64 = value
-        .filter(|value: &f64| value.is_finite())
-        .ok_or_else(|| format!("{:?} is no finite number", String::from_utf8_lossy(word)))?;
-    let rounded = V::from_f64(value);
-    if !rounded.to_f64().is_finite() {
-        return Err(format!("{text} is too large for {}", std::any::type_name::<V>()));
-    }
-    Ok(rounded)
-}
-
-/// Column-major in the file, row-major in memory.
-fn array<V: Value>(path: &Path, lines: &mut Lines, budget: &Budget) -> Result<Held<AnyMatrix<V>>> {
+/// Column-major in the file, row-major in memory. Of a symmetric matrix the file has the places from the diagonal
+/// downwards, of a skew-symmetric one those below it.
+fn array<V: Value>(
+    path: &Path,
+    lines: &mut Lines,
+    banner: Banner,
+    budget: &Budget,
+) -> Result<Held<FileMatrix<V>>> {
     let [rows, cols] = sizes(lines)?;
-    let Some(count) = rows.checked_mul(cols).filter(|&count| count <= lines.length / 2 + 1) else {
+    if banner.symmetry != Symmetry::General && rows != cols {
+        return Err(lines.error(format!("a symmetric matrix of shape [{rows}, {cols}]")));
+    }
+    // Half of the places, and the diagonal or not.
+    let written = rows.checked_mul(cols).map(|all| match banner.symmetry {
+        Symmetry::General => all,
+        Symmetry::Symmetric => (all - rows) / 2 + rows,
+        Symmetry::SkewSymmetric => (all - rows) / 2,
+    });
+    let most = u64::from(u32::MAX);
+    // A digit and a line feed at the least: what the file cannot hold is not allocated.
+    let Some(written) =
+        written.filter(|&count| count <= lines.length / 2 + 1 && rows <= most && cols <= most)
+    else {
         return Err(lines.error(format!("[{rows}, {cols}] in a file of {} bytes cannot be", lines.length)));
     };
-    let held = reserve::<V>(budget, path, "array", count as usize)?;
     let (rows, cols) = (rows as usize, cols as usize);
-    let mut values = vec![V::default(); count as usize];
-    for place in 0..count as usize {
-        let Some(mut line) = lines.next()? else {
-            return Err(lines.error(format!("the file ends after {place} of {count} values")));
+    let held = reserve::<V>(budget, path, "array", rows * cols)?;
+    let mut values = vec![V::default(); rows * cols];
+    let mut read = 0;
+    for col in 0..cols {
+        let first = match banner.symmetry {
+            Symmetry::General => 0,
+            Symmetry::Symmetric => col,
+            Symmetry::SkewSymmetric => col + 1,
         };
-        let value = number(word(&mut line), Field::Real);
-        match value {
-            Ok(value) if line.trim_ascii().is_empty() => {
-                values[place % rows * cols + place / rows] = value;
+        for row in first..rows {
+            let Some(mut line) = lines.next()? else {
+                return Err(lines.error(format!("the file ends after {read} of {written} values")));
+            };
+            let value: V = match number(word(&mut line), banner.field) {
+                Ok(value) if line.trim_ascii().is_empty() => value,
+                Ok(_) => return Err(lines.error("more than one value")),
+                Err(problem) => return Err(lines.error(problem)),
+            };
+            values[row * cols + col] = value;
+            match banner.symmetry {
+                Symmetry::General => {}
+                Symmetry::Symmetric => values[col * cols + row] = value,
+                Symmetry::SkewSymmetric => values[col * cols + row] = negative(value),
             }
-            Ok(_) => return Err(lines.error("more than one value")),
-            Err(problem) => return Err(lines.error(problem)),
+            read += 1;
         }
     }
     if lines.next()?.is_some() {
-        return Err(lines.error(format!("more than the {count} values of the line of sizes")));
+        return Err(lines.error(format!("more than the {written} values of the line of sizes")));
     }
     let dense = Dense::new(vec![rows, cols], values).map_err(FileError::matrix(path, "array"))?;
-    Ok(Held::new(AnyMatrix::Dense(dense), held))
+    Ok(Held::new(FileMatrix::Dense(dense), held))
+}
+
+fn negative<V: Value>(value: V) -> V {
+    V::from_f64(-value.to_f64())
 }

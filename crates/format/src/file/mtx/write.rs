@@ -10,22 +10,22 @@ use crate::{Coo, Csr, FormatError, Value};
 ///
 /// # Errors
 /// When a value is NaN or infinite, which the format does not have, or the file cannot be written.
-pub fn write_mtx_csr<V: Value>(path: &Path, csr: &Csr<V>) -> Result<()> {
+pub fn write_mtx_csr<V: Value>(path: impl AsRef<Path>, csr: &Csr<V>) -> Result<()> {
     let entries = (0..csr.rows()).flat_map(|row| {
         let (columns, values) = csr.row(row);
         columns.iter().zip(values).map(move |(&col, &value)| (row, col as usize, value))
     });
-    write(path, [csr.rows(), csr.cols()], csr.nnz(), entries)
+    write(path.as_ref(), [csr.rows(), csr.cols()], csr.nnz(), entries)
 }
 
 /// Writes `coordinate real general`, entries in their order; otherwise as [`write_mtx_csr`].
 ///
 /// # Errors
 /// As [`write_mtx_csr`].
-pub fn write_mtx_coo<V: Value>(path: &Path, coo: &Coo<V>) -> Result<()> {
+pub fn write_mtx_coo<V: Value>(path: impl AsRef<Path>, coo: &Coo<V>) -> Result<()> {
     let places = coo.row_indices().iter().zip(coo.col_indices());
     let entries = places.zip(coo.values()).map(|((&row, &col), &value)| (row as usize, col as usize, value));
-    write(path, [coo.rows(), coo.cols()], coo.nnz(), entries)
+    write(path.as_ref(), [coo.rows(), coo.cols()], coo.nnz(), entries)
 }
 
 fn write<V: Value>(

@@ -1,23 +1,55 @@
 //! The header of an array.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
 
-use crate::file::number::Number;
+use crate::file::number::{Number, Trouble};
+use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy itself reads no header above 10,000 bytes.
 const MAX_BYTES: usize = 10_000;
 
-/// An element type as NumPy writes it: byte order, kind, size.
+/// An element type as NumPy writes it: byte order, kind, size. Of a record, its list of fields as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::file) struct Descr(pub(in crate::file) String);
 
-/// The header of a `.npy` file, for programs that read the array's numbers themselves.
+impl fmt::Display for Descr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 60;
+        match self.0.char_indices().nth(SHOWN) {
+            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
+            None => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+/// Why elements of a kind are not read; without byte order.
+fn refusal(kind: &str) -> &'static str {
+    match kind.as_bytes() {
+        [b'O', ..] | b"object" => "Python objects are not read (loading them runs code)",
+        [b'f', b'1', ..] | b"g" | b"longdouble" => {
+            "a long double has another form on every kind of machine; save it as float64"
+        }
+        [b'c', ..] | [b'F' | b'D' | b'G'] => "complex numbers are not read; save the real part",
+        [b'S' | b'U' | b'a' | b'T', ..] => "text is not read as numbers",
+        [b'M' | b'm', ..] => "dates and durations are not read as numbers; save them as int64",
+        b"V1" | b"V2" => {
+            "bytes without a meaning, as NumPy stores bfloat16 and the 8-bit floats of ml_dtypes; save them as \
+             float32"
+        }
+        [b'V', ..] => "bytes without a meaning are not read as numbers",
+        [b'[' | b'(', ..] => "records are not read; save a field by itself",
+        _ => "unknown element type",
+    }
+}
+
+/// The header of a `.npy` file. [`NpyFile`](super::NpyFile) reads the array behind it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NpyHeader {
     pub(in crate::file) descr: Descr,
@@ -31,11 +63,15 @@ impl NpyHeader {
     /// Opens the file at `path` and reads its header.
     ///
     /// # Errors
-    /// When the file cannot be read, or does not begin with a header of format version 1 to 3.
+    /// When the file cannot be read or is not a regular file, or does not begin with a header of format version 1 to 3
+    /// and at most 10,000 bytes.
     pub fn open(path: &Path) -> Result<(Self, File)> {
-        let mut file = File::open(path).map_err(FileError::io(path, "open"))?;
-        let header = Self::read(&mut BufReader::new(&mut file))
-            .map_err(|problem| FileError::malformed(path, format!("npy header: {problem}")))?;
+        let (mut file, _) = open_regular(path)?;
+        let header = Self::read(&mut BufReader::with_capacity(1 << 10, &mut file));
+        let header = header.map_err(|trouble| match trouble {
+            Trouble::Whole(problem) => FileError::malformed(path, problem),
+            trouble => trouble.at(path, "the header"),
+        })?;
         Ok((header, file))
     }
 
@@ -54,85 +90,82 @@ impl NpyHeader {
         self.bytes
     }
 
-    /// The element type of the numbers.
+    /// The element type of the numbers, where they are little-endian.
     ///
     /// # Errors
-    /// What is not read: big-endian numbers, booleans, complex numbers, text, Python objects, records.
+    /// What cannot be read as bytes of a safetensors type: big-endian numbers, booleans, long doubles, complex numbers,
+    /// text, Python objects, records.
     pub fn dtype(&self) -> Result<Dtype, String> {
         match self.number()? {
-            (_, true) => Err(format!("element type {:?}: big-endian numbers are not read", self.descr.0)),
-            (Number::U8, _) => Ok(Dtype::U8),
-            (Number::U16, _) => Ok(Dtype::U16),
-            (Number::U32, _) => Ok(Dtype::U32),
-            (Number::U64, _) => Ok(Dtype::U64),
-            (Number::I8, _) => Ok(Dtype::I8),
-            (Number::I16, _) => Ok(Dtype::I16),
-            (Number::I32, _) => Ok(Dtype::I32),
-            (Number::I64, _) => Ok(Dtype::I64),
-            (Number::F16, _) => Ok(Dtype::F16),
-            (Number::F32, _) => Ok(Dtype::F32),
-            (Number::F64, _) => Ok(Dtype::F64),
-            (Number::Bool | Number::Bf16, _) => Err("booleans are not read as numbers".to_owned()),
+            (_, true) => Err(format!("element type {}: big-endian numbers are not read", self.descr)),
+            (Number::Bool, _) => Err("booleans are not read as numbers".to_owned()),
+            (number, _) => Ok(number.dtype()),
         }
     }
 
-    pub(in crate::file) fn read(reader: &mut impl Read) -> Result<Self, String> {
-        let truncated = |_| "the header of the array is cut short".to_owned();
+    /// Reads the header, and no byte behind it.
+    pub(in crate::file) fn read(reader: &mut impl Read) -> Result<Self, Trouble> {
+        let wrong = |problem: String| Err(Trouble::Whole(problem));
+        let mut fill = |bytes: &mut [u8]| {
+            reader.read_exact(bytes).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => Trouble::Whole("the header of the array is cut short".to_owned()),
+                _ => Trouble::Io(error),
+            })
+        };
         let mut start = [0; 8];
-        reader.read_exact(&mut start).map_err(truncated)?;
+        fill(&mut start)?;
         if &start[..6] != MAGIC {
-            return Err("no .npy array: its first bytes are not \"\\x93NUMPY\"".to_owned());
+            return wrong("no .npy array: its first bytes are not \"\\x93NUMPY\"".to_owned());
         }
-        let (prefix, length) = match start[6] {
+        let version = start[6];
+        let (prefix, length) = match version {
             1 => {
                 let mut length = [0; 2];
-                reader.read_exact(&mut length).map_err(truncated)?;
+                fill(&mut length)?;
                 (10, usize::from(u16::from_le_bytes(length)))
             }
             2 | 3 => {
                 let mut length = [0; 4];
-                reader.read_exact(&mut length).map_err(truncated)?;
+                fill(&mut length)?;
                 (12, u32::from_le_bytes(length) as usize)
             }
-            version => return Err(format!("unknown version {version} of the .npy format")),
+            version => return wrong(format!("unknown version {version} of the .npy format")),
         };
         if length > MAX_BYTES {
-            return Err(format!("a header of {length} bytes; NumPy's are at most {MAX_BYTES}"));
+            return wrong(format!("a header of {length} bytes; NumPy reads at most {MAX_BYTES}"));
         }
         let mut text = vec![0; length];
-        reader.read_exact(&mut text).map_err(truncated)?;
-        let text = std::str::from_utf8(&text).map_err(|_| "the header is not text".to_owned())?;
-        let mut header = parse(text)?;
+        fill(&mut text)?;
+        // Before version 3 the text is latin-1; only names of fields can tell.
+        let text = match std::str::from_utf8(&text) {
+            Ok(text) => text.to_owned(),
+            Err(_) if version < 3 => text.iter().map(|&byte| char::from(byte)).collect(),
+            Err(_) => return wrong("the header is not text".to_owned()),
+        };
+        let mut header = parse(&text).map_err(Trouble::Whole)?;
         header.bytes = (prefix + length) as u64;
         Ok(header)
     }
 
-    /// Element type and whether it is big-endian, or what is not read.
+    /// Element type and whether it is big-endian, or why it is not read.
     pub(in crate::file) fn number(&self) -> Result<(Number, bool), String> {
         let Descr(descr) = &self.descr;
-        let number = match descr.trim_start_matches(['<', '>', '|', '=']) {
-            "b1" | "?" => Number::Bool,
-            "i1" => Number::I8,
-            "i2" => Number::I16,
-            "i4" => Number::I32,
-            "i8" => Number::I64,
-            "u1" => Number::U8,
-            "u2" => Number::U16,
-            "u4" => Number::U32,
-            "u8" => Number::U64,
-            "f2" => Number::F16,
-            "f4" => Number::F32,
-            "f8" => Number::F64,
-            kind => {
-                let what = match kind.as_bytes().first() {
-                    Some(b'O') => "Python objects are not read (loading them runs code)",
-                    Some(b'c') => "complex numbers are not read",
-                    Some(b'S' | b'U' | b'a') => "text is not read as numbers",
-                    Some(b'V' | b'[') => "records are not read",
-                    _ => "unknown element type",
-                };
-                return Err(format!("element type {descr:?}: {what}"));
-            }
+        let kind = descr.strip_prefix(['<', '>', '|', '=']).unwrap_or(descr);
+        // NumPy writes kind and size; it also reads the letters and names that its dtypes have.
+        let number = match kind {
+            "b1" | "?" | "bool" => Number::Bool,
+            "i1" | "b" | "int8" => Number::I8,
+            "i2" | "h" | "int16" => Number::I16,
+            "i4" | "i" | "int32" => Number::I32,
+            "i8" | "q" | "l" | "p" | "int64" => Number::I64,
+            "u1" | "B" | "uint8" => Number::U8,
+            "u2" | "H" | "uint16" => Number::U16,
+            "u4" | "I" | "uint32" => Number::U32,
+            "u8" | "Q" | "L" | "P" | "uint64" => Number::U64,
+            "f2" | "e" | "float16" => Number::F16,
+            "f4" | "f" | "float32" => Number::F32,
+            "f8" | "d" | "float64" => Number::F64,
+            _ => return Err(format!("element type {}: {}", self.descr, refusal(kind))),
         };
         Ok((number, descr.starts_with('>')))
     }
@@ -197,13 +230,15 @@ fn parse(text: &str) -> Result<NpyHeader, String> {
         let key = rest.string()?;
         rest.expect(":")?;
         let twice = match key {
-            "descr" if rest.0.starts_with('[') => {
-                return Err("element type is a record, which is not read".to_owned());
+            // A record: refused here, so that no list or tuple is ever looked into, however deep it nests.
+            "descr" if rest.0.starts_with(['[', '(']) => {
+                let record = Descr(rest.0.to_owned());
+                return Err(format!("element type {record}: {}", refusal(&record.0)));
             }
             "descr" => descr.replace(Descr(rest.string()?.to_owned())).is_some(),
             "fortran_order" => fortran.replace(rest.boolean()?).is_some(),
             "shape" => shape.replace(rest.tuple()?).is_some(),
-            key => return Err(format!("the header has an unknown key {key:?}")),
+            key => return Err(format!("the header has an unknown key {}", Descr(key.to_owned()))),
         };
         if twice {
             return Err(format!("the header has {key:?} twice"));
@@ -214,7 +249,7 @@ fn parse(text: &str) -> Result<NpyHeader, String> {
         }
     }
     if !rest.0.is_empty() {
-        return Err(format!("{:?} follows the header", rest.0));
+        return Err(format!("{} follows the header", Descr(rest.0.to_owned())));
     }
     let missing = |key| move || format!("the header has no {key:?}");
     Ok(NpyHeader {
@@ -270,7 +305,7 @@ impl<'a> Cursor<'a> {
             let (number, rest) = self.0.split_at(digits);
             sizes.push(number.parse().map_err(|_| format!("{number:?} in the shape is no size"))?);
             // Python 2 wrote long integers with an L.
-            self.0 = rest.trim_start_matches('L').trim_ascii_start();
+            self.0 = rest.strip_prefix('L').unwrap_or(rest).trim_ascii_start();
             if !self.take(",") {
                 self.expect(")")?;
                 break;

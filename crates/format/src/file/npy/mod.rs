@@ -1,14 +1,17 @@
 //! NumPy's `.npy`: one dense array.
 
 mod header;
+mod order;
+mod reader;
 
-use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use residua_memory::Budget;
 
 pub use header::NpyHeader;
+pub(super) use order::FortranOrder;
+pub use reader::NpyFile;
 
 use super::dense::reserve;
 use super::number::Number;
@@ -16,60 +19,41 @@ use super::{AtomicFile, Dense, FileError, Held, Result};
 use crate::Value;
 
 /// Reads a `.npy` file: one or two dimensions, C or Fortran order, either byte order, booleans, integers,
-/// `f2`, `f4`, `f8`, rounded to `V`. Format versions 1 to 3. Fortran order is turned into row-major while
-/// reading.
+/// `f2`, `f4`, `f8`. Floats are rounded to `V`. Format versions 1 to 3. Fortran order is turned into row-major
+/// while reading.
 ///
 /// # Errors
 /// When the file is malformed or truncated, of another type (Python objects, records, complex numbers,
-/// text), a finite number is too large for `V`, or the budget does not allow the array.
-pub fn read_npy<V: Value>(path: &Path, budget: &Budget) -> Result<Held<Dense<V>>> {
-    let file = File::open(path).map_err(FileError::io(path, "open"))?;
-    let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
-    let mut reader = BufReader::new(file);
-    let header = NpyHeader::read(&mut reader).map_err(|problem| FileError::malformed(path, problem))?;
-    let (number, big_endian) = header.number().map_err(|problem| FileError::malformed(path, problem))?;
-    if !matches!(header.shape.len(), 1 | 2) {
-        let problem = format!("shape {:?}, but one or two dimensions are needed", header.shape);
-        return Err(FileError::malformed(path, problem));
-    }
-    let elements = header.check_length(number.bytes(), length, path, "the array")?;
-    let held = reserve::<V>(budget, path, "array", elements)?;
-    let values = read_values(&mut reader, &header, number, big_endian, elements)
-        .map_err(|trouble| trouble.at(path, "array"))?;
-    let dense = Dense::new(header.shape, values).map_err(FileError::matrix(path, "array"))?;
-    Ok(Held::new(dense, held))
+/// text), a finite number is too large for `V`, `V` cannot hold an integer exactly, or the budget does not allow
+/// the array.
+pub fn read_npy<V: Value>(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<Dense<V>>> {
+    read(path.as_ref(), budget)
 }
 
-/// The values of an array of one or two dimensions in row-major order.
-fn read_values<V: Value>(
-    reader: &mut impl Read,
-    header: &NpyHeader,
-    number: Number,
-    big_endian: bool,
-    elements: usize,
-) -> Result<Vec<V>, super::number::Trouble> {
-    if let (true, &[rows, cols]) = (header.fortran, &*header.shape) {
-        let mut values = vec![V::default(); elements];
-        let (mut row, mut col) = (0, 0);
-        number.read(reader, big_endian, elements, |value| {
-            values[row * cols + col] = value;
-            row += 1;
-            if row == rows {
-                (row, col) = (0, col + 1);
-            }
-        })?;
-        return Ok(values);
+fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<Dense<V>>> {
+    let file = NpyFile::open(path)?;
+    let shape = file.shape();
+    if !matches!(shape.len(), 1 | 2) {
+        let problem = format!("shape {shape:?}, but one or two dimensions are needed");
+        return Err(FileError::malformed(path, problem));
     }
-    let mut values = Vec::with_capacity(elements);
-    number.read(reader, big_endian, elements, |value| values.push(value))?;
-    Ok(values)
+    // The file is as long as its header says: the product fits.
+    let elements = shape.iter().product();
+    let held = reserve::<V>(budget, path, "array", elements)?;
+    let values = file.read_all()?;
+    let dense = Dense::new(shape.to_vec(), values).map_err(FileError::matrix(path, "array"))?;
+    Ok(Held::new(dense, held))
 }
 
 /// Writes a `.npy` file, format version 1, C order. bf16, which NumPy does not have, becomes `f4`.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_npy<V: Value>(path: &Path, dense: &Dense<V>) -> Result<()> {
+pub fn write_npy<V: Value>(path: impl AsRef<Path>, dense: &Dense<V>) -> Result<()> {
+    write(path.as_ref(), dense)
+}
+
+fn write<V: Value>(path: &Path, dense: &Dense<V>) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     write_array(&mut file, dense.shape(), dense.values()).map_err(FileError::io(path, "write"))?;
     file.commit()

@@ -1,6 +1,7 @@
 //! scipy's sparse `.npz`: a zip archive of arrays, as `scipy.sparse.save_npz` writes it.
 
 mod archive;
+mod blocks;
 mod read;
 mod write;
 

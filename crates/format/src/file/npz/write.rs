@@ -16,9 +16,9 @@ use crate::{Coo, Csr, Value};
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_npz_csr<V: Value>(path: &Path, csr: &Csr<V>) -> Result<()> {
+pub fn write_npz_csr<V: Value>(path: impl AsRef<Path>, csr: &Csr<V>) -> Result<()> {
     let wide = !fits(csr.nnz()) || !fits(csr.cols());
-    let mut archive = Writer::create(path, "csr", [csr.rows(), csr.cols()])?;
+    let mut archive = Writer::create(path.as_ref(), "csr", [csr.rows(), csr.cols()])?;
     archive.indices("indices", csr.col_indices(), wide)?;
     archive.indices("indptr", csr.row_ptr(), wide)?;
     archive.values(csr.values())?;
@@ -29,9 +29,9 @@ pub fn write_npz_csr<V: Value>(path: &Path, csr: &Csr<V>) -> Result<()> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_npz_coo<V: Value>(path: &Path, coo: &Coo<V>) -> Result<()> {
+pub fn write_npz_coo<V: Value>(path: impl AsRef<Path>, coo: &Coo<V>) -> Result<()> {
     let wide = !fits(coo.rows()) || !fits(coo.cols());
-    let mut archive = Writer::create(path, "coo", [coo.rows(), coo.cols()])?;
+    let mut archive = Writer::create(path.as_ref(), "coo", [coo.rows(), coo.cols()])?;
     archive.indices("row", coo.row_indices(), wide)?;
     archive.indices("col", coo.col_indices(), wide)?;
     archive.values(coo.values())?;

@@ -1,0 +1,261 @@
+//! Old checkpoint and delta in, new checkpoint out.
+
+use std::io::Write;
+use std::path::Path;
+
+use residua_format::FormatError;
+use residua_format::file::{AtomicFile, Checkpoint, FileError, Plane, check_output};
+use residua_memory::{Budget, BudgetError};
+
+use crate::delta::OUTPUT_MEMORY;
+use crate::delta::file::{DeltaFile, Entry, delta_op};
+use crate::delta::row::{Layout, ROW, apply};
+use crate::delta::target::Target;
+use crate::delta::tree_hash::TreeHash;
+use crate::delta::workers::{Slot, Workers, advance, read_row};
+use crate::progress::check_stop;
+use crate::{Delta, Old, Output, PatchReport, PatchedTensor, Progress, SplitError, Stored};
+
+/// Writes the new checkpoint of a delta, one safetensors file, from the old checkpoint.
+///
+/// The old checkpoint is a safetensors file, the index of a sharded checkpoint, or its directory. If the new checkpoint
+/// was one file, the output equals it byte by byte, header and metadata included. The output is replaced only when
+/// every tensor has the hash that the delta holds for it.
+///
+/// # Errors
+/// When the output is one of the inputs, a file cannot be read or written, the old checkpoint is not the one that the
+/// delta was made from (the error names the first tensor that differs), the delta is damaged, the budget does not hold
+/// one row, or the caller stops the job.
+pub fn patch(
+    old: Old<impl AsRef<Path>>,
+    delta: Delta<impl AsRef<Path>>,
+    new: Output<impl AsRef<Path>>,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<PatchReport, SplitError> {
+    run(old.0.as_ref(), delta.0.as_ref(), new.0.as_ref(), budget, progress)
+}
+
+fn run(
+    old: &Path,
+    delta: &Path,
+    new: &Path,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<PatchReport, SplitError> {
+    check_output(new, [old, delta])?;
+    let (old, delta) = (&Checkpoint::open(old)?, &DeltaFile::open(delta)?);
+    check_layout(old, delta)?;
+    let targets = delta.tensors.iter().map(|(target, _)| Layout::new(target.dtype, target.bytes));
+    let _output = budget.reserve(OUTPUT_MEMORY, "the output's buffer")?;
+    let workers = Workers::new(old.tensors().iter().map(Layout::of).chain(targets), budget, progress)?;
+    let output = AtomicFile::create(new)?;
+    let mut patcher = Patcher { old, delta, workers, output, progress };
+
+    let removed: u64 = delta.removed.iter().filter_map(|r| old.tensor(&r.name)).map(|t| t.bytes).sum();
+    progress.begin("patching", removed + delta.tensors.iter().map(|(target, _)| target.bytes).sum::<u64>());
+    for removed in &delta.removed {
+        progress.tensor(&removed.name);
+        let hash = patcher.hash_old(&removed.name)?;
+        patcher.check_base(&removed.name, &removed.hash, hash)?;
+    }
+    let header = delta.header.as_bytes();
+    patcher.write(&(header.len() as u64).to_le_bytes())?;
+    patcher.write(header)?;
+    let mut report =
+        PatchReport { tensors: Vec::new(), removed: Vec::new(), output_bytes: 8 + header.len() as u64 };
+    for (target, entry) in &delta.tensors {
+        progress.tensor(&target.name);
+        patcher.tensor(target, entry)?;
+        report.output_bytes += target.bytes;
+        let Target { name, bytes, .. } = target.clone();
+        report.tensors.push(PatchedTensor { name, stored: entry.stored, bytes });
+    }
+    report.removed = delta.removed.iter().map(|removed| removed.name.clone()).collect();
+    check_stop(progress)?;
+    patcher.output.commit()?;
+    progress.end();
+    Ok(report)
+}
+
+/// Whether the old checkpoint has the tensors that the delta was made against, and no others.
+fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
+    let mut known = 0;
+    let mut check = |name: &str, dtype, shape: &[usize]| {
+        let Some(tensor) = old.tensor(name) else {
+            return Err(wrong_base(old, delta, name, "it is missing"));
+        };
+        if (tensor.dtype, &*tensor.shape) != (dtype, shape) {
+            let (found, has) = (tensor.dtype, &tensor.shape);
+            let problem = format!("it is {found} {has:?}, not {dtype} {shape:?}");
+            return Err(wrong_base(old, delta, name, &problem));
+        }
+        known += 1;
+        Ok(())
+    };
+    for (target, entry) in &delta.tensors {
+        match &entry.base {
+            _ if entry.stored == Stored::Added => {
+                if old.tensor(&target.name).is_some() {
+                    return Err(wrong_base(old, delta, &target.name, "that base does not have it"));
+                }
+            }
+            Some((dtype, shape)) if entry.stored == Stored::Reshaped => check(&target.name, *dtype, shape)?,
+            _ => check(&target.name, target.dtype, &target.shape)?,
+        }
+    }
+    for removed in &delta.removed {
+        check(&removed.name, removed.dtype, &removed.shape)?;
+    }
+    if known < old.tensors().len() {
+        let listed = |name: &str| {
+            delta.tensors.iter().any(|(target, _)| target.name == name)
+                || delta.removed.iter().any(|removed| removed.name == name)
+        };
+        if let Some(tensor) = old.tensors().iter().find(|tensor| !listed(&tensor.name)) {
+            return Err(wrong_base(old, delta, &tensor.name, "that base does not have it"));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_base(old: &Checkpoint, delta: &DeltaFile, tensor: &str, problem: &str) -> SplitError {
+    let path = old.tensor(tensor).map_or(old.path(), |tensor| old.file_of(tensor));
+    let delta = delta.container.path().display();
+    FileError::tensor(path, tensor, format!("not the base that {delta} was made against: {problem}")).into()
+}
+
+struct Patcher<'a> {
+    old: &'a Checkpoint,
+    delta: &'a DeltaFile,
+    workers: Workers<'a>,
+    output: AtomicFile,
+    progress: &'a dyn Progress,
+}
+
+impl Patcher<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SplitError> {
+        write(&mut self.output, bytes)
+    }
+
+    fn hash_old(&mut self, name: &str) -> Result<String, SplitError> {
+        let progress = self.progress;
+        self.workers.hash(self.old, self.old.expect_tensor(name)?, |row| {
+            advance(progress, row);
+            Ok(())
+        })
+    }
+
+    fn check_base(&self, tensor: &str, expected: &str, found: String) -> Result<(), SplitError> {
+        if found == expected {
+            return Ok(());
+        }
+        let problem = format!("its content differs (BLAKE3 {found}, expected {expected})");
+        Err(wrong_base(self.old, self.delta, tensor, &problem))
+    }
+
+    /// Restores and writes one tensor.
+    fn tensor(&mut self, target: &Target, entry: &Entry) -> Result<(), SplitError> {
+        let name = &target.name;
+        let base_hash = self.delta.base_hash(target, entry);
+        let found = match entry.stored {
+            Stored::Same | Stored::Sparse => {
+                let (base, found) = self.restore(target, entry)?;
+                self.check_base(name, base_hash.unwrap_or_default(), base)?;
+                found
+            }
+            Stored::Replaced | Stored::Reshaped | Stored::Added => {
+                if let Some(expected) = base_hash {
+                    let tensor = self.old.expect_tensor(name)?;
+                    let base = self.workers.hash(self.old, tensor, |_| Ok(()))?;
+                    self.check_base(name, expected, base)?;
+                }
+                let (file, output, progress) = (self.delta.container.file(), &mut self.output, self.progress);
+                self.workers.hash(file, file.expect_tensor(name)?, |row| {
+                    advance(progress, row);
+                    write(output, row)
+                })?
+            }
+        };
+        if found == entry.hash {
+            return Ok(());
+        }
+        let path = self.delta.container.path().to_owned();
+        let what = format!("what tensor {name} becomes (the delta is damaged)");
+        Err(FileError::Hash { path, what, expected: entry.hash.clone(), found }.into())
+    }
+
+    /// Restores and writes a tensor from the old one and its sparse matrix, if it has one; the hashes of both.
+    fn restore(&mut self, target: &Target, entry: &Entry) -> Result<(String, String), SplitError> {
+        let (old, delta, output, progress) = (self.old, self.delta, &mut self.output, self.progress);
+        let tensor = old.expect_tensor(&target.name)?;
+        let layout = Layout::of(tensor);
+        let (mut old_hash, mut new_hash) = (TreeHash::default(), TreeHash::default());
+        self.workers.for_rows(
+            layout.rows(),
+            |slot, row| {
+                read_row(old, tensor, layout, row, &mut slot.old)?;
+                slot.old_part = layout.hash_row(&slot.old, row);
+                slot.new_part = slot.old_part;
+                if entry.stored == Stored::Sparse && apply_row(delta, &target.name, layout, row, slot)? {
+                    slot.new_part = layout.hash_row(&slot.old, row);
+                }
+                Ok(())
+            },
+            |slot, _| {
+                old_hash.push(slot.old_part);
+                new_hash.push(slot.new_part);
+                advance(progress, &slot.old);
+                write(output, &slot.old)
+            },
+        )?;
+        Ok((old_hash.finish(), new_hash.finish()))
+    }
+}
+
+fn write(output: &mut AtomicFile, bytes: &[u8]) -> Result<(), SplitError> {
+    let written = output.write_all(bytes);
+    Ok(written.map_err(FileError::io(output.target(), "write"))?)
+}
+
+/// Applies a row of a sparse matrix to the old row in `slot`; `false` when it is empty.
+fn apply_row(
+    delta: &DeltaFile,
+    name: &str,
+    layout: Layout,
+    row: u64,
+    slot: &mut Slot,
+) -> Result<bool, SplitError> {
+    let container = &delta.container;
+    // What a slot has room for: two bytes a column, which no mode that is worth its bytes exceeds.
+    let room = Budget::new(2 * ROW as u64 + 64);
+    let at = row as usize;
+    let (pattern, entries) =
+        container.read_pattern_rows(name, at..at + 1, &room).map_err(|error| at_row(error, at))?;
+    if entries.is_empty() {
+        return Ok(false);
+    }
+    // A pattern that was read has at most one entry per column.
+    slot.values.resize((entries.end - entries.start) as usize * layout.size, 0);
+    container.read_plane_at(name, Plane::Values, entries.start * layout.size as u64, &mut slot.values)?;
+    let op = container.matrix(name).and_then(|matrix| delta_op(matrix.op)).unwrap_or_default();
+    apply(layout.size, op, &pattern, &slot.values, &mut slot.old).ok_or_else(|| {
+        let source = FormatError::GapRow { row: at, problem: "a column lies outside the tensor" };
+        FileError::matrix(container.path(), name)(source)
+    })?;
+    Ok(true)
+}
+
+/// Rows are read one at a time, as row 0: says which one it was.
+fn at_row(error: FileError, row: usize) -> FileError {
+    match error {
+        FileError::Matrix { path, tensor, source: FormatError::GapRow { problem, .. } } => {
+            FileError::Matrix { path, tensor, source: FormatError::GapRow { row, problem } }
+        }
+        // More bytes than a row can have: the pointers are wrong.
+        FileError::Budget { path, source: BudgetError { what, .. } } => {
+            FileError::tensor(&path, &what, format!("row {row} has more index bytes than a row can have"))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,269 @@
+//! The third pass: rows to planes.
+
+use rayon::prelude::*;
+use residua_format::file::{ContainerWriter, Dtype, MatrixMeta, Plane};
+use residua_format::gap::GapPatternBuilder;
+use residua_format::{BaseKind, FormatError, ValueType};
+
+use super::cut::Cut;
+use super::encode::Encoded;
+use super::inputs::Job;
+use super::residual::{RowBase, Scratch};
+use super::select::Kept;
+use super::waiting_plane::WaitingPlane;
+use crate::SplitError;
+
+/// Pieces of a block of emitted rows for each thread.
+const PIECES: usize = 4;
+
+/// Writes tensors' planes, one tensor after the other. Base codes go straight to the output, whose plane is
+/// open; the others wait in spools.
+pub(super) struct Emitter {
+    writer: ContainerWriter,
+    kind: Option<BaseKind>,
+    values: ValueType,
+    pieces: Vec<(Kept, Encoded)>,
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+    base_scales: WaitingPlane,
+    gaps: WaitingPlane,
+    value_plane: WaitingPlane,
+    value_scales: WaitingPlane,
+    // Of the tensor at hand:
+    builder: GapPatternBuilder,
+    cut: Cut,
+    ties_left: u64,
+    squares: f64,
+    gain: f64,
+    lowest: Option<f32>,
+}
+
+impl Emitter {
+    pub(super) fn new(
+        writer: ContainerWriter,
+        kind: Option<BaseKind>,
+        values: ValueType,
+    ) -> Result<Self, SplitError> {
+        let spool = || WaitingPlane::beside(writer.path());
+        Ok(Self {
+            kind,
+            values,
+            pieces: Vec::new(),
+            codes: Vec::new(),
+            scales: Vec::new(),
+            base_scales: spool()?,
+            gaps: spool()?,
+            value_plane: spool()?,
+            value_scales: spool()?,
+            builder: GapPatternBuilder::new(),
+            cut: Cut { score: 0.0, ties: 0 },
+            ties_left: 0,
+            squares: 0.0,
+            gain: 0.0,
+            lowest: None,
+            writer,
+        })
+    }
+
+    pub(super) fn into_writer(self) -> ContainerWriter {
+        self.writer
+    }
+
+    pub(super) fn begin(&mut self, job: &Job<'_>, cut: Cut) -> Result<(), SplitError> {
+        self.builder = GapPatternBuilder::new();
+        (self.cut, self.ties_left) = (cut, cut.ties);
+        (self.squares, self.gain, self.lowest) = (0.0, 0.0, None);
+        let threads = rayon::current_num_threads();
+        self.pieces.resize_with(PIECES * threads, Default::default);
+        if self.kind.is_some() {
+            self.writer.begin_plane(&job.rows.info.name, Plane::Base, Dtype::U8)?;
+        }
+        Ok(())
+    }
+
+    /// Emits some rows, the next ones of the tensor, from `first` on.
+    pub(super) fn rows(
+        &mut self,
+        job: &Job<'_>,
+        first: usize,
+        raw: &[u8],
+        base: &[u8],
+        weights: &[f32],
+    ) -> Result<(), SplitError> {
+        let (cols, row_bytes) = (job.rows.cols, job.rows.row_bytes());
+        let rows = raw.len() / row_bytes;
+        let piece_rows = rows.div_ceil(self.pieces.len());
+        let used = rows.div_ceil(piece_rows);
+        self.select(job, first, raw, base, weights, piece_rows)?;
+        let pieces = &mut self.pieces[..used];
+        for (kept, _) in &mut *pieces {
+            kept.settle(weights, self.cut, &mut self.ties_left);
+        }
+
+        let values = self.values;
+        let overflows: Vec<_> = pieces
+            .par_iter_mut()
+            .enumerate()
+            .map(|(piece, (kept, encoded))| {
+                encoded.reset();
+                (0..kept.ends.len()).find_map(|row| {
+                    let (columns, residuals) = (&kept.columns[kept.row(row)], &kept.residuals[kept.row(row)]);
+                    let at = encoded.push_row(columns, residuals, cols, values).err()?;
+                    Some((first + piece * piece_rows + row, columns[at] as usize, residuals[at]))
+                })
+            })
+            .collect();
+        if let Some((row, col, value)) = overflows.into_iter().flatten().next() {
+            let (tensor, dtype) = (job.rows.info.name.clone(), values.name().to_owned());
+            return Err(SplitError::Overflow { tensor, row, col, value: value.into(), dtype });
+        }
+        self.write(job, used, weights)
+    }
+
+    /// Residuals, and which of them are kept; codes and scales of the base.
+    fn select(
+        &mut self,
+        job: &Job<'_>,
+        first: usize,
+        raw: &[u8],
+        base: &[u8],
+        weights: &[f32],
+        piece_rows: usize,
+    ) -> Result<(), SplitError> {
+        let (cols, row_bytes, float) = (job.rows.cols, job.rows.row_bytes(), job.rows.float);
+        let rows = raw.len() / row_bytes;
+        let (kind, cut) = (self.kind, self.cut);
+        let (code_bytes, groups) = kind.map_or((0, 0), |kind| (kind.row_bytes(cols), kind.groups(cols)));
+        self.codes.resize(rows * code_bytes, 0);
+        self.scales.resize(rows * groups, 0.0);
+
+        let (mut codes, mut scales) = (&mut self.codes[..], &mut self.scales[..]);
+        let mut work = Vec::new();
+        for (start, (kept, _)) in (0..rows).step_by(piece_rows).zip(&mut self.pieces) {
+            let end = rows.min(start + piece_rows);
+            let (own_codes, other_codes) = codes.split_at_mut((end - start) * code_bytes);
+            let (own_scales, other_scales) = scales.split_at_mut((end - start) * groups);
+            (codes, scales) = (other_codes, other_scales);
+            work.push((start..end, kept, own_codes, own_scales));
+        }
+        let errors: Vec<_> = work
+            .into_par_iter()
+            .map_init(
+                || Scratch::new(cols),
+                |scratch, (range, kept, codes, scales)| {
+                    kept.reset(range.len() * cols);
+                    for (i, row) in range.enumerate() {
+                        let bytes = row * row_bytes..(row + 1) * row_bytes;
+                        let raw = &raw[bytes.clone()];
+                        let base = match kind {
+                            Some(kind) => RowBase::Quantized {
+                                kind,
+                                codes: &mut codes[i * code_bytes..(i + 1) * code_bytes],
+                                scales: &mut scales[i * groups..(i + 1) * groups],
+                            },
+                            None => RowBase::Dense(&base[bytes.clone()]),
+                        };
+                        match scratch.residual(float, raw, base) {
+                            Ok(residual) => kept.push_row(residual, weights, cut),
+                            Err(col) => return Some((row, col)),
+                        }
+                    }
+                    None
+                },
+            )
+            .collect();
+        match errors.into_iter().flatten().next() {
+            None => Ok(()),
+            Some((row, col)) => {
+                let bytes = row * row_bytes..(row + 1) * row_bytes;
+                let base = base.get(bytes.clone()).unwrap_or_default();
+                Err(job.residual_error(first + row, col, &raw[bytes], base))
+            }
+        }
+    }
+
+    fn write(&mut self, job: &Job<'_>, used: usize, weights: &[f32]) -> Result<(), SplitError> {
+        let format = |source: FormatError| SplitError::Format { tensor: job.rows.info.name.clone(), source };
+        if self.kind.is_some() {
+            self.writer.write(&self.codes)?;
+            self.base_scales.write(bytemuck::cast_slice(&self.scales))?;
+        }
+        for (kept, encoded) in &self.pieces[..used] {
+            encoded.plans.iter().try_for_each(|plan| self.builder.push(plan)).map_err(format)?;
+            self.gaps.write(&encoded.index)?;
+            self.value_plane.write(&encoded.values)?;
+            self.value_scales.write(bytemuck::cast_slice(&encoded.scales))?;
+            // Row by row, so that the sum does not depend on the pieces.
+            self.squares = kept.squares.iter().fold(self.squares, |sum, s| sum + s);
+            self.gain = encoded.gains.iter().fold(self.gain, |sum, s| sum + s);
+            self.lowest = kept.lowest(weights).into_iter().chain(self.lowest).reduce(f32::min);
+        }
+        Ok(())
+    }
+
+    /// Ends the tensor's planes.
+    pub(super) fn end(&mut self, job: &Job<'_>, base_hash: Option<String>) -> Result<MatrixMeta, SplitError> {
+        let name = &job.rows.info.name;
+        let writer = &mut self.writer;
+        let spooled = |plane, dtype, spool: &mut WaitingPlane, writer: &mut ContainerWriter| {
+            writer.begin_plane(name, plane, dtype)?;
+            spool.drain(writer)?;
+            writer.end_plane()?;
+            Ok::<_, SplitError>(())
+        };
+        if self.kind.is_some() {
+            writer.end_plane()?;
+            spooled(Plane::BaseScales, Dtype::F32, &mut self.base_scales, writer)?;
+        }
+        let builder = std::mem::take(&mut self.builder);
+        let mut meta = MatrixMeta::new([job.rows.rows, job.rows.cols], job.rows.info.dtype);
+        meta.nnz = builder.nnz() as u64;
+        meta.entries = builder.entries() as u64;
+        meta.index_bytes = builder.index_bytes() as u64;
+        meta.values = Some(self.values);
+        meta.base = self.kind;
+        meta.base_hash = base_hash;
+        let (row_ptr, modes) = builder.finish();
+        meta.row_modes = modes.is_some();
+        writer.plane(name, Plane::RowPtr, Dtype::U32, row_ptr.as_bytes())?;
+        if let Some((row_modes, index_ptr)) = modes {
+            writer.plane(name, Plane::RowModes, Dtype::U8, &row_modes)?;
+            writer.plane(name, Plane::IndexPtr, Dtype::U32, index_ptr.as_bytes())?;
+        }
+        spooled(Plane::Gaps, Dtype::U8, &mut self.gaps, writer)?;
+        spooled(Plane::Values, value_dtype(self.values), &mut self.value_plane, writer)?;
+        if self.values == ValueType::I8 {
+            spooled(Plane::Scales, Dtype::F32, &mut self.value_scales, writer)?;
+        }
+        writer.matrix(name, meta.clone());
+        Ok(meta)
+    }
+
+    /// Sum of squared residuals, and how much of it base and residual together take away.
+    pub(super) fn squares(&self) -> (f64, f64) {
+        (self.squares, self.gain)
+    }
+
+    /// The lowest comparable score that was kept.
+    pub(super) fn lowest(&self) -> Option<f32> {
+        self.lowest
+    }
+
+    /// Bytes of an element of a plane.
+    pub(super) fn element_bytes(&self, plane: Plane) -> u64 {
+        match plane {
+            Plane::RowPtr | Plane::IndexPtr | Plane::Scales | Plane::BaseScales => 4,
+            Plane::RowModes | Plane::Gaps | Plane::Base => 1,
+            Plane::Values => self.values.bytes() as u64,
+        }
+    }
+}
+
+fn value_dtype(values: ValueType) -> Dtype {
+    match values {
+        ValueType::F32 => Dtype::F32,
+        ValueType::F16 => Dtype::F16,
+        ValueType::Bf16 => Dtype::BF16,
+        ValueType::I8 => Dtype::I8,
+    }
+}

@@ -1,0 +1,93 @@
+//! Kept entries to the bytes of the sparse planes.
+
+use half::{bf16, f16};
+use residua_format::gap::RowPlan;
+use residua_format::{BaseKind, ValueType, quantize_row};
+
+/// Encoded rows of a piece.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    pub(super) plans: Vec<RowPlan>,
+    pub(super) index: Vec<u8>,
+    pub(super) values: Vec<u8>,
+    /// One per row, with i8 values.
+    pub(super) scales: Vec<f32>,
+    /// By how much the residual lowers the sum of squared errors, row by row.
+    pub(super) gains: Vec<f64>,
+    codes: Vec<u8>,
+}
+
+impl Encoded {
+    /// Bytes that a row of `cols` columns takes at most, twice: a vector that grows moves. No row costs more
+    /// than as a bitmap.
+    pub(super) fn row_bytes(cols: usize, values: ValueType) -> u64 {
+        let row = cols as u64 / 8 + 1 + (cols * values.bytes()) as u64;
+        2 * (row + (size_of::<RowPlan>() + 12) as u64) + cols as u64
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.plans.clear();
+        self.index.clear();
+        self.values.clear();
+        self.scales.clear();
+        self.gains.clear();
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// With the position (in the row's entries) of the first residual that the value type cannot hold.
+    pub(super) fn push_row(
+        &mut self,
+        columns: &[u32],
+        residuals: &[f32],
+        cols: usize,
+        values: ValueType,
+    ) -> Result<(), usize> {
+        let plan = RowPlan::new(columns, cols, values.bytes());
+        let (index, out) = (&mut self.index, &mut self.values);
+        let mut gain = 0.0;
+        let mut overflow = None;
+        let mut count = |i: usize, stored: f32| {
+            let residual = f64::from(residuals[i]);
+            gain += residual * residual - (residual - f64::from(stored)).powi(2);
+            if !stored.is_finite() {
+                overflow = overflow.or(Some(i));
+            }
+        };
+        match values {
+            ValueType::F32 => plan.encode(columns, cols, index, |i| {
+                let value = i.map_or(0.0, |i| residuals[i]);
+                out.extend_from_slice(&value.to_le_bytes());
+                i.into_iter().for_each(|i| count(i, value));
+            }),
+            ValueType::F16 => plan.encode(columns, cols, index, |i| {
+                let value = i.map_or(f16::ZERO, |i| f16::from_f32(residuals[i]));
+                out.extend_from_slice(&value.to_le_bytes());
+                i.into_iter().for_each(|i| count(i, value.to_f32()));
+            }),
+            ValueType::Bf16 => plan.encode(columns, cols, index, |i| {
+                let value = i.map_or(bf16::ZERO, |i| bf16::from_f32(residuals[i]));
+                out.extend_from_slice(&value.to_le_bytes());
+                i.into_iter().for_each(|i| count(i, value.to_f32()));
+            }),
+            ValueType::I8 => {
+                // The value plane's rule is that of an INT8 base: one scale for the row.
+                let (codes, mut scale) = (&mut self.codes, [0.0]);
+                codes.resize(columns.len(), 0);
+                if !columns.is_empty() {
+                    quantize_row(residuals, BaseKind::Int8, codes, &mut scale)?;
+                }
+                let [scale] = scale;
+                self.scales.push(scale);
+                plan.encode(columns, cols, index, |i| {
+                    out.push(i.map_or(0, |i| codes[i]));
+                    i.into_iter().for_each(|i| count(i, f32::from(codes[i] as i8) * scale));
+                });
+            }
+        }
+        self.gains.push(gain);
+        self.plans.push(plan);
+        overflow.map_or(Ok(()), Err)
+    }
+}

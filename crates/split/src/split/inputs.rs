@@ -1,0 +1,155 @@
+//! The files that a split reads, and which of their tensors are split.
+
+use std::path::Path;
+
+use glob::Pattern;
+use residua_format::file::{Checkpoint, Container, Dtype, TensorInfo};
+
+use super::room::Extremes;
+use crate::rows::Rows;
+use crate::{BaseSpec, Importance, Selection, SplitError, SplitOptions};
+
+/// The files that a split reads.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) base: Option<Checkpoint>,
+    pub(super) calibration: Option<Checkpoint>,
+}
+
+impl Inputs {
+    pub(super) fn open(input: &Path, options: &SplitOptions) -> Result<Self, SplitError> {
+        let dense = |path: &Path| {
+            let file = Checkpoint::open(path)?;
+            if Container::is_container(&file) {
+                let path = path.display();
+                return Err(SplitError::Usage(format!(
+                    "{path} is no dense checkpoint; materialize it first"
+                )));
+            }
+            Ok(file)
+        };
+        Ok(Self {
+            checkpoint: dense(input)?,
+            base: match &options.base {
+                BaseSpec::Checkpoint(path) => Some(dense(path)?),
+                BaseSpec::Quantized(_) => None,
+            },
+            calibration: match &options.importance {
+                Importance::Calibration(path) => Some(Checkpoint::open(path)?),
+                Importance::ColumnMeanSquare | Importance::Uniform => None,
+            },
+        })
+    }
+}
+
+/// One tensor to split.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) rows: Rows<'a>,
+    /// The same tensor of the base checkpoint.
+    pub(super) base: Option<Rows<'a>>,
+    /// Mean squares of the input features.
+    pub(super) calibration: Option<(&'a Checkpoint, &'a TensorInfo)>,
+}
+
+impl<'a> Job<'a> {
+    fn new(rows: Rows<'a>, inputs: &'a Inputs) -> Result<Self, SplitError> {
+        let name = &rows.info.name;
+        let base = match &inputs.base {
+            None => None,
+            Some(base) => {
+                let info = base.expect_tensor(name)?;
+                if (&info.shape, info.dtype) != (&rows.info.shape, rows.info.dtype) {
+                    let problem = format!(
+                        "is {} {:?} here and {} {:?} in the checkpoint to be split: exclude it, or take another base",
+                        info.dtype, info.shape, rows.info.dtype, rows.info.shape
+                    );
+                    return Err(SplitError::tensor(base.file_of(info), name, problem));
+                }
+                Rows::of(base, info)
+            }
+        };
+        let calibration = match &inputs.calibration {
+            None => None,
+            Some(file) => {
+                let info = file.expect_tensor(name)?;
+                if (info.dtype, &*info.shape) != (Dtype::F32, &[rows.cols]) {
+                    let problem = format!(
+                        "is {} {:?}, but {} input features call for F32 [{}]",
+                        info.dtype, info.shape, rows.cols, rows.cols
+                    );
+                    return Err(SplitError::tensor(file.file_of(info), name, problem));
+                }
+                Some((file, info))
+            }
+        };
+        Ok(Self { rows, base, calibration })
+    }
+
+    /// The error for a residual that is not finite, although its weight is: its base is not, or the
+    /// difference is too large.
+    pub(super) fn residual_error(&self, row: usize, col: usize, raw: &[u8], base: &[u8]) -> SplitError {
+        if let Some(error) = self.base.and_then(|rows| rows.not_finite(row, base)) {
+            return error;
+        }
+        let difference = |rows: &Rows<'_>, raw| {
+            let mut weights = vec![0.0; rows.cols];
+            rows.float.widen(raw, &mut weights);
+            f64::from(weights[col])
+        };
+        let value = difference(&self.rows, raw) - self.base.map_or(0.0, |rows| difference(&rows, base));
+        let (tensor, dtype) = (self.rows.info.name.clone(), "f32".to_owned());
+        SplitError::Overflow { tensor, row, col, value, dtype }
+    }
+}
+
+/// Parts the checkpoint's tensors into those to split and those that pass through.
+pub(super) fn partition<'a>(
+    inputs: &'a Inputs,
+    options: &SplitOptions,
+) -> Result<(Vec<Job<'a>>, Vec<&'a TensorInfo>), SplitError> {
+    check_selection(options.selection)?;
+    let (include, exclude) = (patterns(&options.include)?, patterns(&options.exclude)?);
+    let file = &inputs.checkpoint;
+    let (mut jobs, mut passed) = (Vec::new(), Vec::new());
+    for info in file.tensors() {
+        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&info.name));
+        let wanted = (include.is_empty() || matches(&include)) && !matches(&exclude);
+        match Rows::of(file, info).filter(|_| wanted) {
+            Some(rows) => jobs.push(Job::new(rows, inputs)?),
+            None => passed.push(info),
+        }
+    }
+    // The container takes the widest elements first, so that all are aligned.
+    passed.sort_by_key(|info| std::cmp::Reverse(info.dtype.bitsize()));
+    Ok((jobs, passed))
+}
+
+fn patterns(globs: &[String]) -> Result<Vec<Pattern>, SplitError> {
+    let parse = |glob: &String| {
+        Pattern::new(glob).map_err(|error| SplitError::Usage(format!("pattern {glob:?}: {error}")))
+    };
+    globs.iter().map(parse).collect()
+}
+
+fn check_selection(selection: Selection) -> Result<(), SplitError> {
+    match selection {
+        Selection::Density(density) if !(0.0..=1.0).contains(&density) => {
+            Err(SplitError::Usage(format!("density {density} is not between 0 and 1")))
+        }
+        Selection::Threshold(threshold) if !(threshold.is_finite() && threshold >= 0.0) => {
+            Err(SplitError::Usage(format!("threshold {threshold} is not a finite number of at least 0")))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn extremes(jobs: &[Job<'_>]) -> Extremes {
+    jobs.iter().fold(Extremes::default(), |most, Job { rows, .. }| Extremes {
+        rows: most.rows.max(rows.rows),
+        cols: most.cols.max(rows.cols),
+        row_bytes: most.row_bytes.max(rows.row_bytes()),
+        bytes: most.bytes.max(rows.info.bytes),
+    })
+}

@@ -1,0 +1,156 @@
+//! Checkpoint in, base and residual out.
+//!
+//! | module | what |
+//! |---|---|
+//! | `inputs` | which tensors are split, and from what |
+//! | `room` | how the budget is divided among the buffers |
+//! | `tensor` | one tensor's way through the three passes |
+//! | `columns`, `score` | the first pass: mean squares of columns, and the scores that follow |
+//! | `cut`, `histogram`, `sift` | the second pass: which scores are kept |
+//! | `residual`, `select`, `encode`, `emit`, `waiting_plane` | the third pass: rows to planes |
+
+mod columns;
+mod cut;
+mod emit;
+mod encode;
+mod histogram;
+mod inputs;
+mod residual;
+mod room;
+mod score;
+mod select;
+mod sift;
+mod tensor;
+mod waiting_plane;
+
+use std::path::Path;
+
+use residua_format::file::{
+    ContainerKind, ContainerWriter, MatrixMeta, SafetensorsWriter, TensorInfo, check_output,
+};
+use residua_memory::Budget;
+
+use self::inputs::{Inputs, Job, extremes, partition};
+use self::room::Room;
+use self::tensor::Splitter;
+use crate::file::{BASE_PATH, ORIGINAL_METADATA};
+use crate::passed::copy;
+use crate::progress::check_stop;
+use crate::{BaseSpec, Output, PassedTensor, Progress, SplitError, SplitOptions, SplitReport};
+
+/// Splits the checkpoint at `input` into base and residual.
+///
+/// `input` is a safetensors file, the index of a sharded checkpoint, or its directory. The output is replaced only
+/// when the job succeeds.
+///
+/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out.
+/// Every other tensor passes through unchanged. When the base is another checkpoint, every tensor that is split must
+/// be there with the same shape and element type.
+///
+/// The output does not depend on the budget or the number of threads.
+///
+/// # Errors
+/// When the options contradict each other, the output is one of the inputs, a file cannot be read or written, a tensor
+/// that is split holds NaN or infinity, a base or calibration tensor is missing or does not fit, the budget is too
+/// small (before anything is read), or the caller stops the job.
+///
+/// # Example
+/// ```
+/// # use residua_format::file::{Dtype, SafetensorsWriter};
+/// # let dir = tempfile::tempdir()?;
+/// # let (model, file) = (dir.path().join("model.safetensors"), dir.path().join("split.safetensors"));
+/// # let weights: Vec<u8> =
+/// #     (0..64 * 256).flat_map(|i| ((i * 7919 % 513) as f32 / 256.0 - 1.0).to_le_bytes()).collect();
+/// # let mut writer = SafetensorsWriter::create(&model, 256)?;
+/// # writer.tensor("layer.weight", Dtype::F32, &[64, 256], &weights)?;
+/// # writer.finish()?;
+/// use residua_memory::Budget;
+/// use residua_split::{NoProgress, Output, SplitFile, SplitOptions, split};
+///
+/// let budget = Budget::new(64 << 20);
+/// let options = SplitOptions::default().density(0.05);
+/// let report = split(&model, Output(&file), &options, &budget, &NoProgress)?;
+/// assert_eq!(report.nnz(), 819); // 5 % of 64 · 256
+///
+/// let file = SplitFile::open(&file)?;
+/// let residual = file.layer("layer.weight")?.read_residual(&budget)?;
+/// assert_eq!(residual.nnz(), 819);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn split(
+    input: impl AsRef<Path>,
+    output: Output<impl AsRef<Path>>,
+    options: &SplitOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<SplitReport, SplitError> {
+    let (input, output) = (input.as_ref(), output.0.as_ref());
+    // From inside the pool a parallel step costs nothing when there is one thread, and little when there are more.
+    rayon::scope(|_| run(input, output, options, budget, progress))
+}
+
+fn run(
+    input: &Path,
+    output: &Path,
+    options: &SplitOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<SplitReport, SplitError> {
+    let others = options.base.checkpoint().into_iter().chain(options.importance.file());
+    check_output(output, [input].into_iter().chain(others))?;
+    let inputs = Inputs::open(input, options)?;
+    let (jobs, passed) = partition(&inputs, options)?;
+    let kind = match options.base {
+        BaseSpec::Quantized(kind) => Some(kind),
+        BaseSpec::Checkpoint(_) => None,
+    };
+    let room = Room::take(budget, extremes(&jobs), kind, options.values)?;
+
+    let file = &inputs.checkpoint;
+    let metadata = serde_json::to_string(file.metadata()).unwrap_or_default();
+    let header_bytes = header_bytes(&jobs, &passed, &metadata);
+    let mut writer = ContainerWriter::create(output, ContainerKind::Split, header_bytes)?;
+    if !file.metadata().is_empty() {
+        writer.metadata(ORIGINAL_METADATA, metadata);
+    }
+    if let BaseSpec::Checkpoint(path) = &options.base {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        writer.metadata(BASE_PATH, path.to_string_lossy());
+    }
+
+    progress.begin("splitting", file.bytes());
+    let mut report = SplitReport { input_bytes: file.bytes(), ..SplitReport::default() };
+    let mut splitter = Splitter::new(options, kind, room, writer, progress)?;
+    for job in &jobs {
+        progress.tensor(&job.rows.info.name);
+        report.tensors.push(splitter.split(job)?);
+    }
+    let mut writer = splitter.into_writer();
+    for info in passed {
+        progress.tensor(&info.name);
+        writer.begin_dense(&info.name, info.dtype, &info.shape)?;
+        copy(file, info, progress, |bytes| writer.write(bytes))?;
+        writer.end_dense()?;
+        report.passed.push(PassedTensor::of(info));
+    }
+    check_stop(progress)?;
+    report.output_bytes = writer.finish()?;
+    progress.end();
+    Ok(report)
+}
+
+/// An estimate of the header's length, rather too long than too short.
+fn header_bytes(jobs: &[Job<'_>], passed: &[&TensorInfo], metadata: &str) -> u64 {
+    let jobs = jobs.iter().map(|Job { rows, base, .. }| {
+        let mut meta = MatrixMeta::new([rows.rows, rows.cols], rows.info.dtype);
+        // The most planes that a matrix can have: modes, value scales and a base.
+        meta.row_modes = true;
+        meta.values = Some(residua_format::ValueType::I8);
+        meta.base = Some(residua_format::BaseKind::Int4G128);
+        meta.base_hash = base.map(|_| " ".repeat(64));
+        ContainerWriter::matrix_header_bytes(&rows.info.name, &meta)
+    });
+    let passed = passed.iter().map(|info| SafetensorsWriter::header_bytes(&info.name, info.shape.len()));
+    let metadata = SafetensorsWriter::metadata_bytes(ORIGINAL_METADATA, metadata);
+    jobs.chain(passed).sum::<u64>() + metadata + (8 << 10)
+}

@@ -1,0 +1,90 @@
+//! What neighbouring rows keep: found in parallel, cut to the exact count in order.
+
+use super::cut::Cut;
+use super::score::comparable;
+use super::sift::{Range, sift};
+use crate::float::sum_of_squares;
+
+/// Kept entries of some neighbouring rows.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) columns: Vec<u32>,
+    pub(super) residuals: Vec<f32>,
+    /// Where each row's entries end.
+    pub(super) ends: Vec<usize>,
+    /// Each row's sum of squared residuals, those that are not kept included.
+    pub(super) squares: Vec<f64>,
+    /// How many have exactly the cut's score.
+    ties: u64,
+}
+
+impl Kept {
+    /// Bytes that a row of `cols` columns takes at most; what there is one of per row grows and moves.
+    pub(super) fn row_bytes(cols: usize) -> u64 {
+        8 * cols as u64 + 2 * 16
+    }
+
+    /// Empty, with room for `most` entries.
+    pub(super) fn reset(&mut self, most: usize) {
+        self.columns.clear();
+        self.residuals.clear();
+        self.ends.clear();
+        self.squares.clear();
+        self.ties = 0;
+        // All at once: a vector that grows holds two copies while it moves.
+        self.columns.reserve(most);
+        self.residuals.reserve(most);
+    }
+
+    /// Appends what a row keeps: every score of at least the cut's.
+    pub(super) fn push_row(&mut self, residuals: &[f32], weights: &[f32], cut: Cut) {
+        sift::<false>(residuals, weights, Range::from(cut.score), |columns, residuals| {
+            self.columns.extend_from_slice(columns);
+            self.residuals.extend_from_slice(residuals);
+            let scores = columns.iter().zip(residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
+            self.ties += scores.filter(|&score| score == cut.score).count() as u64;
+        });
+        self.ends.push(self.columns.len());
+        self.squares.push(sum_of_squares(residuals));
+    }
+
+    /// The range of a row's entries.
+    pub(super) fn row(&self, row: usize) -> std::ops::Range<usize> {
+        row.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[row]
+    }
+
+    /// The lowest comparable score that is kept.
+    pub(super) fn lowest(&self, weights: &[f32]) -> Option<f32> {
+        let scores =
+            self.columns.iter().zip(&self.residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
+        scores.reduce(f32::min)
+    }
+
+    /// Takes what ties this piece may keep from those that are left, and drops the others. Also drops zero
+    /// residuals, which would add nothing: only where the cut is 0 are there any.
+    pub(super) fn settle(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
+        if cut.score > 0.0 && self.ties <= *ties_left {
+            *ties_left -= self.ties;
+            return;
+        }
+        let (mut read, mut kept) = (0, 0);
+        for end in &mut self.ends {
+            for from in read..*end {
+                let (column, residual) = (self.columns[from], self.residuals[from]);
+                if comparable(residual, weights[column as usize]) == cut.score {
+                    if *ties_left == 0 {
+                        continue;
+                    }
+                    *ties_left -= 1;
+                }
+                if residual != 0.0 {
+                    (self.columns[kept], self.residuals[kept]) = (column, residual);
+                    kept += 1;
+                }
+            }
+            (read, *end) = (*end, kept);
+        }
+        self.columns.truncate(kept);
+        self.residuals.truncate(kept);
+    }
+}

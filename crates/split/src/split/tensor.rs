@@ -1,0 +1,261 @@
+//! One tensor's way through the three passes: column statistics, score histogram, emit.
+
+use rayon::prelude::*;
+use residua_format::BaseKind;
+use residua_format::file::{ContainerWriter, MatrixMeta, Plane};
+use residua_memory::AlignedVec;
+
+use super::columns::ColumnSums;
+use super::cut::{Cut, Guess, find_cut};
+use super::emit::Emitter;
+use super::histogram::Histogram;
+use super::inputs::Job;
+use super::residual::Scratch;
+use super::room::Room;
+use super::score::{ColumnWeights, comparable};
+use crate::progress::check_stop;
+use crate::rows::{Block, Rows};
+use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
+
+/// Of how many columns a guess looks at one, at most.
+const STRIDE: usize = 16;
+/// Elements that one thread scores at a time.
+const PIECE: usize = 1 << 16;
+
+/// Everything that is used for one tensor after the other.
+pub(super) struct Splitter<'a> {
+    options: &'a SplitOptions,
+    kind: Option<BaseKind>,
+    room: Room,
+    progress: &'a dyn Progress,
+    block: Block,
+    base_block: Block,
+    sums: ColumnSums,
+    weights: ColumnWeights,
+    histogram: Histogram,
+    emitter: Emitter,
+}
+
+impl<'a> Splitter<'a> {
+    pub(super) fn new(
+        options: &'a SplitOptions,
+        kind: Option<BaseKind>,
+        room: Room,
+        writer: ContainerWriter,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, SplitError> {
+        Ok(Self {
+            options,
+            kind,
+            progress,
+            block: Block::with_bytes(room.block),
+            base_block: Block::with_bytes(if kind.is_some() { 0 } else { room.block }),
+            sums: ColumnSums::default(),
+            weights: ColumnWeights::default(),
+            histogram: Histogram::default(),
+            emitter: Emitter::new(writer, kind, options.values)?,
+            room,
+        })
+    }
+
+    pub(super) fn into_writer(self) -> ContainerWriter {
+        self.emitter.into_writer()
+    }
+
+    /// Splits one tensor and writes its planes.
+    pub(super) fn split(&mut self, job: &Job<'_>) -> Result<TensorReport, SplitError> {
+        let third = job.rows.info.bytes / 3;
+        let base_hash = self.statistics(job)?;
+        self.weigh(job)?;
+        self.progress.advance(third);
+        let cut = self.cut(job)?;
+        self.progress.advance(third);
+        let meta = self.emit(job, cut, base_hash, third)?;
+        Ok(self.report(job, &meta))
+    }
+
+    fn block_rows(&self, rows: &Rows<'_>) -> usize {
+        (self.room.block / rows.row_bytes()).clamp(1, rows.rows)
+    }
+
+    /// The first pass: sums of squares, which also find what is not finite, and the hash of the base.
+    fn statistics(&mut self, job: &Job<'_>) -> Result<Option<String>, SplitError> {
+        let rows = &job.rows;
+        self.sums.reset(rows.cols);
+        let mut hasher = blake3::Hasher::new();
+        for range in rows.blocks(self.block_rows(rows)) {
+            check_stop(self.progress)?;
+            let raw = self.block.load(rows, range.clone())?;
+            self.sums.add(raw, rows.float);
+            if let Some(error) =
+                (!self.sums.all_finite()).then(|| rows.not_finite(range.start, raw)).flatten()
+            {
+                return Err(error);
+            }
+            if let Some(base) = &job.base {
+                hasher.update_rayon(self.base_block.load(base, range)?);
+            }
+        }
+        Ok(job.base.map(|_| hasher.finalize().to_hex().to_string()))
+    }
+
+    /// Sets the columns' weights in the score.
+    fn weigh(&mut self, job: &Job<'_>) -> Result<(), SplitError> {
+        match (&self.options.importance, job.calibration) {
+            (Importance::Uniform, _) => self.weights.set(std::iter::repeat_n(1.0, job.rows.cols)),
+            (Importance::Calibration(_), Some((file, info))) => {
+                let mut h = AlignedVec::<f32>::zeroed(job.rows.cols);
+                file.read_at(info, 0, h.as_bytes_mut())?;
+                if let Some(col) = h.iter().position(|h| !(h.is_finite() && *h >= 0.0)) {
+                    let problem = format!(
+                        "mean square {} of input feature {col} is not a finite number of at least 0",
+                        h[col]
+                    );
+                    return Err(SplitError::tensor(file.file_of(info), &info.name, problem));
+                }
+                self.weights.set(h.iter().map(|&h| h.into()));
+            }
+            _ => self.weights.set(self.sums.means(job.rows.rows)),
+        }
+        Ok(())
+    }
+
+    /// The second pass: which scores are kept.
+    fn cut(&mut self, job: &Job<'_>) -> Result<Cut, SplitError> {
+        let elements = job.rows.info.elements();
+        let kept = match self.options.selection {
+            Selection::Threshold(threshold) => {
+                return Ok(Cut { score: self.weights.comparable(threshold), ties: u64::MAX });
+            }
+            Selection::Density(density) => (density * elements as f64).round() as u64,
+        };
+        if kept == 0 {
+            return Ok(Cut { score: f32::INFINITY, ties: 0 });
+        } else if kept >= elements {
+            return Ok(Cut { score: 0.0, ties: u64::MAX });
+        }
+        let guess = self.guess(job, kept as f64 / elements as f64)?;
+        let mut histogram = std::mem::take(&mut self.histogram);
+        let cut =
+            find_cut(kept, guess, self.room.bins, &mut histogram, |histogram| self.scan(job, histogram))?;
+        self.histogram = histogram;
+        cut.ok_or_else(|| {
+            let Rows { file, info, .. } = job.rows;
+            SplitError::tensor(file.file_of(info), &info.name, "changed while it was read")
+        })
+    }
+
+    /// Where the cut lies, from some rows.
+    fn guess(&self, job: &Job<'_>, share: f64) -> Result<Guess, SplitError> {
+        /// Steps of the golden ratio spread evenly, however many are taken, and fall in with no pattern.
+        const STEP: f64 = 0.618_033_988_749_894_9;
+        let Rows { rows, cols, float, .. } = job.rows;
+        // Rows differ more than the scores of one row do: rather some scores of many rows than all of a few.
+        let stride = (rows / 4 * cols / self.room.sample.max(1)).clamp(1, STRIDE);
+        let count = (self.room.sample / cols.div_ceil(stride)).min(rows / 4);
+        let (mut raw, mut base) = (vec![0; job.rows.row_bytes()], Vec::new());
+        let mut scratch = Scratch::new(cols);
+        let kept = cols / stride;
+        let mut scores = Vec::with_capacity(count * kept);
+        for i in 0..count {
+            let row = ((i as f64 * STEP).fract() * rows as f64) as usize;
+            job.rows.read(row, &mut raw)?;
+            if let Some(from) = &job.base {
+                base.resize(raw.len(), 0);
+                from.read(row, &mut base)?;
+            }
+            let residual = scratch
+                .residual_only(float, &raw, self.kind, &base)
+                .map_err(|col| job.residual_error(row, col, &raw, &base))?;
+            // Another column first in every row, so that all have their turn.
+            let columns = residual.iter().zip(self.weights.get()).skip(i % stride).step_by(stride);
+            scores.extend(columns.take(kept).map(|(&r, &w)| comparable(r, w)));
+        }
+        let mut copy = vec![0.0; scores.len()];
+        Ok(Guess::from_rows(share, &scores, kept, &mut copy))
+    }
+
+    /// Adds every score to the histogram.
+    fn scan(&mut self, job: &Job<'_>, histogram: &Histogram) -> Result<(), SplitError> {
+        let Rows { cols, float, .. } = job.rows;
+        let row_bytes = job.rows.row_bytes();
+        let piece_rows = (PIECE / cols).max(1);
+        let (kind, weights) = (self.kind, self.weights.get());
+        for range in job.rows.blocks(self.block_rows(&job.rows)) {
+            check_stop(self.progress)?;
+            let raw = self.block.load(&job.rows, range.clone())?;
+            let base = match &job.base {
+                Some(base) => self.base_block.load(base, range.clone())?,
+                None => &[],
+            };
+            raw.par_chunks(piece_rows * row_bytes).enumerate().try_for_each_init(
+                || (Scratch::new(cols), histogram.counter()),
+                |(scratch, counter), (piece, raw)| {
+                    for (i, raw) in raw.chunks_exact(row_bytes).enumerate() {
+                        let row = piece * piece_rows + i;
+                        let base = base.get(row * row_bytes..(row + 1) * row_bytes).unwrap_or_default();
+                        let residual = scratch
+                            .residual_only(float, raw, kind, base)
+                            .map_err(|col| job.residual_error(range.start + row, col, raw, base))?;
+                        counter.add(residual, weights);
+                    }
+                    Ok::<_, SplitError>(())
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The third pass: writes the planes.
+    fn emit(
+        &mut self,
+        job: &Job<'_>,
+        cut: Cut,
+        base_hash: Option<String>,
+        third: u64,
+    ) -> Result<MatrixMeta, SplitError> {
+        let row_bytes = job.rows.row_bytes();
+        let emitted = self.room.emitted_rows(job.rows.cols);
+        self.emitter.begin(job, cut)?;
+        let mut left = job.rows.info.bytes - 2 * third;
+        for range in job.rows.blocks(self.block_rows(&job.rows)) {
+            check_stop(self.progress)?;
+            let raw = self.block.load(&job.rows, range.clone())?;
+            let base = match &job.base {
+                Some(base) => self.base_block.load(base, range.clone())?,
+                None => &[],
+            };
+            for (number, raw) in raw.chunks(emitted * row_bytes).enumerate() {
+                let start = number * emitted * row_bytes;
+                let base = base.get(start..start + raw.len()).unwrap_or_default();
+                self.emitter.rows(job, range.start + number * emitted, raw, base, self.weights.get())?;
+                let done = (raw.len() as u64 / 3).min(left);
+                left -= done;
+                self.progress.advance(done);
+            }
+        }
+        self.progress.advance(left);
+        self.emitter.end(job, base_hash)
+    }
+
+    fn report(&self, job: &Job<'_>, meta: &MatrixMeta) -> TensorReport {
+        let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)).map(|plane| PlaneBytes {
+            plane: plane.suffix().to_owned(),
+            bytes: plane.elements(meta).unwrap_or(0) * self.emitter.element_bytes(plane),
+        });
+        let (squares, gain) = self.emitter.squares();
+        // Where all is 0, so is the error.
+        let relative = |error: f64| (error.max(0.0) / self.sums.total().max(f64::MIN_POSITIVE)).sqrt();
+        TensorReport {
+            name: job.rows.info.name.clone(),
+            shape: [job.rows.rows, job.rows.cols],
+            dtype: job.rows.info.dtype.to_string(),
+            nnz: meta.nnz,
+            density: meta.density(),
+            lowest_score: self.emitter.lowest().map_or(0.0, |lowest| self.weights.score(lowest)),
+            planes: planes.collect(),
+            base_error: relative(squares),
+            error: relative(squares - gain),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Planes whose turn in the output has not come, kept on disk.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use residua_format::file::ContainerWriter;
+
+use crate::SplitError;
+
+/// Bytes that are gathered before they go to the operating system.
+const BUFFER: usize = 64 << 10;
+
+/// An unnamed temporary file, which vanishes with the process whatever happens; used anew for every tensor.
+#[derive(Debug)]
+pub(super) struct WaitingPlane {
+    file: BufWriter<File>,
+    directory: PathBuf,
+}
+
+impl WaitingPlane {
+    /// Bytes of memory that one takes.
+    pub(super) const BYTES: u64 = BUFFER as u64;
+
+    /// A spool on the disk that `output` goes to, where there will be room for it.
+    pub(super) fn beside(output: &Path) -> Result<Self, SplitError> {
+        let directory = match output.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        match tempfile::tempfile_in(&directory) {
+            Ok(file) => Ok(Self { file: BufWriter::with_capacity(BUFFER, file), directory }),
+            Err(source) => Err(SplitError::TemporaryFile { directory, source }),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SplitError> {
+        let result = self.file.write_all(bytes);
+        self.check(result)
+    }
+
+    /// Hands everything written to the output, and is empty again.
+    pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
+        let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
+        self.check(rewound)?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let read = self.file.get_mut().read(&mut buffer);
+            match self.check(read)? {
+                0 => break,
+                length => output.write(&buffer[..length])?,
+            }
+        }
+        let file = self.file.get_mut();
+        let emptied = file.set_len(0).and_then(|()| file.rewind());
+        self.check(emptied)
+    }
+
+    fn check<T>(&self, result: std::io::Result<T>) -> Result<T, SplitError> {
+        result.map_err(|source| SplitError::TemporaryFile { directory: self.directory.clone(), source })
+    }
+}
