@@ -19,11 +19,10 @@ const MAX_SCALE: f32 = f32::MAX / 128.0;
 /// ```
 /// use residua_format::{Csr, ValueType, convert};
 ///
-/// // [ 0 5 0 ]
-/// // [ 7 0 9 ]
-/// let csr = Csr::new(2, 3, vec![0, 1, 3], vec![1u32, 0, 2], vec![5.0f32, 7.0, 9.0])?;
+/// // Row 0: 5 in column 50. Row 1: 7 in column 0, 9 in column 90.
+/// let csr = Csr::new(2, 100, vec![0, 1, 3], vec![50u32, 0, 90], vec![5.0f32, 7.0, 9.0])?;
 /// let gap = convert::csr_to_gap(&csr, ValueType::Bf16)?;
-/// assert_eq!(gap.row(1).collect::<Vec<_>>(), [(0, 7.0), (2, 9.0)]);
+/// assert_eq!(gap.row(1).collect::<Vec<_>>(), [(0, 7.0), (90, 9.0)]);
 /// // Per entry one byte for the column and two for the value; three row pointers of four bytes.
 /// assert_eq!(gap.bytes(), 3 * (1 + 2) + 3 * 4);
 ///
