@@ -38,7 +38,9 @@ fn linear_is_never_worse_than_stale() {
             let share = error_share(&moved, &stale, &truth);
             let row = drift.row(&format!("{count} pairs, error {share:.3}"), &moved);
             assert!(share <= if count < 100 { 0.36 } else { 0.3 }, "{variant} {count}: {share}");
-            for (classifier, (moved, stale)) in ["NCM", "LDA", "LDA shrink", "QDA"].iter().zip(row.iter().zip(stale_row)) {
+            for (classifier, (moved, stale)) in
+                ["NCM", "LDA", "LDA shrink", "QDA"].iter().zip(row.iter().zip(stale_row))
+            {
                 assert!(moved[0] >= stale[0], "{variant} {count} {classifier}: {moved:?}, stale {stale:?}");
             }
         }
@@ -88,7 +90,8 @@ fn any_number_of_pairs_gives_a_map() {
         let pairs = pairs(&all, count);
         assert_eq!(pairs.labels.len(), count);
         let moved = moved(&drift, &stale, &Linear::default(), &pairs);
-        let traces = |of: &ClassStatistics| of.iter().map(|(_, class)| class.covariance().trace()).sum::<f64>();
+        let traces =
+            |of: &ClassStatistics| of.iter().map(|(_, class)| class.covariance().trace()).sum::<f64>();
         let ratio = traces(&moved) / traces(&stale);
         assert!((0.5..1.5).contains(&ratio), "{count}: {ratio}");
     }

@@ -43,7 +43,9 @@ fn classes_of_few_samples_keep_their_share() {
                 let plain = Lda::new(&all, plain, &drift.budget).unwrap();
                 let [qda, lda, plain] =
                     [&qda as &dyn Classifier, &lda, &plain].map(|classifier| drift.accuracy(classifier));
-                println!("{variant} {each} {name}: QDA {qda:.1?}, LDA {lda:.1?}, without uncertainty {plain:.1?}");
+                println!(
+                    "{variant} {each} {name}: QDA {qda:.1?}, LDA {lda:.1?}, without uncertainty {plain:.1?}"
+                );
                 assert!(qda[0] >= least, "{variant} {each} {name}: {qda:?}");
                 assert!(lda[0] >= plain[0], "{variant} {each} {name}: {lda:?} {plain:?}");
             }
@@ -60,10 +62,12 @@ fn equal_counts_are_left_alone() {
     let queries = normal(dim * 40, 2);
     for storage in [Storage::Smallest, Storage::Packed] {
         let statistics = collect(dim, &rows, &labels, storage);
-        let lda = |options| Lda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
+        let lda =
+            |options| Lda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
         let options = LdaOptions::default().with_prior(Prior::Counts);
         assert_eq!(lda(options), lda(options.with_uncertainty(false)));
-        let qda = |options| Qda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
+        let qda =
+            |options| Qda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
         for options in [QdaOptions::default(), QdaOptions::default().with_pooled(0.3)] {
             assert_eq!(qda(options), qda(options.with_uncertainty(false)));
         }
@@ -74,7 +78,17 @@ fn equal_counts_are_left_alone() {
 #[test]
 fn credits_are_the_formula() {
     let (dim, budget) = (9, Budget::unlimited());
-    let labels: Vec<u32> = (0..64).map(|i| if i < 4 { 0 } else if i < 24 { 1 } else { 2 }).collect();
+    let labels: Vec<u32> = (0..64)
+        .map(|i| {
+            if i < 4 {
+                0
+            } else if i < 24 {
+                1
+            } else {
+                2
+            }
+        })
+        .collect();
     let counts = [4.0, 20.0, 40.0];
     let rows = normal(dim * labels.len(), 3);
     let queries = normal(dim * 7, 4);
@@ -107,7 +121,8 @@ fn credits_are_the_formula() {
                 }
             }
         }
-        let lda = |options| Lda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
+        let lda =
+            |options| Lda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
         let (found, plain) = (lda(LdaOptions::default()), lda(LdaOptions::default().with_uncertainty(false)));
         let matrix = &average + DMatrix::identity(dim, dim) * (0.1 * mean_variance);
         let spread = (matrix.try_inverse().unwrap() * &average).trace();

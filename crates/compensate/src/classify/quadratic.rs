@@ -168,7 +168,8 @@ impl Qda {
         let mut credits = Vec::with_capacity(self.prior.len());
         for (label, class) in self.statistics.iter() {
             let excess = counts.excess(class.count());
-            let spread = if excess == 0.0 { 0.0 } else { self.spread(label, class, average, &cholesky, &whitened)? };
+            let spread =
+                if excess == 0.0 { 0.0 } else { self.spread(label, class, average, &cholesky, &whitened)? };
             credits.push(0.5 * excess * spread);
         }
         self.prior.iter_mut().zip(credits).for_each(|(prior, credit)| *prior += credit);
@@ -185,7 +186,8 @@ impl Qda {
         whitened: &DMatrix<f64>,
     ) -> Result<f64> {
         let what = format!("the covariance of class {label}");
-        let Some(mut factor) = class.covariance().pure_factor().filter(|factor| factor.ncols() < class.dim()) else {
+        let Some(mut factor) = class.covariance().pure_factor().filter(|factor| factor.ncols() < class.dim())
+        else {
             let mut spread = average.clone();
             Cholesky::new(&self.dense(class), &what, REMEDY)?.solve(&mut spread);
             return Ok(spread.trace());

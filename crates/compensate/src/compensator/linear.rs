@@ -3,8 +3,8 @@
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::regress::Moments;
 use super::choose::choose;
+use super::regress::Moments;
 use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
 use crate::Result;
 use crate::error::check;
@@ -162,7 +162,8 @@ impl Linear {
         let map = AffineMap::new(matrix, shift, budget)?;
         match rest {
             Some((explained, noise)) => {
-                let spread = noise::stretch(explained, noise * self.noise, ridge, map.matrix().clone(), budget)?;
+                let spread =
+                    noise::stretch(explained, noise * self.noise, ridge, map.matrix().clone(), budget)?;
                 map.with_spread(spread)
             }
             None => Ok(map),
