@@ -105,17 +105,10 @@ fn credits_are_the_formula() {
         for pooled in [0.0, 0.4] {
             let options = QdaOptions::default().with_pooled(pooled);
             let found = Qda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
-<<<<<<< HEAD
-            let ridge = Ridge::relative(0.1)
-                .with_covariance(0.9 * share)
-                .with_identity(0.9 * (1.0 - share) * mean_variance);
-            let plain = options.with_ridge(ridge).with_uncertainty(false);
-=======
             let half = 0.45 * (1.0 - share);
             let diagonal = (half + 0.1) * mean_variance;
             let ridge = Ridge::relative(0.0).with_covariance(0.9 * share).with_identity(diagonal);
             let plain = options.with_ridge(ridge).with_pooled(pooled + half).with_uncertainty(false);
->>>>>>> compensate
             let plain = Qda::new(&statistics, plain, &budget).unwrap().scores(&queries, &budget).unwrap();
             for (class, (covariance, count)) in dense.iter().zip(counts).enumerate() {
                 let mut matrix = covariance * (0.9 * share) + &average * (pooled + half);
