@@ -124,6 +124,7 @@ fn measure(method: &dyn Method, mix: [f32; 3], seed: u64, budget: &Budget) -> Ou
 fn settings() -> Vec<(String, Box<dyn Method>)> {
     let mut all: Vec<(String, Box<dyn Method>)> = Vec::new();
     let mut add = |name: String, method: Box<dyn Method>| all.push((name, method));
+    add("linear".into(), Box::<Linear>::default());
     for ridge in [1e-6, 1e-4, 1e-2, 1e-1] {
         add(format!("linear, ridge {ridge}"), Box::new(Linear::default().with_ridge(ridge)));
     }

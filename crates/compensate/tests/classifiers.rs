@@ -38,7 +38,7 @@ fn nearest_class_mean() {
 #[test]
 fn linear_discriminant_is_that_of_the_correct_inverse() {
     let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
-    let options = LdaOptions::default().with_ridge(Ridge::shrink(0.1));
+    let options = LdaOptions::default().with_ridge(Ridge::shrink(0.1)).with_uncertainty(false);
     for form in FORMS {
         let lda = Lda::new(&fixture.statistics(form), options, &budget).unwrap();
         // scikit-learn divides the scatter by n, we by n − C.
@@ -87,7 +87,7 @@ fn quadratic_discriminants() {
     let (fixture, budget) = (Fixture::methods(), Budget::unlimited());
     for form in FORMS {
         let statistics = fixture.statistics(form);
-        let ridge = QdaOptions::default().with_ridge(Ridge::identity(0.1));
+        let ridge = QdaOptions::default().with_ridge(Ridge::identity(0.1)).with_uncertainty(false);
         let qda = Qda::new(&statistics, ridge, &budget).unwrap();
         assert!(difference(&scores(&qda, &fixture), &expected(&fixture, "/qda")) < 1e-10);
         let rgda = Qda::new(&statistics, QdaOptions::reference(), &budget).unwrap();
@@ -116,6 +116,8 @@ fn storage_forms_score_alike() {
         QdaOptions::reference().with_prior(Prior::Counts),
         options.with_ridge(mixed).with_pooled(0.3),
         options.with_ridge(Ridge::relative(1e-9)),
+        options.with_ridge(Ridge::relative(1e-9)).with_uncertainty(false),
+        options.with_ridge(Ridge::shrink(0.1)).with_uncertainty(false),
     ] {
         for (a, b) in [(&factors, &packed), (&low, &low_packed)] {
             let score = |statistics| matrix(&Qda::new(statistics, options, &budget).unwrap(), &queries);

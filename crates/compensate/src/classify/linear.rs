@@ -3,6 +3,7 @@
 use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
+use super::counts::Counts;
 use super::{Classifier, Prior, Ridge};
 use crate::algebra::{self, Cholesky};
 use crate::compensator::{AffineMap, Compensator};
@@ -146,12 +147,15 @@ pub struct LdaOptions {
     pub ridge: Ridge,
     /// Class probabilities.
     pub prior: Prior,
+    /// Whether classes of few samples are credited with the uncertainty of their means; true unless set. Without effect
+    /// if all classes have the same number of samples.
+    pub uncertainty: bool,
 }
 
 impl LdaOptions {
     /// The options of the reference: `0.9·Σ̄ + 0.1·I`.
     pub fn reference() -> Self {
-        Self::default().with_ridge(Ridge::identity(0.1))
+        Self::default().with_ridge(Ridge::identity(0.1)).with_uncertainty(false)
     }
 
     setters! {
@@ -159,12 +163,14 @@ impl LdaOptions {
         with_ridge: ridge: Ridge,
         /// With these class probabilities.
         with_prior: prior: Prior,
+        /// With or without credit for the uncertainty of means.
+        with_uncertainty: uncertainty: bool,
     }
 }
 
 impl Default for LdaOptions {
     fn default() -> Self {
-        Self { ridge: Ridge::relative(0.1), prior: Prior::Uniform }
+        Self { ridge: Ridge::relative(0.1), prior: Prior::Uniform, uncertainty: true }
     }
 }
 
@@ -253,14 +259,17 @@ impl Lda {
     fn with_covariance(
         statistics: &ClassStatistics,
         mut covariance: DMatrix<f64>,
-        LdaOptions { ridge, prior }: LdaOptions,
+        LdaOptions { ridge, prior, uncertainty }: LdaOptions,
         budget: &Budget,
     ) -> Result<Self> {
         statistics.expect(statistics.dim(), "the statistics")?;
         ridge.check()?;
         let dim = statistics.dim();
         let scratch = 2 * Covariance::dense_bytes(dim) + 8 * (2 * dim * statistics.len()) as u64;
-        let _scratch = budget.reserve(scratch, "building the linear discriminant")?;
+        let counts = if uncertainty { Counts::unequal(statistics) } else { None };
+        let more = if counts.is_some() { Covariance::dense_bytes(dim) } else { 0 };
+        let _scratch = budget.reserve(scratch + more, "building the linear discriminant")?;
+        let average = counts.map(|counts| (counts, covariance.clone()));
         let diagonal = ridge.diagonal(covariance.trace(), dim);
         covariance *= ridge.covariance;
         for i in 0..dim {
@@ -273,6 +282,13 @@ impl Lda {
         let mut bias = DVector::from_vec(prior.logarithms(statistics));
         for (class, bias) in bias.iter_mut().enumerate() {
             *bias -= 0.5 * means.column(class).dot(&weights.column(class));
+        }
+        if let Some((counts, mut average)) = average {
+            algebra::mirror(&mut average);
+            cholesky.solve(&mut average);
+            for ((_, class), bias) in statistics.iter().zip(bias.iter_mut()) {
+                *bias += 0.5 * average.trace() * counts.excess(class.count());
+            }
         }
         Ok(Self(Scores::new(statistics, weights, bias, budget)?))
     }

@@ -3,6 +3,7 @@
 //! None of them sees a sample. Prediction takes features chunk by chunk; quadratic classifiers also take a few classes at
 //! a time, as the budget allows.
 
+mod counts;
 mod linear;
 mod quadratic;
 

@@ -4,6 +4,7 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 use residua_memory::{Budget, Reservation};
 
+use super::counts::Counts;
 use super::linear::pooled;
 use super::{Classifier, Prior, Ridge};
 use crate::Result;
@@ -25,13 +26,17 @@ pub struct QdaOptions {
     pub rank: Option<usize>,
     /// Class probabilities.
     pub prior: Prior,
+    /// Whether to account for classes of few samples; true unless set. Without effect if all classes have the same number
+    /// of samples. Otherwise the classes of fewer samples are credited with the uncertainty of their means, and a part of
+    /// every `Σ_c` is replaced by `tr(Σ̄)/d·I`: the smaller the smallest class is, the more.
+    pub uncertainty: bool,
 }
 
 impl QdaOptions {
     /// The options of the reference: `0.2·Σ_c + 2·Σ̄ + 0.5·I`.
     pub fn reference() -> Self {
         let ridge = Ridge { covariance: 0.2, identity: 0.5, trace: 0.0 };
-        Self::default().with_ridge(ridge).with_pooled(2.0)
+        Self::default().with_ridge(ridge).with_pooled(2.0).with_uncertainty(false)
     }
 
     setters! {
@@ -43,12 +48,15 @@ impl QdaOptions {
         with_rank: rank: Some(usize),
         /// With these class probabilities.
         with_prior: prior: Prior,
+        /// With or without regard to classes of few samples.
+        with_uncertainty: uncertainty: bool,
     }
 }
 
 impl Default for QdaOptions {
     fn default() -> Self {
-        Self { ridge: Ridge::shrink(0.1), pooled: 0.0, rank: None, prior: Prior::Uniform }
+        let (ridge, prior) = (Ridge::shrink(0.1), Prior::Uniform);
+        Self { ridge, pooled: 0.0, rank: None, prior, uncertainty: true }
     }
 }
 
@@ -103,10 +111,23 @@ impl Qda {
     /// # Errors
     /// When there is no class, a weight is negative, or the budget has no room.
     pub fn new(statistics: &ClassStatistics, options: QdaOptions, budget: &Budget) -> Result<Self> {
-        let QdaOptions { ridge, pooled: pooled_weight, rank, prior } = options;
+        let QdaOptions { mut ridge, pooled: pooled_weight, rank, prior, uncertainty } = options;
         statistics.expect(statistics.dim(), "the statistics")?;
         ridge.check()?;
         check(pooled_weight >= 0.0 && pooled_weight.is_finite(), "pooled", pooled_weight, "0 or more")?;
+        let dim = statistics.dim();
+        let counts = if uncertainty { Counts::unequal(statistics) } else { None };
+        // The average covariance, its part in a class's matrix, and that matrix decomposed.
+        let scratch = if counts.is_some() { 5 * Covariance::dense_bytes(dim) } else { 0 };
+        let _scratch = budget.reserve(scratch, "weighing classes of few samples")?;
+        let average = counts.map(|counts| {
+            let mut average = pooled(statistics);
+            algebra::mirror(&mut average);
+            let lost = ridge.covariance * (1.0 - counts.share(dim));
+            ridge.covariance -= lost;
+            ridge.identity += lost * average.trace() / dim as f64;
+            (counts, average)
+        });
         let (base, held) = if pooled_weight == 0.0 {
             (Base::None, None)
         } else {
@@ -125,7 +146,61 @@ impl Qda {
             None => statistics.clone(),
             Some(rank) => truncated(statistics, rank, budget)?,
         };
-        Ok(Self { statistics, labels, ridge, prior, base, _held: held })
+        let mut new = Self { statistics, labels, ridge, prior, base, _held: held };
+        if let Some((counts, average)) = average {
+            new.credit(counts, &average)?;
+        }
+        Ok(new)
+    }
+
+    /// Adds to each class's score what the uncertainty of its mean takes off on average; `average` is Σ̄, whole.
+    fn credit(&mut self, counts: Counts, average: &DMatrix<f64>) -> Result<()> {
+        let mut credits = Vec::with_capacity(self.prior.len());
+        for (label, class) in self.statistics.iter() {
+            credits.push(match counts.excess(class.count()) {
+                0.0 => 0.0,
+                excess => 0.5 * excess * self.spread(label, class, average)?,
+            });
+        }
+        self.prior.iter_mut().zip(credits).for_each(|(prior, credit)| *prior += credit);
+        Ok(())
+    }
+
+    /// `tr(M⁻¹·Σ̄)` with a class's matrix M.
+    fn spread(&self, label: u32, class: &ClassGaussian, average: &DMatrix<f64>) -> Result<f64> {
+        let what = format!("the covariance of class {label}");
+        let Some((mut factor, variances)) = self.on_diagonal(class) else {
+            let mut spread = average.clone();
+            Cholesky::new(&self.dense(class), &what, REMEDY)?.solve(&mut spread);
+            return Ok(spread.trace());
+        };
+        // Woodbury: with M = D^½·(I + F·Fᵀ)·D^½ and G = D^-½·F, M⁻¹ = D⁻¹ − G·(I + Fᵀ·F)⁻¹·Gᵀ.
+        let mut small = algebra::product(algebra::t(&factor), algebra::n(&factor));
+        (0..small.nrows()).for_each(|i| small[(i, i)] += 1.0);
+        let deviations = variances.map(f64::sqrt);
+        factor.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
+        let moved = algebra::product(algebra::n(average), algebra::n(&factor));
+        let mut inside = algebra::product(algebra::t(&factor), algebra::n(&moved));
+        Cholesky::new(&small, &what, REMEDY)?.solve(&mut inside);
+        Ok(average.diagonal().component_div(&variances).sum() - inside.trace())
+    }
+
+    /// Where a class's matrix is `D^½·(F·Fᵀ + I)·D^½` with a diagonal D: F and D, if Woodbury's identity stays precise.
+    fn on_diagonal(&self, class: &ClassGaussian) -> Option<(DMatrix<f64>, DVector<f64>)> {
+        let (covariance, dim) = (class.covariance(), class.dim());
+        let (Base::None, Form::Factor { diagonal, .. }) = (&self.base, &covariance.form) else { return None };
+        let mut factor = covariance.factor_matrix().filter(|f| f.ncols() < dim)?;
+        factor *= self.ridge.covariance.sqrt();
+        let trace = covariance.trace();
+        let ridge = self.ridge.diagonal(trace, dim);
+        let variances = DVector::from_fn(dim, |i, _| self.ridge.covariance * diagonal.get(i) + ridge);
+        // The difference of two squares loses as many digits as the smallest variance is below the largest.
+        if variances.min() < 1e-6 * self.ridge.covariance * trace {
+            return None;
+        }
+        let deviations = variances.map(f64::sqrt);
+        factor.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
+        Some((factor, variances))
     }
 
     /// Scores of one class.
@@ -161,30 +236,22 @@ impl Qda {
     fn whiten(&self, class: &ClassGaussian, x: &DMatrix<f64>, common: Option<&Common>) -> Option<Whitened> {
         let covariance = class.covariance();
         let dim = covariance.dim();
-        let mut factor = covariance.factor_matrix().filter(|f| f.ncols() < dim)?;
-        factor *= self.ridge.covariance.sqrt();
         if let Some(Common { cholesky, features }) = common {
+            let mut factor = covariance.factor_matrix().filter(|f| f.ncols() < dim)?;
             if !covariance.is_pure_factor() {
                 return None;
             }
+            factor *= self.ridge.covariance.sqrt();
             cholesky.whiten(&mut factor);
             let mut mean = DMatrix::from_column_slice(dim, 1, class.mean().as_slice());
             cholesky.whiten(&mut mean);
             let features = centred(features, &mean.column(0).into_owned());
             return Some(Whitened { factor, features, log_determinant: cholesky.log_determinant() });
         }
-        let (Base::None, Form::Factor { diagonal, .. }) = (&self.base, &covariance.form) else { return None };
-        let trace = covariance.trace();
-        let ridge = self.ridge.diagonal(trace, dim);
-        let variances = DVector::from_fn(dim, |i, _| self.ridge.covariance * diagonal.get(i) + ridge);
-        // The difference of two squares loses as many digits as the smallest variance is below the largest.
-        if variances.min() < 1e-6 * self.ridge.covariance * trace {
-            return None;
-        }
+        let (factor, variances) = self.on_diagonal(class)?;
         let deviations = variances.map(f64::sqrt);
         let mut features = centred(x, class.mean());
         features.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
-        factor.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
         Some(Whitened { factor, features, log_determinant: variances.map(f64::ln).sum() })
     }
 

@@ -4,6 +4,7 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::regress::Moments;
+use super::choose::choose;
 use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
 use crate::Result;
 use crate::error::check;
@@ -14,7 +15,8 @@ use crate::source::{BLOCK, FeatureSource, for_each_block};
 /// memory is about 7·8·d² bytes for any number of samples.
 ///
 /// * [`Mode::Exact`] regresses the drift `y − x` on the centred features. The ridge pulls towards *no drift*, and the map
-///   meets the mean. The penalty is relative to the features' mean variance, so their scale does not matter.
+///   meets the mean. The penalty is relative to the features' mean variance, so their scale does not matter; generalised
+///   cross-validation chooses it for any number of samples.
 /// * [`Mode::Compat`] normalises rows to length 1, takes `W = (XᵀX + γI)⁻¹XᵀY`, blends it with the identity by
 ///   `w = exp(−N/(τ·d))`, applies it to raw statistics, and adds `1e-3·I` to every covariance.
 ///
@@ -45,7 +47,8 @@ use crate::source::{BLOCK, FeatureSource, for_each_block};
 pub struct Linear {
     /// Which definition.
     pub mode: Mode,
-    /// γ: absolute in compat mode, 0.1 unless set; relative to the mean variance of the features in exact mode.
+    /// γ: absolute in compat mode, 0.1 unless set; relative to the mean variance of the features in exact mode, chosen by
+    /// generalised cross-validation from 1e-4 to 10 unless set.
     pub ridge: Option<f64>,
     /// τ, how slowly the blend with the identity fades as the number of samples grows; compat mode only.
     pub temperature: f64,
@@ -132,9 +135,14 @@ impl Linear {
     /// `held` is what was reserved for the moments.
     fn finish_exact(&self, mut moments: Moments, held: Reservation, budget: &Budget) -> Result<AffineMap> {
         let dim = moments.mean.len();
-        let ridge = self.ridge.unwrap_or(1e-4);
-        let penalty = DVector::from_element(dim, ridge * moments.gram.trace() / dim as f64);
-        let (mut matrix, rest) = if moments.gram.trace() == 0.0 {
+        let unit = moments.gram.trace() / dim as f64;
+        let ridge = match self.ridge {
+            Some(ridge) => ridge,
+            None if unit == 0.0 => 0.0,
+            None => choose(&moments, dim)?,
+        };
+        let penalty = DVector::from_element(dim, ridge * unit);
+        let (mut matrix, rest) = if unit == 0.0 {
             // All samples are one point: it shows a shift and nothing else.
             (DMatrix::zeros(dim, dim), None)
         } else if self.noise > 0.0 {
@@ -154,7 +162,7 @@ impl Linear {
         let map = AffineMap::new(matrix, shift, budget)?;
         match rest {
             Some((explained, noise)) => {
-                let spread = noise::stretch(explained, noise * self.noise, map.matrix().clone(), budget)?;
+                let spread = noise::stretch(explained, noise * self.noise, ridge, map.matrix().clone(), budget)?;
                 map.with_spread(spread)
             }
             None => Ok(map),

@@ -2,6 +2,7 @@
 
 mod affine;
 mod attention;
+mod choose;
 mod lift;
 mod linear;
 mod nearest;

@@ -10,6 +10,9 @@ use crate::statistics::Covariance;
 /// Added to variances before one is divided by another, relative to their mean: where features hardly vary, a ratio is
 /// meaningless.
 const RIDGE: f64 = 1e-3;
+/// The same as a share of the regression's ridge, if that is more. Few samples hardly vary in many directions in which
+/// classes do.
+const SHARE: f64 = 0.1;
 
 /// `T·M [d, d]`, where T stretches the covariances `C` that a map `M [d, d]` gives to `T·C·Tᵀ`: covariances with what the
 /// map cannot predict.
@@ -19,10 +22,11 @@ const RIDGE: f64 = 1e-3;
 /// same map in every orthonormal basis and unit of features. To add R would do that too, but would fill directions in
 /// which a class of few samples has no variance, while classes collected after the task keep theirs empty.
 ///
-/// Reads the lower triangle of `explained`, S.
+/// Reads the lower triangle of `explained`, S. `ridge` is that of the regression, relative to the mean variance.
 pub(super) fn stretch(
     mut explained: DMatrix<f64>,
     mut noise: DMatrix<f64>,
+    ridge: f64,
     mut map: DMatrix<f64>,
     budget: &Budget,
 ) -> Result<DMatrix<f64>> {
@@ -30,7 +34,7 @@ pub(super) fn stretch(
     // S, R and M, the decomposition of S, and that of K.
     let _scratch = budget.reserve((4 + algebra::EIGEN) * Covariance::dense_bytes(dim), what)?;
     // Rounding can take a little from where there is no noise.
-    let ridge = RIDGE * (explained.trace() + noise.trace().max(0.0)) / dim as f64;
+    let ridge = RIDGE.max(SHARE * ridge) * (explained.trace() + noise.trace().max(0.0)) / dim as f64;
     (0..dim).for_each(|i| explained[(i, i)] += ridge);
     // With S = L·Lᵀ and K = L⁻¹·R·L⁻ᵀ = U·D·Uᵀ, T = L·U·(I + D)^½·Uᵀ·L⁻¹.
     let cholesky = Cholesky::new(&explained, what, "give it more samples")?;
@@ -70,10 +74,10 @@ mod tests {
             let explained = covariance(&values, dim, 20) + DMatrix::identity(dim, dim) * 0.3;
             let noise = covariance(&values[50..], dim, rank.max(1)) * f64::from(u8::from(rank > 0));
             let whole = &explained + &noise;
-            let map = stretch(explained.clone(), noise.clone(), DMatrix::identity(dim, dim), &budget).unwrap();
+            let map = stretch(explained.clone(), noise.clone(), 0.0, DMatrix::identity(dim, dim), &budget).unwrap();
             let off = (&map * &explained * map.transpose() - &whole).norm() / whole.norm();
             prop_assert!(off < 10.0 * RIDGE, "{off}");
-            let none = stretch(explained, noise * 0.0, DMatrix::identity(dim, dim), &budget).unwrap();
+            let none = stretch(explained, noise * 0.0, 0.0, DMatrix::identity(dim, dim), &budget).unwrap();
             prop_assert!((none - DMatrix::identity(dim, dim)).amax() < 1e-9);
         }
 
@@ -84,8 +88,8 @@ mod tests {
             let (explained, noise) = (covariance(&values, dim, 20), covariance(&values[100..], dim, 20));
             let basis = DMatrix::from_fn(dim, dim, |r, c| if r == c { 1.0 + r as f64 / 4.0 } else { 0.1 * values[r + c] });
             let turned = |m: &DMatrix<f64>| &basis * m * basis.transpose();
-            let one = stretch(turned(&explained), turned(&noise), basis.clone(), &budget).unwrap();
-            let other = &basis * stretch(explained, noise, DMatrix::identity(dim, dim), &budget).unwrap();
+            let one = stretch(turned(&explained), turned(&noise), 0.0, basis.clone(), &budget).unwrap();
+            let other = &basis * stretch(explained, noise, 0.0, DMatrix::identity(dim, dim), &budget).unwrap();
             prop_assert!((&one - &other).norm() / other.norm() < 0.02);
         }
     }

@@ -22,11 +22,11 @@ pub(super) struct Moments {
     /// `Σ x·xᵀ`, lower triangle.
     pub(super) gram: DMatrix<f64>,
     /// `Σ x·tᵀ`.
-    cross: DMatrix<f64>,
+    pub(super) cross: DMatrix<f64>,
     /// `Σ |t|²`.
-    squares: f64,
+    pub(super) squares: f64,
     /// `Σ t·tᵀ`, lower triangle, if the noise is wanted.
-    targets: Option<DMatrix<f64>>,
+    pub(super) targets: Option<DMatrix<f64>>,
     recent: Option<Recent>,
 }
 
@@ -62,8 +62,8 @@ pub(super) struct Solution {
 /// Covariances `[d, d]`: the one that a regression explains (lower triangle), and the one that it leaves.
 pub(super) type ExplainedAndNoise = (DMatrix<f64>, DMatrix<f64>);
 
-const SINGULAR: &str = "the feature matrix of the regression";
-const REMEDY: &str = "give it more samples or a larger ridge";
+pub(super) const SINGULAR: &str = "the feature matrix of the regression";
+pub(super) const REMEDY: &str = "give it more samples or a larger ridge";
 
 fn too_large() -> CompensateError {
     let problem = "the features are so large that their products overflow: scale them down".into();
@@ -162,12 +162,16 @@ impl Moments {
         self.recent = None;
     }
 
-    fn decompose(&mut self, penalty: &DVector<f64>) -> Result<Cholesky> {
+    /// An error if products overflowed.
+    pub(super) fn expect_finite(&self) -> Result<()> {
         debug_assert!(self.recent.is_none(), "moments used before they were settled");
+        let finite = self.gram.diagonal().sum().is_finite() && self.squares.is_finite();
+        if finite { Ok(()) } else { Err(too_large()) }
+    }
+
+    fn decompose(&mut self, penalty: &DVector<f64>) -> Result<Cholesky> {
+        self.expect_finite()?;
         let diagonal = self.gram.diagonal();
-        if !diagonal.sum().is_finite() || !self.squares.is_finite() {
-            return Err(too_large());
-        }
         self.gram.set_diagonal(&(&diagonal + penalty));
         let cholesky = Cholesky::new(&self.gram, SINGULAR, REMEDY);
         self.gram.set_diagonal(&diagonal);

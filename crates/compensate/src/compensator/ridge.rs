@@ -3,6 +3,7 @@
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
+use super::choose::choose;
 use super::lift::{Activation, Lift};
 use super::regress::{ExplainedAndNoise, Moments};
 use super::transport::PointMap;
@@ -13,10 +14,6 @@ use crate::{CompensateError, Result, algebra};
 /// Candidate ridges for random features, relative to their mean variance. They rise, so that of equally good ones the
 /// smoothest wins.
 const RIDGES: [f64; 6] = [1e-3, 1e-2, 1e-1, 0.3, 1.0, 10.0];
-/// The ridge for the feature itself, relative to its mean variance. Most drift is linear: a strong pull would bias the
-/// part that the data determines best.
-const LINEAR_RIDGE: f64 = 1e-3;
-
 /// `x ↦ x + Wᵀ·φ(x) + c`, where `φ(x)` is random features, maybe after x itself.
 pub(super) struct RidgeMap {
     lift: Lift,
@@ -104,7 +101,7 @@ impl Exact {
         moments.settle();
         not_empty(moments.count, source)?;
         let lift = lift.ok_or_else(|| CompensateError::Empty(source.name()))?;
-        let (weights, rest) = self.solve(&mut moments, dim)?;
+        let Solved { weights, rest, ridge } = self.solve(&mut moments, dim)?;
         let shift = &moments.mean_target - weights.tr_mul(&moments.mean);
         drop((moments, scratch));
         let map = RidgeMap {
@@ -116,24 +113,25 @@ impl Exact {
         };
         drop(weights);
         let stretch = rest.map(|(explained, noise)| {
-            noise::stretch(explained, noise * self.noise, DMatrix::identity(dim, dim), budget)
+            noise::stretch(explained, noise * self.noise, ridge, DMatrix::identity(dim, dim), budget)
         });
         Ok((map, stretch.transpose()?.map(|stretch| stretch.map(|v| v as f32))))
     }
 
-    /// The weights, and the covariances that they explain and leave.
-    fn solve(self, moments: &mut Moments, dim: usize) -> Result<(DMatrix<f64>, Option<ExplainedAndNoise>)> {
+    /// The feature itself gets a ridge first, as if it were alone: most drift is linear. Random features follow.
+    fn solve(self, moments: &mut Moments, dim: usize) -> Result<Solved> {
         let diagonal = moments.gram.diagonal();
         let mean = |from: usize, count: usize| diagonal.rows(from, count).sum() / count.max(1) as f64;
         let (linear, random) = (mean(0, dim), mean(dim, self.features));
         if linear == 0.0 {
             // All samples are one point: it shows a shift and nothing else.
-            return Ok((DMatrix::zeros(diagonal.len(), dim), None));
+            return Ok(Solved { weights: DMatrix::zeros(diagonal.len(), dim), rest: None, ridge: 0.0 });
         }
+        let own = choose(moments, dim)?;
         let penalty = |ridge: f64| {
             // A constant lift has no effect; its penalty only has to keep the matrix regular.
             let random = ridge * if random > 0.0 { random } else { 1.0 };
-            DVector::from_fn(diagonal.len(), |i, _| if i < dim { LINEAR_RIDGE * linear } else { random })
+            DVector::from_fn(diagonal.len(), |i, _| if i < dim { own * linear } else { random })
         };
         let (best, penalty) = match self.ridge {
             Some(ridge) => moments.best([penalty(ridge)].into_iter())?,
@@ -144,8 +142,17 @@ impl Exact {
         } else {
             None
         };
-        Ok((best.weights, rest))
+        Ok(Solved { weights: best.weights, rest, ridge: own })
     }
+}
+
+/// A solved regression.
+struct Solved {
+    weights: DMatrix<f64>,
+    /// The covariances that the weights explain and leave.
+    rest: Option<ExplainedAndNoise>,
+    /// For the feature itself, relative to its mean variance.
+    ridge: f64,
 }
 
 /// The regression of the reference: on random features alone, about 0, with an absolute ridge.

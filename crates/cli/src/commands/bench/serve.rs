@@ -95,7 +95,7 @@ impl Server {
     }
 
     fn coo(&self, threads: usize) -> Answer {
-        let file = Checkpoint::open(&self.folder.join("coo.safetensors"))?;
+        let file = Checkpoint::open(self.folder.join("coo.safetensors"))?;
         let (rows, cols) = shape(&file)?;
         let array = |name| four_bytes(&file, name);
         let data: Vec<f32> = array("data")?.into_iter().map(f32::from_bits).collect();
