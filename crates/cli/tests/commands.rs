@@ -248,7 +248,7 @@ fn report_is_one_page_without_scripts() {
 fn demo_goes_the_whole_way() {
     let bench = Bench::new();
     let found = bench.json(&[]);
-    assert_eq!(found["split"]["tensors"].as_array().unwrap().len(), 12);
+    assert_eq!(found["split"]["tensors"].as_array().unwrap().len(), 6);
     for speed in found["speed"].as_array().unwrap() {
         assert!(speed["difference"].as_f64().unwrap() < 1e-5, "{speed}");
     }
