@@ -13,7 +13,7 @@ use crate::commands::bench::median;
 use crate::dense_rows::read_rows;
 use crate::failure::Result;
 
-/// How long each batch size is repeated.
+/// Duration of the repetitions of each batch size.
 const SPAN: Duration = Duration::from_millis(1200);
 
 /// Seconds for all layers in turn, medians.
@@ -90,7 +90,7 @@ fn speed(layers: &[Layer<'_>], batch: usize) -> Result<Speed> {
     let mut operands = Vec::new();
     for layer in layers {
         let [rows, cols] = layer.shape;
-        // A plain pattern between −1 and 1, of numbers that round.
+        // A simple pattern of numbers between −1 and 1 that need rounding.
         let x: Vec<f32> = (0..cols * batch).map(|i| (i * 29 % 61) as f32 / 30.0 - 1.0).collect();
         let (held, y) = (
             layer.cpu.upload_vector(&x, VectorShape { len: cols, batch })?,
@@ -104,7 +104,7 @@ fn speed(layers: &[Layer<'_>], batch: usize) -> Result<Speed> {
         layer.cpu.spmm(1.0, &layer.residual, x, 0.0, y)?;
         difference = difference.max(distance(dense_y, &layer.cpu.download(y)?));
     }
-    // The three take turns, so that a machine which slows down for a while slows all of them.
+    // The three take turns, so that a temporary slowdown of the machine affects all of them.
     let mut seconds = [const { Vec::new() }; 3];
     let start = Instant::now();
     while start.elapsed() < SPAN || seconds[0].len() < 3 {
