@@ -3,10 +3,10 @@
 use residua::format::Value;
 use residua::format::file::{Checkpoint, Dtype, FileError, TensorInfo};
 
-/// Reads `count` rows of a `[rows, cols]` tensor of floats from row `first` on into `out`.
+/// Reads `count` rows of a `[rows, cols]` tensor of floats into `out`, from row `first` on.
 ///
 /// # Errors
-/// When its elements are no floats of 16 to 64 bits, or the file cannot be read.
+/// When the elements are not floats of 16 to 64 bits, or the file cannot be read.
 pub(crate) fn read_rows(
     file: &Checkpoint,
     tensor: &TensorInfo,

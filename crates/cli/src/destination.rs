@@ -7,8 +7,8 @@ use residua::format::file::check_output;
 use crate::failure::Result;
 use crate::notes;
 
-/// Checks, before anything is computed, that `output` has a place and is none of the inputs. Tells how an input that is a
-/// folder or an index was understood.
+/// Checks, before any computation, that the folder of `output` exists and that `output` is not an input. Notes which
+/// files a folder or an index stands for.
 pub(crate) fn check<'a>(
     output: &Path,
     inputs: impl IntoIterator<Item = &'a Path, IntoIter: Clone>,

@@ -1,29 +1,29 @@
 //! Text from outside, such as names, metadata and paths, made safe to show.
 //!
 //! A terminal obeys control characters, and invisible characters make one name look like another. Both become
-//! visible escapes, `\x1b` or `\u{202e}`; all other text stays as it is. Escapes do not contain what they escape, so
-//! to escape twice changes nothing.
+//! visible escapes, `\x1b` or `\u{202e}`; all other text stays unchanged. Escapes contain no character that needs an
+//! escape, so escaping twice changes nothing.
 
 use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Serializer;
 
-/// Letters by their category, which are drawn as nothing.
+/// Characters of the category "letter" that are invisible.
 const BLANK_LETTERS: [char; 8] =
     ['\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{2800}', '\u{3164}', '\u{ffa0}'];
 
-/// Whether a terminal shows the character, and does nothing else with it.
+/// Whether a terminal only shows the character.
 fn is_visible(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
     if c.is_whitespace() {
-        // A space of another width, not a line's or paragraph's end.
+        // Spaces of another width are safe; line and paragraph ends are not.
         return !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
     }
-    // The standard library knows which characters are printable. It says so where a text is escaped; the first
-    // character is an exception, which a letter stands in for.
+    // `escape_debug` of a text knows which characters are printable. It treats the first character differently, so a
+    // letter comes first.
     let mut text = String::from("a");
     text.push(c);
     !BLANK_LETTERS.contains(&c)
@@ -52,12 +52,12 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool, push: impl Fn(&mut String, c
     Cow::Owned(safe)
 }
 
-/// A name or a message: one line, whatever it holds.
+/// A name or a message as one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false, push_escaped)
 }
 
-/// A text of several lines that the program has laid out itself.
+/// A text of several lines whose layout comes from the program.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n', push_escaped)
 }
@@ -79,7 +79,7 @@ pub(crate) fn path(path: &Path) -> String {
     line(&path.to_string_lossy()).into_owned()
 }
 
-/// For fields of `--json` that hold paths: what is not UTF-8 in a path becomes U+FFFD.
+/// For fields of `--json` that hold paths: bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn serialize_path<S: Serializer>(
     path: impl AsRef<Path>,
     serializer: S,

@@ -27,7 +27,7 @@ Exit codes:
 /// Why a command failed; the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nobody reads our output any more: no failure, and nothing is printed.
+    /// The reader of our output has gone: this is no failure, and we print nothing.
     BrokenPipe = 0,
     /// A check failed, or something unforeseen.
     Other = 1,
@@ -69,7 +69,7 @@ impl Failure {
         Self::new(Kind::Input, format!("{}: {problem}", file.display()))
     }
 
-    /// The same failure, said of `subject`.
+    /// The same failure with `subject` in front.
     pub(crate) fn about(self, subject: impl fmt::Display) -> Self {
         Self::new(self.kind, format!("{subject}: {self}"))
     }
@@ -83,7 +83,7 @@ impl Failure {
     }
 }
 
-/// The error and its causes in one line; a cause that the line holds already is not repeated.
+/// The error and its causes in one line. A cause that the line already contains is not repeated.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = self.error.to_string();

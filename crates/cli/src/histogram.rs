@@ -34,8 +34,8 @@ impl Histogram {
         Self { min, max, mean: sum as f64 / lengths.len().max(1) as f64, width, rows }
     }
 
-    /// One bar per bucket, on a logarithmic scale, as a few rows may be far longer than all others; a bucket
-    /// without rows is a blank.
+    /// One bar per bucket, a blank for a bucket without rows. The scale is logarithmic because a few rows may be far
+    /// longer than all others.
     pub(crate) fn bars(&self) -> String {
         let log = |rows: u64| (rows as f64 + 1.0).ln();
         let most = log(self.rows.iter().copied().max().unwrap_or(0)).max(f64::MIN_POSITIVE);

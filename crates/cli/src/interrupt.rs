@@ -1,25 +1,25 @@
-//! What happens when the program is asked to end.
+//! What the program does on a signal to end.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// What the shell reports of a program that SIGINT ended.
+/// The exit code of a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
-/// How long a job may take to notice that it is to stop.
+/// Time for a job to notice the request to stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 static ASKED: AtomicBool = AtomicBool::new(false);
-/// Jobs that look at [`asked`] while they run.
+/// The number of running jobs that poll [`asked`].
 static WATCHED: AtomicUsize = AtomicUsize::new(0);
 
 /// Ends the program on SIGINT, SIGTERM and SIGHUP without leaving half-written files behind.
 ///
-/// A job that looks at [`asked`] stops by itself, cleans up, and the program ends with its error. Whatever else runs is
-/// ended here.
+/// A job that polls [`asked`] stops and cleans up, and the program ends with its error. This function ends all other
+/// work.
 pub(crate) fn tidy_up_on_signals() {
-    // Where no handler can be set, the system ends the program in its own way.
+    // If we cannot set a handler, the system ends the program in its usual way.
     let _ = ctrlc::set_handler(|| {
         let again = ASKED.swap(true, Ordering::Relaxed);
         if !again && WATCHED.load(Ordering::Relaxed) > 0 {
@@ -30,12 +30,12 @@ pub(crate) fn tidy_up_on_signals() {
     });
 }
 
-/// Whether the program was asked to end.
+/// Whether a signal asked the program to end.
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// While it lives, a job runs that looks at [`asked`].
+/// Counts a running job that polls [`asked`], from `new` to drop.
 #[derive(Debug)]
 pub(crate) struct Watch;
 
@@ -52,15 +52,15 @@ impl Drop for Watch {
     }
 }
 
-/// Removes the files that this process is writing, where they have a name. They are those it has open under such
-/// a name: a file that is complete has been renamed, and other processes' files are not among ours.
+/// Removes the unfinished files of this process that have a name: the open files with a temporary name. A complete
+/// file has its final name, and other processes' files are not open here.
 fn remove_unfinished() {
-    // Only Linux tells; elsewhere the file stays, and a later run does not mind it.
+    // Only Linux lists open files. On other systems the file stays; a later run ignores it.
     for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let Ok(path) = fs::read_link(entry.path()) else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with(".residua-") && name.ends_with(".tmp") {
-            // The thread that writes it may just have renamed it.
+            // The writing thread may have renamed it in the meantime.
             let _ = fs::remove_file(&path);
         }
     }

@@ -1,11 +1,11 @@
 //! Limits that the system enforces with a signal.
 
-/// Makes a write beyond the largest file that the shell allows (`ulimit -f`) an error like that of a full disk. The
-/// system would end the program with SIGXFSZ, without a word and without tidying up.
+/// Turns a write beyond the file size limit of the shell (`ulimit -f`) into an error, like a full disk. By default the
+/// system ends the program with SIGXFSZ, without a message and without cleanup.
 pub(crate) fn become_errors() {
     #[cfg(unix)]
-    // SAFETY: no handler is installed; the disposition of one signal of this process is set, before it has threads
-    // that could do the same.
+    // SAFETY: the call installs no handler. It sets the disposition of one signal of this process, before other
+    // threads exist that could do the same.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }

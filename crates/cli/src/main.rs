@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use crate::failure::Kind;
 
 fn main() -> ExitCode {
-    // Before anything else, so that a signal that comes early finds the handler.
+    // First, so that an early signal finds the handler.
     interrupt::tidy_up_on_signals();
     limits::become_errors();
     let command = match usage::parse() {

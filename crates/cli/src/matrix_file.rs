@@ -1,4 +1,4 @@
-//! One matrix out of any file that can hold one.
+//! Reads one matrix from any file that can hold one.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use residua::memory::{Budget, Reservation};
 
 use crate::failure::{Failure, Result};
 
-/// The formats, told by suffix.
+/// The file formats; the suffix selects one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Npz,
@@ -21,10 +21,10 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Of a path.
+    /// The format of a path.
     ///
     /// # Errors
-    /// When the suffix is none of the known ones.
+    /// When the suffix is unknown.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         match path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase()).as_deref() {
             Some("npz") => Ok(Self::Npz),
@@ -38,17 +38,17 @@ impl Format {
         }
     }
 
-    /// Of a file to read: by its suffix; a folder or an index of shards is a checkpoint.
+    /// The format of an input, by its suffix; a folder or an index of shards is a checkpoint.
     ///
     /// # Errors
-    /// When the suffix is none of the known ones.
+    /// When the suffix is unknown.
     pub(crate) fn of_input(path: &Path) -> Result<Self> {
         let is_index = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"));
         if path.is_dir() || is_index { Ok(Self::Safetensors) } else { Self::of(path) }
     }
 }
 
-/// A matrix, its name in the file if it has one there, and the memory that it holds.
+/// A matrix, its name in the file (if any), and its reservation.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) name: Option<String>,
@@ -56,7 +56,7 @@ pub(crate) struct Loaded {
     pub(crate) held: Reservation,
 }
 
-/// Reads a matrix; `tensor` says which one where a file holds several.
+/// Reads a matrix; `tensor` names one if the file holds several.
 pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result<Loaded> {
     let format = Format::of_input(path)?;
     if format != Format::Safetensors && tensor.is_some() {
@@ -84,7 +84,7 @@ pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result
 
 type Parts = (String, (FileMatrix<f64>, Reservation));
 
-/// Out of a container: the sparse part alone.
+/// Reads the sparse part of a matrix from a container.
 fn sparse(container: Container, tensor: Option<&str>, budget: &Budget) -> Result<Parts> {
     let names = container.matrices().iter().map(|(name, _)| name.as_str());
     let name = choose(container.path(), names, tensor)?;
@@ -105,7 +105,7 @@ fn dense(file: &Checkpoint, tensor: Option<&str>, budget: &Budget) -> Result<Par
 
 fn choose<'a>(path: &Path, mut names: impl Iterator<Item = &'a str>, wanted: Option<&str>) -> Result<String> {
     if let Some(wanted) = wanted {
-        // Reading it says what is wrong with a name that is not there.
+        // Reading it reports a name that does not exist.
         return Ok(wanted.to_owned());
     }
     match (names.next(), names.next()) {

@@ -10,11 +10,11 @@ use serde::Serialize;
 use crate::escape;
 use crate::failure::{Failure, Kind, Result};
 
-/// Writes a text and a line break. Control characters other than line breaks are escaped; a name that must stay in
-/// its line goes through [`escape::line`] or [`escape::path`] before.
+/// Writes a text and a line break. Escapes control characters other than line breaks. Pass a name that must stay in
+/// its line through [`escape::line`] or [`escape::path`] first.
 ///
 /// # Errors
-/// When stdout is closed; a reader that has gone (`residua … | head`) is no failure to report.
+/// When stdout is closed. The program does not report a reader that has gone (`residua … | head`).
 pub(crate) fn print(text: impl AsRef<str>) -> Result {
     write(&escape::lines(text.as_ref()))
 }
@@ -24,7 +24,7 @@ fn write(text: &str) -> Result {
     written(writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()))
 }
 
-/// What came of writing to stdout.
+/// Turns an error of stdout into a failure.
 pub(crate) fn written(outcome: io::Result<()>) -> Result {
     outcome.and_then(|()| io::stdout().flush()).map_err(|error| {
         let kind = if error.kind() == io::ErrorKind::BrokenPipe { Kind::BrokenPipe } else { Kind::Io };
@@ -32,7 +32,7 @@ pub(crate) fn written(outcome: io::Result<()>) -> Result {
     })
 }
 
-/// Writes a text and a line break to stderr. Where that fails nobody is left to tell, and the exit code has to do.
+/// Writes a text and a line break to stderr. If that fails, only the exit code reports the error.
 pub(crate) fn complain(text: &str) {
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
@@ -43,7 +43,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result {
     write(&escape::json(&text))
 }
 
-/// Rows of cells, each in a line; what is not to be shown as it is, is escaped.
+/// Rows of cells, one line each. Cells are escaped.
 pub(crate) struct Table(comfy_table::Table);
 
 impl Table {
@@ -51,7 +51,7 @@ impl Table {
         self.0.add_row(cells.into_iter().map(|cell| escape::line(&cell).into_owned()));
     }
 
-    /// Makes the last column one of text.
+    /// Makes the last column a text column.
     pub(crate) fn end_with_text(&mut self) {
         if let Some(column) = self.0.column_count().checked_sub(1).and_then(|last| self.0.column_mut(last)) {
             column.set_cell_alignment(CellAlignment::Left);
@@ -87,7 +87,7 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     Table(table)
 }
 
-/// Names and what they stand for, aligned, one per line; values are escaped.
+/// Names and values, aligned, one pair per line. Values are escaped.
 pub(crate) fn facts(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:<width$}  {}\n", escape::line(value))).collect()
@@ -127,7 +127,7 @@ pub(crate) fn shape_text(shape: &[usize]) -> String {
     if sizes.is_empty() { "scalar".into() } else { sizes.join("×") }
 }
 
-/// `numerator / denominator`, 0 where there is nothing to divide by.
+/// `numerator / denominator`, or 0 if the denominator is 0.
 pub(crate) fn ratio(numerator: u64, denominator: u64) -> f64 {
     if denominator == 0 { 0.0 } else { numerator as f64 / denominator as f64 }
 }

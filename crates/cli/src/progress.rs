@@ -12,15 +12,15 @@ use crate::escape;
 
 const TEMPLATE: &str =
     "{prefix:>12} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg:.dim}";
-/// The same for work that is counted in steps.
+/// The same for work in steps.
 const STEPS: &str = "{prefix:>12} {bar:30} {pos}/{len} eta {eta} {wide_msg:.dim}";
 
-/// Shows how far a job is.
+/// Shows the progress of a job.
 #[derive(Debug)]
 pub(crate) struct Bar {
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
-    /// There while a job runs that polls [`stop`](Progress::stop).
+    /// Set while a job runs that polls [`stop`](Progress::stop).
     watch: Mutex<Option<Watch>>,
 }
 
@@ -37,7 +37,7 @@ impl Bar {
         }
     }
 
-    /// As [`begin`](Progress::begin), for work that is counted in steps instead of bytes.
+    /// Like [`begin`](Progress::begin), but counts steps instead of bytes.
     pub(crate) fn begin_steps(&self, what: &str, steps: usize) {
         self.start(STEPS, what, steps as u64);
     }
@@ -47,7 +47,7 @@ impl Bar {
         if self.quiet {
             return;
         }
-        // At anything but a terminal this target draws nothing.
+        // This target draws only at a terminal.
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));

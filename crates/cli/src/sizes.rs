@@ -1,8 +1,8 @@
-//! What the same matrix costs in other formats.
+//! The size of a matrix in other formats.
 
 use serde::Serialize;
 
-/// Bytes of one matrix, values as they are in the original checkpoint unless said otherwise.
+/// Bytes of one matrix. Values have the dtype of the original checkpoint unless a field states another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Sizes {
     /// Every element stored, in the original dtype.
@@ -16,7 +16,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Of a `[rows, cols]` matrix with `nnz` non-zeros whose dense elements have `element` bytes.
+    /// The sizes of a `[rows, cols]` matrix with `nnz` non-zeros and `element` bytes per dense element.
     pub(crate) fn new(rows: u64, cols: u64, nnz: u64, element: u64) -> Self {
         Self {
             dense: rows * cols * element,

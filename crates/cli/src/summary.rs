@@ -12,7 +12,7 @@ use crate::histogram::Histogram;
 use crate::output::{ratio, shape_text};
 use crate::sizes::Sizes;
 
-/// Index bytes that are read at a time.
+/// Index bytes per block.
 const BLOCK: u64 = 1 << 20;
 /// Buckets of a matrix's histogram.
 const BUCKETS: u32 = 16;
@@ -23,15 +23,15 @@ pub(crate) struct MatrixSummary {
     pub(crate) name: String,
     /// `[rows, cols]`.
     pub(crate) shape: [usize; 2],
-    /// The tensor's own shape where it is not two-dimensional.
+    /// The shape of the tensor if it is not two-dimensional.
     pub(crate) tensor_shape: Option<Vec<usize>>,
-    /// Of the dense tensor.
+    /// The dtype of the dense tensor.
     pub(crate) dtype: String,
     /// How entries apply: add, overwrite or xor.
     pub(crate) op: &'static str,
     /// Value type of the residual; none for raw bits.
     pub(crate) values: Option<ValueType>,
-    /// How the base is quantised, where the file holds it.
+    /// The kind of the quantised base, if the file holds one.
     pub(crate) base: Option<&'static str>,
     pub(crate) nnz: u64,
     pub(crate) density: f64,
@@ -40,16 +40,16 @@ pub(crate) struct MatrixSummary {
     /// Bytes of the base's planes.
     pub(crate) base_bytes: u64,
     pub(crate) bytes_per_nnz: f64,
-    /// What the same matrix costs in other formats, with 16-bit values.
+    /// The size of the matrix in other formats, with 16-bit values.
     pub(crate) sizes: Sizes,
-    /// Rows by how they store their columns.
+    /// Number of rows per mode of storing columns.
     pub(crate) row_modes: BTreeMap<&'static str, u64>,
-    /// How long rows are.
+    /// Lengths of rows.
     pub(crate) row_lengths: Histogram,
 }
 
 impl MatrixSummary {
-    /// Reads the pattern of a matrix, block by block, and sums it up; also the length of every row.
+    /// Reads the pattern of a matrix block by block and summarises it; also returns the length of every row.
     pub(crate) fn read(
         container: &Container,
         name: &str,
@@ -95,14 +95,14 @@ impl MatrixSummary {
         shape_text(self.tensor_shape.as_deref().unwrap_or(&self.shape))
     }
 
-    /// How values are stored.
+    /// The value type.
     pub(crate) fn value_name(&self) -> &'static str {
         self.values.map_or("raw bits", ValueType::name)
     }
 }
 
-/// Calls `visit` for all rows of a matrix's pattern, in blocks whose bytes stay near [`BLOCK`] where rows
-/// are of like length, and shrink as the budget asks.
+/// Calls `visit` for all rows of a matrix's pattern, in blocks. If rows have similar lengths, a block has about
+/// [`BLOCK`] bytes. Blocks shrink if the budget is too small for them.
 fn for_each_block(
     container: &Container,
     name: &str,
@@ -121,7 +121,7 @@ fn for_each_block(
                 visit(&pattern);
                 start = end;
             }
-            // A block of long rows; one row alone is the least.
+            // A block of long rows: halve it, down to one row.
             Err(FileError::Budget { .. }) if block > 1 => block /= 2,
             Err(error) => return Err(error),
         }

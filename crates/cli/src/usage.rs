@@ -1,4 +1,4 @@
-//! The command line's arguments, and what is said of wrong ones.
+//! Parses the arguments of the command line and reports wrong ones.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use crate::cli::Cli;
 use crate::failure::Kind;
 use crate::{escape, output};
 
-/// Parses the arguments. Where they ask for help or are wrong, that is printed here, and the exit code returned.
+/// Parses the arguments. If they ask for help or are wrong, prints the answer and returns the exit code.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| if error.use_stderr() { refuse(error) } else { show(&error) })
 }
@@ -27,7 +27,7 @@ fn show(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Says what is wrong with the arguments: in several lines, in which each argument stays in its line.
+/// Reports wrong arguments. The report has several lines; escapes keep each argument in its line.
 fn refuse(mut error: clap::Error) -> ExitCode {
     let context: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in context {
@@ -43,7 +43,7 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let safe = escape::lines(&text);
     if safe == text {
-        // In colour, where stderr is a terminal. Nobody is left to tell where it fails.
+        // In colour if stderr is a terminal. If this fails, only the exit code reports the error.
         let _ = error.print();
     } else {
         output::complain(safe.trim_end());

@@ -1,4 +1,4 @@
-//! Arrays of features and labels, as command lines name them.
+//! Names of arrays of features and labels on the command line.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -45,7 +45,7 @@ impl fmt::Display for ArrayRef {
     }
 }
 
-/// What an array has to hold.
+/// The required content of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Features,
@@ -84,12 +84,12 @@ impl ArrayRef {
         Self { path: path.to_owned(), tensor: Some(name.to_owned()) }
     }
 
-    /// The file; of a [bare](Self::is_bare) name the name itself.
+    /// The file; for a [bare](Self::is_bare) name the name itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// These labels; a bare name is a tensor of the file that the features are in.
+    /// These labels; a bare name is a tensor in the file of the features.
     pub(crate) fn beside(&self, features: &Self) -> Self {
         if !self.is_bare() {
             return self.clone();
@@ -97,7 +97,7 @@ impl ArrayRef {
         Self { path: features.path.clone(), tensor: Some(self.to_string()) }
     }
 
-    /// Whether it is only a name, of a tensor beside the features.
+    /// Whether it is only the name of a tensor in the file of the features.
     pub(crate) fn is_bare(&self) -> bool {
         self.tensor.is_none() && !has_known_suffix(&self.path.to_string_lossy()) && !self.path.exists()
     }
@@ -147,7 +147,7 @@ fn choose(file: &Checkpoint, path: &Path, role: Role) -> Result<String> {
     }
 }
 
-/// Arrays that are read together.
+/// Arrays to read together.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrays {
     pub(crate) before: ArrayRef,
@@ -156,7 +156,7 @@ pub(crate) struct Arrays {
 }
 
 impl Arrays {
-    /// Opens the arrays; those without a tensor's name get the one that was chosen.
+    /// Opens the arrays. Fills in the chosen name for an array without a tensor's name.
     pub(crate) fn open(&mut self) -> Result<FileSource> {
         let before = self.before.locate(Role::Features)?;
         let after = self.after.as_mut().map(|array| array.locate(Role::Features)).transpose()?;

@@ -9,7 +9,7 @@ use crate::failure::Result;
 
 /// How far [`ClassifierArg::LdaShrink`] and [`ClassifierArg::QdaShrink`] shrink by default.
 pub(crate) const SHRINK: f64 = 0.1;
-/// Keeps covariances invertible where nothing shrinks them, in units of their mean variance.
+/// Keeps covariances invertible when nothing shrinks them, in units of their mean variance.
 const FLOOR: f64 = 1e-6;
 /// The rank of the reference's low-rank classifier.
 const RANK: usize = 64;
@@ -19,19 +19,19 @@ const RANK: usize = 64;
 pub(crate) enum ClassifierArg {
     /// Nearest class mean
     Ncm,
-    /// Nearest class mean by the angle, as in the reference
+    /// Nearest class mean by angle, like the reference
     NcmCosine,
     /// Linear discriminant: one covariance for all classes
     Lda,
-    /// As lda, with the covariance shrunk
+    /// lda with shrunk covariance
     LdaShrink,
     /// Quadratic discriminant: a covariance for each class
     Qda,
-    /// As qda, with the covariances shrunk
+    /// qda with shrunk covariances
     QdaShrink,
-    /// Regularised Gaussian discriminant, as in the reference: 0.2·Σ + 2·Σ̄ + 0.5·I
+    /// Regularised Gaussian discriminant of the reference: 0.2·Σ + 2·Σ̄ + 0.5·I
     Rgda,
-    /// As rgda, from the 64 directions of largest variance of each class
+    /// rgda with the 64 directions of largest variance of each class
     RgdaLowRank,
 }
 
@@ -58,7 +58,7 @@ impl ClassifierArg {
         matches!(self, Self::LdaShrink | Self::QdaShrink)
     }
 
-    /// The classifier for these classes.
+    /// The classifier of these classes.
     pub(crate) fn build(
         self,
         statistics: &ClassStatistics,

@@ -46,7 +46,7 @@ impl<'a> Features<'a> {
         Err(Failure::new(Kind::Input, problem))
     }
 
-    /// An error unless each label of a block is one of `known`, which rise; `first` is the number of the block's first row.
+    /// An error unless each label of a block is in `known` (sorted); `first` is the number of the block's first row.
     pub(crate) fn expect_known(
         known: &[u32],
         labels: &[u32],

@@ -5,7 +5,7 @@ use residua::compensate::{Attention, Linear, Method, Mode, Rff, Variant, WeakNon
 
 use crate::failure::{Failure, Result};
 
-/// How statistics are moved.
+/// The method that moves statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MethodArg {
     /// The drift as a linear function of the feature, by ridge regression
@@ -34,7 +34,7 @@ impl MethodArg {
         }
     }
 
-    /// Whether the method stretches covariances by what it leaves unexplained.
+    /// Whether the method stretches covariances to restore the unexplained part.
     fn takes_noise(self, mode: ModeArg) -> bool {
         self != Self::Attention && mode == ModeArg::Exact
     }
@@ -59,7 +59,7 @@ pub(crate) fn expect_distinct(methods: &[MethodArg]) -> Result {
     }
 }
 
-/// Refuses `--noise` where none of the methods takes it.
+/// Refuses `--noise` if no method uses it.
 pub(crate) fn expect_noisy(methods: &[MethodArg], mode: ModeArg, noise: Option<f64>) -> Result {
     if noise.is_some() && !methods.iter().any(|method| method.takes_noise(mode)) {
         return Err(Failure::usage("--noise is for linear, rff and weak-nonlinear in exact mode"));
@@ -67,12 +67,12 @@ pub(crate) fn expect_noisy(methods: &[MethodArg], mode: ModeArg, noise: Option<f
     Ok(())
 }
 
-/// Which definition of a method.
+/// The definition of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeArg {
-    /// The better one
+    /// The more accurate definition
     Exact,
-    /// That of the reference implementation, to reproduce its numbers
+    /// The definition of the reference implementation, to reproduce its numbers
     Compat,
 }
 

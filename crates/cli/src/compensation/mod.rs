@@ -1,4 +1,4 @@
-//! What the commands about class statistics share.
+//! Shared code of the commands for class statistics.
 
 pub(crate) mod arrays;
 pub(crate) mod classifiers;
@@ -15,7 +15,7 @@ use residua::format::file::Checkpoint;
 
 use crate::failure::{Failure, Kind, Result};
 
-/// The error, with advice where a file holds something else than a command needs.
+/// The error, with advice if a file holds something else than the command needs.
 pub(crate) fn advised(error: CompensateError) -> Failure {
     let CompensateError::Content { found, wanted, .. } = &error else { return error.into() };
     let advice = match (found, wanted) {
@@ -27,9 +27,9 @@ pub(crate) fn advised(error: CompensateError) -> Failure {
     Failure::new(Kind::Input, format!("{error}; {advice}"))
 }
 
-/// Refuses a file about classes where a command needs weights.
+/// Refuses a file of class statistics if a command needs weights.
 pub(crate) fn expect_weights(path: &Path) -> Result {
-    // The command itself reports a file that cannot be opened.
+    // The command itself reports a file that it cannot open.
     let Ok(file) = Checkpoint::open(path) else { return Ok(()) };
     let takers = match Content::of(&file) {
         Content::Statistics => "compensate, classify, stats merge, inspect and report",

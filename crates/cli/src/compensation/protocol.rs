@@ -1,5 +1,5 @@
-//! The evaluation protocol on features of one file: the accuracy of classifiers whose statistics of old classes are
-//! stale, moved, or true, that is, collected after the task.
+//! The evaluation protocol on the features of one file: the accuracy of classifiers with statistics of old classes that
+//! are stale, moved, or true (collected after the task).
 //!
 //! | tensor | what |
 //! |---|---|
@@ -27,10 +27,10 @@ use super::timeline::{Timeline, Watch};
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
 
-/// Rows that are classified at a time.
+/// Rows per block to classify.
 const ROWS: usize = 1024;
 
-/// The fine-tune of the model that the features after the task come from.
+/// The fine-tune that produced the features after the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Variant {
     /// All weights tuned: tensors `…_after_full`
@@ -54,11 +54,11 @@ pub(crate) struct Row {
     /// `stale`, `true`, or the name of the method that moved the old classes' statistics.
     pub(crate) statistics: String,
     pub(crate) classifier: &'static str,
-    /// Of all test samples.
+    /// Over all test samples.
     pub(crate) all: f64,
-    /// Of those of old classes.
+    /// Over test samples of old classes.
     pub(crate) old: f64,
-    /// Of those of new classes.
+    /// Over test samples of new classes.
     pub(crate) new: f64,
 }
 
@@ -69,9 +69,9 @@ pub(crate) struct Stage {
     pub(crate) rows: Vec<Row>,
     /// Time to get the statistics: to collect them, or to fit a method and move them.
     pub(crate) seconds: f64,
-    /// Peak memory of the process meanwhile.
+    /// Peak memory of the process during that time.
     pub(crate) peak_bytes: Option<u64>,
-    /// Eigenvalues of the old classes' average covariance, falling.
+    /// Eigenvalues of the old classes' average covariance, in descending order.
     pub(crate) spectrum: Vec<f64>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Evaluation {
     pub(crate) dim: usize,
     pub(crate) old_classes: usize,
     pub(crate) new_classes: usize,
-    /// The task's samples, on which methods are fitted.
+    /// The number of the task's samples; methods are fitted on them.
     pub(crate) pairs: u64,
     /// Test samples.
     pub(crate) tests: u64,
@@ -116,7 +116,7 @@ pub(crate) struct Protocol<'a> {
     pub(crate) variant: Variant,
     pub(crate) methods: &'a [MethodArg],
     pub(crate) mode: ModeArg,
-    /// The share of the unexplained covariance that moved covariances are stretched to hold.
+    /// The share of the unexplained covariance to restore by stretching moved covariances.
     pub(crate) noise: f64,
     /// Whether to compute eigenvalues too.
     pub(crate) spectra: bool,
@@ -250,7 +250,7 @@ impl Protocol<'_> {
     }
 }
 
-/// Time and the process's memory from one moment to another.
+/// Time and the process's memory between two moments.
 struct Clock(Instant, bool);
 
 impl Clock {
@@ -263,7 +263,7 @@ impl Clock {
     }
 }
 
-/// Numbers of right predictions and of all, for new classes and for old ones.
+/// Number of right predictions and of all predictions, for new and for old classes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts([(u64, u64); 2]);
 

@@ -1,4 +1,4 @@
-//! The state of tasks, as commands show it.
+//! The state of tasks in the output of commands.
 
 use residua::compensate::tasks::SequenceReader;
 use serde::Serialize;

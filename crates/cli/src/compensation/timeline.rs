@@ -17,7 +17,7 @@ pub(crate) struct Timeline {
     pub(crate) points: Vec<(f64, u64)>,
     /// When each stage began, in seconds, and its name.
     pub(crate) stages: Vec<(f64, String)>,
-    /// The length of it all in seconds.
+    /// The total duration in seconds.
     pub(crate) seconds: f64,
 }
 
@@ -39,7 +39,7 @@ impl Watch {
         let (stopped, list) = (stop.clone(), points.clone());
         let look = move || {
             while !stopped.load(Ordering::Relaxed) {
-                // On a system without this number there is nothing to show.
+                // Some systems do not report this number; then there are no samples.
                 let Some(bytes) = process::current_rss() else { return };
                 if let Ok(mut list) = list.lock() {
                     list.push((start.elapsed().as_secs_f64(), bytes));

@@ -1,9 +1,9 @@
-//! How the reconstruction error depends on density and on alpha, from sums that one pass over a file yields.
+//! The reconstruction error as a function of density and of alpha, from the sums of one pass over a file.
 //!
 //! With `d = w − base` and the residual's entries `r` (0 where there is none), the squared error at a scale
 //! alpha is `Σ(d − alpha·r)² = Σd² − 2·alpha·Σd·r + alpha²·Σr²`: three sums give the whole curve. Keeping only
-//! the largest `|r|` turns `d²` into `(d − r)²` at those places; that gain is summed per bucket of `|r|`, so
-//! that nothing has to be sorted and memory does not depend on the matrix.
+//! the largest `|r|` turns `d²` into `(d − r)²` at those places. We sum that gain per bucket of `|r|`: this needs
+//! no sorting, and its memory does not depend on the matrix.
 
 /// Buckets of `|r|`: the exponent and three bits of the mantissa of an f32.
 const SHIFT: u32 = 20;
@@ -20,7 +20,7 @@ pub(crate) struct Sums {
     cross: f64,
     /// Σr².
     square: f64,
-    /// Entries and the gain of keeping them, by `|r|`.
+    /// Number of entries, and the gain from keeping them, by `|r|`.
     buckets: Vec<(u64, f64)>,
     nnz: u64,
     elements: u64,
@@ -34,8 +34,7 @@ impl Default for Sums {
 }
 
 impl Sums {
-    /// Adds a row: its base, its residual, and the weights that they stand for (`None`: what base and
-    /// residual make together).
+    /// Adds a row: its base, its residual, and the original weights (`None`: the sum of base and residual).
     pub(crate) fn add_row(
         &mut self,
         base: &[f32],
@@ -71,8 +70,8 @@ impl Sums {
         (self.base - 2.0 * alpha * self.cross + alpha * alpha * self.square).max(0.0)
     }
 
-    /// Squared errors when `count` entries, the largest first, are kept, for rising counts. Inside a bucket
-    /// the gain is spread evenly.
+    /// Squared errors with the largest `count` entries kept, for rising counts. Inside a bucket all entries have the same
+    /// gain.
     fn squared_errors_keeping(&self, counts: &[f64]) -> Vec<f64> {
         let mut buckets = self.buckets.iter().rev().filter(|bucket| bucket.0 > 0);
         let (mut passed, mut error) = (0.0, self.base);
@@ -99,8 +98,8 @@ pub(crate) fn by_alpha(matrices: &[Sums], alphas: impl Iterator<Item = f64>) -> 
     alphas.map(|alpha| (alpha, relative(error(alpha), target))).collect()
 }
 
-/// Relative error of all matrices together when the same share of every matrix's entries is kept, the largest
-/// first: `(density, error)` from 0 to the file's density in `steps` steps.
+/// Relative error of all matrices together with the same share of every matrix's entries kept, the largest first:
+/// `(density, error)` from 0 to the file's density in `steps` steps.
 pub(crate) fn by_density(matrices: &[Sums], steps: usize) -> Vec<(f64, f64)> {
     let target: f64 = matrices.iter().map(|sums| sums.target).sum();
     let (nnz, elements) = matrices.iter().fold((0, 0), |(n, e), sums| (n + sums.nnz, e + sums.elements));

@@ -14,25 +14,25 @@ use crate::summary::MatrixSummary;
 
 /// Rows by their density, in steps of a thousandth.
 const DENSITY_STEPS: usize = 1000;
-/// Rows that are read at a time, at most.
+/// Largest number of rows per block.
 const BLOCK: usize = 256;
-/// Bytes that are hashed at a time.
+/// Bytes per block to hash.
 const HASHED: usize = 1 << 20;
-/// Key of a split file's metadata: where its base checkpoint was.
+/// Key of a split file's metadata: the path of its base checkpoint.
 const BASE_PATH: &str = "base_path";
 
-/// Where a split file says that its base is.
+/// The path of the base in a split file.
 pub(crate) fn noted_base(file: &Path) -> Option<PathBuf> {
     Checkpoint::open(file).ok()?.metadata().get(BASE_PATH).map(Into::into)
 }
 
-/// What the page shows.
+/// The data of the page.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) matrices: Vec<MatrixSummary>,
     /// Rows whose density is `i` thousandths, of all matrices.
     pub(crate) rows_by_density: Vec<u64>,
-    /// Sums per matrix; empty where the base is not at hand.
+    /// Sums per matrix; empty without the base.
     pub(crate) sums: Vec<Sums>,
     /// Bytes of all files of the container.
     pub(crate) file_bytes: u64,
@@ -40,12 +40,12 @@ pub(crate) struct Measured {
     pub(crate) dense_bytes: u64,
 }
 
-/// Where weights and bases come from.
+/// The sources of weights and bases.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    /// The checkpoint that the file was made from, for the true error.
+    /// The original checkpoint, for the true error.
     pub(crate) against: Option<Checkpoint>,
-    /// The base, where the file does not hold it.
+    /// The base, if the file does not hold it.
     pub(crate) base: Option<Checkpoint>,
 }
 
@@ -115,7 +115,7 @@ fn sum_up(
     Ok(sums)
 }
 
-/// Adds a block; `weights` is empty where there is no checkpoint to compare with.
+/// Adds a block; `weights` is empty without a checkpoint to compare with.
 fn add_rows(
     container: &Container,
     name: &str,
@@ -155,8 +155,8 @@ fn find(file: &Checkpoint, name: &str, meta: &MatrixMeta) -> Result<TensorInfo, 
 }
 
 impl Sources {
-    /// Opens the checkpoints that a command names. A base that is needed and not named is looked for where the
-    /// split file notes it; when it is gone, there is none.
+    /// Opens the checkpoints that a command names. If the file needs a base and the command names none, opens the path
+    /// in the split file; `None` if no file is there.
     pub(crate) fn open(
         container: &Container,
         against: Option<&Path>,
@@ -175,7 +175,7 @@ impl Sources {
     }
 }
 
-/// That a base is the one that the file was split against.
+/// Checks that a base is the one of the split.
 fn check_hash(
     base: &Checkpoint,
     tensor: &TensorInfo,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
 
-/// A number that matters, and what it is.
+/// A key figure and its label.
 pub(super) type Tile = (String, &'static str);
 
 /// A plot.
@@ -13,7 +13,7 @@ pub(super) struct Figure {
     title: String,
     svg: String,
     caption: String,
-    /// Names and colours of what is drawn.
+    /// Names and colours of the series.
     legend: Vec<(String, String)>,
     /// Over the whole width of the page.
     wide: bool,
@@ -49,7 +49,7 @@ impl Figure {
     }
 }
 
-/// What one file has to show.
+/// The section of one file.
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(super) intro: String,
@@ -92,7 +92,7 @@ impl Section {
     }
 }
 
-/// Text that HTML takes as it is and a reader sees whole: names come from files.
+/// Escapes a text for HTML, and makes all of it visible: names come from files.
 pub(super) fn escape(text: &str) -> String {
     crate::escape::lines(text)
         .replace('&', "&amp;")

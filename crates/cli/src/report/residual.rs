@@ -14,7 +14,7 @@ use crate::summary::MatrixSummary;
 /// Bars of the row histogram, at most.
 const ROW_BARS: usize = 40;
 
-/// Numbers, plots and a table; `against` is the checkpoint that errors are measured against.
+/// Numbers, plots and a table; errors are distances from the checkpoint `against`.
 ///
 /// # Errors
 /// When a plot cannot be drawn.
@@ -45,7 +45,7 @@ fn intro(measured: &Measured) -> String {
     )
 }
 
-/// The few numbers that matter most.
+/// The key figures.
 fn tiles(measured: &Measured) -> Vec<Tile> {
     let nnz = total(measured, |m| m.nnz);
     let residual = total(measured, |m| m.residual_bytes);
@@ -106,7 +106,7 @@ fn memory(measured: &Measured) -> Result<Figure, String> {
     Ok(Figure::new("Memory by format", bars(&all)?, caption))
 }
 
-/// Density of rows, in at most [`ROW_BARS`] bars over the range that occurs.
+/// Density of rows, in at most [`ROW_BARS`] bars over the range of the data.
 fn rows(measured: &Measured) -> Result<Figure, String> {
     let rows = &measured.rows_by_density;
     let scale = (rows.len() - 1).max(1) as f64;
@@ -154,7 +154,7 @@ fn alpha(measured: &Measured, against: &str) -> Result<Figure, String> {
     Ok(Figure::new(title, curve(&x, &y, &points, one)?, caption))
 }
 
-/// Some room above the highest point; an axis needs a length even where everything is 0.
+/// The end of an axis, above the highest point; positive even if all points are 0.
 fn above(most: f64) -> f64 {
     if most > 0.0 { most * 1.12 } else { 0.01 }
 }

@@ -10,11 +10,10 @@ use super::plots::{Axis, Bar, Line, bars, colour, lines};
 use crate::failure::{Failure, Kind};
 use crate::output::{bytes, count, ratio};
 
-/// Eigenvalues this far below the largest are not shown, in powers of ten.
+/// The plot shows eigenvalues down to this many powers of ten below the largest.
 const DEPTH: f64 = 5.0;
 
-/// Named statistics side by side, such as those before and after a task: the first ones are what the page is
-/// about.
+/// Compares named statistics, such as those before and after a task. The first ones are the subject of the page.
 pub(crate) fn section(named: &[(String, ClassStatistics)], budget: &Budget) -> Result<Section, Failure> {
     let plot = |error: String| Failure::new(Kind::Other, error);
     let mut spectrums = Vec::new();

@@ -1,7 +1,7 @@
 //! The plots, as SVG text.
 //!
-//! Colours of text, axes and grid are placeholders that the page's style sheet turns into ones that fit a
-//! light or a dark page; colours of data are mid-tones that stand out on both.
+//! Colours of text, axes and grid are placeholders: the page's style sheet replaces them to fit a light or a dark
+//! page. Colours of data are mid-tones that are visible on both.
 
 mod series;
 
@@ -22,7 +22,7 @@ const OURS: RGBColor = RGBColor(0x1f, 0x9e, 0x89);
 const OTHERS: RGBColor = RGBColor(0x8a, 0x93, 0xa6);
 const LINE: RGBColor = RGBColor(0xd9, 0x6b, 0x27);
 
-/// Twice the size at which the page shows them: the SVG writer rounds to whole units, which would show.
+/// Twice the size on the page, because the SVG writer rounds to whole units and the rounding would be visible.
 const SIZE: (u32, u32) = (1120, 660);
 /// The same for a plot over the whole width.
 const WIDE: (u32, u32) = (2320, 560);
@@ -33,14 +33,14 @@ const FONT_SIZE: i32 = 28;
 #[derive(Debug, Clone)]
 pub(super) struct Bar {
     pub(super) label: String,
-    /// What the bar's length says.
+    /// The bar's length.
     pub(super) value: f64,
     /// The same for people.
     pub(super) text: String,
     pub(super) ours: bool,
 }
 
-/// A value on an axis, and what to call it.
+/// A value on an axis and its label.
 pub(super) struct Axis<'a> {
     pub(super) label: &'a str,
     pub(super) range: (f64, f64),

@@ -1,11 +1,11 @@
-//! Plots of several series, each with a colour of its own.
+//! Plots of several series, each in a different colour.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Axis, FONT, FONT_SIZE, GRID, INK, OURS, SIZE, WIDE, chart, draw};
 
-/// Mid-tones that stand out on light and dark, and from each other.
+/// Mid-tones that differ from each other and are visible on light and dark pages.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0x8a, 0x93, 0xa6),
     RGBColor(0x1f, 0x9e, 0x89),
@@ -87,7 +87,7 @@ pub(in crate::report) fn lines(x: &Axis<'_>, y: &Axis<'_>, lines: &[Line]) -> Re
     })
 }
 
-/// What a job held over time, under its limit, with its stages.
+/// The memory of a job over time, with its limit and its stages.
 pub(in crate::report) fn memory(
     x: &Axis<'_>,
     y: &Axis<'_>,
@@ -106,7 +106,7 @@ pub(in crate::report) fn memory(
         let ink = |at: Pos| (FONT, FONT_SIZE).into_font().color(&INK).pos(at);
         let end = ink(Pos::new(HPos::Right, VPos::Top));
         chart.draw_series([Text::new("budget", (x.range.1, limit * 0.985), end)])?;
-        // Names at different heights, as short stages are close to each other.
+        // Names at different heights, because short stages are close to each other.
         for (index, (start, name)) in stages.iter().enumerate() {
             let height = y.range.1 * (0.30 + 0.08 * (index % 6) as f64);
             let line = [(*start, 0.0), (*start, height)];
