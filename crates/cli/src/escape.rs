@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serializer;
 
-/// Characters of the category "letter" that are invisible.
+/// Invisible characters that the standard library takes for printable.
 const BLANK_LETTERS: [char; 8] =
     ['\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{2800}', '\u{3164}', '\u{ffa0}'];
 
