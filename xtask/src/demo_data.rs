@@ -1,4 +1,4 @@
-//! `cargo xtask demo-data`: what the command line embeds for its demo, cut from `assets/`.
+//! `cargo xtask demo-data`: cuts the data of the command line's demo from `assets/`.
 //!
 //! A registry takes packages up to 10 MiB. So the command line holds one of the two layers and a part of the samples.
 
@@ -20,13 +20,13 @@ Usage: cargo xtask demo-data [--check]
 
   --check  write nothing; fail when a committed file differs";
 
-/// The layer whose weights are kept.
+/// The layer to keep.
 const LAYER: &str = "encoder.layer.0.";
 
-/// Tensors with this ending are left out: features of the model tuned by LoRA.
+/// Ending of the tensors to leave out: features of the model tuned by LoRA.
 const LEFT_OUT: &str = "_lora";
 
-/// Beginnings of tensor names, the labels of their rows, and how many rows of each class are kept.
+/// Prefixes of tensor names, the labels of their rows, and the number of rows to keep per class.
 const GROUPS: [(&str, &str, usize); 3] =
     [("old_", "y_old", 120), ("cur_", "y_cur", 120), ("test_", "y_test", 80)];
 
@@ -51,7 +51,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(if check && !differing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The demo's files that differ from what `assets/` gives; they are written unless `check`.
+/// The demo's files that differ from the cut of `assets/`. Writes them unless `check`.
 fn settle(root: &Path, check: bool) -> Result<Vec<PathBuf>> {
     let (whole, part) = (root.join("assets"), root.join("crates/cli/assets"));
     let files = [
@@ -120,7 +120,7 @@ struct Entry {
     data_offsets: [usize; 2],
 }
 
-/// The header as a whole; names in order, so that the same tensors give the same bytes.
+/// The whole header; names are sorted, so that the same tensors give the same bytes.
 #[derive(Serialize, Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__", default)]
@@ -162,7 +162,7 @@ impl Tensors {
 }
 
 impl Tensor {
-    /// The rows that `kept` says yes to.
+    /// The rows for which `kept` is true.
     fn rows(&self, kept: &[bool]) -> Self {
         let size = self.bytes.len() / kept.len().max(1);
         let rows = self.bytes.chunks_exact(size).zip(kept).filter(|&(_, &kept)| kept);

@@ -1,8 +1,8 @@
-//! Crates are floors: each imports only from floors below.
+//! Crates stand on floors: each imports only from floors below.
 
 use crate::project::{Package, Project};
 
-/// Folders under `crates/`, lowest floor first. Crates on one floor do not see each other.
+/// Folders under `crates/`, lowest floor first. Crates on one floor do not import each other.
 const FLOORS: &[&[&str]] = &[
     &["memory"],
     &["format"],
@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "capi"],
 ];
 
-/// What breaks the order of the floors, one line each; empty when all is well.
+/// Violations of the order of the floors, one line each.
 pub(crate) fn violations(project: &Project) -> Vec<String> {
     project.crates().iter().flat_map(|(folder, package)| of_crate(folder, package)).collect()
 }
@@ -30,7 +30,7 @@ fn of_crate(folder: &str, package: &Package) -> Vec<String> {
     for dependency in &package.dependencies {
         let Some(path) = &dependency.path else { continue };
         let kind = dependency.kind.as_deref().unwrap_or("normal");
-        // A crate may switch on its own features for its own tests.
+        // A crate may enable its own features for its own tests.
         if kind == "dev" && dependency.name == package.name {
             continue;
         }

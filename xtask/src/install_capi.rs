@@ -1,4 +1,4 @@
-//! `cargo xtask install-capi`: header, libraries and pkg-config file, where C programs look for them.
+//! `cargo xtask install-capi`: installs header, libraries and pkg-config file where C programs look for them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ Build the C library and install it.
 Usage: cargo xtask install-capi --prefix DIR [--features LIST] [--debug]
 
   --prefix DIR     writes DIR/include/ortho.h, DIR/lib/libresidua.so, DIR/lib/libresidua.a and
-                   DIR/lib/pkgconfig/residua.pc, which finds the others wherever DIR is moved
+                   DIR/lib/pkgconfig/residua.pc; you may move DIR
   --features LIST  features of residua-capi, for example wgpu,cuda
   --debug          without optimisation";
 
-/// What a static link needs besides the library: what Rust's standard library is made of.
+/// A static link also needs the libraries of Rust's standard library.
 pub(crate) const STATIC_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
 
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
@@ -36,7 +36,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             _ => return Err(arg.unexpected().into()),
         }
     }
-    let prefix = prefix.ok_or("where to? --prefix DIR")?;
+    let prefix = prefix.ok_or("--prefix DIR is missing")?;
     let project = Project::read()?;
     let status = build(features.as_deref(), debug).status()?;
     if !status.success() {
@@ -76,7 +76,7 @@ pub(crate) fn copy(root: &Path, target: &Path, debug: bool, prefix: &Path) -> Re
     ];
     let mut written = Vec::new();
     for (from, to) in copies {
-        // A program that runs has the old library mapped: replace it, do not write into it.
+        // A running program has the old library mapped: replace the file, do not write into it.
         let part = to.with_extension("part");
         std::fs::copy(&from, &part).map_err(|error| format!("{}: {error}", from.display()))?;
         std::fs::rename(part, &to)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask kill-test`: every command that writes, killed at a random moment, over and over.
+//! `cargo xtask kill-test`: kills every command that writes at random moments, over and over.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,10 +28,10 @@ The output is absent, the old one or the complete new one; no other file is touc
 then succeeds. A fifth of the processes runs without /proc, where files have names from the start, if this user may
 hide it.";
 
-/// Rows of the inputs: so many that a command takes a while, so few that it is not a long one.
+/// Rows of the inputs: a command takes some time, but not long.
 const ROWS: usize = 1500;
 
-/// What is run, what it writes, and the file that is there before in every other run: any, or this one.
+/// The command, its output, and the output's content before every other run: any file, or this one.
 const CASES: [(&str, &str, Option<&str>); 19] = [
     ("split model.safetensors -o out.safetensors", "out.safetensors", None),
     ("split shards -o out.safetensors --values f32 --density 0.5", "out.safetensors", None),
@@ -90,13 +90,13 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(if summary.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What came of all runs.
+/// The results of all runs.
 #[derive(Default)]
 pub(crate) struct Summary {
     killed: usize,
     /// Done before the signal came.
     faster: usize,
-    /// Temporary files with a name, which a killed process cannot remove.
+    /// Temporary files with a name; a killed process cannot remove them.
     named: usize,
     without_proc: Option<usize>,
     pub(crate) problems: Vec<String>,
@@ -126,7 +126,7 @@ pub(crate) fn run(binary: &Path, folder: &Path, runs: usize, seed: u64, named: b
     let hidden = can_hide_proc();
     summary.without_proc = hidden.then_some(0);
     for (index, (line, output, old)) in CASES.into_iter().enumerate() {
-        // So many that all together are as many as were asked for.
+        // The share of this command in all requested runs.
         let share = runs * (index + 1) / CASES.len() - runs * index / CASES.len();
         let (others, plain) = if hidden { (share / 5, share - share / 5) } else { (0, share) };
         for (runs, without_proc) in [(plain, false), (others, true)] {
@@ -156,7 +156,7 @@ struct Case<'a> {
     line: &'a str,
     output: PathBuf,
     old: Option<PathBuf>,
-    /// Where the process puts what does not fit in memory.
+    /// The process spills here what does not fit in memory.
     spill: &'a Path,
     without_proc: bool,
     /// Unfinished files have names.
@@ -170,7 +170,7 @@ impl Case<'_> {
             None => b"the old file".repeat(5000),
         };
         let mut took = Duration::ZERO;
-        // What is complete; for a task with an old file alone, as there is no other way to run it.
+        // The complete outputs. A task that needs an old file runs only with it.
         let mut complete = Vec::new();
         for _ in 0..2 {
             self.prepare(self.old.is_some().then_some(&*old))?;
@@ -193,7 +193,7 @@ impl Case<'_> {
             let start = (must_be_there || (run % 2 == 0 && !self.line.starts_with("task"))).then_some(&*old);
             self.prepare(start)?;
             let mut child = self.spawn()?;
-            // Half of them near the end, where files get their names.
+            // Half of them near the end, when files get their names.
             let share = if random.once_in(2) { 0.7 + 0.5 * random.share() } else { 1.1 * random.share() };
             std::thread::sleep(took.mul_f64(share));
             child.kill()?;
@@ -242,7 +242,7 @@ impl Case<'_> {
                 fs::remove_file(path)?;
             }
         }
-        // Whatever the last one left, the next run succeeds.
+        // The next run succeeds, whatever the killed run left behind.
         if self.old.is_some() || self.line.starts_with("task") {
             self.prepare(self.old.is_some().then_some(&*old))?;
         }
@@ -254,7 +254,7 @@ impl Case<'_> {
         self.prepare(None)
     }
 
-    /// The output as it is before a run.
+    /// The output before a run.
     fn prepare(&self, old: Option<&[u8]>) -> Result {
         match old {
             Some(old) => fs::write(&self.output, old)?,
@@ -303,7 +303,7 @@ impl Case<'_> {
     }
 }
 
-/// Runs what follows where /proc is empty, as the same process.
+/// Runs the following arguments with an empty /proc, in the same process.
 fn hiding_proc() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /proc && exec \"$@\"", "sh"]);

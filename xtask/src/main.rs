@@ -30,9 +30,9 @@ Usage: cargo xtask <task> [options]
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
   bench            time Residua and its peers in turn, write docs/benchmarks.md
   install-capi     build the C library and install it with its header
-  device           try and time the GPU backends, or build the programs that do
-  fuzz             mutated files for every reader, random arguments for the command line
-  kill-test        kill every command that writes at random moments, look at what is left
+  device           test and time the GPU backends, or build the programs that do
+  fuzz             run every reader on mutated files and the command line on random arguments
+  kill-test        kill every command that writes at random moments, check what remains
   kernels          validate and copy the WGSL kernels, compile the CUDA ones to PTX
   demo-data        cut the data of the demo from assets
 
@@ -72,8 +72,7 @@ fn main() -> ExitCode {
 
 /// Runs `task` here when this binary is optimised, else through a release build of it.
 ///
-/// `cargo xtask` builds without optimisation so that it starts fast; generating gigabytes that way
-/// would take an hour.
+/// `cargo xtask` builds without optimisation to start fast. Without optimisation, generating gigabytes takes an hour.
 fn optimised(
     name: &str,
     args: Vec<OsString>,

@@ -1,4 +1,4 @@
-//! The workspace as cargo describes it.
+//! The workspace, from `cargo metadata`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ pub(crate) fn host() -> Result<String> {
     Ok(host.ok_or("rustc -vV names no host")?.to_owned())
 }
 
-/// What `cargo metadata` says, without the packages from registries.
+/// The output of `cargo metadata`, without packages from registries.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Project {
     pub(crate) packages: Vec<Package>,

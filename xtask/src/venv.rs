@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// A virtual environment with the packages that were asked for.
+/// A virtual environment with the requested packages.
 pub(crate) struct Venv {
     dir: PathBuf,
 }
 
 impl Venv {
-    /// Makes the environment in `dir`, or reuses it when it was made for the same `steps`.
+    /// Makes the environment in `dir`, or reuses the one there if it has the same `steps`.
     ///
-    /// Each step is one `pip install`'s arguments.
+    /// Each step holds the arguments of one `pip install`.
     pub(crate) fn prepare(dir: &Path, steps: &[&[&str]]) -> Result<Self> {
         let venv = Self { dir: dir.to_owned() };
         let stamp = dir.join("installed.txt");

@@ -1,4 +1,4 @@
-//! A folder with a small file of every kind that the command line reads, made with the real binary.
+//! A folder with a small file of every kind that the command line reads; the real binary makes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const DIM: usize = 16;
 /// Columns of the weights.
 const COLS: usize = 256;
 
-/// How the derived files are made, in order.
+/// The commands that make the derived files, in order.
 const COMMANDS: [&str; 14] = [
     "split model.safetensors -o split.safetensors",
     "split new.safetensors --base model.safetensors -o fine.safetensors",
@@ -56,7 +56,7 @@ impl Workbench {
         Ok(project.target.join(profile).join(format!("residua{}", std::env::consts::EXE_SUFFIX)))
     }
 
-    /// Fills an empty folder; matrices have `rows` rows, arrays of features as many.
+    /// Fills an empty folder; matrices and arrays of features have `rows` rows.
     pub(crate) fn create(binary: &Path, folder: &Path, rows: usize) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;

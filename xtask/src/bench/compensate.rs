@@ -1,7 +1,7 @@
-//! The compensators against the first implementation in torch: whole processes, in turn, a round after the other.
+//! The compensators against the first implementation in torch: whole processes take turns, round by round.
 //!
-//! Both read the workloads that residua's example writes and print one line of JSON about themselves: seconds of
-//! wall clock and processor, and the most memory held above what was held when the input was there.
+//! Both read the workloads that residua's example writes, and print one line of JSON: seconds of wall clock and
+//! processor, and the peak memory above the memory held after loading the input.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ use crate::venv::Venv;
 pub(super) const NAME: &str = "compensate";
 const BUDGET: &str = "512MiB";
 
-/// What both sides do, and what of it counts.
+/// The work of both sides, and the part of it that counts.
 struct Race {
     title: &'static str,
     workload: &'static str,
     /// Methods of ours, by the names of the example.
     ours: &'static [(&'static str, &'static str)],
     theirs: &'static str,
-    /// Only the fitting, or building, counts: what comes after differs in what it does.
+    /// Only fitting, or building, counts: the later steps of both sides differ.
     fit_only: bool,
     /// Torch takes minutes.
     rounds: usize,
@@ -68,7 +68,7 @@ const RACES: &[Race] = &[
     },
 ];
 
-/// What a process says about its run.
+/// The report of a process about its run.
 #[derive(Debug, Clone, Deserialize)]
 struct Run {
     program: String,
@@ -184,9 +184,9 @@ fn section(project: &Project, rows: &str, torch: &str) -> String {
          `cargo xtask bench --only compensate` at commit {}, {};\n\
          {}; {torch}; one thread each. The fixed workloads of\n\
          `crates/compensate/examples/workload/`, d = 768; M: 10,000 pairs, 100 classes; L: 50,000 pairs, 200 classes;\n\
-         120 samples a class (S, of `--quick`: 2,048, 20 and 50). `xtask/peers/compensate_torch.py` is the reference as a first implementation writes it. Processes take turns;\n\
-         seconds are the least of the rounds, wall clock / processor, memory the most, above what was held when the input was\n\
-         there: for torch that includes all features, which Residua reads from the file in blocks. Residua ran within {BUDGET}.\n\
+         120 samples per class (S, of `--quick`: 2,048, 20 and 50). `xtask/peers/compensate_torch.py` is a straightforward reference implementation. Processes take turns.\n\
+         Seconds are the minimum of the rounds, wall clock / processor. Memory is the maximum above the memory held after loading\n\
+         the input. Torch loads all features as input; Residua reads them from the file in blocks. Residua ran within {BUDGET}.\n\
          Its exact modes and the reference do not compute the same thing; errors against truth are in [compensation.md](compensation.md).\n\n\
          | what | workload | rounds | residua, s | torch, s | times faster | residua, memory | torch, memory | times less |\n\
          |---|---|---|---|---|---|---|---|---|\n\
@@ -197,7 +197,7 @@ fn section(project: &Project, rows: &str, torch: &str) -> String {
     )
 }
 
-/// Runs a process to its end and reads what it says.
+/// Runs a process to its end and reads its report.
 fn measured(command: &mut Command) -> Result<Run> {
     let output = command
         .stdin(Stdio::null())
@@ -213,7 +213,7 @@ fn measured(command: &mut Command) -> Result<Run> {
     Ok(serde_json::from_str(line).map_err(|error| format!("{error} in the answer {line:?}"))?)
 }
 
-/// The page with `section` in place of the one of that heading, or at its end.
+/// The page with `section` in place of the section with that heading, or at its end.
 pub(super) fn replaced(page: &str, section: &str) -> String {
     let heading = section.lines().next().unwrap_or_default();
     let start = page.find(&format!("\n{heading}\n")).map_or(page.len(), |at| at + 1);

@@ -1,6 +1,6 @@
 //! A process that runs one timed repetition per request.
 //!
-//! Protocol, line by line. The process gets the data folder as its last argument. When it can take
+//! Protocol, line by line. The process gets the data folder as its last argument. When it is ready for
 //! requests it prints `{"ready": "name and version"}`. Each request is a line `CASE THREADS`, such as
 //! `spmv 1`; each answer is one line of JSON:
 //!
@@ -49,7 +49,7 @@ pub(super) struct Reply {
     pub(super) error: Option<String>,
 }
 
-/// Starts everyone; the second list says who is absent, and why.
+/// Starts all contestants; the second list names absent ones and the reasons.
 pub(super) fn all(project: &Project, data: &Data, torch: bool) -> Result<(Vec<Contestant>, Vec<String>)> {
     let peers = project.root.join("xtask").join("peers");
     let mut commands = vec![(OURS, ours(project))];
@@ -95,7 +95,7 @@ fn ours(project: &Project) -> Result<Command> {
     Ok(command)
 }
 
-/// The Rust libraries live in a package of their own, so that the product never depends on them.
+/// The Rust libraries are in a separate package, so that the product never depends on them.
 fn rust_peers(project: &Project, peers: &Path) -> Result<Command> {
     let target = project.target.join("bench-peers");
     build(
@@ -135,7 +135,7 @@ impl Contestant {
         Ok(contestant)
     }
 
-    /// One repetition. An answer of the contestant that it failed is an error here.
+    /// One repetition. If the contestant answers that it failed, this is an error.
     pub(super) fn ask(&mut self, case: &str, threads: usize) -> Result<Reply> {
         let requests = self.requests.as_mut().ok_or("no pipe")?;
         writeln!(requests, "{case} {threads}")?;
@@ -169,7 +169,7 @@ impl Contestant {
 
 impl Drop for Contestant {
     fn drop(&mut self) {
-        // Closing its input asks it to end; waiting is all that is left, whatever comes of it.
+        // Closing its input asks it to end. We wait, and ignore the result.
         self.requests = None;
         let _ = self.process.wait();
     }

@@ -41,7 +41,7 @@ pub(super) struct Data {
 const DENSITY: f64 = 0.05;
 
 impl Data {
-    /// Writes what is not there yet.
+    /// Writes missing files.
     pub(super) fn prepare(folder: &Path, size: Size) -> Result<Self> {
         let (name, matrices, shape, dense, params) = match size {
             Size::Full => ("full", 20, [4096, 11_008], [4096, 6144], "700M"),
@@ -98,8 +98,8 @@ fn csr(path: &Path, index: u64, [rows, cols]: [u64; 2]) -> Result<u64> {
     Ok(entries)
 }
 
-/// As many random positions as a matrix at 5 % has, drawn with replacement from half of its columns,
-/// which makes one in twenty a duplicate.
+/// As many random positions as a matrix at 5 % has, drawn with replacement from half of its columns, so that one in
+/// twenty is a duplicate.
 fn coo(path: &Path, [rows, cols]: [u64; 2]) -> Result<u64> {
     let stream = key(0, "coo");
     let entries = (rows as f64 * cols as f64 * DENSITY) as u64;

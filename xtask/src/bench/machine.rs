@@ -1,11 +1,11 @@
-//! What the numbers were measured on.
+//! The machine of the measurements.
 
 use std::fs;
 use std::process::Command;
 
 use crate::project::Project;
 
-/// One `name: value` line per fact; what cannot be found out is left out.
+/// One `name: value` line per fact; unknown facts are left out.
 pub(super) fn describe(project: &Project) -> Vec<(&'static str, String)> {
     let mut facts = vec![("CPU", cpu()), ("Caches", caches())];
     facts.push(("Memory", memory()));

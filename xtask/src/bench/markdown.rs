@@ -21,7 +21,7 @@ pub(super) struct Section {
     pub(super) entries: Vec<Entry>,
 }
 
-/// What one contestant answered.
+/// The answers of one contestant.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -33,7 +33,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// From the answer to the warm-up, whose time is dropped.
+    /// From the answer to the warm-up.
     pub(super) fn new(name: &str, reply: Reply) -> Self {
         Self {
             name: name.to_owned(),
@@ -66,7 +66,7 @@ impl Section {
     /// How many times faster we are: the median of the ratios within rounds.
     fn ratio(&self, other: &Entry) -> Option<f64> {
         let ours = self.ours()?;
-        // A round in which one failed would pair the wrong times.
+        // A failure in one round would pair the wrong times.
         if ours.seconds.len() != other.seconds.len() {
             return None;
         }
@@ -103,8 +103,8 @@ pub(super) fn page(
 ) -> String {
     let mut page = String::from(
         "# Benchmarks\n\nWritten by `cargo xtask bench`; run it to measure on your own machine. All contestants get the\n\
-         same data and take turns: one repetition each per round, results compared, and ratios taken\n\
-         within rounds. Figures are medians.\n\n## How many times faster Residua is\n\n\
+         same data and take turns, one repetition each per round. Their results are compared. Ratios are\n\
+         taken within rounds; all figures are medians.\n\n## How many times faster Residua is\n\n\
          | what | threads | against | times |\n|---|---|---|---|\n",
     );
     // Writing into a String cannot fail; the same holds below.

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: Residua and other people's libraries on the same data, in turn.
 //!
-//! Every contestant is a process that speaks the protocol of [`contestant`], holds its matrices ready
-//! and runs one timed repetition when asked. One round asks each of them once, so that a machine which
-//! slows down for a while slows all of them, and ratios are taken within rounds.
+//! Every contestant is a process that speaks the protocol of [`contestant`]. It keeps its matrices in memory and runs
+//! one timed repetition per request. One round asks each contestant once, and ratios are taken within rounds: so a
+//! temporary slowdown of the machine affects all of them.
 
 mod compensate;
 mod contestant;
@@ -29,9 +29,9 @@ Time Residua and its peers on the same data and write docs/benchmarks.md.
 
 Usage: cargo xtask bench [options]
 
-  --only CASES   comma-separated: coo, spmv, spmm, split, compare; or compensate, which is run only if asked for:
+  --only CASES   comma-separated: coo, spmv, spmm, split, compare; or compensate (runs only if named):
                  class statistics against torch, up to a quarter of an hour, one section of the page
-  --rounds N     repetitions of each case [7; of compensate 1 to 5, by how long torch takes]
+  --rounds N     repetitions of each case [7; for compensate 1 to 5, depending on the time of torch]
   --torch        install torch too (several GB, in target/bench-venv) for the case split
   --scale SIZE   also split a checkpoint of this size (3B: 6.4 GB, written to target/bench-data)
   --quick        small data, to try the command itself
@@ -63,7 +63,7 @@ impl Options {
 struct Case {
     name: &'static str,
     title: &'static str,
-    /// What one unit of work is, and how many of it a printed rate counts.
+    /// The unit of work, and how many units a printed rate counts.
     unit: (&'static str, f64),
     threads: &'static [usize],
     work: fn(&Data) -> f64,
@@ -129,7 +129,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures the cases; the page, with what it keeps of the old one.
+/// Measures the cases. Returns the page, with the kept part of the old one.
 fn cases(project: &Project, options: &Options, old: &str) -> Result<String> {
     let data = Data::prepare(&project.target.join("bench-data"), options.size)?;
     let (mut contestants, mut absent) = contestant::all(project, &data, options.torch)?;
@@ -145,17 +145,17 @@ fn cases(project: &Project, options: &Options, old: &str) -> Result<String> {
     if options.size == Size::Quick {
         absent.insert(
             0,
-            "everything of interest: this was a quick run on small data, not on the sizes named".into(),
+            "meaningful figures: this was a quick run on small data, not on the stated sizes".into(),
         );
     }
     let page = markdown::page(&machine::describe(project), &about, &absent, &sections, scale.as_deref());
     Ok(page + kept(old))
 }
 
-/// What follows was measured by other commands.
+/// Other commands measured the part after this line.
 const KEPT: &str = "\n<!-- Kept by `cargo xtask bench`: measured by the commands that are named. -->\n";
 
-/// The part of an old page that a new one keeps.
+/// The part of an old page that the new page keeps.
 fn kept(old: &str) -> &str {
     old.find(KEPT).map_or("", |at| &old[at..])
 }
@@ -196,7 +196,7 @@ fn parse(args: Vec<OsString>) -> Result<Option<Options>> {
     Ok(Some(options))
 }
 
-/// Asks every contestant once per round; those that skip the case or fail in it drop out.
+/// Asks every contestant once per round. A contestant that skips the case or fails drops out.
 fn measure(
     case: &Case,
     threads: usize,
@@ -206,7 +206,7 @@ fn measure(
 ) -> Result<Section> {
     let mut entries = Vec::new();
     let mut racing = Vec::new();
-    // The first answer loads the data and warms up; its time is not used.
+    // The first answer loads the data and warms up; its time does not count.
     for contestant in contestants.iter_mut() {
         eprintln!("{} ×{threads}: {} gets ready", case.name, contestant.name);
         match contestant.ask(case.name, threads) {

@@ -15,7 +15,7 @@ use crate::project::Project;
 const BUDGET: &str = "512MiB";
 const DENSITY: f64 = 0.05;
 
-/// What `peers/peak.py` prints about a finished process.
+/// The output of `peers/peak.py` about a finished process.
 #[derive(Deserialize)]
 struct Usage {
     code: i32,
@@ -68,11 +68,11 @@ pub(super) fn run(project: &Project, size: &str) -> Result<String> {
             bytes as f64 / parameters as f64,
         );
     }
-    text += "\nThe file holds the INT4 base (0.5 bytes per parameter) and all tensors that are not split as well.\n\n";
+    text += "\nThe file also holds the INT4 base (0.5 bytes per parameter) and all tensors that are not split.\n\n";
     Ok(text)
 }
 
-/// What `residua inspect` says.
+/// The output of `residua inspect`.
 #[derive(Deserialize)]
 struct Inspected {
     residual_bytes: u64,

@@ -1,4 +1,4 @@
-//! `cargo xtask device`: all work that needs a GPU, in programs that can be carried to one.
+//! `cargo xtask device`: all work that needs a GPU, in programs that run on another machine.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use crate::Result;
 use crate::project::{Project, cargo};
 
 const HELP: &str = "\
-Test and time the GPU backends: the conformance suite, whether bits repeat, and tables beside a copy on the device, cuSPARSE and
-cuBLAS.
+Test and time the GPU backends: the conformance suite, a repeat-for-bits check, and tables against a copy on the device, cuSPARSE
+and cuBLAS.
 
 Usage: cargo xtask device [--backend cuda|wgpu] [--build-only] [options of the programs]
 
-  --backend B   only this backend; without it both, one after the other
+  --backend B   only this backend [default: both, one after the other]
   --build-only  only build target/device/residua-device-cuda and -wgpu. They run on a machine without Rust and without a
                 registry: carry the folder there and start run.sh
   --device N, --no-conformance, --quick
@@ -165,7 +165,7 @@ fn executable_by_all(file: &Path) -> Result {
     Ok(())
 }
 
-/// The commit that is built, with a mark if files differ from it.
+/// The commit of the build, with a mark if files differ from it.
 fn commit(root: &Path) -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).current_dir(root).output().ok()?;

@@ -1,4 +1,4 @@
-//! The real binary with random arguments, right and wrong ones, on a folder of sound and damaged files.
+//! Runs the real binary with random arguments, right and wrong ones, on a folder of sound and damaged files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,18 +11,18 @@ use crate::Result;
 use crate::random::Random;
 use crate::workbench::Workbench;
 
-/// Longer than anything takes on such small files, in a debug build on a busy machine.
+/// More than any command needs on such small files, in a debug build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Rows of the sound files.
 const ROWS: usize = 40;
 
-/// What a run came to that must not be.
+/// A wrong result of a run.
 pub(super) struct Finding {
     pub(super) line: String,
     pub(super) problem: String,
 }
 
-/// Runs until the time is up; the number of runs, and what was found.
+/// Runs until the time is up. Returns the number of runs and the findings.
 pub(super) fn run(binary: &Path, folder: &Path, time: Duration, seed: u64) -> Result<(u64, Vec<Finding>)> {
     let bench = Workbench::create(binary, folder, ROWS)?;
     let mut random = Random::new(seed);
@@ -43,7 +43,7 @@ fn quoted(arguments: &[String]) -> String {
     arguments.iter().map(|argument| format!("{argument:?}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Damaged copies of every file, and things that are no files.
+/// Damaged copies of every file, and paths that are not regular files.
 fn damage(folder: &Path, random: &mut Random) -> Result {
     for name in names(folder)? {
         let path = folder.join(&name);
@@ -229,7 +229,7 @@ fn arguments(files: &[String], random: &mut Random) -> Vec<String> {
     let suits = |name: &&String, kinds: &[&str]| kinds.iter().any(|kind| name.contains(kind));
     let mut arguments = Vec::new();
     for (index, word) in words.into_iter().enumerate() {
-        // Without a command the demo runs, and without a file `bench` makes a large one: both take their time.
+        // Without a command the demo runs, and without a file `bench` makes a large one: both take long.
         if index > 0 && !line.starts_with("bench") && random.once_in(60) {
             // Something left out.
             continue;
@@ -271,7 +271,7 @@ struct State {
 }
 
 impl State {
-    /// Runs the binary, looks at what it said and did, and puts the folder back in order.
+    /// Runs the binary, checks its output and its effects, and restores the folder.
     fn check(&self, arguments: &[String]) -> Result<Option<String>> {
         let folder = &self.bench.folder;
         let outer = folder.parent().unwrap_or(folder);
@@ -307,7 +307,7 @@ impl State {
         let verify = arguments.first().is_some_and(|command| command == "verify");
         let wrong = |text: &str| text.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}'));
         let json = arguments.iter().any(|argument| argument == "--json");
-        // Notes tell how an input was understood, whatever comes of it.
+        // Notes report how an input was read, in a success and in a failure.
         let complaint: Vec<&str> = err.lines().filter(|line| !line.starts_with("note: ")).collect();
         let said = match code {
             None => Some("ended by a signal".to_owned()),
@@ -326,7 +326,7 @@ impl State {
         if let Some(said) = said {
             return Ok(Some(format!("{said}: {err}")));
         }
-        // Nothing is touched but the output, and that by a success alone.
+        // A run changes only its output, and only if it succeeds.
         for (path, bytes) in contents(&self.bench.folder)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let mentioned = arguments.iter().any(|argument| argument.as_str() == name);

@@ -25,12 +25,12 @@ Targets run under AddressSanitizer, one after the other. They start from sound f
 fixtures of the readers, what is in fuzz/regressions, and what earlier runs found worth keeping in target/fuzz/corpus.
 What makes a target fail is left in target/fuzz/artifacts; mend it and keep it in fuzz/regressions/TARGET.";
 
-/// Instrumentation for libFuzzer and AddressSanitizer, as cargo-fuzz sets it.
+/// Instrumentation for libFuzzer and AddressSanitizer, the same as in cargo-fuzz.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address";
 
-/// The command line, which is no libFuzzer target.
+/// The command line; it is not a libFuzzer target.
 const CLI: &str = "cli";
 
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
@@ -91,7 +91,7 @@ pub(crate) fn targets(project: &Project) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What a target came to.
+/// The result of a target.
 pub(crate) struct Done {
     executions: u64,
     pub(crate) problem: Option<String>,
@@ -106,7 +106,7 @@ impl Done {
     }
 }
 
-/// Where everything is.
+/// The folders.
 pub(crate) struct Fuzz {
     root: PathBuf,
     /// Builds, corpora and artifacts.
@@ -120,8 +120,8 @@ impl Fuzz {
         Self { root: project.root.clone(), folder: project.target.join("fuzz"), host }
     }
 
-    /// The command that fetches what the targets depend on, in the versions of the repository, not the newest of the
-    /// day.
+    /// The command that fetches the dependencies of the targets, in the versions of the repository instead of the
+    /// newest.
     pub(crate) fn fetch_command(&self) -> Result<Command> {
         let folder = self.root.join("fuzz");
         fs::copy(self.root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
@@ -138,7 +138,7 @@ impl Fuzz {
             .arg(self.root.join("fuzz/Cargo.toml"))
             .arg("--target-dir")
             .arg(self.folder.join("build"))
-            // With a target of its own, build scripts and macros are not instrumented.
+            // With an explicit target, cargo does not instrument build scripts and macros.
             .args(["--target", &self.host])
             // Instrumentation is unstable; this lets a stable compiler take it.
             .env("RUSTC_BOOTSTRAP", "1")
@@ -156,7 +156,7 @@ impl Fuzz {
         Ok(())
     }
 
-    /// Runs a target for some seconds on new inputs, after it has seen the known ones.
+    /// Runs a target on the known inputs, then for some seconds on new ones.
     pub(crate) fn run(&self, target: &str, seconds: u64) -> Result<Done> {
         let folder = |kind: &str| -> Result<PathBuf> {
             let path = self.folder.join(kind).join(target);
@@ -212,7 +212,7 @@ impl Fuzz {
     }
 }
 
-/// Where committed files for the target are.
+/// The folder of committed files for the target.
 fn fixtures(target: &str) -> &'static str {
     match target {
         "npz" | "npy" | "mtx" => "crates/format/tests/fixtures",
@@ -221,7 +221,7 @@ fn fixtures(target: &str) -> &'static str {
     }
 }
 
-/// What libFuzzer says it did: the last line of either kind.
+/// The work that libFuzzer reports: the last line of either kind.
 fn executions(log: &str) -> u64 {
     let stat = |line: &str| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok();
     let step = |line: &str| line.strip_prefix('#')?.split_whitespace().next()?.parse().ok();

@@ -1,4 +1,4 @@
-//! The WGSL half: shaders are validated, and copied into the crate that embeds them.
+//! The WGSL half: validates the shaders and copies them into the crate that embeds them.
 //!
 //! A test of that crate parses, validates and translates every form of every shader with naga. It knows the forms, and
 //! these tools need not build naga.
@@ -11,7 +11,7 @@ use super::generated::Generated;
 use crate::Result;
 use crate::project::{Project, cargo};
 
-/// Whether every shader is valid. Prints what is wrong.
+/// Whether every shader is valid. Prints the errors.
 pub(crate) fn validate() -> Result<bool> {
     let args = ["test", "--quiet", "-p", "residua-backend-wgpu", "--test", "shaders"];
     Ok(Command::new(cargo()).args(args).status()?.success())

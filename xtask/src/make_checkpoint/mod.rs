@@ -70,7 +70,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
             println!("{} of {} weights changed", done.changed, done.weights);
             done.bytes
         }
-        _ => return Err("give either --params or --perturb; --help shows how".into()),
+        _ => return Err("give either --params or --perturb; see --help".into()),
     };
     let seconds = start.elapsed().as_secs_f64();
     println!(
@@ -82,7 +82,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// For benchmarks: a checkpoint in `old`, its copy in `same` and one with 1 % changed in `new`; the bytes
+/// For benchmarks: a checkpoint in `old`, its copy in `same`, and its copy with 1 % changed in `new`. Returns the bytes
 /// of one.
 pub(crate) fn three_copies(folder: &Path, params: &str) -> Result<u64> {
     let old = folder.join("old");
@@ -92,7 +92,7 @@ pub(crate) fn three_copies(folder: &Path, params: &str) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Makes a bf16 checkpoint unless a complete one is there; its number of parameters.
+/// Makes a bf16 checkpoint unless a complete one exists. Returns its number of parameters.
 pub(crate) fn make_if_missing(folder: &Path, params: &str) -> Result<u64> {
     let model: Model = params.parse()?;
     if !folder.join(INDEX).exists() {
@@ -101,12 +101,12 @@ pub(crate) fn make_if_missing(folder: &Path, params: &str) -> Result<u64> {
     Ok(model.parameters())
 }
 
-/// Writes the checkpoint; the number of bytes of all its tensors.
+/// Writes the checkpoint. Returns the number of bytes of all its tensors.
 fn make(model: &Model, seed: u64, dtype: Dtype, shard_size: u64, out: &Path) -> Result<u64> {
     let tensors = model.tensors();
     let shards = shard(&tensors, dtype, shard_size);
     fs::create_dir_all(out)?;
-    // The index comes last: a folder without one is visibly not finished.
+    // The index comes last: a folder without an index is unfinished.
     let index_path = out.join(INDEX);
     if index_path.exists() {
         fs::remove_file(&index_path)?;
@@ -132,7 +132,7 @@ fn size(tensors: &[Tensor], dtype: Dtype) -> u64 {
     tensors.iter().map(|tensor| tensor.len() * dtype.size()).sum()
 }
 
-/// Cuts the list where the next tensor would make a shard too large.
+/// Starts a new shard when the next tensor would make the shard too large.
 fn shard(tensors: &[Tensor], dtype: Dtype, most: u64) -> Vec<&[Tensor]> {
     let mut shards = Vec::new();
     let (mut start, mut bytes) = (0, 0);

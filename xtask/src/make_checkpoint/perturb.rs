@@ -1,4 +1,4 @@
-//! A copy of a checkpoint with some of its weights changed, as a step of fine-tuning would.
+//! A copy of a checkpoint with some weights changed, like a step of fine-tuning.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::Result;
 /// Keeps the choice of weights independent of their values when both come from one seed.
 const STREAM: u64 = u64::from_le_bytes(*b"perturb.");
 
-/// What a copy came to.
+/// The result of a copy.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) changed: u64,
@@ -36,7 +36,7 @@ pub(super) fn copy(from: &Path, out: &Path, fraction: f64, seed: u64) -> Result<
     }
     fs::create_dir_all(out)?;
     if from.canonicalize()? == out.canonicalize()? {
-        return Err("the copy needs a folder of its own".into());
+        return Err("the copy needs another folder than the original".into());
     }
     let mut total = Done::default();
     let mut paths: Vec<_> = fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
@@ -100,7 +100,7 @@ fn copy_file(from: &Path, to: &Path, fraction: f64, seed: u64) -> Result<Done> {
 struct Change {
     /// Bytes of a number; `None` leaves the tensor alone.
     size: Option<usize>,
-    /// A number changes where the upper half of its random bits is below this.
+    /// A number changes if the upper half of its random bits is below this.
     below: u64,
     key: u64,
 }
@@ -124,8 +124,8 @@ impl Change {
         for (index, number) in buffer.chunks_exact_mut(size).enumerate() {
             let bits = random::bits(self.key, first + index as u64);
             if bits >> 32 < self.below {
-                // Seven bits are mantissa in every type. One at least flips, and the exponent stays, so
-                // a changed number is another number and never infinite.
+                // Seven bits are mantissa in every type. At least one flips and the exponent stays, so the
+                // number changes and never becomes infinite.
                 number[0] ^= 1 + (bits % 127) as u8;
                 changed += 1;
             }

@@ -1,5 +1,5 @@
-//! Weights from a counter: element `i` of a tensor depends on the seed, the name and `i` alone, so the
-//! bytes are the same whatever the number of threads, chunks or shards.
+//! Weights from a counter: element `i` of a tensor depends only on the seed, the name and `i`. So the bytes do not
+//! depend on the number of threads, chunks or shards.
 
 use std::str::FromStr;
 
@@ -54,7 +54,7 @@ pub(crate) struct Column {
     offset: f32,
 }
 
-/// The columns of a tensor; a vector, which is a norm here, has one, with weights around 1.
+/// The columns of a tensor. A vector is a norm here: it has one column, with weights around 1.
 pub(super) fn columns(seed: u64, tensor: &Tensor) -> Vec<Column> {
     let [_, columns] = tensor.shape[..] else {
         return vec![Column { scale: STANDARD_DEVIATION, offset: 1.0 }];
@@ -88,8 +88,8 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Nearly standard normal: the sum of four uniform 16-bit numbers, centred and scaled. Integer and
-/// single multiplications only, so that every platform rounds alike.
+/// Nearly standard normal: the sum of four uniform 16-bit numbers, centred and scaled. It uses only integers and
+/// single multiplications, so every platform rounds the same way.
 fn normal(bits: u64) -> f32 {
     let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
     // Variance of one number is (2^32 - 1) / 12, so the sum deviates by 2^16 / sqrt(3).

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// The sizes that all tensor shapes follow from.
+/// The sizes that determine all tensor shapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Model {
     pub(super) layers: u64,
@@ -62,10 +62,10 @@ fn parameters(text: &str) -> Option<u64> {
 }
 
 impl Model {
-    /// The 1B shapes halved until at least four layers fit, then as many layers as come closest.
+    /// The 1B shapes, halved until at least four layers fit, with the number of layers that comes closest.
     fn near(parameters: u64) -> Self {
         let mut model = LLAMA_1B;
-        // 32 is where the key and value projections would become a handful of rows.
+        // Below 32 the key and value projections would have only a few rows.
         while model.hidden > 64 && model.with_layers(4).parameters() > parameters {
             model.hidden /= 2;
             model.intermediate /= 2;
@@ -89,7 +89,7 @@ impl Model {
         self.tensors().iter().map(Tensor::len).sum()
     }
 
-    /// All tensors, in the order in which they are stored.
+    /// All tensors, in the order of the file.
     pub(super) fn tensors(&self) -> Vec<Tensor> {
         let &Self { layers, hidden, intermediate, kv, vocab, tied } = self;
         let mut tensors = Vec::new();

@@ -1,4 +1,4 @@
-//! Large files written in chunks by several threads, beside the real name until they are complete.
+//! Writes large files in chunks with several threads, under a temporary name until they are complete.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -46,7 +46,7 @@ pub(crate) fn header(tensors: &Value) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Lets `write` make the file under a temporary name, then gives it its own.
+/// Lets `write` make the file under a temporary name, then renames it.
 pub(crate) fn beside(path: &Path, write: impl FnOnce(&Path) -> Result) -> Result {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -58,8 +58,8 @@ pub(crate) fn beside(path: &Path, write: impl FnOnce(&Path) -> Result) -> Result
     })
 }
 
-/// Writes `header` and then `chunks`, one thread per core. Each thread fills its buffer with a closure
-/// of its own from `fillers`, which may keep a file open.
+/// Writes `header` and then `chunks`, one thread per core. `fillers` makes one closure per thread; it fills the thread's
+/// buffer and may keep a file open.
 pub(crate) fn in_parallel<F, M>(path: &Path, header: &[u8], chunks: &[Chunk], fillers: M) -> Result
 where
     F: FnMut(&Chunk, &mut [u8]) -> Result,

@@ -12,7 +12,7 @@ use crate::install_capi::{self, STATIC_LIBRARIES};
 use crate::project::Project;
 
 const PROGRAMS: [&str; 3] = ["example", "hostile", "checkpoint"];
-/// A folder beside the programs with files that they open: their one argument.
+/// The folder of the files that the programs open: their one argument.
 const FIXTURES: &str = "fixtures";
 
 /// A way to build and run a program.
@@ -39,7 +39,7 @@ const WAYS: [Way; 6] = [
         name: "valgrind",
         compiler: &["gcc", "-x", "c"],
         archive: false,
-        // Threads that a program does not wait for may still hold memory when it ends; that is no definite leak.
+        // Threads may still hold memory when a program ends without waiting for them; that is no definite leak.
         runner: &[
             "valgrind",
             "--quiet",
@@ -87,7 +87,7 @@ pub(crate) fn row(project: &Project) -> Row {
 }
 
 impl Way {
-    /// Builds and runs a program; its exit code, or the compiler's.
+    /// Builds and runs a program. Returns its exit code, or the compiler's.
     fn run(&self, log: &mut Log, folder: &Path, source: &Path) -> Result<Option<i32>> {
         let lib = folder.join("lib");
         let program = source.file_stem().unwrap_or_default().to_string_lossy();
@@ -115,7 +115,7 @@ impl Way {
     }
 }
 
-/// What pkg-config says of the installed library.
+/// The output of pkg-config for the installed library.
 fn pkg_config(lib: &Path, what: &str) -> Result<Vec<String>> {
     let output = Command::new("pkg-config")
         .args([what, "residua"])

@@ -8,9 +8,9 @@ use crate::project::Project;
 use crate::workbench::Workbench;
 use crate::{fuzz, kill_test};
 
-/// Processes that are killed.
+/// Number of processes to kill.
 const KILLS: usize = 520;
-/// Seconds that each target sees new inputs for.
+/// Seconds of new inputs per target.
 const SECONDS: u64 = 2;
 /// The same for the command line.
 const CLI_SECONDS: u64 = 15;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 
-/// Lines of a failed row that are shown on the terminal.
+/// Lines of a failed row to show on the terminal.
 const TAIL: usize = 40;
 
 pub(crate) struct Log {
@@ -42,7 +42,7 @@ impl Log {
         Ok(status.code())
     }
 
-    /// Like [`Log::run`], where anything but exit code 0 is an error.
+    /// Like [`Log::run`], but any exit code except 0 is an error.
     pub(crate) fn succeed(&mut self, command: &mut Command) -> Result {
         match self.run(command)? {
             Some(0) => Ok(()),

@@ -1,4 +1,4 @@
-//! `cargo xtask test-all`: the whole matrix in one command, one table at the end.
+//! `cargo xtask test-all`: runs the whole matrix and prints one table at the end.
 
 mod c_programs;
 mod campaign;

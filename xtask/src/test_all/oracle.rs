@@ -1,4 +1,4 @@
-//! Python scripts that check the real binary against other people's libraries.
+//! Python scripts that check the real binary against other libraries.
 //!
 //! A script gets the path of the release binary as its only argument. Exit code 0 is a pass, 77 a
 //! skip, anything else a failure.
@@ -57,7 +57,7 @@ fn scripts(project: &Project) -> Result<Vec<PathBuf>> {
     Ok(scripts)
 }
 
-/// Runs each script and writes the summary line that Rust tests end with, so that both count alike.
+/// Runs each script and writes the summary line of Rust tests, so that both are counted the same way.
 fn judge(
     log: &mut Log,
     scripts: &[PathBuf],

@@ -1,4 +1,4 @@
-//! Packages as a registry would get them: complete, small enough, and all that a user needs to build.
+//! Packages for a registry: complete, small enough, and sufficient to build.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,10 +11,10 @@ use super::rows::Row;
 use crate::Result;
 use crate::project::{Package, Project, cargo};
 
-/// What crates.io takes: 10 MiB.
+/// The limit of crates.io: 10 MiB.
 const LARGEST: u64 = 10 << 20;
 
-/// In every package, the same as at the top of the repository.
+/// Files that every package has; they equal those at the top of the repository.
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 
 pub(super) fn row(project: &Project) -> Row {
@@ -44,7 +44,7 @@ pub(super) fn row(project: &Project) -> Row {
     }
 }
 
-/// Writes every `.crate` file. What cargo would build to verify them, [`row`] builds in one go.
+/// Writes every `.crate` file. [`row`] builds all of them at once, instead of cargo's verification.
 fn pack(log: &mut Log, project: &Project) -> Result {
     let mut command = Command::new(cargo());
     command.args(["package", "--no-verify", "--allow-dirty"]);
@@ -54,7 +54,7 @@ fn pack(log: &mut Log, project: &Project) -> Result {
     log.succeed(&mut command)
 }
 
-/// Unpacks into `folder`; what is wrong with the packages.
+/// Unpacks into `folder`. Returns the problems of the packages.
 fn unpack(log: &mut Log, project: &Project, folder: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (_, package) in project.crates() {
@@ -70,7 +70,7 @@ fn unpack(log: &mut Log, project: &Project, folder: &Path) -> Result<Vec<String>
             problems.push(format!("{} has no README.md", package.name));
         }
         for licence in LICENCES {
-            // Lines, because a clone may hold other line ends.
+            // Compare lines, because a clone may have other line ends.
             let lines = |path: PathBuf| fs::read_to_string(path).map(|text| text.replace('\r', "")).ok();
             let found = lines(unpacked.join(licence));
             if found.is_none() || found != lines(project.root.join(licence)) {
@@ -85,8 +85,8 @@ fn full_name(package: &Package) -> String {
     format!("{}-{}", package.name, package.version)
 }
 
-/// A workspace of the unpacked crates and nothing else. With the versions and profiles of the repository, what other
-/// rows built of foreign crates is used again.
+/// A workspace of only the unpacked crates. It has the versions and profiles of the repository, to reuse the external
+/// crates that other rows built.
 fn workspace(project: &Project, folder: &Path) -> Result {
     let crates = project.crates();
     let mut manifest =

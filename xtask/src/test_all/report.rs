@@ -1,4 +1,4 @@
-//! What a row came to, and the table of all rows.
+//! The result of a row, and the table of all rows.
 
 use std::fmt::{self, Write};
 use std::ops::AddAssign;
@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ran,
-    /// `installable`: the user could have prevented it by installing something.
+    /// `installable`: the user can avoid the skip by installing something.
     Skipped {
         why: String,
         installable: bool,
@@ -23,7 +23,7 @@ impl Outcome {
         Self::Skipped { why: why.into(), installable: false }
     }
 
-    /// Where `strict`, a row must not be skipped for want of something installable.
+    /// If `strict`, a row must not be skipped because something installable is missing.
     pub(crate) fn judged(self, strict: bool) -> Self {
         match self {
             Self::Skipped { why, installable: true } if strict => {
@@ -53,8 +53,8 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// The tests named in the log of a row. A row without tests counts as one, and a failed row
-    /// (which may not have come as far as its tests) has at least one failure.
+    /// The tests in the log of a row. A row without tests counts as one test. A failed row has at least one failure,
+    /// because it may have failed before its tests.
     pub(crate) fn of_row(log: &str, outcome: &Outcome) -> Self {
         let mut counts = Self::parse(log);
         match outcome {

@@ -1,4 +1,4 @@
-//! The rows of the matrix, in the order in which they run: cheap and telling ones first.
+//! The rows of the matrix, in the order of the run: cheap and informative rows first.
 
 use std::process::{Command, Stdio};
 
@@ -8,8 +8,8 @@ use super::{c_programs, campaign, oracle, packages, vulkan};
 use crate::project::{Package, Project, cargo, host};
 use crate::{Result, floors, kernels};
 
-/// The command line crate. Its tests hold the real binary to its memory budget, which only a release
-/// build can keep, so they run there and nowhere else.
+/// The command line crate. Its tests check the memory budget of the real binary. Only a release build keeps the budget,
+/// so the tests run only there.
 const CLI: &str = "residua-cli";
 const FACADE: &str = "residua";
 
@@ -108,7 +108,7 @@ fn checks(project: &Project) -> Vec<Row> {
     ]
 }
 
-/// The committed PTX is what the kernels' sources give, and no kernel spills registers.
+/// Checks that the committed PTX equals the output of the kernels' sources, and that no kernel spills registers.
 fn ptx(project: &Project) -> Row {
     let project = project.clone();
     row("ptx", "CUDA kernels compiled by NVRTC: no drift from the committed PTX, no spills", move |log| {
@@ -120,7 +120,7 @@ fn ptx(project: &Project) -> Row {
     })
 }
 
-/// The shaders that the crate embeds are copies of the kernels' sources.
+/// Checks that the crate embeds copies of the kernels' sources.
 fn wgsl(project: &Project) -> Row {
     let project = project.clone();
     row("wgsl", "WGSL kernels: no drift of the embedded copies", move |log| {
@@ -136,8 +136,7 @@ fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
     })
 }
 
-/// One row per crate, each built alone, so that a crate which leans on a feature that only another
-/// crate switches on does not build.
+/// One row per crate, each built alone: a crate does not build if it needs a feature that only another crate enables.
 fn unit_tests(project: &Project) -> Vec<Row> {
     let mut names: Vec<(&str, &str)> =
         project.crates().iter().map(|&(folder, package)| (folder, package.name.as_str())).collect();
@@ -156,7 +155,7 @@ fn unit_tests(project: &Project) -> Vec<Row> {
         .collect()
 }
 
-/// Crate by crate, so that what the rows above built is used again.
+/// Crate by crate, to reuse the builds of the rows above.
 fn doctests(project: &Project) -> Row {
     let libraries =
         project.crates().into_iter().filter(|(_, package)| package.dir().join("src/lib.rs").exists());
@@ -220,7 +219,7 @@ fn feature_sets(project: &Project) -> Vec<Row> {
         .collect()
 }
 
-/// Tests of every crate with `unsafe` under AddressSanitizer, in a target folder of their own.
+/// Tests of every crate with `unsafe` under AddressSanitizer, in a separate target folder.
 fn address_sanitizer(project: &Project) -> Result<Row> {
     const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
     let mut names = Vec::new();
@@ -246,7 +245,7 @@ fn address_sanitizer(project: &Project) -> Result<Row> {
             // Sanitizers are unstable flags; this lets a stable compiler take them.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUSTFLAGS", "-Zsanitizer=address")
-            // Slow enough as it is, to build and to run: optimise a little.
+            // Optimise a little, because building and running are slow.
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             .env("CARGO_INCREMENTAL", "0");
         ran(log, &mut command)
@@ -282,7 +281,7 @@ fn cargo_test(packages: &[&str]) -> Command {
 
 fn ran(log: &mut Log, command: &mut Command) -> Result<Outcome> {
     if super::in_ci() {
-        // A build that runs once gains nothing from it and writes gigabytes.
+        // It gains nothing for a build that runs once, and writes gigabytes.
         command.env("CARGO_INCREMENTAL", "0");
     }
     log.succeed(command)?;

@@ -1,4 +1,4 @@
-//! A Vulkan driver, so that the shaders of the wgpu backend run: on a machine without a GPU, Mesa's in software.
+//! A Vulkan driver for the shaders of the wgpu backend. On a machine without a GPU it is Mesa's software driver.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::Result;
 
 const PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
 
-/// Finds a driver, or installs one where that is possible: on Debian and its relatives, as root.
+/// Finds a driver, or installs one if possible: on Debian and its derivatives, as root.
 pub(super) fn row() -> Row {
     Row {
         name: "vulkan".into(),
@@ -56,7 +56,7 @@ fn install(log: &mut Log) -> Result {
     log.run(Command::new("apt-get").arg("update"))?;
     let mut command = Command::new("apt-get");
     command.args(["install", "-y", "--no-install-recommends"]).args(PACKAGES);
-    // What it came to is asked of the machine.
+    // The caller checks whether a driver is there now.
     log.run(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
     Ok(())
 }

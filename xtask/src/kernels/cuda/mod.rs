@@ -14,7 +14,7 @@ use crate::venv::Venv;
 use resources::{ARCHITECTURES, parse, report};
 use sources::{LIST, Module, bundle, modules};
 
-/// The version of PTX follows the NVRTC release, and older drivers refuse newer PTX: the oldest release of CUDA 12.
+/// The oldest release of CUDA 12: the PTX version follows the NVRTC release, and older drivers refuse newer PTX.
 const STEPS: [&[&str]; 2] =
     [&["--no-deps", "nvidia-cuda-nvrtc-cu12==12.0.76"], &["--no-deps", "nvidia-cuda-nvcc-cu12==12.0.76"]];
 const NVRTC: &str = include_str!("../nvrtc.py");

@@ -1,4 +1,4 @@
-//! The resources that kernels need, as the assembler reports them.
+//! The resources that kernels need, from the report of the assembler.
 
 use std::fmt::Write as _;
 
