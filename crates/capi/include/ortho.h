@@ -5,11 +5,11 @@
  *
  * orth_*: layers that the program itself fills. residua_*: layers of container files, on any backend.
  *
- * Every function survives NULL, and every pointer in an orth_layer_t is looked up before it is followed: a layer that
- * was freed, or never set up, gives an error, not a crash. Functions that return int return 0, or -1 on failure;
- * orth_last_error() has the text. "Threads: any" means that threads may call the function at the same time.
+ * Every function accepts NULL, and looks up every pointer in an orth_layer_t before it follows it: a layer that was
+ * freed, or never set up, causes an error, not a crash. Functions that return int return 0, or -1 on failure;
+ * orth_last_error() returns the text. "Threads: any" means that threads may call the function at the same time.
  *
- * Made from crates/capi/src by cbindgen; change it there.
+ * cbindgen makes this file from crates/capi/src; change it there.
  */
 
 
@@ -26,7 +26,7 @@
 #define ORTH_FORMAT_COO 0
 
 /*
- `orth_ortho_t.format`: `row_ptr` says where each row of `col_indices` and `values` starts.
+ `orth_ortho_t.format`: `row_ptr` holds the start of each row in `col_indices` and `values`.
  */
 #define ORTH_FORMAT_CSR 1
 
@@ -54,7 +54,7 @@ typedef struct residua_layer_t residua_layer_t;
  The dense part: codes with one scale per row, weight = code * scale.
 
  Code number row * in_features + col. With q_bits 4 two codes share a byte, the even number in the low nibble,
- both two's complement (-8 to 7); with q_bits 8 a code is an int8_t. Nothing pads a row.
+ both two's complement (-8 to 7); with q_bits 8 a code is an int8_t. Rows have no padding.
  */
 typedef struct {
   /*
@@ -80,11 +80,11 @@ typedef struct {
 } orth_base_t;
 
 /*
- The sparse part. Which arrays are used depends on `format`; the others are NULL.
+ The sparse part. `format` determines the arrays in use; the others are NULL.
  */
 typedef struct {
   /*
-   CSR: out_features + 1 offsets, the first 0, none below the one before, the last `count`. COO32: `count` rows.
+   CSR: out_features + 1 offsets, the first 0, never decreasing, the last `count`. COO32: `count` rows.
    */
   int32_t *row_ptr;
   /*
@@ -100,7 +100,7 @@ typedef struct {
    */
   uint16_t *indices;
   /*
-   Number of values in use; 0 is an empty sparse part, whatever the arrays.
+   Number of values in use; with 0 the sparse part is empty, and the arrays do not matter.
    */
   int count;
   /*
@@ -138,12 +138,12 @@ extern "C" {
 /*
  Sets a layer up: zeroed codes and scales, no sparse part, alpha 1.
 
- What the struct held before is not looked at; free an initialised layer before you initialise it again.
- Returns 0, or -1 (q_bits other than 4 or 8, a size of 0, out of memory) with the struct untouched.
+ The call does not read the struct; free an initialised layer before you initialise it again.
+ Returns 0, or -1 (q_bits other than 4 or 8, a size of 0, out of memory) with the struct unchanged.
  Threads: any, on different layers.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 int orth_layer_init(orth_layer_t *layer,
                     size_t in_features,
@@ -153,34 +153,34 @@ int orth_layer_init(orth_layer_t *layer,
 /*
  Frees all buffers of a layer and empties the struct.
 
- NULL, a layer freed already and pointers that are not this library's are left alone.
+ Does nothing to NULL, to a layer that is freed already, and to pointers that are not this library's.
  Threads: any; a forward that still runs on the layer finishes on the old buffers.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 void orth_layer_free(orth_layer_t *layer);
 
 /*
- Sets alpha: 1 is the whole model, 0 the dense part alone. NULL is left alone.
+ Sets alpha: 1 is the whole model, 0 the dense part alone. Does nothing to NULL.
 
- Threads: as writing the field yourself.
+ Threads: the same as writing the field yourself.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 void orth_layer_set_alpha(orth_layer_t *layer, float alpha);
 
 /*
  Gives a layer a sparse part of `count` values at 16-bit flat indices, zeroed, for you to fill.
 
- For layers of at most 65,536 elements; larger ones are refused, for their indices do not fit: use
- orth_layer_alloc_ortho_csr or orth_layer_alloc_ortho_coo32. Order is free; values at one place are summed. An
- earlier sparse part is freed, unless this fails. count 0 is an empty sparse part.
+ It refuses layers of more than 65,536 elements, because their indices do not fit: use
+ orth_layer_alloc_ortho_csr or orth_layer_alloc_ortho_coo32. Values may come in any order; values at one place are
+ summed. If it succeeds, it frees an earlier sparse part. count 0 is an empty sparse part.
  Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 int orth_layer_alloc_ortho(orth_layer_t *layer,
                            size_t count);
@@ -189,12 +189,12 @@ int orth_layer_alloc_ortho(orth_layer_t *layer,
  Gives a layer a sparse part of `nnz` values in compressed sparse rows, zeroed, for you to fill.
 
  out_features is the layer's. row_ptr has out_features + 1 elements, col_indices and values have nnz each. Columns
- of a row may come in any order; values at one place are summed. An earlier sparse part is freed, unless this fails.
+ of a row may come in any order; values at one place are summed. If it succeeds, it frees an earlier sparse part.
  nnz 0 is an empty sparse part.
  Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 int orth_layer_alloc_ortho_csr(orth_layer_t *layer,
                                size_t nnz,
@@ -204,23 +204,23 @@ int orth_layer_alloc_ortho_csr(orth_layer_t *layer,
  Gives a layer of any size a sparse part of `count` values at (row, column) pairs, zeroed, for you to fill.
 
  row_ptr holds the row of each value, col_indices its column, count elements each (format ORTH_FORMAT_COO32).
- Order is free; values at one place are summed. An earlier sparse part is freed, unless this fails.
+ Values may come in any order; values at one place are summed. If it succeeds, it frees an earlier sparse part.
  Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 int orth_layer_alloc_ortho_coo32(orth_layer_t *layer,
                                  size_t count);
 
 /*
- Frees the sparse part of a layer, whatever its format; the layer is the dense part alone then.
+ Frees the sparse part of a layer, of any format. Then the layer is the dense part alone.
 
- NULL, a part freed already and pointers that are not this library's are left alone.
+ Does nothing to NULL, to a part that is freed already, and to pointers that are not this library's.
  Threads: any; a forward that still runs on the layer finishes on the old buffers.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+ `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
 void orth_layer_free_ortho(orth_layer_t *layer);
 
@@ -228,15 +228,15 @@ void orth_layer_free_ortho(orth_layer_t *layer);
  Computes output = base * input + alpha * (ortho * input), input [batch, in_features], output
  [batch, out_features], row-major.
 
- The layer is checked each time, so what you changed since the last call takes effect, and no content of the struct
- or its buffers makes this read or write outside of them. A COO part is sorted once and again after a change.
- With alpha 0, or an empty sparse part, the sparse part is not looked at.
- Returns 0, or -1 with the output untouched. The same layer and input give the same bits.
- Threads: any number at once, also on one layer, as long as nobody writes to it or its buffers meanwhile.
+ Each call checks the layer. So changes since the last call take effect, and no content of the struct or its buffers
+ makes this read or write outside of them. It sorts a COO part once, and again after a change.
+ With alpha 0, or an empty sparse part, it does not read the sparse part.
+ Returns 0, or -1 with the output unchanged. The same layer and input give the same bits.
+ Threads: any number at once, also on one layer, if nobody writes to it or its buffers during the calls.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t`; `input` and `output` are NULL or have as many floats as said above;
- nobody writes to any of them, or to the layer's buffers, meanwhile.
+ `layer` is NULL or points to an `orth_layer_t`; `input` and `output` are NULL or have the numbers of floats above;
+ nobody else writes to any of them, or to the layer's buffers, during the call.
  */
 int orth_layer_forward(const orth_layer_t *layer,
                        const float *input,
@@ -244,21 +244,21 @@ int orth_layer_forward(const orth_layer_t *layer,
                        size_t batch_size);
 
 /*
- Checks a layer as orth_layer_forward does, sparse part included whatever alpha is, without running it.
+ Does the checks of orth_layer_forward without running the layer. It checks the sparse part for every alpha.
 
- Returns 0 when it would run, else -1; orth_last_error says what is wrong and where.
+ Returns 0 if the layer would run, else -1; orth_last_error states what is wrong and where.
  Threads: as orth_layer_forward.
 
  What it needs:
- `layer` is NULL or points to an `orth_layer_t`; nobody writes to it, or to its buffers, meanwhile.
+ `layer` is NULL or points to an `orth_layer_t`; nobody writes to it, or to its buffers, during the call.
  */
 int orth_layer_validate(const orth_layer_t *layer);
 
 /*
- Sets the number of threads that a forward uses, for all layers; 0 for as many as the machine offers.
+ Sets the number of threads of a forward, for all layers; 0 uses all threads of the machine.
 
- At the start it is 1: the calling thread. The number does not change results. Returns 0, or -1 when the threads
- cannot be started. Threads: any; calls in progress keep their number.
+ The default is 1: the calling thread. The number does not change results. Returns 0, or -1 if the threads cannot
+ start. Threads: any; calls in progress keep their number.
  */
 int orth_set_threads(int threads);
 
@@ -270,13 +270,13 @@ int orth_set_threads(int threads);
 const char *orth_last_error(void);
 
 /*
- Allows memory of your own as a layer's buffer, for example mapped weights: put its address into the struct afterwards.
+ Allows your own memory as a layer's buffer, for example mapped weights; afterwards put its address into the struct.
 
  It must be aligned to 4 bytes, hold `bytes` initialised bytes, and stay until orth_buffer_return; orth_layer_free
  does not free it. Returns 0 or -1. Threads: any.
 
  What it needs:
- The memory is as said until it is returned.
+ The memory stays as described until orth_buffer_return.
  */
 int orth_buffer_lend(void *buffer,
                      size_t bytes);
@@ -284,16 +284,16 @@ int orth_buffer_lend(void *buffer,
 /*
  Ends orth_buffer_lend: layers that still point to the memory fail from now on.
 
- Call it when no forward that uses the memory runs any more. Returns 0, or -1 when it was not lent. Threads: any.
+ Call it when no running forward uses the memory. Returns 0, or -1 if the memory was not lent. Threads: any.
  */
 int orth_buffer_return(const void *buffer);
 
 /*
  orth_layer_forward on an NVIDIA GPU; input and output are ordinary memory of this process.
 
- Compressed rows or COO, whichever the layer holds: converted once, kept on the device until you change the layer.
- Returns 0, or -1 with the output untouched where this build or this machine has no CUDA; orth_last_error says
- which, and what to install. It never falls back to the CPU in silence. Scales must not be negative here.
+ It converts compressed rows or COO once, and keeps them on the device until you change the layer.
+ Returns 0, or -1 with the output unchanged if this build or this machine has no CUDA; orth_last_error states
+ which, and what to install. It never falls back to the CPU. Scales must not be negative here.
  Threads: as orth_layer_forward.
 
  What it needs:
@@ -307,8 +307,8 @@ int orth_layer_forward_cuda(const orth_layer_t *layer,
 /*
  Whether the GPU that orth_layer_forward_cuda uses has tensor cores: compute capability 7.0 or newer.
 
- False where this build or this machine has no CUDA; orth_last_error says which. It speaks of the hardware alone:
- sparse products do not use them. Threads: any.
+ False if this build or this machine has no CUDA; orth_last_error states which. It describes only the hardware:
+ sparse products do not use tensor cores. Threads: any.
  */
 bool check_tensor_core_support(void);
 
@@ -325,8 +325,8 @@ const char *residua_last_error(void);
 /*
  Opens a container file. NULL on failure. Threads: any.
 
- A file that was split over another checkpoint holds its sparse parts alone. The checkpoint is looked for where it was
- when the file was made; residua_layer_open fails when it is not there. residua_file_open_with_base names it.
+ A file that was split over another checkpoint holds only the sparse parts. The library looks for the checkpoint at its
+ old path; residua_layer_open fails if it is not there. residua_file_open_with_base names another path.
 
  What it needs:
  `path` is NULL or a terminated string.
@@ -346,14 +346,14 @@ residua_file_t *residua_file_open_with_base(const char *path,
                                             const char *base);
 
 /*
- Closes a file; NULL is left alone. Layers that were loaded from it stay. Returns 0, or -1 when it is not open.
+ Closes a file; does nothing to NULL. Its loaded layers stay valid. Returns 0, or -1 if the file is not open.
 
  Threads: any; calls in progress finish.
  */
 int residua_file_close(residua_file_t *file);
 
 /*
- Number of layers in a file; 0 on failure too. Threads: any.
+ Number of layers in a file; also 0 on failure. Threads: any.
  */
 size_t residua_file_layer_count(const residua_file_t *file);
 
@@ -365,10 +365,10 @@ const char *residua_file_layer_name(const residua_file_t *file, size_t index);
 /*
  Sizes of a layer of a file: outputs, inputs and non-zeros of its sparse part. Each pointer may be NULL.
 
- Returns 0, or -1 when there is no such layer. Threads: any.
+ Returns 0, or -1 if there is no such layer. Threads: any.
 
  What it needs:
- `name` is NULL or a terminated string; the other pointers are NULL or can be written to.
+ `name` is NULL or a terminated string; the other pointers are NULL or writable.
  */
 int residua_file_layer_size(const residua_file_t *file,
                             const char *name,
@@ -377,12 +377,12 @@ int residua_file_layer_size(const residua_file_t *file,
                             uint64_t *nnz);
 
 /*
- Opens a backend by name: "cpu", "wgpu", "cuda", one device of them as in "cuda:1", or "auto" for the first that is
- there of cuda, wgpu and cpu.
+ Opens a backend by name: "cpu", "wgpu", "cuda", one of their devices such as "cuda:1", or "auto" for the first
+ available of cuda, wgpu and cpu.
 
- threads is for the CPU, 0 for as many as there are. memory_budget is the most bytes that files read for it and
- layers on it may take, 0 for no limit. NULL when the backend is not in this build or not on this machine;
- residua_last_error says which, and what to install. Threads: any.
+ threads is for the CPU; 0 uses all threads. memory_budget is the maximum number of bytes for reading files for the
+ backend and for its layers; 0 is no limit. Returns NULL if this build or this machine does not have the backend;
+ residua_last_error states which, and what to install. Threads: any.
 
  What it needs:
  `name` is NULL or a terminated string.
@@ -392,14 +392,14 @@ residua_backend_t *residua_backend_open(const char *name,
                                         uint64_t memory_budget);
 
 /*
- What a backend computes on, for people, for example "cpu avx2, 2 threads"; valid until the backend is closed.
+ The device of a backend, for people, for example "cpu avx2, 2 threads"; valid until the backend is closed.
 
  NULL on failure. Threads: any.
  */
 const char *residua_backend_device(const residua_backend_t *backend);
 
 /*
- Closes a backend; NULL is left alone. Layers on it keep it going. Returns 0, or -1 when it is not open.
+ Closes a backend; does nothing to NULL. Its layers stay valid. Returns 0, or -1 if the backend is not open.
 
  Threads: any; calls in progress finish.
  */
@@ -408,8 +408,8 @@ int residua_backend_close(residua_backend_t *backend);
 /*
  Loads a layer of a file onto a backend: its dense part and its sparse part.
 
- Everything read is validated. NULL on failure, for example when the file was split over another checkpoint and that
- checkpoint is missing or is another one. Threads: any.
+ It validates everything that it reads. NULL on failure, for example if the file was split over another checkpoint and
+ that checkpoint is missing or has other content. Threads: any.
 
  What it needs:
  `name` is NULL or a terminated string.
@@ -422,11 +422,10 @@ residua_layer_t *residua_layer_open(const residua_file_t *file,
  Computes output = base * input + alpha * (sparse * input), input [batch, in_features], output
  [batch, out_features], row-major, in this process's memory. A file of single sparse matrices has only the second term.
 
- Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
- own.
+ Returns 0, or -1 with the output unchanged. Threads: any number at once, also on one layer, with different outputs.
 
  What it needs:
- `input` and `output` are NULL or have as many floats as said above, and nobody writes to them meanwhile.
+ `input` and `output` are NULL or have the numbers of floats above, and nobody else writes to them during the call.
  */
 int residua_layer_forward(const residua_layer_t *layer,
                           float alpha,
@@ -435,7 +434,7 @@ int residua_layer_forward(const residua_layer_t *layer,
                           size_t batch_size);
 
 /*
- Frees a layer; NULL is left alone. Returns 0, or -1 when it is not open. Threads: any; calls in progress finish.
+ Frees a layer; does nothing to NULL. Returns 0, or -1 if it is not open. Threads: any; calls in progress finish.
  */
 int residua_layer_close(residua_layer_t *layer);
 
@@ -447,7 +446,7 @@ int residua_layer_close(residua_layer_t *layer);
 
 /*
  * Programs that hold `orth_layer_t *layer` (or an array of one) also write orth_layer_alloc_ortho_csr(&layer, ...):
- * a pointer to the pointer, or to the array, stands for the layer.
+ * the call takes a pointer to the pointer, or to the array, for the layer.
  */
 #ifndef ORTHO_POINTERS_TO_LAYERS
 #define ORTHO_POINTERS_TO_LAYERS

@@ -51,8 +51,8 @@ pub extern "C" fn residua_last_error() -> *const c_char {
 
 /// Opens a container file. NULL on failure. Threads: any.
 ///
-/// A file that was split over another checkpoint holds its sparse parts alone. The checkpoint is looked for where it was
-/// when the file was made; residua_layer_open fails when it is not there. residua_file_open_with_base names it.
+/// A file that was split over another checkpoint holds only the sparse parts. The library looks for the checkpoint at its
+/// old path; residua_layer_open fails if it is not there. residua_file_open_with_base names another path.
 ///
 /// # Safety
 /// `path` is NULL or a terminated string.
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn residua_file_open_with_base(
     })
 }
 
-/// Closes a file; NULL is left alone. Layers that were loaded from it stay. Returns 0, or -1 when it is not open.
+/// Closes a file; does nothing to NULL. Its loaded layers stay valid. Returns 0, or -1 if the file is not open.
 ///
 /// Threads: any; calls in progress finish.
 #[unsafe(no_mangle)]
@@ -92,7 +92,7 @@ pub extern "C" fn residua_file_close(file: *mut residua_file_t) -> c_int {
     status(|| handle::close::<_, File>("file", file))
 }
 
-/// Number of layers in a file; 0 on failure too. Threads: any.
+/// Number of layers in a file; also 0 on failure. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn residua_file_layer_count(file: *const residua_file_t) -> usize {
     guard(0, || Ok(handle::get::<_, File>("file", file)?.names.len()))
@@ -113,10 +113,10 @@ pub extern "C" fn residua_file_layer_name(file: *const residua_file_t, index: us
 
 /// Sizes of a layer of a file: outputs, inputs and non-zeros of its sparse part. Each pointer may be NULL.
 ///
-/// Returns 0, or -1 when there is no such layer. Threads: any.
+/// Returns 0, or -1 if there is no such layer. Threads: any.
 ///
 /// # Safety
-/// `name` is NULL or a terminated string; the other pointers are NULL or can be written to.
+/// `name` is NULL or a terminated string; the other pointers are NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn residua_file_layer_size(
     file: *const residua_file_t,
@@ -139,12 +139,12 @@ pub unsafe extern "C" fn residua_file_layer_size(
     })
 }
 
-/// Opens a backend by name: "cpu", "wgpu", "cuda", one device of them as in "cuda:1", or "auto" for the first that is
-/// there of cuda, wgpu and cpu.
+/// Opens a backend by name: "cpu", "wgpu", "cuda", one of their devices such as "cuda:1", or "auto" for the first
+/// available of cuda, wgpu and cpu.
 ///
-/// threads is for the CPU, 0 for as many as there are. memory_budget is the most bytes that files read for it and
-/// layers on it may take, 0 for no limit. NULL when the backend is not in this build or not on this machine;
-/// residua_last_error says which, and what to install. Threads: any.
+/// threads is for the CPU; 0 uses all threads. memory_budget is the maximum number of bytes for reading files for the
+/// backend and for its layers; 0 is no limit. Returns NULL if this build or this machine does not have the backend;
+/// residua_last_error states which, and what to install. Threads: any.
 ///
 /// # Safety
 /// `name` is NULL or a terminated string.
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn residua_backend_open(
     })
 }
 
-/// What a backend computes on, for people, for example "cpu avx2, 2 threads"; valid until the backend is closed.
+/// The device of a backend, for people, for example "cpu avx2, 2 threads"; valid until the backend is closed.
 ///
 /// NULL on failure. Threads: any.
 #[unsafe(no_mangle)]
@@ -174,7 +174,7 @@ pub extern "C" fn residua_backend_device(backend: *const residua_backend_t) -> *
     guard(std::ptr::null(), || Ok(handle::get::<_, OpenDevice>("backend", backend)?.description.as_ptr()))
 }
 
-/// Closes a backend; NULL is left alone. Layers on it keep it going. Returns 0, or -1 when it is not open.
+/// Closes a backend; does nothing to NULL. Its layers stay valid. Returns 0, or -1 if the backend is not open.
 ///
 /// Threads: any; calls in progress finish.
 #[unsafe(no_mangle)]
@@ -184,8 +184,8 @@ pub extern "C" fn residua_backend_close(backend: *mut residua_backend_t) -> c_in
 
 /// Loads a layer of a file onto a backend: its dense part and its sparse part.
 ///
-/// Everything read is validated. NULL on failure, for example when the file was split over another checkpoint and that
-/// checkpoint is missing or is another one. Threads: any.
+/// It validates everything that it reads. NULL on failure, for example if the file was split over another checkpoint and
+/// that checkpoint is missing or has other content. Threads: any.
 ///
 /// # Safety
 /// `name` is NULL or a terminated string.
@@ -207,11 +207,10 @@ pub unsafe extern "C" fn residua_layer_open(
 /// Computes output = base * input + alpha * (sparse * input), input [batch, in_features], output
 /// [batch, out_features], row-major, in this process's memory. A file of single sparse matrices has only the second term.
 ///
-/// Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
-/// own.
+/// Returns 0, or -1 with the output unchanged. Threads: any number at once, also on one layer, with different outputs.
 ///
 /// # Safety
-/// `input` and `output` are NULL or have as many floats as said above, and nobody writes to them meanwhile.
+/// `input` and `output` are NULL or have the numbers of floats above, and nobody else writes to them during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn residua_layer_forward(
     layer: *const residua_layer_t,
@@ -229,7 +228,7 @@ pub unsafe extern "C" fn residua_layer_forward(
     })
 }
 
-/// Frees a layer; NULL is left alone. Returns 0, or -1 when it is not open. Threads: any; calls in progress finish.
+/// Frees a layer; does nothing to NULL. Returns 0, or -1 if it is not open. Threads: any; calls in progress finish.
 #[unsafe(no_mangle)]
 pub extern "C" fn residua_layer_close(layer: *mut residua_layer_t) -> c_int {
     status(|| handle::close::<_, Layer>("layer", layer))

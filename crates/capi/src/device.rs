@@ -21,9 +21,9 @@ static CUDA: Mutex<Option<Device>> = Mutex::new(None);
 
 /// orth_layer_forward on an NVIDIA GPU; input and output are ordinary memory of this process.
 ///
-/// Compressed rows or COO, whichever the layer holds: converted once, kept on the device until you change the layer.
-/// Returns 0, or -1 with the output untouched where this build or this machine has no CUDA; orth_last_error says
-/// which, and what to install. It never falls back to the CPU in silence. Scales must not be negative here.
+/// It converts compressed rows or COO once, and keeps them on the device until you change the layer.
+/// Returns 0, or -1 with the output unchanged if this build or this machine has no CUDA; orth_last_error states
+/// which, and what to install. It never falls back to the CPU. Scales must not be negative here.
 /// Threads: as orth_layer_forward.
 ///
 /// # Safety
@@ -46,8 +46,8 @@ pub unsafe extern "C" fn orth_layer_forward_cuda(
 
 /// Whether the GPU that orth_layer_forward_cuda uses has tensor cores: compute capability 7.0 or newer.
 ///
-/// False where this build or this machine has no CUDA; orth_last_error says which. It speaks of the hardware alone:
-/// sparse products do not use them. Threads: any.
+/// False if this build or this machine has no CUDA; orth_last_error states which. It describes only the hardware:
+/// sparse products do not use tensor cores. Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn check_tensor_core_support() -> bool {
     guard(false, || {

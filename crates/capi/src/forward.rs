@@ -16,15 +16,15 @@ static THREADED: Mutex<Option<CpuBackend>> = Mutex::new(None);
 /// Computes output = base * input + alpha * (ortho * input), input [batch, in_features], output
 /// [batch, out_features], row-major.
 ///
-/// The layer is checked each time, so what you changed since the last call takes effect, and no content of the struct
-/// or its buffers makes this read or write outside of them. A COO part is sorted once and again after a change.
-/// With alpha 0, or an empty sparse part, the sparse part is not looked at.
-/// Returns 0, or -1 with the output untouched. The same layer and input give the same bits.
-/// Threads: any number at once, also on one layer, as long as nobody writes to it or its buffers meanwhile.
+/// Each call checks the layer. So changes since the last call take effect, and no content of the struct or its buffers
+/// makes this read or write outside of them. It sorts a COO part once, and again after a change.
+/// With alpha 0, or an empty sparse part, it does not read the sparse part.
+/// Returns 0, or -1 with the output unchanged. The same layer and input give the same bits.
+/// Threads: any number at once, also on one layer, if nobody writes to it or its buffers during the calls.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t`; `input` and `output` are NULL or have as many floats as said above;
-/// nobody writes to any of them, or to the layer's buffers, meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t`; `input` and `output` are NULL or have the numbers of floats above;
+/// nobody else writes to any of them, or to the layer's buffers, during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_forward(
     layer: *const orth_layer_t,
@@ -46,13 +46,13 @@ pub unsafe extern "C" fn orth_layer_forward(
     })
 }
 
-/// Checks a layer as orth_layer_forward does, sparse part included whatever alpha is, without running it.
+/// Does the checks of orth_layer_forward without running the layer. It checks the sparse part for every alpha.
 ///
-/// Returns 0 when it would run, else -1; orth_last_error says what is wrong and where.
+/// Returns 0 if the layer would run, else -1; orth_last_error states what is wrong and where.
 /// Threads: as orth_layer_forward.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t`; nobody writes to it, or to its buffers, meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t`; nobody writes to it, or to its buffers, during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_validate(layer: *const orth_layer_t) -> c_int {
     status(|| {
@@ -65,10 +65,10 @@ pub unsafe extern "C" fn orth_layer_validate(layer: *const orth_layer_t) -> c_in
     })
 }
 
-/// Sets the number of threads that a forward uses, for all layers; 0 for as many as the machine offers.
+/// Sets the number of threads of a forward, for all layers; 0 uses all threads of the machine.
 ///
-/// At the start it is 1: the calling thread. The number does not change results. Returns 0, or -1 when the threads
-/// cannot be started. Threads: any; calls in progress keep their number.
+/// The default is 1: the calling thread. The number does not change results. Returns 0, or -1 if the threads cannot
+/// start. Threads: any; calls in progress keep their number.
 #[unsafe(no_mangle)]
 pub extern "C" fn orth_set_threads(threads: c_int) -> c_int {
     status(|| {

@@ -13,12 +13,12 @@ pub(crate) const COO_REACH: usize = 1 << 16;
 
 /// Sets a layer up: zeroed codes and scales, no sparse part, alpha 1.
 ///
-/// What the struct held before is not looked at; free an initialised layer before you initialise it again.
-/// Returns 0, or -1 (q_bits other than 4 or 8, a size of 0, out of memory) with the struct untouched.
+/// The call does not read the struct; free an initialised layer before you initialise it again.
+/// Returns 0, or -1 (q_bits other than 4 or 8, a size of 0, out of memory) with the struct unchanged.
 /// Threads: any, on different layers.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_init(
     layer: *mut orth_layer_t,
@@ -50,11 +50,11 @@ pub unsafe extern "C" fn orth_layer_init(
 
 /// Frees all buffers of a layer and empties the struct.
 ///
-/// NULL, a layer freed already and pointers that are not this library's are left alone.
+/// Does nothing to NULL, to a layer that is freed already, and to pointers that are not this library's.
 /// Threads: any; a forward that still runs on the layer finishes on the old buffers.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_free(layer: *mut orth_layer_t) {
     guard((), || {
@@ -70,12 +70,12 @@ pub unsafe extern "C" fn orth_layer_free(layer: *mut orth_layer_t) {
     });
 }
 
-/// Sets alpha: 1 is the whole model, 0 the dense part alone. NULL is left alone.
+/// Sets alpha: 1 is the whole model, 0 the dense part alone. Does nothing to NULL.
 ///
-/// Threads: as writing the field yourself.
+/// Threads: the same as writing the field yourself.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_set_alpha(layer: *mut orth_layer_t, alpha: f32) {
     if !layer.is_null() {
@@ -86,13 +86,13 @@ pub unsafe extern "C" fn orth_layer_set_alpha(layer: *mut orth_layer_t, alpha: f
 
 /// Gives a layer a sparse part of `count` values at 16-bit flat indices, zeroed, for you to fill.
 ///
-/// For layers of at most 65,536 elements; larger ones are refused, for their indices do not fit: use
-/// orth_layer_alloc_ortho_csr or orth_layer_alloc_ortho_coo32. Order is free; values at one place are summed. An
-/// earlier sparse part is freed, unless this fails. count 0 is an empty sparse part.
+/// It refuses layers of more than 65,536 elements, because their indices do not fit: use
+/// orth_layer_alloc_ortho_csr or orth_layer_alloc_ortho_coo32. Values may come in any order; values at one place are
+/// summed. If it succeeds, it frees an earlier sparse part. count 0 is an empty sparse part.
 /// Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_alloc_ortho(layer: *mut orth_layer_t, count: usize) -> c_int {
     status(|| {
@@ -116,12 +116,12 @@ pub unsafe extern "C" fn orth_layer_alloc_ortho(layer: *mut orth_layer_t, count:
 /// Gives a layer a sparse part of `nnz` values in compressed sparse rows, zeroed, for you to fill.
 ///
 /// out_features is the layer's. row_ptr has out_features + 1 elements, col_indices and values have nnz each. Columns
-/// of a row may come in any order; values at one place are summed. An earlier sparse part is freed, unless this fails.
+/// of a row may come in any order; values at one place are summed. If it succeeds, it frees an earlier sparse part.
 /// nnz 0 is an empty sparse part.
 /// Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_alloc_ortho_csr(
     layer: *mut orth_layer_t,
@@ -136,24 +136,24 @@ pub unsafe extern "C" fn orth_layer_alloc_ortho_csr(
 /// Gives a layer of any size a sparse part of `count` values at (row, column) pairs, zeroed, for you to fill.
 ///
 /// row_ptr holds the row of each value, col_indices its column, count elements each (format ORTH_FORMAT_COO32).
-/// Order is free; values at one place are summed. An earlier sparse part is freed, unless this fails.
+/// Values may come in any order; values at one place are summed. If it succeeds, it frees an earlier sparse part.
 /// Returns 0, or -1 with the layer unchanged. Threads: any, on different layers.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_alloc_ortho_coo32(layer: *mut orth_layer_t, count: usize) -> c_int {
     // SAFETY: the caller's promise.
     unsafe { alloc_rows(layer, count, Some(count), ORTH_FORMAT_COO32) }
 }
 
-/// Frees the sparse part of a layer, whatever its format; the layer is the dense part alone then.
+/// Frees the sparse part of a layer, of any format. Then the layer is the dense part alone.
 ///
-/// NULL, a part freed already and pointers that are not this library's are left alone.
+/// Does nothing to NULL, to a part that is freed already, and to pointers that are not this library's.
 /// Threads: any; a forward that still runs on the layer finishes on the old buffers.
 ///
 /// # Safety
-/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses meanwhile.
+/// `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn orth_layer_free_ortho(layer: *mut orth_layer_t) {
     guard((), || {

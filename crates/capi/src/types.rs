@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 
 /// `orth_ortho_t.format`: `indices` holds one flat index `row * in_features + col` per value.
 pub const ORTH_FORMAT_COO: c_int = 0;
-/// `orth_ortho_t.format`: `row_ptr` says where each row of `col_indices` and `values` starts.
+/// `orth_ortho_t.format`: `row_ptr` holds the start of each row in `col_indices` and `values`.
 pub const ORTH_FORMAT_CSR: c_int = 1;
 /// `orth_ortho_t.format`: `row_ptr` holds the row and `col_indices` the column of each value.
 pub const ORTH_FORMAT_COO32: c_int = 2;
@@ -14,7 +14,7 @@ pub const ORTH_FORMAT_COO32: c_int = 2;
 /// The dense part: codes with one scale per row, weight = code * scale.
 ///
 /// Code number row * in_features + col. With q_bits 4 two codes share a byte, the even number in the low nibble,
-/// both two's complement (-8 to 7); with q_bits 8 a code is an int8_t. Nothing pads a row.
+/// both two's complement (-8 to 7); with q_bits 8 a code is an int8_t. Rows have no padding.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct orth_base_t {
@@ -30,11 +30,11 @@ pub struct orth_base_t {
     pub out_features: usize,
 }
 
-/// The sparse part. Which arrays are used depends on `format`; the others are NULL.
+/// The sparse part. `format` determines the arrays in use; the others are NULL.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct orth_ortho_t {
-    /// CSR: out_features + 1 offsets, the first 0, none below the one before, the last `count`. COO32: `count` rows.
+    /// CSR: out_features + 1 offsets, the first 0, never decreasing, the last `count`. COO32: `count` rows.
     pub row_ptr: *mut i32,
     /// CSR and COO32: `count` columns, 0 to in_features - 1.
     pub col_indices: *mut i32,
@@ -42,7 +42,7 @@ pub struct orth_ortho_t {
     pub values: *mut f32,
     /// COO: `count` flat indices.
     pub indices: *mut u16,
-    /// Number of values in use; 0 is an empty sparse part, whatever the arrays.
+    /// Number of values in use; with 0 the sparse part is empty, and the arrays do not matter.
     pub count: c_int,
     /// Number of values allocated.
     pub capacity: usize,
