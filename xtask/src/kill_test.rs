@@ -13,20 +13,20 @@ use crate::random::Random;
 use crate::workbench::Workbench;
 
 const HELP: &str = "\
-Kill every command that writes at random moments and look at what is left.
+Kill every command that writes at random moments and check what remains.
 
 Usage: cargo xtask kill-test [--runs N] [--seed N] [--debug] [--folder DIR [--named]]
 
-  --runs N      how many processes to kill [2000]
-  --seed N      of the moments [the time]
-  --debug       with the debug build of the command line
-  --folder DIR  work in DIR, which may be on another file system [target/kill-test]
+  --runs N      number of processes to kill [2000]
+  --seed N      seed of the moments [the time]
+  --debug       use the debug build of the command line
+  --folder DIR  work in DIR; it may be on another file system [target/kill-test]
   --named       the file system of DIR has no files without names: a killed process may leave one
                 .residua-….tmp behind
 
-The output is absent, the old one or the complete new one; no other file is touched or left behind; the same command
-then succeeds. A fifth of the processes runs without /proc, where files have names from the start, if this user may
-hide it.";
+After each kill the output must be absent, the old one, or the complete new one. No other file may change or remain.
+Then the same command must succeed. If this user may hide /proc, a fifth of the processes runs without it; there files
+have names from the start.";
 
 /// Rows of the inputs: a command takes some time, but not long.
 const ROWS: usize = 1500;

@@ -1,12 +1,12 @@
-//! Buffers that C fills, and what is known about each of them.
+//! Buffers that C fills, and the data about each of them.
 //!
-//! The structs of the header have only the seed's fields, so everything else stands here, in a table keyed by the
-//! buffer's address. A header in front of each buffer would be quicker to find, but only for pointers that are ours:
-//! reading it before a pointer that a caller made up, or freed, is the invalid access that must not happen. The
-//! table is asked before a pointer is followed. So a pointer freed twice is simply not in it, a struct of rubbish is
-//! refused, and the true size of every buffer is known whatever the caller wrote into `count`.
+//! The structs of the header have only the seed's fields, so a table holds everything else, by the buffer's address.
+//! A header in front of each buffer would be faster to find, but only for our own pointers. For a pointer that a caller
+//! made up, or freed, reading that header is the invalid access that must not happen. We look a pointer up in the table
+//! before we follow it. So a pointer freed twice is not in the table, a struct of garbage is refused, and the true size
+//! of every buffer is known, whatever the caller wrote into `count`.
 //!
-//! A buffer lives until it is freed *and* no call uses it any more: calls hold it while they run.
+//! A buffer lives until it is freed *and* no call uses it: calls hold it while they run.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::any::Any;
@@ -19,7 +19,7 @@ use residua::memory::ALIGNMENT;
 
 use crate::failure::Failure;
 
-/// All buffers in use, by address. Empty, it holds no memory: nothing is left for a leak checker to find.
+/// All buffers in use, by address. An empty table holds no memory, so a leak checker finds nothing.
 static BUFFERS: RwLock<BTreeMap<usize, Arc<Buffer>>> = RwLock::new(BTreeMap::new());
 
 /// Memory that callers write and calls read.
@@ -27,11 +27,11 @@ static BUFFERS: RwLock<BTreeMap<usize, Arc<Buffer>>> = RwLock::new(BTreeMap::new
 pub(crate) struct Buffer {
     start: NonNull<u8>,
     bytes: usize,
-    /// How it was allocated; `None` when it is the caller's own.
+    /// The layout of the allocation; `None` for the caller's own memory.
     layout: Option<Layout>,
-    /// What was made of its content for this machine's processor.
+    /// Cached operand for the CPU, made from the content.
     pub(crate) host: Memo,
-    /// What was made of its content for a device.
+    /// Cached operand for a device, made from the content.
     pub(crate) device: Memo,
 }
 
@@ -43,7 +43,7 @@ unsafe impl Sync for Buffer {}
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(layout) = self.layout {
-            // SAFETY: `allocate` got it from the same allocator with this layout, and this is the only drop.
+            // SAFETY: `allocate` got it from the same allocator with this layout; only this drop frees it.
             unsafe { dealloc(self.start.as_ptr(), layout) };
         }
     }
@@ -66,7 +66,7 @@ pub(crate) fn publish<T>(buffer: Buffer) -> *mut T {
     start.cast()
 }
 
-/// Puts memory of the caller's into the table.
+/// Puts the caller's memory into the table.
 pub(crate) fn lend(start: *mut u8, bytes: usize) -> Result<(), Failure> {
     let Some(start) = NonNull::new(start) else { return Err(Failure::Null("buffer")) };
     if !start.addr().get().is_multiple_of(size_of::<f32>()) {
@@ -77,14 +77,14 @@ pub(crate) fn lend(start: *mut u8, bytes: usize) -> Result<(), Failure> {
     }
     let mut table = table();
     if table.contains_key(&start.addr().get()) {
-        return Err(Failure::refused("buffer is known already: return it before lending it anew"));
+        return Err(Failure::refused("buffer is in use already: return it before you lend it again"));
     }
     let buffer = Buffer { start, bytes, layout: None, host: Memo::default(), device: Memo::default() };
     table.insert(start.addr().get(), Arc::new(buffer));
     Ok(())
 }
 
-/// Forgets memory of the caller's.
+/// Removes the caller's memory from the table.
 pub(crate) fn give_back(start: *const u8) -> Result<(), Failure> {
     let mut table = table();
     match table.get(&start.addr()) {
@@ -97,7 +97,7 @@ pub(crate) fn give_back(start: *const u8) -> Result<(), Failure> {
     }
 }
 
-/// Frees a buffer of ours; leaves alone what is not in the table, or the caller's own.
+/// Frees one of our buffers; ignores addresses that are not in the table, and the caller's memory.
 pub(crate) fn free<T>(start: *const T) {
     let mut table = table();
     if table.get(&start.addr()).is_some_and(|buffer| buffer.layout.is_some()) {
@@ -127,24 +127,24 @@ fn table() -> std::sync::RwLockWriteGuard<'static, BTreeMap<usize, Arc<Buffer>>>
 }
 
 impl Buffer {
-    /// The first `len` elements, where the buffer has as many.
+    /// The first `len` elements; an error if the buffer has fewer.
     pub(crate) fn slice<T: Pod>(&self, field: &'static str, len: usize) -> Result<&[T], Failure> {
         let needed = len.saturating_mul(size_of::<T>());
         if needed > self.bytes {
             return Err(Failure::TooSmall { field, found: self.bytes, needed });
         }
-        // SAFETY: the buffer has these bytes, initialised when it was allocated (or, lent, by the caller's promise) and
-        // aligned for every number; it lives as long as `self`; nobody writes while a call runs, as the header says.
+        // SAFETY: the buffer has these bytes. The allocation initialised them (for lent memory, the caller promises it)
+        // and aligned them for every number. They live as long as `self`. The header forbids writes while a call runs.
         Ok(unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), len) })
     }
 }
 
-/// A thing made from a buffer's content, remembered with a fingerprint of all that it was made from.
+/// A cached value made from a buffer's content, with a fingerprint of all its inputs.
 #[derive(Debug, Default)]
 pub(crate) struct Memo(Mutex<Option<(u64, Arc<dyn Any + Send + Sync>)>>);
 
 impl Memo {
-    /// The thing remembered for `key`, or what `make` makes, remembered from now on.
+    /// The cached value for `key`, or the result of `make`, cached from now on.
     pub(crate) fn get<T: Any + Send + Sync>(
         &self,
         key: u64,
@@ -155,7 +155,7 @@ impl Memo {
         if let Some(Ok(known)) = known.map(|(_, thing)| thing.downcast()) {
             return Ok(known);
         }
-        // The old one goes first: both may not fit at once.
+        // Drop the old value first: both may not fit in memory.
         *memo = None;
         let made = Arc::new(make()?);
         *memo = Some((key, made.clone()));
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn sizes_beyond_memory_are_failures() {
-        // What an allocator has to refuse is in tests/c/hostile.c: AddressSanitizer ends the program there.
+        // tests/c/hostile.c tests sizes that an allocator refuses: AddressSanitizer would end this program.
         for bytes in [None, Some(usize::MAX), Some(isize::MAX as usize - 64)] {
             assert!(matches!(allocate("test", bytes), Err(Failure::Memory { .. })), "{bytes:?}");
         }

@@ -1,10 +1,9 @@
-//! A caller's layer, checked: the way from fields that may hold anything to operands that a kernel may trust.
+//! Checks a caller's layer: turns fields with any content into operands that a kernel may trust.
 //!
-//! Everything is checked at each call. To remember that a layer was found valid, a call would have to notice that the
-//! caller wrote to a buffer since, and the only way to notice is to read the buffers: what a checksum costs, the
-//! check itself costs too (CSR: one pass over row_ptr and col_indices). So there is no state that could be stale:
-//! whatever the caller changes between two calls takes effect in the second. Only a COO part, which has to be
-//! sorted first, is remembered, by a hash of all that it was made from.
+//! Each call checks everything. To cache that a layer is valid, a call would have to notice that the caller wrote to a
+//! buffer since. For that it must read the buffers, and a checksum costs as much as the check itself (CSR: one pass over
+//! row_ptr and col_indices). So no state can be stale: a change between two calls takes effect in the second. Only a COO
+//! part is cached, because it must be sorted first; the key is a hash of all its inputs.
 
 use std::ffi::c_int;
 use std::hash::Hasher;
@@ -21,7 +20,7 @@ use crate::types::{
     ORTH_FORMAT_COO, ORTH_FORMAT_COO32, ORTH_FORMAT_CSR, orth_base_t, orth_layer_t, orth_ortho_t,
 };
 
-/// A layer's buffers, found and held, and its fields as they were when the call began.
+/// A layer's buffers, held by the call, and its fields at the start of the call.
 pub(crate) struct Checked {
     pub(crate) base: orth_base_t,
     pub(crate) alpha: f32,
@@ -30,7 +29,7 @@ pub(crate) struct Checked {
     code_bytes: usize,
 }
 
-/// The sparse part, found and held.
+/// The sparse part, held by the call.
 pub(crate) struct Ortho {
     fields: orth_ortho_t,
     pub(crate) values: Arc<Buffer>,
@@ -135,7 +134,7 @@ impl Ortho {
         buffer.as_ref().ok_or(Failure::Null(field))?.slice(field, len)
     }
 
-    /// Runs `work` on the sparse part as compressed rows: the caller's own arrays, or what its triplets came to.
+    /// Runs `work` on the sparse part as compressed rows: the caller's own arrays, or its sorted triplets.
     pub(crate) fn with_csr<T>(
         &self,
         work: impl FnOnce(&BorrowedCsr<'_>) -> Result<T, Failure>,
@@ -153,7 +152,7 @@ impl Ortho {
         work(&csr.map_err(Failure::Ortho)?)
     }
 
-    /// Every value with its place, in the order in which the caller has them.
+    /// Every value with its place, in the caller's order.
     pub(crate) fn triplets(&self) -> Result<Vec<Triplet>, Failure> {
         let (shape, count, values) = (self.shape, self.count(), self.values()?);
         if self.is(ORTH_FORMAT_CSR) {
@@ -187,8 +186,8 @@ impl Ortho {
         triplets.map_err(Failure::Ortho)
     }
 
-    /// A hash of everything that the triplets depend on. Two parts of one hash would only be taken for each other:
-    /// what is remembered is valid in itself, whatever the hash.
+    /// A hash of all inputs of the triplets. A collision would only return the rows of another part: cached rows are
+    /// valid for any hash.
     pub(crate) fn fingerprint(&self) -> Result<u64, Failure> {
         let count = self.count();
         let mut hash = XxHash3_64::new();

@@ -235,7 +235,7 @@ pub extern "C" fn residua_layer_close(layer: *mut residua_layer_t) -> c_int {
 }
 
 impl File {
-    /// A handle of an open file.
+    /// The handle of an open file.
     fn open(file: SplitFile) -> Result<*mut residua_file_t, Failure> {
         let layers: Vec<LayerInfo> = file.layers().collect();
         let name = |layer: &LayerInfo| {

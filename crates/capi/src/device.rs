@@ -16,7 +16,7 @@ use crate::forward::{check, vectors};
 use crate::triplets::Triplet;
 use crate::types::orth_layer_t;
 
-/// The CUDA backend, opened once. A failure is not kept: a driver may come later.
+/// The CUDA backend, opened once. It does not cache a failure: a driver may be installed later.
 static CUDA: Mutex<Option<Device>> = Mutex::new(None);
 
 /// orth_layer_forward on an NVIDIA GPU; input and output are ordinary memory of this process.
@@ -57,7 +57,7 @@ pub extern "C" fn check_tensor_core_support() -> bool {
     })
 }
 
-/// 10 · major + minor, from a device's description, which has it as `sm_90`.
+/// 10 · major + minor, from `sm_90` in a device's description.
 fn capability(device: &str) -> Option<u32> {
     let (_, number) = device.split_once("sm_")?;
     number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -73,7 +73,7 @@ fn cuda() -> Result<Device, Failure> {
     Ok(opened)
 }
 
-/// A layer on a backend, its operands kept there with the buffers that they were made from.
+/// A layer on a backend. The buffers cache its operands there.
 fn forward_on(
     backend: &AnyBackend,
     layer: &orth_layer_t,
@@ -116,7 +116,7 @@ fn fingerprint(checked: &Checked) -> Result<u64, Failure> {
     Ok(hash.finish())
 }
 
-/// The base in the layout of files, where every row starts at a whole byte.
+/// The base in the layout of files: every row starts at a whole byte.
 fn repacked(checked: &Checked) -> Result<QuantizedBase, Failure> {
     let ([rows, cols], codes) = (checked.shape(), checked.codes()?);
     let kind = if checked.base.q_bits == 4 { BaseKind::Int4 } else { BaseKind::Int8 };
@@ -146,14 +146,14 @@ mod tests {
         assert_eq!(capability("cpu avx2, 1 thread"), None);
     }
 
-    /// The way to a device, walked on this machine's processor.
+    /// The path to a device, run on the CPU.
     #[test]
     fn a_layer_on_a_backend_is_the_layer() {
         let cpu = Device::open("cpu", &Budget::unlimited()).unwrap();
         for (rows, cols, q_bits) in [(5, 7, 4), (4, 64, 4), (3, 9, 8)] {
             let mut layer = orth_layer_t::default();
             let (x, mut y, mut expected) = (vec![0.5; 2 * cols], vec![0.0; 2 * rows], vec![0.0; 2 * rows]);
-            // SAFETY: the layer is this test's own, its buffers have the sizes that the calls gave them.
+            // SAFETY: the test owns the layer; its buffers have the sizes from the calls.
             unsafe {
                 assert_eq!(orth_layer_init(&mut layer, cols, rows, q_bits), 0);
                 assert_eq!(orth_layer_alloc_ortho_csr(&mut layer, rows, rows), 0);

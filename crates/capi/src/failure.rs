@@ -1,4 +1,4 @@
-//! What can go wrong, and how C hears of it.
+//! Errors, and how C gets them.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use residua::backend::BackendError;
 use residua::format::FormatError;
 
-/// Why a call failed; its text is what `orth_last_error` returns.
+/// Why a call failed; `orth_last_error` returns its text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0} is NULL")]
@@ -48,15 +48,15 @@ thread_local! {
 
 /// Runs the body of an exported function: a failure or a panic becomes `failed` and the thread's last error.
 pub(crate) fn guard<T>(failed: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
-    // A body that panics leaves nothing half-changed that a later call relies on: locks are taken whatever
-    // happened to their last holder, and registries are changed by single insertions and removals.
+    // A panic leaves no half-changed state for a later call: we take locks even after a panic of their last holder,
+    // and change registries only by single insertions and removals.
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => return value,
         Ok(Err(failure)) => failure,
         Err(panic) => Failure::Panic(message(&*panic)),
     };
     let text = failure.to_string().replace('\0', "\\0");
-    // Without a thread's locals (it is ending) there is nobody to read the text.
+    // A thread without its locals is ending: it will not read the text.
     let _ = LAST.try_with(|last| last.replace(CString::new(text).ok()));
     failed
 }

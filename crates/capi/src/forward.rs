@@ -1,4 +1,4 @@
-//! Layers as C runs them.
+//! Forwards of the layers of C.
 
 use std::ffi::c_int;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::checked::{Checked, Ortho};
 use crate::failure::{Failure, status};
 use crate::types::orth_layer_t;
 
-/// The backend, where it has threads of its own.
+/// The backend, if it has its own threads.
 static THREADED: Mutex<Option<CpuBackend>> = Mutex::new(None);
 
 /// Computes output = base * input + alpha * (ortho * input), input [batch, in_features], output
@@ -87,11 +87,11 @@ fn open(threads: usize) -> Result<CpuBackend, Failure> {
 
 fn cpu() -> Result<CpuBackend, Failure> {
     let threaded = THREADED.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // On the caller's thread alone there is nothing to start, and nothing to keep.
+    // With only the caller's thread there is nothing to start or to keep.
     threaded.map_or_else(|| open(1), Ok)
 }
 
-/// A copy of the struct, so that what is checked is what is used, and its base.
+/// A copy of the struct, and its base. The call checks and uses the same copy.
 ///
 /// # Safety
 /// `layer` is NULL or valid.
@@ -134,7 +134,7 @@ pub(crate) unsafe fn vectors<'a>(
     if x < y.saturating_add(outputs * size_of::<f32>()) && y < x.saturating_add(inputs * size_of::<f32>()) {
         return Err(Failure::refused("input and output overlap"));
     }
-    // SAFETY: the caller's promise; neither is NULL or out of line, their sizes can be counted, they do not overlap.
+    // SAFETY: the caller's promise; both are non-NULL and aligned, their sizes do not overflow, they do not overlap.
     unsafe {
         Ok((std::slice::from_raw_parts(input, inputs), std::slice::from_raw_parts_mut(output, outputs)))
     }

@@ -1,7 +1,7 @@
 //! Opaque handles.
 //!
-//! A handle is a number in a pointer's clothes, never used twice: one that was closed, or made up, is not in the table
-//! and is refused, not followed. Calls hold the object while they run, so closing it meanwhile is harmless.
+//! A handle is a number cast to a pointer, and is never used twice. A closed or made-up handle is not in the table, so
+//! we refuse it and never follow it. Calls hold the object while they run, so closing it during a call is safe.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(crate) fn get<H, T: Any + Send + Sync>(what: &'static str, handle: *const H)
         .ok_or_else(|| Failure::refused(format!("{what} is not open: closed already, or no {what} at all")))
 }
 
-/// Closes a handle, NULL too; refuses one that is not open, or of another type.
+/// Closes a handle; accepts NULL; refuses a handle that is not open or has another type.
 pub(crate) fn close<H, T: Any + Send + Sync>(what: &'static str, handle: *const H) -> Result<(), Failure> {
     if handle.is_null() {
         return Ok(());
@@ -42,11 +42,11 @@ pub(crate) fn close<H, T: Any + Send + Sync>(what: &'static str, handle: *const 
     let mut objects = OBJECTS.write().unwrap_or_else(PoisonError::into_inner);
     let object = objects.remove(&handle.addr());
     if objects.is_empty() {
-        // An emptied map keeps a node, which a leak checker would find.
+        // An emptied map keeps a node, and a leak checker would find it.
         *objects = BTreeMap::new();
     }
     drop(objects);
-    // When the table is free again: an object may take a while to go.
+    // Drop the object after unlocking the table: it may take some time.
     drop(object);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Layers as C holds them: made, filled, freed.
+//! The layers of C: init, fill, free.
 
 use std::ffi::c_int;
 
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn orth_layer_free(layer: *mut orth_layer_t) {
         if layer.is_null() {
             return Ok(());
         }
-        // SAFETY: the caller's promise. What it holds may be rubbish: pointers are looked up, not followed.
+        // SAFETY: the caller's promise. It may hold garbage: we look pointers up and do not follow them.
         let old = unsafe { layer.replace(orth_layer_t::default()) };
         free(old.base.q_weight);
         free(old.base.q_scales);
@@ -197,7 +197,7 @@ unsafe fn alloc_rows(
 /// # Safety
 /// `layer` is valid.
 unsafe fn replace_ortho(layer: *mut orth_layer_t, ortho: orth_ortho_t) {
-    // SAFETY: the caller's promise. What it holds may be rubbish: pointers are looked up, not followed.
+    // SAFETY: the caller's promise. It may hold garbage: we look pointers up and do not follow them.
     let old = unsafe { (&raw mut (*layer).ortho).replace(ortho) };
     free_ortho(&old);
 }
@@ -213,7 +213,7 @@ fn not_null(layer: *const orth_layer_t) -> Result<(), Failure> {
     if layer.is_null() { Err(Failure::Null("layer")) } else { Ok(()) }
 }
 
-/// Bytes of the codes of a base, where they can be counted.
+/// Bytes of the codes of a base; `None` if the number overflows.
 pub(crate) fn code_bytes(
     in_features: usize,
     out_features: usize,
@@ -227,7 +227,7 @@ pub(crate) fn code_bytes(
     }
 }
 
-/// That 16-bit flat indices reach every element.
+/// Checks that 16-bit flat indices reach every element.
 pub(crate) fn check_coo_reach(in_features: usize, out_features: usize) -> Result<(), Failure> {
     match in_features.checked_mul(out_features) {
         Some(elements) if elements <= COO_REACH => Ok(()),
@@ -240,5 +240,5 @@ pub(crate) fn check_coo_reach(in_features: usize, out_features: usize) -> Result
 
 fn number_of_values(count: usize) -> Result<c_int, Failure> {
     c_int::try_from(count)
-        .map_err(|_| Failure::refused(format!("{count} values; the most are {}", c_int::MAX)))
+        .map_err(|_| Failure::refused(format!("{count} values; the maximum is {}", c_int::MAX)))
 }

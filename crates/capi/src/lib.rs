@@ -1,4 +1,4 @@
-//! Residua for C and C++; `include/ortho.h` is made from this crate, `docs/c-api.md` explains it.
+//! Residua for C and C++. cbindgen makes `include/ortho.h` from this crate; `docs/c-api.md` explains it.
 
 mod buffer;
 mod checked;

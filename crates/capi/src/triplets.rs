@@ -1,4 +1,4 @@
-//! COO parts: triplets, and the rows that they come to.
+//! COO parts: triplets, and their compressed rows.
 
 use residua::format::FormatError;
 
@@ -18,7 +18,7 @@ pub(crate) struct Rows {
     pub(crate) values: Vec<f32>,
 }
 
-/// That a place lies inside `[rows, cols]`.
+/// Checks that a place lies inside `[rows, cols]`.
 pub(crate) fn triplet(
     position: usize,
     [rows, cols]: [usize; 2],
@@ -34,12 +34,12 @@ pub(crate) fn triplet(
     Ok(Triplet { row: row as u32, col: col as u32, value })
 }
 
-/// Sorts triplets into rows; values at one place are summed in the order in which they come.
+/// Sorts triplets into rows; sums values at one place in their order.
 ///
-/// On the calling thread: the conversions of the format crate are faster, but they start threads, and a C program that
-/// runs a layer has not asked for any.
+/// It runs on the calling thread. The conversions of the format crate are faster, but they start threads, and a C program
+/// that runs a layer did not ask for threads.
 pub(crate) fn rows(count: usize, mut triplets: Vec<Triplet>) -> Rows {
-    // A stable sort keeps the order of those at one place.
+    // A stable sort keeps the order of values at one place.
     triplets.sort_by_key(|triplet| (u64::from(triplet.row) << 32) | u64::from(triplet.col));
     let mut rows = Rows { row_ptr: Vec::with_capacity(count + 1), ..Rows::default() };
     let mut last = None;

@@ -1,4 +1,4 @@
-//! The structs of the header, as C lays them out.
+//! The structs of the header, in C layout.
 
 #![allow(non_camel_case_types)]
 

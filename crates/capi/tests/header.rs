@@ -1,8 +1,8 @@
-//! `include/ortho.h` is what cbindgen makes of the sources; `RESIDUA_WRITE_HEADER=1` writes it anew.
+//! Checks that `include/ortho.h` is the output of cbindgen; `RESIDUA_WRITE_HEADER=1` rewrites it.
 
 use std::path::Path;
 
-/// In the order in which the header has them.
+/// In the order of the header.
 const SOURCES: [&str; 6] = ["types", "layer", "forward", "exports", "device", "container"];
 
 #[test]

@@ -90,7 +90,7 @@ impl MatrixSummary {
         Ok((new, lengths))
     }
 
-    /// The tensor's shape, as people write it.
+    /// The tensor's shape as text.
     pub(crate) fn shape_text(&self) -> String {
         shape_text(self.tensor_shape.as_deref().unwrap_or(&self.shape))
     }

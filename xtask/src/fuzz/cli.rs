@@ -57,7 +57,7 @@ fn damage(folder: &Path, random: &mut Random) -> Result {
         for copy in 0..2 {
             let mut flipped = bytes.clone();
             for _ in 0..1 + random.below(4) {
-                // Mostly in the header, where numbers and names are.
+                // Mostly in the header: it holds numbers and names.
                 let end = if random.once_in(4) { flipped.len() } else { flipped.len().min(600) };
                 if end > 0 {
                     flipped[random.below(end)] ^= 1 << random.below(8);

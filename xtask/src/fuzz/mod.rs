@@ -17,13 +17,13 @@ Fuzz every reader, the C interface and the command line.
 
 Usage: cargo xtask fuzz [--seconds N] [--seed N] [TARGET…]
 
-  --seconds N  how long each target runs; 0 replays what is known and stops [60]
-  --seed N     of the command line's arguments [the time]
+  --seconds N  time per target; 0 only replays the known inputs [60]
+  --seed N     seed of the command line's arguments [the time]
   TARGET…      files of fuzz/fuzz_targets, or `cli` for the command line [all]
 
 Targets run under AddressSanitizer, one after the other. They start from sound files that they write themselves, the
-fixtures of the readers, what is in fuzz/regressions, and what earlier runs found worth keeping in target/fuzz/corpus.
-What makes a target fail is left in target/fuzz/artifacts; mend it and keep it in fuzz/regressions/TARGET.";
+fixtures of the readers, fuzz/regressions, and the inputs that earlier runs kept in target/fuzz/corpus. An input that makes
+a target fail is in target/fuzz/artifacts; fix the error and keep the input in fuzz/regressions/TARGET.";
 
 /// Instrumentation for libFuzzer and AddressSanitizer, the same as in cargo-fuzz.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

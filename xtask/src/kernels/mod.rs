@@ -21,7 +21,7 @@ Usage: cargo xtask kernels [--check | --sources]
   --check    write nothing; fail if a committed file differs
   --sources  only copy the sources; needs no compiler. Tests run the copies
 
-The compilers come from PyPI into target/cuda-venv. Neither a GPU nor a CUDA toolkit is needed.";
+The task installs the compilers from PyPI into target/cuda-venv. It needs neither a GPU nor a CUDA toolkit.";
 
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     use lexopt::prelude::*;

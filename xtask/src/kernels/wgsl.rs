@@ -17,7 +17,7 @@ pub(crate) fn validate() -> Result<bool> {
     Ok(Command::new(cargo()).args(args).status()?.success())
 }
 
-/// The copies of all sources, as the crate should have them.
+/// The correct copies of all sources.
 ///
 /// # Errors
 /// When the crate has a copy without a source.

@@ -24,17 +24,17 @@ Write a random sharded checkpoint with the tensor names and shapes of a Llama mo
 Usage: cargo xtask make-checkpoint --params SIZE --out DIR [options]
        cargo xtask make-checkpoint --perturb FRACTION FROM_DIR --out DIR [--seed N]
 
-  --params SIZE      3B and 1B are Llama-3.2's shapes, 8B is Llama-3.1's; others, such as 100M, are
-                     1B's shapes divided by a power of two with as many layers as fit
+  --params SIZE      3B and 1B have Llama-3.2's shapes, 8B has Llama-3.1's; others, such as 100M, have
+                     1B's shapes divided by a power of two, with as many layers as fit
   --out DIR          folder to write to
   --seed N           the same seed gives the same bytes on every machine [0]
   --dtype TYPE       bf16, f16 or f32 [bf16]
-  --shard-size SIZE  most bytes of tensors in one file [2GB]
+  --shard-size SIZE  maximum bytes of tensors in one file [2GB]
   --perturb F DIR    copy the checkpoint in DIR with the fraction F of its weights changed
 
-Weights are nearly normal with a standard deviation of 0.02 times a factor of 0.6 to 1.4 that belongs
-to the column, so that columns differ as those of trained weights do. A perturbed weight keeps its sign
-and exponent and gets another mantissa.";
+Weights are nearly normal with a standard deviation of 0.02 times a factor of 0.6 to 1.4 per column, so
+that columns differ like those of trained weights. A perturbed weight keeps its sign and exponent and
+gets another mantissa.";
 
 const INDEX: &str = "model.safetensors.index.json";
 const DEFAULT_SHARD: u64 = 2_000_000_000;

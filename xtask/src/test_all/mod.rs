@@ -25,12 +25,12 @@ Run the whole test matrix; one row per check, crate and feature set.
 
 Usage: cargo xtask test-all [--only ROW[,ROW…]] [--list]
 
-  --only ROWS  rows to run; `test` stands for every row whose name begins with `test-`
+  --only ROWS  rows to run; `test` selects every row whose name begins with `test-`
   --list       print the rows and stop
 
-Every row runs whatever the others do. The output of a row is in target/test-all/<row>.log. The last
-line counts tests; a check without tests of its own (fmt, clippy, …) counts as one. With CI=true in
-the environment a row that is skipped because something installable is missing fails, except `deny`.";
+Every row runs, even if others fail. The output of a row is in target/test-all/<row>.log. The last
+line counts tests; a check without tests (fmt, clippy, …) counts as one. With CI=true in the
+environment a row fails if it is skipped because something installable is missing, except `deny`.";
 
 pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     use lexopt::prelude::*;

@@ -14,7 +14,7 @@ const PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
 pub(super) fn row() -> Row {
     Row {
         name: "vulkan".into(),
-        what: "a Vulkan driver for the wgpu tests, installed where it can be".into(),
+        what: "a Vulkan driver for the wgpu tests, installed if possible".into(),
         job: Box::new(|log| {
             if !cfg!(target_os = "linux") {
                 return Ok(Outcome::not_here("drivers come with the system"));

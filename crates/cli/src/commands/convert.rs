@@ -181,7 +181,7 @@ fn expect_f32(csr: &Csr<f64>, input: &Path) -> Result {
     }
     let rounded = csr.values().iter().filter(|value| value.is_finite() && !is_f32(value)).count();
     if rounded > 0 {
-        notes::note(&format!("rounded to f32, which is what the format holds: {rounded} values"));
+        notes::note(&format!("rounded to f32, the widest type of the format: {rounded} values"));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The reconstruction error as a function of density and of alpha, from the sums of one pass over a file.
 //!
-//! With `d = w − base` and the residual's entries `r` (0 where there is none), the squared error at a scale
+//! With `d = w − base` and the residual's entries `r` (0 if there is none), the squared error at a scale
 //! alpha is `Σ(d − alpha·r)² = Σd² − 2·alpha·Σd·r + alpha²·Σr²`: three sums give the whole curve. Keeping only
 //! the largest `|r|` turns `d²` into `(d − r)²` at those places. We sum that gain per bucket of `|r|`: this needs
 //! no sorting, and its memory does not depend on the matrix.

@@ -100,8 +100,8 @@ fn timeline(found: &Evaluation) -> Result<Figure, String> {
     };
     let y = Axis { label: "MiB", range: (0.0, limit * 1.08), format: |value| format!("{value:.0}") };
     let caption = format!(
-        "Resident memory of the whole process, as the system counts it, under a budget of {}; classification \
-         with all four classifiers included.",
+        "Resident memory of the whole process, from the system, under a budget of {}. It includes classification \
+         with all four classifiers.",
         bytes(found.budget_bytes)
     );
     let svg = memory(&x, &y, &points, limit, &timeline.stages)?;

@@ -72,7 +72,7 @@ fn figures(against: Option<&Path>, measured: &Measured) -> Result<Vec<Figure>, S
     }
     let against = match against {
         Some(path) => format!("Error against {}.", path.file_name().unwrap_or_default().to_string_lossy()),
-        None => "Distance from base + residual: no checkpoint to compare with was given.".into(),
+        None => "Distance from base + residual, because no checkpoint was given.".into(),
     };
     figures.push(density(measured, &against)?);
     figures.push(alpha(measured, &against)?);

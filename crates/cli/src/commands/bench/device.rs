@@ -34,7 +34,7 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
     for &batch in &args.batch {
         let batch = batch.into();
         let mut operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape))?;
-        // One launch for all products, as a runtime would do it.
+        // One launch for all products, like a runtime.
         let graph = gpu.record(|gpu| {
             let mut all = matrices.iter().zip(&mut operands);
             all.try_for_each(|(matrix, (x, y))| gpu.spmm(1.0, matrix, x, 0.0, y))
