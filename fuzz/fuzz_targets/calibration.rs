@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use residua_format::file::{Dtype, SafetensorsWriter};
 use residua_fuzz::{beside, model, seeds, with_safetensors};
 use residua_memory::Budget;
-use residua_split::{Importance, NoProgress, SplitOptions, split, verify};
+use residua_split::{Importance, NoProgress, Output, SplitOptions, VerifyOptions, split, verify};
 
 fuzz_target!(
     init: {
@@ -23,10 +23,12 @@ fuzz_target!(
         let budget = Budget::new(1 << 26);
         with_safetensors(bytes, |path| {
             let importance = Importance::Calibration(path.to_owned());
-            let options = SplitOptions { importance, ..Default::default() };
+            let options = SplitOptions::default().importance(importance);
             let output = beside("split.safetensors");
-            if split(&beside("model.safetensors"), &output, &options, &budget, &NoProgress).is_ok() {
-                assert!(verify(&output, None, &budget, &NoProgress).unwrap().is_valid());
+            let done = split(beside("model.safetensors"), Output(&output), &options, &budget, &NoProgress);
+            if done.is_ok() {
+                let verified = verify(&output, &VerifyOptions::default(), &budget, &NoProgress);
+                assert!(verified.unwrap().is_valid());
             }
         });
         assert_eq!(budget.used(), 0);

@@ -8,7 +8,9 @@ use residua_format::file::Container;
 use residua_format::{BaseKind, ValueType};
 use residua_fuzz::{beside, model, seeds, with_safetensors};
 use residua_memory::{Budget, ErrorKind};
-use residua_split::{BaseSpec, NoProgress, SplitOptions, materialize, split, verify};
+use residua_split::{
+    BaseSpec, MaterializeOptions, NoProgress, Output, SplitOptions, VerifyOptions, materialize, split, verify,
+};
 
 fuzz_target!(
     init: {
@@ -16,9 +18,9 @@ fuzz_target!(
         seeds(|folder| {
             let kinds = [(ValueType::Bf16, BaseKind::ALL[0]), (ValueType::I8, BaseKind::ALL[BaseKind::ALL.len() - 1])];
             for (index, (values, base)) in kinds.into_iter().enumerate() {
-                let options = SplitOptions { values, base: BaseSpec::Quantized(base), ..Default::default() };
+                let options = SplitOptions::default().values(values).base(BaseSpec::Quantized(base));
                 let (model, output) = (beside("model.safetensors"), folder.join(format!("split{index}")));
-                split(&model, &output, &options, &Budget::unlimited(), &NoProgress).unwrap();
+                split(&model, Output(&output), &options, &Budget::unlimited(), &NoProgress).unwrap();
             }
         });
     },
@@ -41,8 +43,11 @@ fuzz_target!(
             if container.matrices().iter().any(|(_, meta)| meta.shape[0].saturating_mul(meta.shape[1]) > 1 << 20) {
                 return;
             }
-            let verified = verify(path, None, &budget, &NoProgress);
-            let made = materialize(path, None, 1.0, &beside("dense.safetensors"), &budget, &NoProgress);
+            let verified = verify(path, &VerifyOptions::default(), &budget, &NoProgress);
+            let made = {
+                let (output, options) = (beside("dense.safetensors"), MaterializeOptions::default());
+                materialize(path, Output(output), &options, &budget, &NoProgress)
+            };
             if verified.is_ok_and(|report| report.is_valid())
                 && let Err(error) = made
             {

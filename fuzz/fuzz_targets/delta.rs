@@ -6,8 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use residua_format::file::Checkpoint;
 use residua_fuzz::{beside, model, seeds, with_safetensors};
 use residua_memory::Budget;
-use residua_split::NoProgress;
-use residua_split::diff::{DeltaOp, diff, patch, read_delta};
+use residua_split::{Delta, DeltaOp, DiffOptions, New, NoProgress, Old, Output, diff, patch, read_delta};
 
 fuzz_target!(
     init: {
@@ -16,7 +15,8 @@ fuzz_target!(
         model(&new, 1.0);
         seeds(|folder| {
             for (op, name) in [(DeltaOp::Overwrite, "overwrite"), (DeltaOp::Xor, "xor")] {
-                diff(&old, &new, &folder.join(name), op, &Budget::unlimited(), &NoProgress).unwrap();
+                let (output, options) = (Output(folder.join(name)), DiffOptions::default().op(op));
+                diff(Old(&old), New(&new), output, &options, &Budget::unlimited(), &NoProgress).unwrap();
             }
         });
     },
@@ -25,7 +25,8 @@ fuzz_target!(
         with_safetensors(bytes, |path| {
             let Ok(report) = read_delta(path) else { return };
             let output = beside("patched.safetensors");
-            if patch(&beside("old.safetensors"), path, &output, &budget, &NoProgress).is_ok() {
+            let old = Old(beside("old.safetensors"));
+            if patch(old, Delta(path), Output(&output), &budget, &NoProgress).is_ok() {
                 assert_eq!(Checkpoint::open(&output).unwrap().bytes(), report.target_bytes);
             }
         });

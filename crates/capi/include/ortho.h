@@ -325,10 +325,25 @@ const char *residua_last_error(void);
 /*
  Opens a container file. NULL on failure. Threads: any.
 
+ A file that was split over another checkpoint holds its sparse parts alone. The checkpoint is looked for where it was
+ when the file was made; residua_layer_open fails when it is not there. residua_file_open_with_base names it.
+
  What it needs:
  `path` is NULL or a terminated string.
  */
 residua_file_t *residua_file_open(const char *path);
+
+/*
+ Opens a file that was split over another checkpoint; `base` is that checkpoint: a safetensors file, an index of shards
+ or a folder. NULL on failure. Threads: any.
+
+ residua_layer_open compares the hash of each base tensor with the one in the file.
+
+ What it needs:
+ `path` and `base` are NULL or terminated strings.
+ */
+residua_file_t *residua_file_open_with_base(const char *path,
+                                            const char *base);
 
 /*
  Closes a file; NULL is left alone. Layers that were loaded from it stay. Returns 0, or -1 when it is not open.
@@ -362,7 +377,8 @@ int residua_file_layer_size(const residua_file_t *file,
                             uint64_t *nnz);
 
 /*
- Opens a backend by name: "cpu", "wgpu", "cuda", or "auto" for the first that is there of cuda, wgpu and cpu.
+ Opens a backend by name: "cpu", "wgpu", "cuda", one device of them as in "cuda:1", or "auto" for the first that is
+ there of cuda, wgpu and cpu.
 
  threads is for the CPU, 0 for as many as there are. memory_budget is the most bytes that files read for it and
  layers on it may take, 0 for no limit. NULL when the backend is not in this build or not on this machine;
@@ -390,10 +406,10 @@ const char *residua_backend_device(const residua_backend_t *backend);
 int residua_backend_close(residua_backend_t *backend);
 
 /*
- Loads a layer of a file onto a backend: its dense part, where the file has one, and its sparse part.
+ Loads a layer of a file onto a backend: its dense part and its sparse part.
 
- Everything read is validated. NULL on failure; a layer of a delta (patched into a checkpoint, not run) is one.
- Threads: any.
+ Everything read is validated. NULL on failure, for example when the file was split over another checkpoint and that
+ checkpoint is missing or is another one. Threads: any.
 
  What it needs:
  `name` is NULL or a terminated string.
@@ -404,7 +420,7 @@ residua_layer_t *residua_layer_open(const residua_file_t *file,
 
 /*
  Computes output = base * input + alpha * (sparse * input), input [batch, in_features], output
- [batch, out_features], row-major, in this process's memory. Without a dense part only the second term.
+ [batch, out_features], row-major, in this process's memory. A file of single sparse matrices has only the second term.
 
  Returns 0, or -1 with the output untouched. Threads: any number at once, also on one layer, with outputs of their
  own.

@@ -1,18 +1,15 @@
 //! What a person should know and no program has to read: lines on stderr.
 
-use std::io::Write;
 use std::path::Path;
 
 use residua::format::file::Checkpoint;
 
-/// Writes a line to stderr. A stderr that takes nothing is no reason to fail.
+use crate::escape;
+use crate::output::complain;
+
+/// Writes a line to stderr. Names of files and tensors come from outside, and are escaped.
 pub(crate) fn note(text: &str) {
-    // Names of files and tensors come from outside: no control character reaches the terminal.
-    let text: String = text
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
-    _ = writeln!(std::io::stderr(), "note: {text}");
+    complain(&escape::line(&format!("note: {text}")));
 }
 
 /// Tells how a checkpoint was understood, where there is something to tell.

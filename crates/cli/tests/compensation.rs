@@ -330,6 +330,6 @@ fn reports_show_statistics_and_evaluations() {
     bundle_features(&bench);
     let plots = if cfg!(target_os = "linux") { 3 } else { 2 };
     shown(&["residua-demo/drift.safetensors"], plots, &["Accuracy by method", "weak-nonlinear", "budget"]);
-    let file = Checkpoint::open(&bench.path("true.safetensors")).unwrap();
+    let file = Checkpoint::open(bench.path("true.safetensors")).unwrap();
     assert!(file.metadata().contains_key("residua.statistics"));
 }

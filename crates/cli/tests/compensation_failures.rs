@@ -33,7 +33,7 @@ fn bench() -> Bench {
     let mut unknown = labels.clone();
     unknown[7] = 99;
     npy_labels(&bench.path("unknown.npy"), &unknown);
-    let mut file = SafetensorsWriter::create(&bench.path("x.safetensors"), 512).unwrap();
+    let mut file = SafetensorsWriter::create(bench.path("x.safetensors"), 512).unwrap();
     file.tensor("before", Dtype::F32, &[ROWS, DIM], &bytes(&values(ROWS, DIM))).unwrap();
     file.tensor("after", Dtype::F32, &[ROWS, DIM], &bytes(&nan)).unwrap();
     file.tensor("y", Dtype::U8, &[ROWS], &[1; ROWS]).unwrap();
@@ -129,7 +129,7 @@ fn weights_are_told_from_files_about_classes() {
     }
     for line in ["verify model.safetensors", "patch old.safetensors model.safetensors -o out.safetensors"] {
         let error = bench.fails(3, &line.split(' ').collect::<Vec<_>>());
-        assert!(error.contains("ordinary safetensors file, none that split, diff or convert"), "{error}");
+        assert!(error.contains("ordinary safetensors file, not a container"), "{error}");
     }
     let error = bench.fails(3, &["report", "model.safetensors", "-o", "r.html"]);
     assert!(error.contains("report takes those of split, stats and compensate"), "{error}");

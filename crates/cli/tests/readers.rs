@@ -38,7 +38,7 @@ fn integers_are_exact_or_refused_by_name() {
     mtx("integer", &format!("1 2 1\n1 2 {large}\n"));
     for input in ["a.mtx", "a.npy"] {
         for output in ["out.npz", "out.mtx", "out.npy", "out.safetensors"] {
-            let output = if output == &input.replace('a', "out") { "other.npz" } else { output };
+            let output = if *output == input.replace('a', "out") { "other.npz" } else { output };
             let error = bench.fails(3, &["convert", input, output]);
             assert!(error.contains(input) && error.contains("9007199254740993 is too large"), "{error}");
         }

@@ -28,7 +28,7 @@ fn write(folder: &Path) -> Vec<(usize, usize, f32)> {
     };
     let data: Vec<f32> = entries.iter().map(|entry| entry.2).collect();
     let save = |name: &str, tensors: &[(&str, Dtype, Vec<u8>)]| {
-        let mut file = SafetensorsWriter::create(&folder.join(name), 512).unwrap();
+        let mut file = SafetensorsWriter::create(folder.join(name), 512).unwrap();
         file.metadata("rows", ROWS.to_string());
         file.metadata("cols", COLS.to_string());
         for (name, dtype, bytes) in tensors {
@@ -71,7 +71,7 @@ fn requests_are_answered_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let entries = write(folder.path());
     let weights: Vec<f32> = (0..4096).map(noise).collect();
-    let mut dense = SafetensorsWriter::create(&folder.path().join("dense.safetensors"), 256).unwrap();
+    let mut dense = SafetensorsWriter::create(folder.path().join("dense.safetensors"), 256).unwrap();
     dense.tensor("weight", Dtype::F32, &[64, 64], &bytes(&weights)).unwrap();
     dense.finish().unwrap();
     for (side, step) in [("old", 0.0), ("new", 1.0)] {

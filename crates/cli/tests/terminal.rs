@@ -51,7 +51,7 @@ fn odd(seed: u64) -> String {
 
 /// A checkpoint with matrices of these names; the last one holds `last` somewhere.
 fn checkpoint(bench: &Bench, file: &OsStr, names: &[String], last: f32) {
-    let mut output = SafetensorsWriter::create(&bench.folder.path().join(file), 4096).unwrap();
+    let mut output = SafetensorsWriter::create(bench.folder.path().join(file), 4096).unwrap();
     for (index, name) in names.iter().enumerate() {
         let mut values: Vec<f32> = (0..256).map(noise).collect();
         if index + 1 == names.len() {

@@ -57,7 +57,7 @@ fn safetensors_tensors() {
 
 #[test]
 fn arrays_of_different_files() {
-    let file = Arc::new(Checkpoint::open(&fixture("features.safetensors")).unwrap());
+    let file = Arc::new(Checkpoint::open(fixture("features.safetensors")).unwrap());
     let tensor = |name: &str| ArrayAt::Tensor(file.clone(), name.into());
     let npy = |name: &str| ArrayAt::Npy(fixture(name));
     let open = |before, after, labels| FileSource::open(&before, Some(&after), Some(&labels));

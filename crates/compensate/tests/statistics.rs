@@ -107,7 +107,7 @@ fn a_budget_too_small_says_what_would_do() {
     let mut builder = StatisticsBuilder::new(64, &budget);
     let rows = vec![1.0; 64 * 60];
     let error = builder.add(&rows, &[0; 60]).unwrap_err();
-    assert!(matches!(&error, CompensateError::Budget(error) if error.least > 10_000), "{error}");
+    assert!(matches!(&error, CompensateError::Budget(error) if error.minimum > 10_000), "{error}");
     drop(builder);
     assert_eq!(budget.used(), 0);
 }

@@ -4,9 +4,10 @@ use crate::error::{FormatError, Result};
 use crate::index::first_outside;
 use crate::{Index, Value};
 
-/// A sparse matrix as (row, column, value) triplets, in any order; several at one place are allowed.
+/// A sparse matrix as (row, column, value) triplets in any order. One place may have several triplets.
 ///
-/// Always checked: the three arrays have one length; every row is below `rows`, every column below `cols`.
+/// Invariants, always checked: the three arrays have one length; every row is below `rows`, every column below
+/// `cols`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Coo<V, I = u32> {
     rows: usize,
@@ -57,7 +58,7 @@ impl<V: Value, I: Index> Coo<V, I> {
         self.cols
     }
 
-    /// Number of triplets, duplicates counted each.
+    /// Number of triplets, duplicates included.
     pub fn nnz(&self) -> usize {
         self.values.len()
     }
@@ -82,7 +83,7 @@ impl<V: Value, I: Index> Coo<V, I> {
         (self.row_indices, self.col_indices, self.values)
     }
 
-    /// For conversions inside this crate, which keep the invariants by construction.
+    /// For conversions of this crate. They keep the invariants by construction.
     pub(crate) fn trusted(
         rows: usize,
         cols: usize,

@@ -8,8 +8,22 @@ use crate::{Index, Value};
 
 /// A sparse matrix in compressed sparse rows.
 ///
-/// Always checked: `row_ptr` has `rows + 1` elements, starts at 0, never falls and ends at the number of
+/// Invariants, always checked: `row_ptr` has `rows + 1` elements, starts at 0, never falls and ends at the number of
 /// values; columns are below `cols` and rise strictly inside a row (sorted, no duplicates).
+///
+/// ```
+/// use residua_format::Csr;
+///
+/// // [ 0 5 0 ]
+/// // [ 7 0 9 ]
+/// let csr = Csr::new(2, 3, vec![0, 1, 3], vec![1u32, 0, 2], vec![5.0f32, 7.0, 9.0])?;
+/// assert_eq!((csr.nnz(), csr.row(1)), (3, (&[0, 2][..], &[7.0, 9.0][..])));
+///
+/// // A row whose columns do not rise is refused, and the error says where.
+/// let error = Csr::new(1, 3, vec![0, 2], vec![2u32, 0], vec![1.0f32, 1.0]).unwrap_err();
+/// assert_eq!(error.to_string(), "row 0, entry 1: column 0 does not rise above 2");
+/// # Ok::<(), residua_format::FormatError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Csr<V, I = u32> {
     rows: usize,
@@ -28,7 +42,7 @@ impl<V: Value, I: Index> Csr<V, I> {
     /// A matrix from its three arrays.
     ///
     /// # Errors
-    /// When an invariant of the type does not hold; the error says where.
+    /// When an invariant of the type does not hold. The error says where.
     pub fn new(
         rows: usize,
         cols: usize,
@@ -55,7 +69,7 @@ impl<V: Value, I: Index> Csr<V, I> {
         self.values.len()
     }
 
-    /// Stored entries over all places; 0 for a matrix without places.
+    /// Stored entries divided by `rows · cols`; 0 for an empty matrix.
     pub fn density(&self) -> f64 {
         self.nnz() as f64 / (self.rows as f64 * self.cols as f64).max(1.0)
     }
@@ -89,7 +103,7 @@ impl<V: Value, I: Index> Csr<V, I> {
         (self.row_ptr, self.col_indices, self.values)
     }
 
-    /// For conversions inside this crate, which keep the invariants by construction.
+    /// For conversions of this crate. They keep the invariants by construction.
     pub(crate) fn trusted(
         rows: usize,
         cols: usize,
@@ -121,7 +135,7 @@ fn check<I: Index>(rows: usize, cols: usize, row_ptr: &[I], col_indices: &[I], n
     if row_ptr[rows].get() != Some(nnz) {
         return Err(pointer(rows, "the last is the number of entries"));
     }
-    // With the last pointer in order, none can be negative or too large unless some pair falls.
+    // The last pointer is right. So no pointer is negative or too large unless some pair falls.
     if let Some(fall) = row_ptr.windows(2).position(|pair| pair[1] < pair[0]) {
         return Err(pointer(fall + 1, "they never fall"));
     }
@@ -136,7 +150,7 @@ fn check<I: Index>(rows: usize, cols: usize, row_ptr: &[I], col_indices: &[I], n
         let (found, previous) = (columns[at + 1].index(), columns[at].index());
         Some(FormatError::Unsorted { row, position: start + at + 1, found, previous })
     };
-    // Few rows, or short ones, are not worth a thread each.
+    // Few or short rows are not worth a thread each.
     match (0..rows).into_par_iter().with_min_len(64).find_map_first(unsorted) {
         Some(error) => Err(error),
         None => Ok(()),

@@ -6,9 +6,9 @@ use residua_memory::AlignedVec;
 use crate::error::Result;
 use crate::{FormatError, ValueType};
 
-/// A dense matrix of f32, f16 or bf16 values, row-major: the base of a layer that is another checkpoint's tensor.
+/// A dense row-major matrix of f32, f16 or bf16 values: the base of a layer at full precision.
 ///
-/// Always checked: there are `rows · cols` values. Any value is allowed, NaN and infinities too.
+/// Invariant, always checked: there are `rows · cols` values. Any value is allowed, NaN and infinities too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DenseMatrix {
     rows: usize,

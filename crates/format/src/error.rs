@@ -1,4 +1,4 @@
-//! What can be wrong with a matrix.
+//! Errors of matrices.
 
 use residua_memory::ErrorKind;
 
@@ -7,28 +7,28 @@ use crate::ValueType;
 /// Result of this crate.
 pub(crate) type Result<T, E = FormatError> = std::result::Result<T, E>;
 
-/// A matrix that breaks an invariant of its type, or does not fit the type asked for.
+/// A matrix that breaks an invariant of its type, or does not fit the requested type.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
     /// Arrays that belong together differ in length.
-    #[error("{what}: {found} elements where {expected} belong")]
+    #[error("{what}: {found} elements, expected {expected}")]
     Length {
         /// Which array.
         what: &'static str,
         /// Its length.
         found: usize,
-        /// The length that the other arrays or the shape call for.
+        /// The length that follows from the other arrays or the shape.
         expected: usize,
     },
-    /// A row pointer that does not start at 0, falls, or does not end at the number of entries.
+    /// Row pointers that do not start at 0, that fall, or that do not end at the number of entries.
     #[error("row pointer {position}: {found}, but {rule}")]
     RowPointer {
         /// Index into the pointer array.
         position: usize,
         /// The value there.
         found: i64,
-        /// What it had to be.
+        /// The rule that it breaks.
         rule: &'static str,
     },
     /// An index outside the shape.
@@ -45,7 +45,7 @@ pub enum FormatError {
         /// Shape of the matrix.
         cols: usize,
     },
-    /// Columns of a row that do not rise.
+    /// Columns of a row that do not rise strictly.
     #[error("row {row}, entry {position}: column {found} does not rise above {previous}")]
     Unsorted {
         /// The row.
@@ -57,7 +57,7 @@ pub enum FormatError {
         /// The column before it.
         previous: usize,
     },
-    /// Two entries at one place where duplicates were refused.
+    /// Two entries at one place, where the caller refused duplicates.
     #[error("two entries at row {row}, column {col}; ask for them to be summed, or remove one")]
     Duplicate {
         /// The row.
@@ -65,7 +65,7 @@ pub enum FormatError {
         /// The column.
         col: usize,
     },
-    /// A count or index that the type asked for, or memory, cannot hold.
+    /// A count or index that does not fit the requested type, or memory.
     #[error("{what} {found} does not fit {width}")]
     Overflow {
         /// What was counted.
@@ -75,7 +75,7 @@ pub enum FormatError {
         /// The type that cannot hold it.
         width: &'static str,
     },
-    /// A row of a gap-encoded matrix or a base whose bytes break a rule.
+    /// A row of a gap-encoded matrix or of a base that breaks a rule.
     #[error("row {row}: {problem}")]
     GapRow {
         /// The row.
@@ -93,7 +93,7 @@ pub enum FormatError {
         /// NaN or an infinity.
         value: f64,
     },
-    /// A finite value that the value type asked for rounds to infinity.
+    /// A finite value that rounds to infinity in the requested value type.
     #[error("row {row}, column {col}: {value} is too large for {value_type}")]
     ValueOverflow {
         /// The row.
@@ -105,7 +105,7 @@ pub enum FormatError {
         /// The type that cannot hold it.
         value_type: ValueType,
     },
-    /// A matrix of another library that breaks that library's own rules, or ours that it cannot take.
+    /// A matrix that another library's type cannot hold, or a matrix of that library that breaks its rules.
     #[error("{library}: {problem}")]
     Foreign {
         /// The library.
@@ -113,7 +113,7 @@ pub enum FormatError {
         /// What it says.
         problem: String,
     },
-    /// A scale that is negative, NaN, or so large that a code times it could be infinite.
+    /// A scale that is negative, NaN, or so large that a code times the scale could be infinite.
     #[error("scale {position}: {value} is not a number from 0 to {limit:e}")]
     Scale {
         /// Index into the scales.

@@ -1,4 +1,4 @@
-//! The integers that may serve as indices.
+//! Index types.
 
 use bytemuck::Pod;
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ pub trait Index: sprs::SpIndex + Pod + Ord + Send + Sync + std::hash::Hash {
     /// `value` as this type.
     ///
     /// # Errors
-    /// When the type cannot hold it; `what` names the count in the error.
+    /// When the type cannot hold it. `what` names the count in the error.
     fn checked(value: usize, what: &'static str) -> Result<Self> {
         Self::try_from_usize(value).ok_or(FormatError::Overflow {
             what,
@@ -44,14 +44,14 @@ macro_rules! index {
 
 index!(u32, i32, usize);
 
-/// Where the first index stands that is negative or not below `bound`.
+/// The position of the first index that is negative or not below `bound`.
 pub(crate) fn first_outside<I: Index>(indices: &[I], bound: usize) -> Option<usize> {
-    /// Whole chunks are looked at without leaving early, which vectorises.
+    /// The loop looks at whole chunks without leaving early, so that it vectorises.
     const CHUNK: usize = 1 << 13;
     if bound == 0 {
         return (!indices.is_empty()).then_some(0);
     }
-    // A bound beyond the type admits all of it that is not negative.
+    // A bound beyond the range of the type admits every index that is not negative.
     let last = I::try_from_usize(bound - 1).unwrap_or(I::max_value());
     let outside = |index: I| (index < I::zero()) | (index > last);
     let any = |chunk: &[I]| chunk.iter().fold(false, |any, &index| any | outside(index));

@@ -1,4 +1,4 @@
-//! Sparse matrices as this project stores them, and every way in and out of them.
+//! Sparse matrices, quantised bases, and the files that hold them.
 //!
 //! | type | what it is | bytes per non-zero (16-bit values) |
 //! |---|---|---|
@@ -6,10 +6,10 @@
 //! | [`Csr`] | sorted, duplicate-free rows behind a pointer array | 6 |
 //! | [`GapCsr`] | rows of one-byte column gaps and a value plane: the compact format | about 3 |
 //! | [`QuantizedBase`] | the dense low-precision part of a layer (INT4, INT8) | |
-//! | [`DenseMatrix`] | a dense part that is another checkpoint's tensor (f32, f16, bf16) | |
+//! | [`DenseMatrix`] | the dense part of a layer at full precision (f32, f16, bf16) | |
 //!
-//! [`convert`] has one module per direction; [`mod@file`] has one per file format. A `rows × cols` matrix is
-//! `[out_features, in_features]` throughout.
+//! [`convert`] converts between these types, [`mod@file`] reads and writes files. Everywhere a `[rows, cols]` matrix
+//! is `[out_features, in_features]`.
 
 mod base;
 pub mod convert;

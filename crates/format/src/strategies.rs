@@ -1,8 +1,8 @@
 //! Proptest strategies for the matrices of this crate (feature `proptest`).
 //!
-//! Values are small integers, so that sums and conversions are exact in every value type and tests can ask for
-//! equality. Shapes include matrices without rows or columns, one row, one column, the widths around 256 and
-//! 65,536 columns where the gap encoding changes, and wider ones.
+//! Values are small integers, so sums and conversions are exact in every value type and tests can demand equality.
+//! Shapes include matrices without rows or columns, with one row, with one column, with about 256 and 65,536 columns
+//! (where the gap encoding changes), and wider ones.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -32,7 +32,7 @@ pub fn cols() -> impl Strategy<Value = usize> {
 pub fn row(cols: usize) -> BoxedStrategy<Vec<u32>> {
     let Some(last) = (cols as u32).checked_sub(1) else { return Just(Vec::new()).boxed() };
     let every = move |step: usize| (0..=last).step_by(step).collect::<Vec<_>>();
-    // What is dense would be slow to test in wide matrices; runs there are short.
+    // Dense rows of wide matrices would be slow to test, so runs are short there.
     let run = move |(start, length): (u32, u32)| (start..=last.min(start + length)).collect();
     let dense = if cols <= 1000 { cols } else { 40 };
     prop_oneof![
@@ -49,7 +49,7 @@ pub fn row(cols: usize) -> BoxedStrategy<Vec<u32>> {
     .boxed()
 }
 
-/// The rows of a matrix and its number of columns; rows of the different kinds of [`row()`] beside each other.
+/// The rows of a matrix and its number of columns. Each row is one of the kinds of [`row()`].
 pub fn rows() -> impl Strategy<Value = (usize, Vec<Vec<u32>>)> {
     cols().prop_flat_map(|cols| (Just(cols), vec(row(cols), 0..12)))
 }
@@ -80,7 +80,7 @@ pub fn csr<V: Value, I: Index>() -> impl Strategy<Value = Csr<V, I>> {
 pub fn coo<V: Value, I: Index>() -> impl Strategy<Value = Coo<V, I>> {
     (0usize..12, cols()).prop_flat_map(|(rows, cols)| {
         let places = if rows == 0 || cols == 0 { 0 } else { 60 };
-        // Half of the triplets lie in a corner, where they meet.
+        // Half of the triplets lie in a corner, so that duplicates occur.
         let axis = |n: usize| prop_oneof![0..n.max(1), 0..n.clamp(1, 4)];
         vec((axis(rows), axis(cols), value::<V>()), 0..=places).prop_map(move |triplets| {
             let row_indices = triplets.iter().map(|t| I::from_usize(t.0)).collect();
@@ -91,7 +91,7 @@ pub fn coo<V: Value, I: Index>() -> impl Strategy<Value = Coo<V, I>> {
     })
 }
 
-/// Patterns of the rows of [`rows()`], as encoded for values of that many bytes.
+/// Patterns of the rows of [`rows()`], encoded for values of `value_bytes` bytes.
 pub fn pattern(value_bytes: usize) -> impl Strategy<Value = GapPattern> {
     rows().prop_map(move |(cols, rows)| {
         let (mut builder, mut index) = (GapPatternBuilder::new(), Vec::new());
@@ -160,7 +160,7 @@ fn fillers(pattern: &GapPattern, row: usize) -> impl Iterator<Item = usize> {
     entries.zip(held).filter(|&(_, held)| !held).map(|(entry, _)| entry)
 }
 
-/// What a strategy makes is valid by construction.
+/// The matrices of a strategy are valid by construction.
 #[expect(clippy::expect_used, reason = "a fault of the strategy itself, in a test")]
 fn valid<T, E: Debug>(made: Result<T, E>) -> T {
     made.expect("strategies make valid matrices")

@@ -1,4 +1,4 @@
-//! The numbers that matrices hold.
+//! Value types.
 
 use std::fmt::Debug;
 use std::ops::AddAssign;
@@ -17,14 +17,14 @@ pub trait Value: Pod + PartialEq + PartialOrd + AddAssign + Debug + Default + Se
     fn to_f32(self) -> f32;
     /// The nearest value of this type, ties to even.
     fn from_f32(value: f32) -> Self;
-    /// As `f32`, exactly for all but `f64`; that one is rounded so that rounding once more, to a 16-bit type,
-    /// gives the value of that type nearest to the `f64`.
+    /// As `f32`, exact for all but `f64`. An `f64` is rounded in such a way that a second rounding, to a 16-bit type,
+    /// gives the value nearest to the `f64`.
     fn to_f32_for_rounding(self) -> f32 {
         self.to_f32()
     }
 }
 
-/// Rounds to odd: towards zero, the last bit set where anything was cut off. A second rounding to 22 bits or
+/// Rounds to odd: towards zero, and sets the last bit when anything was cut off. A second rounding to 22 bits or
 /// fewer then cannot mistake a near tie for a tie (Boldo and Melquiond, "When double rounding is odd", 2005).
 fn round_to_odd(value: f64) -> f32 {
     let nearest = value as f32;
@@ -32,7 +32,7 @@ fn round_to_odd(value: f64) -> f32 {
     if exact == value || value.is_nan() {
         return nearest;
     }
-    // Toward zero, one step back where rounding went away from it; infinity steps back to the largest.
+    // One step back towards zero where rounding went away from it; infinity steps back to the largest number.
     let cut = nearest.to_bits() - u32::from(exact.abs() > value.abs());
     f32::from_bits(cut | 1)
 }
@@ -53,7 +53,7 @@ macro_rules! sixteen_bit {
     ($($type:ty),*) => {$(
         impl Value for $type {
             fn to_f64(self) -> f64 { <$type>::to_f64(self) }
-            // Not the type's own from_f64, which on some processors rounds twice.
+            // Not the type's own `from_f64`: it rounds twice on some processors.
             fn from_f64(value: f64) -> Self { <$type>::from_f32(round_to_odd(value)) }
             fn to_f32(self) -> f32 { <$type>::to_f32(self) }
             fn from_f32(value: f32) -> Self { <$type>::from_f32(value) }
@@ -87,7 +87,7 @@ impl ValueType {
     /// Every value type.
     pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::I8];
 
-    /// Bytes per value, scales left out.
+    /// Bytes per value, without scales.
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -96,7 +96,7 @@ impl ValueType {
         }
     }
 
-    /// Its name in files and on the command line.
+    /// Its name, as files spell it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

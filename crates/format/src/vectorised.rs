@@ -1,8 +1,8 @@
-//! Hot loops, compiled for more than the least common processor.
+//! Hot loops, compiled for several generations of processors.
 
-/// Defines a function whose body is compiled twice, for the target's baseline and for AVX2; a call takes the
-/// one that the processor runs. The body is ordinary safe code for the compiler to vectorise, and floating
-/// point in Rust is never contracted, so both give the same bits.
+/// Defines a function that is compiled twice: for the target's baseline and for AVX2. A call takes the version that
+/// the processor can run. The body is ordinary safe code that the compiler vectorises. Rust never contracts
+/// floating-point operations, so both versions give the same bits.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! vectorised {

@@ -23,8 +23,8 @@ fn directories_and_missing_parents_are_refused() {
         assert!(error.contains(message) && !error.contains(".residua-"), "{error}");
         assert_eq!(AtomicFile::check(&target).unwrap_err().to_string(), error);
     }
-    AtomicFile::check(&dir.path().join("file")).unwrap();
-    AtomicFile::check(&dir.path().join("new")).unwrap();
+    AtomicFile::check(dir.path().join("file")).unwrap();
+    AtomicFile::check(dir.path().join("new")).unwrap();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 

@@ -29,7 +29,7 @@ fn read(name: &str, budget: &Budget) -> Result<FileMatrix<f64>, FileError> {
         Some("npy") => FileMatrix::Dense(read_npy(&path, budget)?.into_inner()),
         _ => {
             let (file, tensor) = name.split_once(':').unwrap();
-            let file = Checkpoint::open(&fixture(file))?;
+            let file = Checkpoint::open(fixture(file))?;
             FileMatrix::Dense(file.read_dense(tensor, budget)?.into_inner())
         }
     })
@@ -103,13 +103,13 @@ fn what_is_not_read_is_refused_by_name() {
 
 #[test]
 fn checkpoints_of_python_are_opened() {
-    let single = Checkpoint::open(&fixture("single.safetensors")).unwrap();
+    let single = Checkpoint::open(fixture("single.safetensors")).unwrap();
     assert_eq!(single.metadata()["text"], "\"ü\n");
     assert_eq!(single.tensor("cube").unwrap().shape, [2, 3, 4]);
     assert_eq!(single.tensor("scalar").unwrap().elements(), 1);
 
-    let sharded = Checkpoint::open(&fixture("sharded")).unwrap();
-    let by_index = Checkpoint::open(&fixture("sharded/model.safetensors.index.json")).unwrap();
+    let sharded = Checkpoint::open(fixture("sharded")).unwrap();
+    let by_index = Checkpoint::open(fixture("sharded/model.safetensors.index.json")).unwrap();
     assert_eq!(sharded.tensors(), by_index.tensors());
     assert_eq!((sharded.files().count(), sharded.matrices().count()), (2, 6));
     assert_eq!(sharded.metadata()["format"], "pt");

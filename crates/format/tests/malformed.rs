@@ -193,7 +193,7 @@ fn gap_csr() -> Result<(), FormatError> {
         (
             "code -128",
             GapCsr::new(pattern()?, i8s(&[0, 1, -128], &[1.0; 2])),
-            row("the code -128, whose negation is no code"),
+            row("the code -128 is not allowed: its negation is no code"),
         ),
         ("filler with a value", GapCsr::new(pattern()?, f32s(&[1.0, 1.0, 1.0])), filler()),
         ("filler of -0", GapCsr::new(pattern()?, f32s(&[-0.0, 1.0, 1.0])), filler()),
@@ -216,8 +216,7 @@ fn quantized_base() {
     let mut codes = [0x88; 17];
     codes[16] = 8;
     assert!(new(33, group, &codes, &[0.0, f32::MAX / 8.0]).is_ok());
-    let nibble =
-        FormatError::GapRow { row: 0, problem: "its last high nibble stands for no column and is not 0" };
+    let nibble = FormatError::GapRow { row: 0, problem: "its last high nibble is unused and must be 0" };
     check(vec![
         ("codes missing", new(33, group, &[0; 16], &[1.0; 2]), length("base codes", 16, 17)),
         ("scales missing", new(33, group, &[0; 17], &[1.0]), length("base scales", 1, 2)),

@@ -14,8 +14,8 @@ struct Line([u8; ALIGNMENT]);
 
 /// A growable vector of plain values that starts at a 128-byte boundary.
 ///
-/// It holds whole 128-byte lines underneath, so that no unsafe code is needed; bytes between the last
-/// element and the end of its line are zero or stale, never uninitialised.
+/// It consists of whole 128-byte lines, so it needs no unsafe code. Bytes between the last element and the end of its
+/// line are zero or stale, never uninitialised.
 #[derive(Clone)]
 pub struct AlignedVec<T> {
     lines: Vec<Line>,
@@ -42,8 +42,8 @@ impl<T: Pod> AlignedVec<T> {
     /// `len` zeroed elements.
     pub fn zeroed(len: usize) -> Self {
         const { Self::ELEMENT_DIVIDES_LINE };
-        // `vec!` of a zero byte pattern is not specialised for our type; zeroed_vec takes the
-        // allocator's zero pages, so untouched parts cost nothing.
+        // `vec!` is not specialised for zeros of this type. `zeroed_vec` takes the allocator's zero pages, so
+        // untouched parts cost nothing.
         let lines = bytemuck::allocation::zeroed_vec(lines::<T>(len));
         Self { lines, len, marker: std::marker::PhantomData }
     }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{ByteSize, ErrorKind};
 
-/// A job does not fit: what was asked, what was left, and the limit that is needed at least.
+/// A request that the budget does not allow: what was asked, what was left, and the minimum limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "memory budget too small: {} for {what}, but {} of {} are left; at least {} is needed",
-    ByteSize(*.requested), ByteSize(*.available), ByteSize(*.limit), shown_enough(*.least)
+    ByteSize(*.requested), ByteSize(*.available), ByteSize(*.limit), shown_enough(*.minimum)
 )]
 pub struct BudgetError {
     /// What the memory was for.
@@ -20,9 +20,8 @@ pub struct BudgetError {
     pub available: u64,
     /// The budget's limit in bytes.
     pub limit: u64,
-    /// The smallest limit in bytes under which this request would have been granted. What the job asks for later
-    /// may need more.
-    pub least: u64,
+    /// The smallest limit in bytes that would have allowed this request. Later requests of the job may need more.
+    pub minimum: u64,
 }
 
 impl BudgetError {
@@ -32,7 +31,7 @@ impl BudgetError {
     }
 }
 
-/// A size that is not less when it is printed, with two decimals, and read again.
+/// A size rounded up, so that its text (two decimals) reads back as at least `bytes`.
 fn shown_enough(bytes: u64) -> ByteSize {
     let unit: u64 = 1 << (10 * (bytes.max(1).ilog2() / 10));
     ByteSize(bytes.saturating_add(unit.div_ceil(200) * u64::from(unit > 1)))
@@ -41,13 +40,13 @@ fn shown_enough(bytes: u64) -> ByteSize {
 #[derive(Debug)]
 struct Shared {
     limit: u64,
-    /// Bytes spent before the first reservation (a process's own baseline); part of the limit.
+    /// Bytes in use before the first reservation (the process itself). They count against the limit.
     baseline: u64,
     used: AtomicU64,
     peak: AtomicU64,
 }
 
-/// Bytes that a job may hold at one time. Cloning shares the same budget.
+/// The bytes that a job may hold at one time. Clones share one budget.
 ///
 /// ```
 /// use residua_memory::Budget;
@@ -67,13 +66,13 @@ impl Budget {
         Self::with_baseline(bytes, 0)
     }
 
-    /// A budget that never refuses; it still counts what is held.
+    /// A budget that never refuses. It still counts reservations.
     pub fn unlimited() -> Self {
         Self::new(u64::MAX)
     }
 
-    /// A budget for the **whole process**: `bytes` less what the process holds already and less
-    /// `slack` bytes for what nobody reserves (allocator overhead, thread stacks, file headers).
+    /// A budget for the **whole process**: `bytes` minus what the process holds already, and minus `slack` bytes for
+    /// what nobody reserves (allocator overhead, thread stacks, file headers).
     ///
     /// # Errors
     /// When baseline and slack alone exceed `bytes`.
@@ -86,7 +85,7 @@ impl Budget {
                 requested: baseline,
                 available: bytes,
                 limit: bytes,
-                least: baseline,
+                minimum: baseline,
             });
         }
         Ok(Self::with_baseline(bytes, baseline))
@@ -106,17 +105,17 @@ impl Budget {
         self.0.limit
     }
 
-    /// Bytes reserved now, the process baseline included.
+    /// Bytes in use now: reservations and the baseline.
     pub fn used(&self) -> u64 {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes left now.
+    /// Bytes that are left now.
     pub fn available(&self) -> u64 {
         self.0.limit - self.used()
     }
 
-    /// The most bytes that were ever reserved at one time.
+    /// The most bytes that were in use at one time.
     pub fn peak(&self) -> u64 {
         self.0.peak.load(Ordering::Relaxed)
     }
@@ -126,17 +125,17 @@ impl Budget {
         self.used() as f64 / self.0.limit.max(1) as f64
     }
 
-    /// Takes `bytes` for `what` until the reservation is dropped.
+    /// Takes `bytes` until the reservation is dropped. `what` names their use in errors.
     ///
     /// # Errors
-    /// When fewer than `bytes` are left. Nothing is taken then.
+    /// When fewer than `bytes` are left. It takes nothing then.
     pub fn reserve(&self, bytes: u64, what: &str) -> Result<Reservation, BudgetError> {
         self.take(bytes, what)?;
         Ok(Reservation { budget: self.clone(), bytes })
     }
 
-    /// Fails if `bytes` could not be reserved now, without taking them: for a job to say up front
-    /// what it needs.
+    /// Fails if `bytes` cannot be reserved now, and takes nothing. A job calls it up front to check what it will
+    /// need.
     ///
     /// # Errors
     /// When fewer than `bytes` are left.
@@ -159,18 +158,18 @@ impl Budget {
                 requested: bytes,
                 available: shared.limit - used,
                 limit: shared.limit,
-                least: used.saturating_add(bytes),
+                minimum: used.saturating_add(bytes),
             }),
         }
     }
 
-    /// Bytes spent before the first reservation.
+    /// Bytes in use before the first reservation.
     pub fn baseline(&self) -> u64 {
         self.0.baseline
     }
 }
 
-/// Bytes taken from a [`Budget`]; given back when dropped.
+/// Bytes taken from a [`Budget`]. Dropping it gives them back.
 #[derive(Debug)]
 #[must_use = "dropping a reservation gives the bytes back"]
 pub struct Reservation {
@@ -187,14 +186,14 @@ impl Reservation {
     /// Takes `more` bytes for the same purpose.
     ///
     /// # Errors
-    /// When fewer are left; the reservation is unchanged then.
+    /// When fewer are left. The reservation is unchanged then.
     pub fn grow(&mut self, more: u64, what: &str) -> Result<(), BudgetError> {
         self.budget.take(more, what)?;
         self.bytes += more;
         Ok(())
     }
 
-    /// Gives `fewer` bytes back, at most all that are held.
+    /// Gives `fewer` bytes back, or all of them when it holds fewer.
     pub fn shrink(&mut self, fewer: u64) {
         let fewer = fewer.min(self.bytes);
         self.bytes -= fewer;
@@ -218,7 +217,7 @@ mod tests {
         let budget = Budget::new(100);
         let _held = budget.reserve(70, "first").unwrap();
         let error = budget.reserve(50, "second").unwrap_err();
-        assert_eq!((error.requested, error.available, error.least), (50, 30, 120));
+        assert_eq!((error.requested, error.available, error.minimum), (50, 30, 120));
         assert!(error.to_string().contains("50 B for second, but 30 B of 100 B"), "{error}");
         assert!(error.to_string().ends_with("at least 120 B is needed"), "{error}");
         assert_eq!(budget.used(), 70);
@@ -226,12 +225,15 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_not_rounded_down() {
-        for least in [1, 1023, 1024, 20_971_521, 20_976_000, 5 << 30, (1 << 40) + 1, u64::MAX / 3] {
-            let error = BudgetError { what: "it".into(), requested: 1, available: 0, limit: 1, least };
+        for minimum in [1, 1023, 1024, 20_971_521, 20_976_000, 5 << 30, (1 << 40) + 1, u64::MAX / 3] {
+            let error = BudgetError { what: "it".into(), requested: 1, available: 0, limit: 1, minimum };
             let text = error.to_string();
             let shown = text.split("at least ").nth(1).unwrap().trim_end_matches(" is needed");
             let shown: ByteSize = shown.parse().unwrap();
-            assert!(shown.0 >= least && shown.0 as f64 <= 1.011 * least as f64 + 1.0, "{least}: {text}");
+            assert!(
+                shown.0 >= minimum && shown.0 as f64 <= 1.011 * minimum as f64 + 1.0,
+                "{minimum}: {text}"
+            );
         }
     }
 

@@ -2,13 +2,13 @@
 
 use crate::Budget;
 
-/// How large a chunk of items a job takes at a time under a budget.
+/// How many items a job takes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ChunkPolicy {
-    /// Three steps by how full the budget is: 32 above 80 %, 128 below 50 %, else 64.
+    /// By how full the budget is: 32 items above 80 %, 128 below 50 %, else 64.
     Steps,
-    /// As many items as fit in half of what is left, at least one: half, so that a second buffer of the
-    /// same size (the next chunk, or the result) finds room.
+    /// As many items as fit in half of what is left, at least one. The other half has room for a second buffer of the
+    /// same size: the next chunk, or the result.
     #[default]
     Computed,
 }

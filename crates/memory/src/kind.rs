@@ -1,15 +1,15 @@
-//! What kind of failure an error is.
+//! The kinds of failure.
 
 use std::fmt;
 
-/// The kinds of failure that a caller can tell apart. Every error of the workspace has one (`error.kind()`);
-/// the exit codes of the command follow from it.
+/// The kind of a failure. Every error of these crates has one (`error.kind()`), so that a caller can decide what to
+/// do without matching on the error itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request makes no sense: options contradict each other, or shapes do not fit together.
+    /// The request is wrong: options contradict each other, or shapes do not fit together.
     Usage,
-    /// An input is not what it should be.
+    /// An input is wrong: a file is malformed, or its content does not fit the request.
     Input,
     /// The memory budget is too small.
     Budget,

@@ -1,8 +1,8 @@
 //! Memory budgets that are kept.
 //!
-//! A job is handed a [`Budget`]; every large buffer takes a [`Reservation`] from it first, and a job
-//! that cannot run in what is left says so with a [`BudgetError`] before it starts. [`AlignedVec`] is the
-//! buffer every plane of a sparse matrix lives in; [`process`] tells what the process really holds.
+//! A job gets a [`Budget`]. Before it allocates a large buffer it takes a [`Reservation`] from the budget. A job that
+//! cannot run in what is left fails with a [`BudgetError`] before it starts. [`AlignedVec`] is the buffer that holds
+//! every plane of a sparse matrix. [`process`] measures what the process really holds.
 
 mod aligned;
 mod budget;

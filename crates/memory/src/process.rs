@@ -1,26 +1,26 @@
-//! What the running process holds, as the operating system counts it.
+//! The memory of this process, as the operating system counts it.
 
-/// Resident bytes of this process now; `None` where the system does not tell.
+/// Resident bytes of this process now; `None` where the system does not report them.
 pub fn current_rss() -> Option<u64> {
     imp::current_rss()
 }
 
-/// The most resident bytes this process ever held; `None` where the system does not tell.
+/// The most resident bytes that this process held so far; `None` where the system does not report them.
 pub fn peak_rss() -> Option<u64> {
     imp::peak_rss()
 }
 
-/// Starts [`peak_rss`] anew from what is held now. `false` where the system cannot.
+/// Resets [`peak_rss`] to what the process holds now. Returns `false` where the system cannot do that.
 pub fn reset_peak_rss() -> bool {
     imp::reset_peak_rss()
 }
 
 /// Asks the allocator to give large buffers back to the system as soon as they are freed.
 ///
-/// glibc learns from the first large buffer that is freed to keep later ones for itself; what is then freed
-/// between buffers that stay is neither used nor returned, and a job holds up to twice what it reserved.
-/// [`Budget::for_process`](crate::Budget::for_process) calls this; it costs some page faults. A no-op with other
-/// allocators.
+/// After the first large buffer is freed, glibc keeps later ones for itself. Memory freed between buffers that stay
+/// is then neither used nor returned, and a job holds up to twice what it reserved.
+/// [`Budget::for_process`](crate::Budget::for_process) calls this function. It costs some page faults. With other
+/// allocators it does nothing.
 pub fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -36,7 +36,7 @@ pub fn return_freed_memory() {
 
 #[cfg(target_os = "linux")]
 mod imp {
-    /// A field of `/proc/self/status`, which counts in KiB.
+    /// A field of `/proc/self/status` in bytes; the file counts in KiB.
     fn status_field(name: &str) -> Option<u64> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find(|line| line.starts_with(name))?;

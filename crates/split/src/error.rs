@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of this crate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use residua_format::FormatError;
 use residua_format::file::FileError;
 use residua_memory::{BudgetError, ErrorKind};
 
-/// A job of this crate that could not be done. Outputs are as they were before it.
+/// A job that failed. Its output is as it was before.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SplitError {
-    /// Options that contradict themselves or the input.
+    /// Options that contradict each other or the input.
     #[error("{0}")]
     Usage(String),
     /// The budget does not allow the job.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// A file that cannot be read or written, or is not what its format prescribes.
+    /// A file that cannot be read or written, or breaks a rule of its format.
     #[error(transparent)]
     File(#[from] FileError),
     /// A residual that does not fit the sparse format.
@@ -42,7 +42,7 @@ pub enum SplitError {
         /// NaN or an infinity.
         value: f64,
     },
-    /// A result that its type cannot hold.
+    /// A result that is too large for its type.
     #[error("tensor {tensor} at [{row}, {col}]: {value:e} overflows {dtype}")]
     Overflow {
         /// The tensor.
@@ -56,7 +56,7 @@ pub enum SplitError {
         /// The type.
         dtype: String,
     },
-    /// A tensor that is not what the job calls for.
+    /// A tensor that does not fit the job.
     #[error("{}: tensor {tensor}: {problem}", .file.display())]
     Tensor {
         /// The file.
@@ -69,12 +69,12 @@ pub enum SplitError {
     /// A temporary file that could not be written or read back.
     #[error("{}: temporary file: {source}", .directory.display())]
     TemporaryFile {
-        /// Where it lies.
+        /// The directory of the file.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The base of a layer is another checkpoint, and no checkpoint was found.
+    /// The base of a layer is another checkpoint, and that checkpoint was not found.
     #[error(
         "{}: layer {layer} needs another checkpoint as its base (BLAKE3 {expected}), but {}; name the base checkpoint",
         .file.display(), reason(.tried.as_deref(), .source.as_deref())
@@ -84,7 +84,7 @@ pub enum SplitError {
         file: PathBuf,
         /// The layer.
         layer: String,
-        /// The path that is stored in the split file, where there is one.
+        /// The path that the split file stores, if it stores one.
         tried: Option<PathBuf>,
         /// The hash of the base's bytes, in lower-case hexadecimal.
         expected: String,

@@ -1,4 +1,4 @@
-//! Rows of floats: the element types that can be split.
+//! Rows of floats, in the element types that can be split.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -31,7 +31,8 @@ impl Float {
         }
     }
 
-    /// Little-endian elements as f32, exactly: in place where they are that already, else in `out`.
+    /// Little-endian elements as f32, exactly. F32 elements are borrowed where they are, others are converted into
+    /// `out`.
     pub(crate) fn view<'a>(self, raw: &'a [u8], out: &'a mut Vec<f32>) -> &'a [f32] {
         if self == Self::F32
             && cfg!(target_endian = "little")
@@ -54,7 +55,8 @@ impl Float {
             }
             Self::Bf16 => widen_bf16(raw, out),
             Self::F16 => {
-                // The conversion of a slice uses the processor's instruction, that of an element a table of cases.
+                // The conversion of a slice uses the processor's instruction. The conversion of a single element does
+                // not.
                 let mut halves = [f16::ZERO; 256];
                 for (out, raw) in out.chunks_mut(256).zip(raw.chunks(512)) {
                     let halves = &mut halves[..out.len()];
@@ -70,7 +72,7 @@ impl Float {
     /// Rounds to the nearest element, ties to even, little-endian.
     ///
     /// # Errors
-    /// With the position of the first value that is not finite, or rounds to infinity.
+    /// The position of the first value that is not finite or rounds to infinity.
     pub(crate) fn narrow(self, values: &[f32], raw: &mut [u8]) -> Result<(), usize> {
         let finite = match self {
             Self::F32 => {
@@ -125,8 +127,8 @@ vectorised! {
 vectorised! {
     /// Whether no value is NaN or infinite.
     pub(crate) fn all_finite(values: &[f32]) -> bool {
-        // Without its sign the largest bit pattern is a NaN, the next an infinity; as integers they reduce in
-        // any order, so the loop vectorises.
+        // Without the sign the bits of NaN are largest, then those of infinity. An integer maximum may be reordered,
+        // so the loop vectorises.
         let largest = values.iter().fold(0, |max, v| max.max((v.to_bits() & 0x7FFF_FFFF) as i32));
         f32::from_bits(largest as u32).is_finite()
     }

@@ -1,8 +1,9 @@
-//! Base and residual of one split tensor, read by blocks of rows.
+//! Reading a layer by blocks of rows.
 
 use std::ops::Range;
+use std::path::Path;
 
-use residua_format::file::{Container, FileError, Held};
+use residua_format::file::{Container, FileError, Held, MatrixMeta};
 use residua_format::{GapCsr, QuantizedBase};
 use residua_memory::{AlignedVec, Budget, BudgetError, Reservation};
 
@@ -11,20 +12,20 @@ use crate::file::SplitLayer;
 use crate::float::Float;
 use crate::rows::Rows;
 
-/// Elements of a block beyond which more does not make it faster.
+/// Elements of a block. Larger blocks are not faster.
 const MOST: usize = 1 << 20;
 
-/// Reads a layer by blocks of rows.
+/// Reads base and residual of a layer by blocks of rows.
 #[derive(Debug)]
 pub(crate) struct LayerReader<'a> {
-    pub(crate) layer: SplitLayer<'a>,
-    /// The base checkpoint's tensor, where the file does not hold the base.
+    layer: SplitLayer<'a>,
+    /// The tensor of the base checkpoint, if the file does not hold the base.
     base: Option<Rows<'a>>,
 }
 
 impl<'a> LayerReader<'a> {
     /// # Errors
-    /// When the base is another checkpoint that is not there or has another tensor under the layer's name.
+    /// When the base is another checkpoint, and that checkpoint or its tensor is missing or does not fit.
     pub(crate) fn new(layer: SplitLayer<'a>) -> Result<Self, SplitError> {
         Ok(Self { base: layer.base_rows()?, layer })
     }
@@ -41,19 +42,36 @@ impl<'a> LayerReader<'a> {
         self.layer.file.container()
     }
 
+    /// The split file.
+    pub(crate) fn path(&self) -> &'a Path {
+        self.layer.file.path()
+    }
+
+    pub(crate) fn name(&self) -> &'a str {
+        self.layer.name
+    }
+
+    pub(crate) fn meta(&self) -> &'a MatrixMeta {
+        self.layer.meta
+    }
+
+    pub(crate) fn float(&self) -> Float {
+        self.layer.float
+    }
+
     pub(crate) fn row_bytes(&self) -> usize {
         self.cols() * self.layer.float.bytes()
     }
 
-    /// Bytes of one base row.
+    /// Bytes of one row of the base.
     fn base_row_bytes(&self) -> usize {
         let cols = self.cols();
         self.layer.meta.base.map_or(self.row_bytes(), |kind| kind.row_bytes(cols) + 4 * kind.groups(cols))
     }
 
-    /// Fails if the budget does not allow a block of one row and, beside it, `other` bytes.
+    /// Fails if the budget does not allow a block of one row and `other` bytes.
     pub(crate) fn require(&self, other: u64, budget: &Budget) -> Result<(), BudgetError> {
-        // No row costs more than two index bytes beside its values, or four in the widest matrices.
+        // No entry costs more than two index bytes beside its value, or four in the widest matrices.
         let cols = self.cols();
         let index = if cols <= 1 << 16 { 2 } else { 4 };
         let values = self.layer.meta.values.map_or(4, |values| values.bytes());
@@ -61,8 +79,8 @@ impl<'a> LayerReader<'a> {
         budget.require(row as u64 + other, &format!("one row of tensor {}", self.layer.name))
     }
 
-    /// The rows from `first` on that fit in what the budget has left when each takes `other_row` bytes
-    /// beside base and residual; at least one.
+    /// The rows from `first` on that fit in the budget; at least one. Each takes `other_row` bytes beside base and
+    /// residual.
     pub(crate) fn next_rows(
         &self,
         first: usize,
@@ -82,7 +100,7 @@ impl<'a> LayerReader<'a> {
         }
     }
 
-    /// Reads some rows, the residual only where asked for.
+    /// Reads some rows of the base and, if asked, of the residual.
     pub(crate) fn read(
         &self,
         rows: Range<usize>,
@@ -109,7 +127,7 @@ impl<'a> LayerReader<'a> {
         Ok(LayerRows { base, residual })
     }
 
-    /// Whether the base's bytes, all of which `hasher` has seen, are those that the residual was taken from.
+    /// Fails unless the bytes of the base that `hasher` has seen are those that the residual was taken from.
     pub(crate) fn check_base(&self, hasher: &blake3::Hasher) -> Result<(), SplitError> {
         self.base.as_ref().map_or(Ok(()), |base| self.layer.check_base(base, hasher))
     }
@@ -129,7 +147,7 @@ enum BaseRows {
 }
 
 impl LayerRows {
-    /// The bytes of the base where it is another checkpoint's.
+    /// The bytes of the base, if it is another checkpoint.
     pub(crate) fn dense_base(&self) -> Option<&[u8]> {
         match &self.base {
             BaseRows::Quantized(_) => None,
@@ -142,7 +160,7 @@ impl LayerRows {
         self.residual.as_ref().map_or(0, |residual| residual.nnz() as u64)
     }
 
-    /// Where the first value of the residual is that is NaN or infinite.
+    /// The place of the first value of the residual that is NaN or infinite.
     pub(crate) fn not_finite(&self) -> Option<(usize, u32)> {
         let residual = self.residual.as_ref()?;
         (0..residual.rows()).find_map(|row| {

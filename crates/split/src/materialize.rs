@@ -1,4 +1,4 @@
-//! Base and residual in, dense checkpoint out.
+//! Split file in, dense checkpoint out.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use crate::{
     MaterializeOptions, MaterializeReport, MaterializedTensor, Output, PassedTensor, Progress, SplitError,
 };
 
-/// Bytes of the output's own buffer, and of the one through which tensors are copied.
+/// Bytes of the buffer of the output, and of the buffer through which tensors are copied.
 const BUFFERS: u64 = (256 << 10) + BLOCK as u64;
 
-/// Writes the dense checkpoint that a split file stands for: `base + alpha · residual` of every layer.
+/// Writes the dense checkpoint of a split file: `base + alpha · residual` for every layer.
 ///
 /// The output is one safetensors file with the original element types and metadata. Tensors that passed through the
 /// split are copied. At alpha 0 every layer is its base, bit for bit. The output is replaced only when the job
@@ -63,7 +63,7 @@ fn run(
         tensors.push(Tensor::Split(layer));
     }
     tensors.extend(container.dense().iter().map(Tensor::Dense));
-    // The order in which safetensors writers put them, so that every element is aligned.
+    // Widest elements first, so that every element is aligned.
     tensors.sort_by_key(|tensor| (Reverse(tensor.dtype().bitsize()), tensor.name().to_owned()));
 
     let header = tensors.iter().map(|tensor| SafetensorsWriter::header_bytes(tensor.name(), 4)).sum::<u64>();
@@ -80,8 +80,8 @@ fn run(
         match tensor {
             Tensor::Split(layer) => {
                 write_layer(layer, alpha, &mut writer, budget, progress)?;
-                let MatrixMeta { shape, dtype, nnz, .. } = *layer.layer.meta;
-                let (name, dtype) = (layer.layer.name.to_owned(), dtype.to_string());
+                let MatrixMeta { shape, dtype, nnz, .. } = *layer.meta();
+                let (name, dtype) = (layer.name().to_owned(), dtype.to_string());
                 report.tensors.push(MaterializedTensor { name, shape, dtype, nnz });
             }
             Tensor::Dense(info) => {
@@ -115,14 +115,14 @@ enum Tensor<'a> {
 impl Tensor<'_> {
     fn name(&self) -> &str {
         match self {
-            Self::Split(layer) => layer.layer.name,
+            Self::Split(layer) => layer.name(),
             Self::Dense(info) => &info.name,
         }
     }
 
     fn dtype(&self) -> Dtype {
         match self {
-            Self::Split(layer) => layer.layer.meta.dtype,
+            Self::Split(layer) => layer.meta().dtype,
             Self::Dense(info) => info.dtype,
         }
     }
@@ -135,7 +135,7 @@ impl Tensor<'_> {
     }
 }
 
-/// Bytes that a layer takes whatever the rows read: one row of f32 per thread.
+/// Bytes that a layer takes beside the rows that are read: one row of f32 per thread.
 fn other_bytes(layer: &LayerReader<'_>) -> u64 {
     4 * layer.cols() as u64 * rayon::current_num_threads() as u64
 }
@@ -150,7 +150,7 @@ fn write_layer(
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
     let _scratch = budget.reserve(other_bytes(layer), "a row for each thread")?;
     let mut hasher = blake3::Hasher::new();
-    writer.begin(layer.layer.name, layer.layer.meta.dtype, &layer.layer.meta.shape)?;
+    writer.begin(layer.name(), layer.meta().dtype, &layer.meta().shape)?;
     let mut first = 0;
     while first < layer.rows() {
         check_stop(progress)?;
@@ -169,13 +169,13 @@ fn write_layer(
                 |weights, (row, out)| {
                     rows.base(row, weights);
                     rows.add_residual(row, alpha, weights);
-                    let col = layer.layer.float.narrow(weights, out).err()?;
+                    let col = layer.float().narrow(weights, out).err()?;
                     Some((range.start + row, col, f64::from(weights[col])))
                 },
             )
             .find_first(Option::is_some);
         if let Some((row, col, value)) = overflow.flatten() {
-            let (tensor, dtype) = (layer.layer.name.to_owned(), layer.layer.meta.dtype.to_string());
+            let (tensor, dtype) = (layer.name().to_owned(), layer.meta().dtype.to_string());
             return Err(SplitError::Overflow { tensor, row, col, value, dtype });
         }
         writer.write(&out)?;

@@ -78,7 +78,7 @@ fn run(
     Ok(report)
 }
 
-/// Whether the old checkpoint has the tensors that the delta was made against, and no others.
+/// Fails unless the old checkpoint has exactly the tensors that the delta was made from.
 fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
     let mut known = 0;
     let mut check = |name: &str, dtype, shape: &[usize]| {
@@ -97,7 +97,7 @@ fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
         match &entry.base {
             _ if entry.stored == Stored::Added => {
                 if old.tensor(&target.name).is_some() {
-                    return Err(wrong_base(old, delta, &target.name, "that base does not have it"));
+                    return Err(wrong_base(old, delta, &target.name, "the delta's base does not have it"));
                 }
             }
             Some((dtype, shape)) if entry.stored == Stored::Reshaped => check(&target.name, *dtype, shape)?,
@@ -113,7 +113,7 @@ fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
                 || delta.removed.iter().any(|removed| removed.name == name)
         };
         if let Some(tensor) = old.tensors().iter().find(|tensor| !listed(&tensor.name)) {
-            return Err(wrong_base(old, delta, &tensor.name, "that base does not have it"));
+            return Err(wrong_base(old, delta, &tensor.name, "the delta's base does not have it"));
         }
     }
     Ok(())
@@ -122,7 +122,7 @@ fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
 fn wrong_base(old: &Checkpoint, delta: &DeltaFile, tensor: &str, problem: &str) -> SplitError {
     let path = old.tensor(tensor).map_or(old.path(), |tensor| old.file_of(tensor));
     let delta = delta.container.path().display();
-    FileError::tensor(path, tensor, format!("not the base that {delta} was made against: {problem}")).into()
+    FileError::tensor(path, tensor, format!("not the base that {delta} was made from: {problem}")).into()
 }
 
 struct Patcher<'a> {
@@ -185,7 +185,8 @@ impl Patcher<'_> {
         Err(FileError::Hash { path, what, expected: entry.hash.clone(), found }.into())
     }
 
-    /// Restores and writes a tensor from the old one and its sparse matrix, if it has one; the hashes of both.
+    /// Restores and writes a tensor from the old one and its sparse matrix, if it has one. Returns the hashes of
+    /// both.
     fn restore(&mut self, target: &Target, entry: &Entry) -> Result<(String, String), SplitError> {
         let (old, delta, output, progress) = (self.old, self.delta, &mut self.output, self.progress);
         let tensor = old.expect_tensor(&target.name)?;
@@ -218,7 +219,7 @@ fn write(output: &mut AtomicFile, bytes: &[u8]) -> Result<(), SplitError> {
     Ok(written.map_err(FileError::io(output.target(), "write"))?)
 }
 
-/// Applies a row of a sparse matrix to the old row in `slot`; `false` when it is empty.
+/// Applies a row of a sparse matrix to the old row in `slot`. Returns `false` if the row is empty.
 fn apply_row(
     delta: &DeltaFile,
     name: &str,
@@ -227,7 +228,7 @@ fn apply_row(
     slot: &mut Slot,
 ) -> Result<bool, SplitError> {
     let container = &delta.container;
-    // What a slot has room for: two bytes a column, which no mode that is worth its bytes exceeds.
+    // The room of a slot: two bytes per column. An encoder never takes a mode that needs more.
     let room = Budget::new(2 * ROW as u64 + 64);
     let at = row as usize;
     let (pattern, entries) =
@@ -235,7 +236,7 @@ fn apply_row(
     if entries.is_empty() {
         return Ok(false);
     }
-    // A pattern that was read has at most one entry per column.
+    // A valid pattern has at most one entry per column.
     slot.values.resize((entries.end - entries.start) as usize * layout.size, 0);
     container.read_plane_at(name, Plane::Values, entries.start * layout.size as u64, &mut slot.values)?;
     let op = container.matrix(name).and_then(|matrix| delta_op(matrix.op)).unwrap_or_default();
@@ -246,13 +247,13 @@ fn apply_row(
     Ok(true)
 }
 
-/// Rows are read one at a time, as row 0: says which one it was.
+/// Names the real row in an error. Rows are read one at a time, as row 0.
 fn at_row(error: FileError, row: usize) -> FileError {
     match error {
         FileError::Matrix { path, tensor, source: FormatError::GapRow { problem, .. } } => {
             FileError::Matrix { path, tensor, source: FormatError::GapRow { row, problem } }
         }
-        // More bytes than a row can have: the pointers are wrong.
+        // The row has more bytes than a row can have, so its pointers are wrong.
         FileError::Budget { path, source: BudgetError { what, .. } } => {
             FileError::tensor(&path, &what, format!("row {row} has more index bytes than a row can have"))
         }

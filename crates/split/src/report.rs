@@ -1,4 +1,4 @@
-//! What a job did, tensor by tensor.
+//! Reports of split, materialize and verify.
 
 use residua_format::file::TensorInfo;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct PlaneBytes {
     /// Its suffix: `gaps`, `values`, `base`, …
     pub plane: String,
-    /// Its bytes, padding left out.
+    /// Its bytes, without padding.
     pub bytes: u64,
 }
 
@@ -27,13 +27,13 @@ pub struct TensorReport {
     pub nnz: u64,
     /// `nnz / (rows · cols)`.
     pub density: f64,
-    /// The lowest score (`residual² · h`) in the residual; 0 where it is empty.
+    /// The lowest score (`residual² · h`) in the residual; 0 if the residual is empty.
     pub lowest_score: f64,
     /// Bytes of each plane in the file.
     pub planes: Vec<PlaneBytes>,
-    /// Relative Frobenius error of the base alone, `‖W − base‖ / ‖W‖`; 0 where W is all zero.
+    /// Relative Frobenius error of the base alone, `‖W − base‖ / ‖W‖`; 0 if W is zero.
     pub base_error: f64,
-    /// Relative Frobenius error of base and residual together at alpha 1, before W's dtype rounds it.
+    /// Relative Frobenius error of base + residual, before rounding to the dtype of W.
     pub error: f64,
 }
 
@@ -49,7 +49,7 @@ impl TensorReport {
     }
 }
 
-/// A tensor that passed through untouched.
+/// A tensor that passed through unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PassedTensor {
@@ -80,7 +80,7 @@ pub struct SplitReport {
     pub passed: Vec<PassedTensor>,
     /// Bytes of the input's tensors.
     pub input_bytes: u64,
-    /// Bytes of the file written.
+    /// Bytes of the output file.
     pub output_bytes: u64,
 }
 
@@ -144,13 +144,13 @@ pub struct VerifiedTensor {
     pub shape: Vec<usize>,
     /// Its dtype in the original checkpoint, as safetensors spells it.
     pub dtype: String,
-    /// Whether it is held as base and residual; `false` for one that passed through.
+    /// Whether the file holds it as base and residual; `false` for a tensor that passed through.
     pub split: bool,
-    /// Non-zeros of the residual; 0 for one that passed through.
+    /// Non-zeros of the residual; 0 for a tensor that passed through.
     pub nnz: u64,
-    /// What is wrong with it; `None` when it is valid.
+    /// What is wrong with it; `None` if it is valid.
     pub problem: Option<String>,
-    /// Why it cannot be compared with the checkpoint's tensor, or is not the same where it has to be.
+    /// Why it cannot be compared with the checkpoint's tensor, or how it differs although it must be equal.
     pub mismatch: Option<String>,
     /// Relative Frobenius error of the base alone against the checkpoint, `‖W − base‖ / ‖W‖`.
     pub base_error: Option<f64>,
@@ -164,7 +164,7 @@ pub struct VerifiedTensor {
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// Every tensor of the file, and every one of the checkpoint that the file lacks (with its mismatch).
+    /// Every tensor of the file, then every tensor of the checkpoint that the file lacks (with a mismatch).
     pub tensors: Vec<VerifiedTensor>,
 }
 
@@ -174,7 +174,7 @@ impl VerifyReport {
         self.tensors.iter().all(|tensor| tensor.problem.is_none())
     }
 
-    /// Whether the file has the tensors of the checkpoint that it was compared with.
+    /// Whether no tensor has a mismatch with the checkpoint.
     pub fn matches(&self) -> bool {
         self.tensors.iter().all(|tensor| tensor.mismatch.is_none())
     }

@@ -23,7 +23,7 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// `None` where the tensor is no floating-point matrix with at least one element.
+    /// `None` if the tensor is not a floating-point matrix with at least one element.
     pub(crate) fn of(file: &'a Checkpoint, info: &'a TensorInfo) -> Option<Self> {
         let float = Float::of(info.dtype)?;
         match *info.shape {
@@ -45,7 +45,7 @@ impl<'a> Rows<'a> {
             .try_for_each(|(number, out)| self.file.read_at(self.info, start + (number * READ) as u64, out))
     }
 
-    /// The ranges of rows, in order, when `block` rows are looked at together.
+    /// The ranges of rows, in order, with `block` rows each.
     pub(crate) fn blocks(&self, block: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.rows;
         (0..rows).step_by(block).map(move |first| first..rows.min(first + block))
@@ -77,7 +77,7 @@ impl Block {
         Self(AlignedVec::zeroed(bytes))
     }
 
-    /// The bytes of some rows.
+    /// Reads some rows and returns their bytes.
     pub(crate) fn load(&mut self, from: &Rows<'_>, rows: Range<usize>) -> Result<&[u8], FileError> {
         let buffer = &mut self.0[..rows.len() * from.row_bytes()];
         from.read(rows.start, buffer)?;

@@ -1,4 +1,4 @@
-//! Is a file sound, and how far is it from the checkpoint?
+//! Split file in, a report of its state out.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -107,11 +107,11 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
     }
 }
 
-/// Puts what is wrong with one tensor into its line, and lets only what ends the job through.
+/// Notes what is wrong with one tensor. Only errors that end the job come back.
 fn note<T>(result: Result<T, SplitError>, line: &mut Option<String>) -> Result<Option<T>, SplitError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        // A base that is not there is a problem of the tensor that needs it.
+        // A missing base is a problem of the tensor that needs it.
         Err(error @ SplitError::BaseNotFound { .. }) => {
             *line = Some(error.to_string());
             Ok(None)
@@ -153,7 +153,7 @@ fn check_layer(
     progress: &dyn Progress,
 ) -> Result<Option<Errors>, SplitError> {
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
-    let (file, name) = (layer.layer.file.path(), layer.layer.name);
+    let (file, name) = (layer.path(), layer.name());
     let scratch_bytes = 8 * cols as u64 * rayon::current_num_threads() as u64;
     layer.require(scratch_bytes + row_bytes as u64, budget)?;
     let _scratch = budget.reserve(scratch_bytes, "two rows for each thread")?;
@@ -188,20 +188,20 @@ fn check_layer(
                     },
                 )
                 .collect();
-            // In order, so that the sums do not depend on blocks and threads.
+            // In the order of rows, so that the sums do not depend on blocks and threads.
             errors = per_row.into_iter().fold(errors, Errors::add);
         }
         first = range.end;
     }
     layer.check_base(&hasher)?;
-    if nnz != layer.layer.nnz() {
-        let problem = format!("holds {nnz} non-zeros, its metadata says {}", layer.layer.nnz());
+    if nnz != layer.meta().nnz {
+        let problem = format!("holds {nnz} non-zeros, its metadata says {}", layer.meta().nnz);
         return Err(SplitError::tensor(file, name, problem));
     }
     Ok(original.map(|_| errors))
 }
 
-/// The errors of one row of the base, and after `add` of base and residual.
+/// The errors of one row: of the base alone, and after `add` of base and residual.
 fn row_errors(weights: &[f32], rebuilt: &mut [f32], add: impl Fn(&mut [f32])) -> Errors {
     let mut errors = Errors { weights: sum_of_squares(weights), ..Errors::default() };
     let difference = |rebuilt: &[f32]| {
@@ -219,7 +219,7 @@ fn row_errors(weights: &[f32], rebuilt: &mut [f32], add: impl Fn(&mut [f32])) ->
     errors
 }
 
-/// The checkpoint's tensor that a layer stands for.
+/// The tensor of the checkpoint that a layer was made from.
 fn original<'a>(name: &str, meta: &MatrixMeta, file: &'a Checkpoint) -> Result<Rows<'a>, SplitError> {
     let info = file.expect_tensor(name)?;
     let same = (&*info.shape, info.dtype) == (&meta.shape[..], meta.dtype);

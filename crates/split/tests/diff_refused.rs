@@ -154,7 +154,7 @@ fn other_files_are_no_deltas() {
     let case = Case::new(DeltaOp::Xor);
     std::fs::copy(case.at("new"), case.at("delta")).unwrap();
     assert!(case.refused(&case.at("old")).to_string().contains("ordinary safetensors file"));
-    assert!(read_delta(&case.at("old")).is_err());
+    assert!(read_delta(case.at("old")).is_err());
     std::fs::remove_file(case.at("delta")).unwrap();
     assert_eq!(case.refused(&case.at("old")).kind(), ErrorKind::Io);
 }
@@ -172,7 +172,7 @@ fn a_budget_below_one_row_says_what_would_do() {
     let error = run(1 << 20).unwrap_err();
     let SplitError::Budget(budget) = &error else { panic!("{error}") };
     assert_eq!((error.kind(), listing(dir.path())), (ErrorKind::Budget, vec!["new".into(), "old".into()]));
-    let least = budget.least;
+    let least = budget.minimum;
     assert!(least < 3 << 20, "{error}");
     run(4 << 20).unwrap();
     let error = patch(Old(&old), Delta(at("delta")), Output(at("p")), &Budget::new(1 << 20), &NoProgress)

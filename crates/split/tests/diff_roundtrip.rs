@@ -26,7 +26,7 @@ fn round_trip(old: &[Tensor], new: &[Tensor], op: DeltaOp, budget: u64) -> (Diff
     let report =
         diff(Old(&old), New(&new), Output(at("delta")), &DiffOptions::default().op(op), &budget, &NoProgress)
             .unwrap();
-    assert_eq!(report, read_delta(&at("delta")).unwrap());
+    assert_eq!(report, read_delta(at("delta")).unwrap());
     let patched = patch(Old(&old), Delta(at("delta")), Output(at("patched")), &budget, &NoProgress).unwrap();
     let bytes = std::fs::read(&new).unwrap();
     assert!(std::fs::read(at("patched")).unwrap() == bytes, "the patched file differs");
@@ -216,7 +216,7 @@ fn shards_on_either_side() {
     ] {
         diff(Old(from), New(to), Output(at("delta")), &DiffOptions::default(), &budget, &NoProgress).unwrap();
         patch(Old(base), Delta(at("delta")), Output(at("patched")), &budget, &NoProgress).unwrap();
-        let (expected, found) = (Checkpoint::open(to).unwrap(), Checkpoint::open(&at("patched")).unwrap());
+        let (expected, found) = (Checkpoint::open(to).unwrap(), Checkpoint::open(at("patched")).unwrap());
         assert_eq!(found.metadata(), expected.metadata());
         let names = |file: &Checkpoint| file.tensors().iter().map(|t| t.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&found), names(&expected));

@@ -135,7 +135,7 @@ fn a_split_file_is_not_split_again() {
     bench.write("v", &[matrix("w", Dtype::F32, &weights(4, 10, 1))]);
     bench.split("v", &SplitOptions::default()).unwrap();
     std::fs::copy(bench.split_path("v"), bench.path("w")).unwrap();
-    refused(&bench, &SplitOptions::default(), ErrorKind::Usage, &["no dense checkpoint"]);
+    refused(&bench, &SplitOptions::default(), ErrorKind::Usage, &["not a dense checkpoint"]);
 }
 
 #[test]

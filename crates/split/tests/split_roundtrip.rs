@@ -126,7 +126,7 @@ fn what_is_not_split_passes_through() {
     for tensor in &tensors()[1..] {
         assert_eq!(bench.dense("w", &tensor.name), tensor.bytes, "{}", tensor.name);
     }
-    let back = Checkpoint::open(&bench.path("w.dense")).unwrap();
+    let back = Checkpoint::open(bench.path("w.dense")).unwrap();
     assert_eq!(back.metadata(), &BTreeMap::from([("format".to_owned(), "pt".to_owned())]));
     for tensor in tensors() {
         let info = back.expect_tensor(&tensor.name).unwrap();

@@ -175,8 +175,8 @@ fn calibration_decides_which_columns_matter() {
     assert!(found.iter().all(|(i, _)| i % 20 < 4));
 }
 
-/// The file is the same whatever the budget and the number of threads, and the least budget that an error
-/// names is enough.
+/// The file is the same whatever the budget and the number of threads, and the minimum that an error
+/// states is enough.
 #[test]
 fn budget_and_threads_do_not_change_the_file() {
     let bench = Bench::new();
@@ -199,8 +199,8 @@ fn budget_and_threads_do_not_change_the_file() {
             panic!("a budget of 1000 bytes is not enough")
         };
         let residua_split::SplitError::Budget(error) = error else { panic!("{error}") };
-        assert!(bench.split_within("w", &options, &Budget::new(error.least - 1)).is_err());
-        for limit in [error.least, error.least + 10_000, error.least * 2] {
+        assert!(bench.split_within("w", &options, &Budget::new(error.minimum - 1)).is_err());
+        for limit in [error.minimum, error.minimum + 10_000, error.minimum * 2] {
             let budget = Budget::new(limit);
             assert_eq!(bench.split_within("w", &options, &budget).unwrap(), report);
             assert!(std::fs::read(bench.split_path("w")).unwrap() == expected, "{limit} bytes, {values}");

@@ -55,7 +55,7 @@ fn make(name: &str, folder: &Path) -> Outcome {
     std::fs::create_dir_all(folder)?;
     let mut generator = Generator::new();
     let mut after = tempfile::tempfile()?;
-    let mut file = SafetensorsWriter::create(&folder.join(format!("{name}.safetensors")), 1024)?;
+    let mut file = SafetensorsWriter::create(folder.join(format!("{name}.safetensors")), 1024)?;
     file.begin("before", Dtype::F32, &[size.samples, DIM])?;
     for first in (0..size.samples).step_by(1000) {
         let (x, y) = generator.samples(1000.min(size.samples - first), |i| first + i);
@@ -120,7 +120,7 @@ fn cpu_seconds() -> f64 {
 fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Precision) -> Outcome {
     let size = size(workload)?;
     let budget = Budget::for_process(limit.0, 24 << 20)?;
-    let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
+    let file = std::sync::Arc::new(Checkpoint::open(folder.join(format!("{workload}.safetensors")))?);
     let mut old = SafetensorsSource::new(&file, &TensorNames::features("old").with_labels("labels"))?;
     let options = StatisticsOptions::default().with_precision(precision);
     let stale = ClassStatistics::collect(&mut old, &options, &budget)?;
@@ -159,7 +159,7 @@ fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Pr
 fn error(workload: &str, folder: &Path, classes: usize, samples: usize) -> Outcome {
     let each = size(workload)?.each;
     let budget = Budget::unlimited();
-    let file = std::sync::Arc::new(Checkpoint::open(&folder.join(format!("{workload}.safetensors")))?);
+    let file = std::sync::Arc::new(Checkpoint::open(folder.join(format!("{workload}.safetensors")))?);
     let mut pairs = SafetensorsSource::new(&file, &TensorNames::features("before").with_after("after"))?;
     let exact = Attention::default().with_temperature(0.05).with_nearest(400);
     let precise = exact.clone().with_precision(Precision::F32);

@@ -1,4 +1,4 @@
-//! The ways to quantise a base.
+//! Kinds of quantised bases.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ impl BaseKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [Self::Int4, Self::Int4G32, Self::Int4G64, Self::Int4G128, Self::Int8];
 
-    /// Its name in files and on the command line.
+    /// Its name, as files spell it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Int4 => "int4",
@@ -54,7 +54,7 @@ impl BaseKind {
         cols.div_ceil(self.group(cols))
     }
 
-    /// Bytes of codes of a row of `cols` columns; every row starts at a whole byte.
+    /// Bytes of codes of a row of `cols` columns. Every row starts at a whole byte.
     pub const fn row_bytes(self, cols: usize) -> usize {
         match self {
             Self::Int8 => cols,
@@ -62,8 +62,8 @@ impl BaseKind {
         }
     }
 
-    /// The largest code. Quantising uses its negative as the smallest, so that a code's negation is a code;
-    /// a base made elsewhere may also hold one less.
+    /// The largest code. Quantising uses its negative as the smallest code, so the negation of a code is a code. A
+    /// base from another program may also hold the code one below that.
     pub const fn max_code(self) -> i8 {
         match self {
             Self::Int8 => 127,
@@ -71,7 +71,7 @@ impl BaseKind {
         }
     }
 
-    /// The largest scale: any code times it is finite.
+    /// The largest scale. Any code times this scale is finite.
     pub const fn max_scale(self) -> f32 {
         match self {
             Self::Int8 => f32::MAX / 128.0,

@@ -1,4 +1,4 @@
-//! The dense low-precision part of a layer.
+//! Quantised bases: the dense low-precision part of a layer.
 
 mod kind;
 mod quantize;
@@ -14,11 +14,11 @@ pub use quantize::{dequantize_row, quantize_row};
 
 /// A dense matrix of 4- or 8-bit codes with f32 scales: `w = code · scale`.
 ///
-/// Codes are row-major; two 4-bit codes share a byte, the even column in the low nibble, both two's
-/// complement; an odd row's last high nibble is 0. Scales are `[rows, groups]`, row-major.
+/// Codes are row-major and in two's complement. Two 4-bit codes share a byte, the even column in the low nibble. In a
+/// row with an odd number of columns the last high nibble is unused and 0. Scales are `[rows, groups]`, row-major.
 ///
-/// Always checked: both planes have the lengths that shape and kind call for, an odd row's last high nibble is
-/// 0, scales lie between 0 and [`BaseKind::max_scale`]. So every weight is finite.
+/// Invariants, always checked: the lengths of both planes follow from shape and kind; unused nibbles are 0; scales
+/// lie between 0 and [`BaseKind::max_scale`]. So every weight is finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedBase {
     rows: usize,
@@ -32,8 +32,8 @@ impl QuantizedBase {
     /// A base from its planes.
     ///
     /// # Errors
-    /// When a plane has the wrong length, an odd row's last high nibble is not 0, or a scale is negative, NaN or
-    /// above [`BaseKind::max_scale`].
+    /// When a plane has the wrong length, an unused nibble is not 0, or a scale is negative, NaN or above
+    /// [`BaseKind::max_scale`].
     pub fn new(
         rows: usize,
         cols: usize,
@@ -56,7 +56,7 @@ impl QuantizedBase {
         if kind.max_code() == 7 && cols % 2 == 1 {
             let padded = |row: &[u8]| row.last().is_some_and(|byte| byte >> 4 != 0);
             if let Some(row) = codes.chunks(row_bytes).position(padded) {
-                let problem = "its last high nibble stands for no column and is not 0";
+                let problem = "its last high nibble is unused and must be 0";
                 return Err(FormatError::GapRow { row, problem });
             }
         }
@@ -76,7 +76,7 @@ impl QuantizedBase {
         let mut codes = AlignedVec::zeroed(rows.saturating_mul(row_bytes));
         let mut scales = AlignedVec::zeroed(rows.saturating_mul(groups));
         if cols > 0 {
-            // The first failing row is reported, whatever the number of threads.
+            // The error names the first failing row, whatever the number of threads.
             let bad = (dense.par_chunks(cols))
                 .zip_eq(codes.par_chunks_mut(row_bytes))
                 .zip_eq(scales.par_chunks_mut(groups))
@@ -93,7 +93,7 @@ impl QuantizedBase {
         Ok(Self { rows, cols, kind, codes, scales })
     }
 
-    /// One row's weights.
+    /// Writes the weights of one row.
     ///
     /// # Panics
     /// When `row` is not below [`rows`](Self::rows) or `weights` does not have [`cols`](Self::cols) elements.
@@ -114,7 +114,7 @@ impl QuantizedBase {
         self.cols
     }
 
-    /// How it is quantised.
+    /// How the base is quantised.
     pub fn kind(&self) -> BaseKind {
         self.kind
     }

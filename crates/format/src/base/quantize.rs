@@ -3,15 +3,15 @@
 use super::BaseKind;
 use crate::vectorised;
 
-/// Codes one row: per group `scale = max |w| / max_code`, `code` the nearest integer to `w / scale`, ties to
-/// even. A group of zeros has scale 0 and codes 0.
+/// Quantises one row. Per group `scale = max |w| / max_code`, and `code` is the integer nearest to `w / scale`, ties
+/// to even. A group of zeros has scale 0 and codes 0.
 ///
-/// `weights` is one row, `codes` its [`BaseKind::row_bytes`], `scales` its [`BaseKind::groups`]; all of both
-/// is written. |w − code·scale| is at most half a scale, and a few units in the last place: scales too small
-/// for f32's normal range are rounded, those above [`BaseKind::max_scale`] cut.
+/// `weights` is one row. `codes` has [`BaseKind::row_bytes`] bytes, `scales` [`BaseKind::groups`] elements; the
+/// function writes all of both. `|w − code·scale|` is at most half a scale and a few units in the last place: scales
+/// below f32's normal range are rounded, scales above [`BaseKind::max_scale`] are cut.
 ///
 /// # Errors
-/// With the column of the first weight that is NaN or infinite; what was written then has no meaning.
+/// The column of the first weight that is NaN or infinite. The content of `codes` and `scales` is then unspecified.
 ///
 /// # Panics
 /// When `codes` or `scales` has the wrong length.
@@ -79,15 +79,15 @@ pub(crate) fn scale_of(weights: &[f32], kind: BaseKind) -> Option<f32> {
 vectorised! {
 /// The largest magnitude; `None` when some weight is not finite.
 fn max_abs(weights: &[f32]) -> Option<f32> {
-    // The bits of floats without sign order as integers do, infinities and NaN last; unlike a float maximum
-    // the loop may be reordered, so it vectorises.
+    // The bits of floats without their sign order as integers do, infinities and NaN last. An integer maximum, unlike
+    // a float maximum, may be reordered, so the loop vectorises.
     let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
     Some(f32::from_bits(bits as u32)).filter(|max| max.is_finite())
 }
 }
 
-/// The nearest code of a weight. `scale` must be above 0: dividing by it (not multiplying by its inverse,
-/// which may overflow) is right for subnormal scales too, and as fast as memory.
+/// The code nearest to a weight. `scale` must be above 0. The function divides by the scale: multiplying by the
+/// inverse could overflow for subnormal scales, and division is as fast as memory.
 #[inline(always)]
 fn code(weight: f32, scale: f32, limit: f32) -> i8 {
     // 1.5·2²³ leaves no bits for fractions, so the addition rounds, and the low byte is the integer in two's
@@ -98,7 +98,7 @@ fn code(weight: f32, scale: f32, limit: f32) -> i8 {
 }
 
 vectorised! {
-/// Codes that need one byte each; also those of an i8 value plane.
+/// Codes of one byte each, also those of an i8 value plane.
 pub(crate) fn code_int8(weights: &[f32], scale: f32, codes: &mut [i8]) {
     if scale == 0.0 {
         return codes.fill(0);

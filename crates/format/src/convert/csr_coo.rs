@@ -6,7 +6,7 @@ use super::split::{fresh, pieces, row_blocks, row_range};
 use crate::error::Result;
 use crate::{Coo, Csr, Index, Value};
 
-/// Writes every entry's row out.
+/// Gives every entry its row.
 ///
 /// # Errors
 /// When the index type cannot hold the number of rows.
@@ -14,7 +14,7 @@ pub fn csr_to_coo<V: Value, I: Index>(csr: &Csr<V, I>) -> Result<Coo<V, I>> {
     csr_into_coo(csr.clone())
 }
 
-/// [`csr_to_coo`] that keeps the columns and values where they are.
+/// As [`csr_to_coo`], without copying columns and values.
 ///
 /// # Errors
 /// When the index type cannot hold the number of rows.

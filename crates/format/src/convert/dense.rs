@@ -7,9 +7,10 @@ use super::{Duplicates, coo_to_csr, csr_into_coo};
 use crate::error::{FormatError, Result};
 use crate::{Coo, Csr, Index, Value};
 
-/// Those values of a dense row-major matrix that `keep` chooses.
+/// Takes the values of a dense row-major matrix that `keep` chooses.
 ///
-/// `keep` is asked twice and has to answer the same; `|w| w != 0.0` drops zeros of both signs and keeps NaN.
+/// The function calls `keep` twice for each value; both answers must be the same. `|w| w != 0.0` drops zeros of both
+/// signs and keeps NaN.
 ///
 /// ```
 /// use residua_format::{Csr, convert::dense_to_csr};
@@ -53,10 +54,10 @@ pub fn dense_to_csr<V: Value, I: Index>(
     Ok(Csr::trusted(rows, cols, row_ptr, columns, values))
 }
 
-/// [`dense_to_csr`] with every entry's row written out: triplets in row-major order.
+/// As [`dense_to_csr`], but gives triplets, in row-major order.
 ///
 /// # Errors
-/// Those of [`dense_to_csr`], and when the index type cannot hold a row.
+/// As [`dense_to_csr`], and when the index type cannot hold a row.
 pub fn dense_to_coo<V: Value, I: Index>(
     rows: usize,
     cols: usize,
@@ -66,7 +67,7 @@ pub fn dense_to_coo<V: Value, I: Index>(
     csr_into_coo(dense_to_csr(rows, cols, dense, keep)?)
 }
 
-/// Writes a matrix into a dense row-major one; all of `dense` is written, places without entry with 0.
+/// Writes a matrix into a dense row-major one. Places without an entry become 0.
 ///
 /// # Errors
 /// When `dense` does not have `rows · cols` elements.
@@ -81,10 +82,10 @@ pub fn csr_to_dense<V: Value, I: Index>(csr: &Csr<V, I>, dense: &mut [V]) -> Res
     Ok(())
 }
 
-/// [`csr_to_dense`] after [`coo_to_csr`].
+/// As [`coo_to_csr`], then [`csr_to_dense`].
 ///
 /// # Errors
-/// When `duplicates` refuses some, or `dense` does not have `rows · cols` elements.
+/// When there are duplicates that `duplicates` refuses, or `dense` does not have `rows · cols` elements.
 pub fn coo_to_dense<V: Value, I: Index>(
     coo: &Coo<V, I>,
     duplicates: Duplicates,

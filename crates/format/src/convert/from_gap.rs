@@ -9,7 +9,7 @@ use super::stored::Stored;
 use crate::error::Result;
 use crate::{Coo, Csr, GapCsr, GapPattern, Index, Value, ValuePlane};
 
-/// Decodes a matrix. Exact where `V` holds every value of the plane; to the nearest otherwise.
+/// Decodes a matrix. Values are exact if `V` can hold every value of the plane, otherwise the nearest.
 ///
 /// # Errors
 /// When the index type cannot hold the columns or the number of non-zeros.
@@ -34,7 +34,7 @@ pub fn gap_to_csr<V: Value, I: Index>(gap: &GapCsr) -> Result<Csr<V, I>> {
             let row_values = load_row(gap, row, scratch);
             let start = row_range(&row_ptr, row).start - first;
             let places = columns[start..].iter_mut().zip(&mut values[start..]);
-            // A mutable iterator inside for_each: the decoding loop stays the outer one.
+            // A mutable iterator inside `for_each`, so that the decoding loop stays the outer one.
             let mut places = places.take(lengths[row]);
             pattern.row(row).for_each(|(position, column)| {
                 if let Some((place, value)) = places.next() {
@@ -47,7 +47,7 @@ pub fn gap_to_csr<V: Value, I: Index>(gap: &GapCsr) -> Result<Csr<V, I>> {
     Ok(Csr::trusted(gap.rows(), gap.cols(), row_ptr, columns, values))
 }
 
-/// [`gap_to_csr`], then every entry's row written out.
+/// As [`gap_to_csr`], but gives triplets.
 ///
 /// # Errors
 /// When the index type cannot hold the rows, the columns or the number of non-zeros.
@@ -55,7 +55,7 @@ pub fn gap_to_coo<V: Value, I: Index>(gap: &GapCsr) -> Result<Coo<V, I>> {
     csr_into_coo(gap_to_csr(gap)?)
 }
 
-/// Decodes a matrix into a dense row-major one; all of `dense` is written.
+/// Decodes a matrix into a dense row-major one. Places without an entry become 0.
 ///
 /// # Errors
 /// When `dense` does not have `rows · cols` elements.

@@ -1,9 +1,9 @@
 //! Conversions, one module per direction.
 //!
-//! All of them run on the current rayon pool, hold memory in proportion to their output, and give the same
-//! bits whatever the number of threads. Between types of this crate they are functions; to and from the
-//! matrices of sprs and nalgebra-sparse they are `From` and `TryFrom` of [`Csr`](crate::Csr) and
-//! [`Coo`](crate::Coo), which copy nothing where the layout is the same.
+//! Conversions run on the current rayon pool and take memory in proportion to their output. The result has the same
+//! bits whatever the number of threads. Between types of this crate they are functions. To and from sprs and
+//! nalgebra-sparse they are `From` and `TryFrom` of [`Csr`](crate::Csr) and [`Coo`](crate::Coo); they copy nothing
+//! where the layout is the same.
 
 mod coo_csr;
 mod csr_coo;
@@ -23,11 +23,11 @@ pub use from_gap::{gap_to_coo, gap_to_csr, gap_to_dense};
 pub use to_gap::{coo_to_gap, csr_to_gap, dense_to_gap};
 pub use width::{coo_width, csr_width};
 
-/// What to do with several COO triplets at one place.
+/// What to do with several triplets at one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplicates {
-    /// Add them up, in the order they come.
+    /// Add them up, in their order.
     Sum,
-    /// Refuse them with an error that names the place.
+    /// Refuse them. The error names the place.
     Refuse,
 }

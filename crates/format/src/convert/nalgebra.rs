@@ -1,4 +1,4 @@
-//! nalgebra-sparse ↔ CSR, COO: usize indices, never a copy.
+//! nalgebra-sparse ↔ CSR, COO: usize indices, no copy.
 
 use nalgebra_sparse::{CooMatrix, CsrMatrix, SparseFormatError};
 
@@ -9,7 +9,7 @@ fn foreign(error: SparseFormatError) -> FormatError {
     FormatError::Foreign { library: "nalgebra-sparse", problem: error.to_string() }
 }
 
-/// Both types have the same rules, so that an error would be a fault of theirs.
+/// Both types have the same rules, so an error would be a fault of the other library.
 impl<V: Value> TryFrom<CsrMatrix<V>> for Csr<V, usize> {
     type Error = FormatError;
 

@@ -1,4 +1,4 @@
-//! Cutting work and buffers into pieces that threads take.
+//! Cuts work and buffers into pieces for threads.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use residua_memory::prefer_huge_pages;
 use crate::Index;
 use crate::error::{FormatError, Result};
 
-/// Entries that are worth a task of their own.
+/// Entries that are worth a task.
 pub(super) const TASK: usize = 1 << 14;
 
-/// Cuts rows of so many entries each into ranges of about [`TASK`] entries. Depends on the matrix alone.
+/// Cuts rows into ranges of about [`TASK`] entries each. The cut depends on the matrix alone.
 pub(super) fn row_blocks(rows: usize, entries: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
     let mut blocks = Vec::new();
     let (mut first, mut work) = (0, 0);
@@ -26,7 +26,7 @@ pub(super) fn row_blocks(rows: usize, entries: impl Fn(usize) -> usize) -> Vec<R
     blocks
 }
 
-/// Fails for numbers of rows (they may come from a file without entries) that no pointer array can have.
+/// Fails for more rows than a pointer array can have. Such a number may come from a file without entries.
 pub(super) fn check_rows(rows: usize) -> Result<()> {
     let reserved = Vec::<usize>::new().try_reserve_exact(rows.saturating_add(1));
     reserved.map_err(|_| FormatError::Overflow { what: "rows", found: rows as u64, width: "memory" })
@@ -37,10 +37,10 @@ pub(super) fn row_range<I: Index>(row_ptr: &[I], row: usize) -> Range<usize> {
     row_ptr[row].index()..row_ptr[row + 1].index()
 }
 
-/// Running sums of lengths, from 0, as pointers.
+/// Pointers from lengths: running sums, from 0.
 ///
 /// # Errors
-/// When the last does not fit the index type.
+/// When the last sum does not fit the index type.
 pub(super) fn pointers<I: Index>(lengths: &[usize]) -> Result<Vec<I>> {
     let mut sum = 0;
     let mut row_ptr = Vec::with_capacity(lengths.len() + 1);
@@ -52,7 +52,7 @@ pub(super) fn pointers<I: Index>(lengths: &[usize]) -> Result<Vec<I>> {
     Ok(row_ptr)
 }
 
-/// Cuts a slice into consecutive pieces of these lengths, which together are at most its own.
+/// Cuts a slice into consecutive pieces of these lengths. Together they are at most as long as the slice.
 pub(super) fn pieces<T>(mut slice: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
     lengths
         .map(|length| {
@@ -63,7 +63,7 @@ pub(super) fn pieces<T>(mut slice: &mut [T], lengths: impl Iterator<Item = usize
         .collect()
 }
 
-/// A vector of zeros that is about to be filled.
+/// A vector of zeros, to be filled at once.
 pub(super) fn fresh<T: Zeroable>(len: usize) -> Vec<T> {
     let mut vec = bytemuck::allocation::zeroed_vec(len);
     prefer_huge_pages(&mut vec);

@@ -9,7 +9,7 @@ fn foreign(problem: impl ToString) -> FormatError {
     FormatError::Foreign { library: "sprs", problem: problem.to_string() }
 }
 
-/// CSR storage is taken as it is, CSC storage transposed by sprs.
+/// Takes CSR storage without a copy. sprs transposes CSC storage.
 impl<V: Value, I: Index> TryFrom<CsMatI<V, I>> for Csr<V, I> {
     type Error = FormatError;
 
@@ -21,8 +21,8 @@ impl<V: Value, I: Index> TryFrom<CsMatI<V, I>> for Csr<V, I> {
     }
 }
 
-/// In CSR storage, without a copy. Fails where sprs wants the index type to hold the numbers of rows and
-/// columns themselves.
+/// In CSR storage, without a copy. Fails when the index type cannot hold the numbers of rows and columns; sprs
+/// demands that.
 impl<V: Value, I: Index> TryFrom<Csr<V, I>> for CsMatI<V, I> {
     type Error = FormatError;
 
@@ -33,7 +33,7 @@ impl<V: Value, I: Index> TryFrom<Csr<V, I>> for CsMatI<V, I> {
     }
 }
 
-/// sprs lends its triplets but does not give them away, so this copies.
+/// Copies, because sprs only lends its triplets.
 impl<V: Value, I: Index> TryFrom<&TriMatI<V, I>> for Coo<V, I> {
     type Error = FormatError;
 

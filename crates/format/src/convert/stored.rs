@@ -1,4 +1,4 @@
-//! What the four value planes have in common.
+//! The elements of the four value planes.
 
 use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
@@ -11,18 +11,18 @@ use crate::{BaseKind, Value, ValueType};
 pub(super) trait Stored: Pod + Send + Sync {
     const TYPE: ValueType;
 
-    /// A source value as the f32 that [`store`](Self::store) rounds.
+    /// The f32 of a source value, for [`store`](Self::store) to round.
     fn prepare<V: Value>(value: V) -> f32 {
         value.to_f32()
     }
 
-    /// Whether a prepared value is finite when stored.
+    /// Whether a prepared value is finite after storing.
     fn fits(value: f32) -> bool {
         value.is_finite()
     }
 
-    /// Stores one row of prepared values; returns the row's scale where there is one. `None` when some value
-    /// is not finite, or not when stored.
+    /// Stores one row of prepared values and returns the row's scale, if the type has scales. `None` when a value is
+    /// not finite, before or after storing.
     fn store(values: &[f32], out: &mut [Self]) -> Option<f32>;
 
     /// The values of one row.
@@ -83,7 +83,7 @@ impl Stored for i8 {
     }
 }
 
-/// Some scale (unused) when all values pass; looks at all of them, which vectorises.
+/// An unused scale when all values pass. The loop looks at every value, so that it vectorises.
 fn all<T: Copy>(values: &[T], passes: impl Fn(T) -> bool) -> Option<f32> {
     values.iter().fold(true, |all, &value| all & passes(value)).then_some(1.0)
 }

@@ -14,20 +14,20 @@ use crate::error::{FormatError, Result};
 use crate::gap::{GapPatternBuilder, RowPlan};
 use crate::{Coo, Csr, GapCsr, GapPattern, Index, Value, ValuePlane, ValueType};
 
-/// Encodes a matrix, values rounded to `value_type`: to the nearest, ties to even; for i8 to the nearest of 255
-/// steps between ± the row's largest magnitude.
+/// Encodes a matrix and rounds its values to `value_type`: to the nearest, ties to even. For i8 a row has 255 steps
+/// between plus and minus its largest magnitude.
 ///
 /// # Errors
-/// When there are more than 2³²−1 columns, entries or index bytes; when a value is NaN or infinite, or too
-/// large for `value_type` (f16 ends at 65,504): the error names the place.
+/// When there are more than 2³²−1 columns, entries or index bytes, or a value is NaN, infinite, or too large for
+/// `value_type` (f16 ends at 65,504). The error names the place.
 pub fn csr_to_gap<V: Value, I: Index>(csr: &Csr<V, I>, value_type: ValueType) -> Result<GapCsr> {
     encode(csr, value_type)
 }
 
-/// [`csr_to_gap`] after [`coo_to_csr`].
+/// As [`coo_to_csr`], then [`csr_to_gap`].
 ///
 /// # Errors
-/// Those of the two.
+/// As [`coo_to_csr`] and [`csr_to_gap`].
 pub fn coo_to_gap<V: Value, I: Index>(
     coo: &Coo<V, I>,
     duplicates: Duplicates,
@@ -36,12 +36,13 @@ pub fn coo_to_gap<V: Value, I: Index>(
     csr_to_gap(&coo_to_csr(coo, duplicates)?, value_type)
 }
 
-/// Encodes those values of a dense row-major matrix that `keep` chooses, rounded as [`csr_to_gap`] does.
+/// Encodes the values of a dense row-major matrix that `keep` chooses. Rounds as [`csr_to_gap`].
 ///
-/// `keep` is asked twice and has to answer the same; `|w| w != 0.0` drops zeros of both signs.
+/// The function calls `keep` twice for each value; both answers must be the same. `|w| w != 0.0` drops zeros of both
+/// signs.
 ///
 /// # Errors
-/// Those of [`csr_to_gap`], and when `dense` does not have `rows · cols` elements.
+/// As [`csr_to_gap`], and when `dense` does not have `rows · cols` elements.
 pub fn dense_to_gap<V: Value>(
     rows: usize,
     cols: usize,
@@ -53,13 +54,13 @@ pub fn dense_to_gap<V: Value>(
     encode(&Dense { rows, cols, dense, keep }, value_type)
 }
 
-/// Something with rows of rising columns.
+/// A source with rows of rising columns.
 trait Rows: Sync {
     type Value: Value;
     fn shape(&self) -> (usize, usize);
-    /// A row's columns, in `scratch` if they must be collected.
+    /// A row's columns; in `scratch`, if the source must collect them.
     fn columns<'a>(&'a self, row: usize, scratch: &'a mut Vec<u32>) -> &'a [u32];
-    /// The value of a row's `i`-th entry, which stands in `column`.
+    /// The value of a row's `i`-th entry, in column `column`.
     fn value(&self, row: usize, i: usize, column: u32) -> Self::Value;
 }
 
@@ -72,7 +73,7 @@ impl<V: Value, I: Index> Rows for Csr<V, I> {
 
     fn columns<'a>(&'a self, row: usize, scratch: &'a mut Vec<u32>) -> &'a [u32] {
         let columns = self.row(row).0;
-        // i32 columns are not negative, so their bits are those of the u32.
+        // i32 columns are not negative, so their bits are those of u32.
         if size_of::<I>() == size_of::<u32>() {
             return bytemuck::cast_slice(columns);
         }

@@ -6,7 +6,7 @@ use super::split::fresh;
 use crate::error::Result;
 use crate::{Coo, Csr, Index, Value};
 
-/// The same matrix with another index type; u32 and i32 change into each other in place.
+/// The same matrix with another index type. u32 and i32 change into each other without a copy.
 ///
 /// # Errors
 /// When the new type cannot hold a column or the number of entries.
@@ -17,7 +17,7 @@ pub fn csr_width<V: Value, I: Index, J: Index>(csr: Csr<V, I>) -> Result<Csr<V, 
     Ok(Csr::trusted(rows, cols, indices(row_ptr, "row pointer")?, indices(columns, "column")?, values))
 }
 
-/// The same triplets with another index type; u32 and i32 change into each other in place.
+/// The same triplets with another index type. u32 and i32 change into each other without a copy.
 ///
 /// # Errors
 /// When the new type cannot hold a row or column.
@@ -31,7 +31,7 @@ fn indices<I: Index, J: Index>(from: Vec<I>, what: &'static str) -> Result<Vec<J
     if let Some(largest) = from.par_iter().with_min_len(1 << 13).max() {
         J::checked(largest.index(), what)?;
     }
-    // Not negative and within both types, so equal widths mean equal bits.
+    // Indices are not negative and within both types, so equal widths mean equal bits.
     bytemuck::allocation::try_cast_vec(from).or_else(|(_, from)| {
         let mut to = fresh::<J>(from.len());
         to.par_iter_mut()

@@ -8,21 +8,24 @@ use tempfile::{Builder, TempPath};
 
 use super::{FileError, Result};
 
-/// Bytes that are gathered before they go to the operating system.
+/// Bytes buffered before a write to the operating system.
 const BUFFER: usize = 256 << 10;
 
-/// A new file that takes the place of `target` when [`commit`](Self::commit) is called, and not before.
+/// A new file that replaces `target` when [`commit`](Self::commit) is called, and not before.
 ///
-/// It is written in the target's folder without a name, and when it is complete flushed to the disk, linked to a
-/// name of its own (`.residua-….tmp`) and renamed: dropped without a commit, or with its process killed, nothing
-/// is left of it, and the old target is intact. Where the system or the file system has no files without names
-/// (they are Linux's) it has that name from the start, and a killed process leaves it behind. It takes over the
-/// permissions of the file that it replaces, else the process's default ones. Of a target that is a symbolic
-/// link, the file that it points to is replaced.
+/// The file is written to the target's directory without a name. A commit flushes it to the disk, links it to a
+/// temporary name (`.residua-….tmp`) and renames it. If it is dropped without a commit, or the process is killed,
+/// nothing is left of it and the old target is intact.
+///
+/// Files without names exist on Linux and most of its file systems. Elsewhere the file has the temporary name from
+/// the start, and a killed process leaves it behind.
+///
+/// The new file takes the permissions of the file that it replaces, or the defaults of the process. If the target is
+/// a symbolic link, the file that the link points to is replaced.
 #[derive(Debug)]
 pub struct AtomicFile {
     writer: BufWriter<File>,
-    /// The name so far, where it has one; the file goes with it.
+    /// The temporary name, if the file has one. Dropping it removes the file.
     name: Option<TempPath>,
     target: PathBuf,
     /// The target, links followed.
@@ -30,30 +33,31 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Starts a new file that is to replace `target`.
+    /// Starts a new file that will replace `target`.
     ///
     /// # Errors
-    /// When the target is there and no regular file, or a link to a file that is not there, or its folder is not
-    /// there or cannot be written to.
+    /// When the target exists and is not a regular file, when it is a link to a missing file, or when its directory
+    /// is missing or cannot be written to.
     pub fn create(target: impl AsRef<Path>) -> Result<Self> {
         Self::create_as(target.as_ref(), unnamed)
     }
 
-    /// Whether there is a place for `target`: for a job to say so before it does its work.
+    /// Checks whether `target` can be created. A job calls it before it does any work.
     ///
     /// # Errors
-    /// As [`create`](Self::create), but for what only writing to the folder can tell.
+    /// As [`create`](Self::create), except for errors that only a write to the directory reveals.
     pub fn check(target: impl AsRef<Path>) -> Result<()> {
         place(target.as_ref()).map(drop)
     }
 
-    /// As [`create`](Self::create); `unnamed` makes a file without a name in a folder, or tells that it cannot.
+    /// As [`create`](Self::create). `unnamed` makes a file without a name in a directory; `None` where the system
+    /// cannot.
     fn create_as(target: &Path, unnamed: impl FnOnce(&Path) -> Option<File>) -> Result<Self> {
         let place = place(target)?;
         let (file, name) = match unnamed(directory(&place)) {
             Some(file) => (file, None),
             None => {
-                // The library's text names the temporary file, which means nothing to the reader.
+                // The library's text names the temporary file. That name means nothing to the caller.
                 let create = |error: io::Error| FileError::io(target, "create")(error.kind().into());
                 let (file, name) = names().tempfile_in(directory(&place)).map_err(create)?.into_parts();
                 (file, Some(name))
@@ -66,12 +70,12 @@ impl AtomicFile {
         Ok(Self { writer: BufWriter::with_capacity(BUFFER, file), name, target: target.to_owned(), place })
     }
 
-    /// The file that is to be replaced.
+    /// The file that will be replaced.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// The new file, everything written so far in it.
+    /// The new file, with everything written so far.
     pub(super) fn flushed(&mut self) -> Result<&File> {
         self.writer.flush().map_err(FileError::io(&self.target, "write"))?;
         Ok(self.writer.get_ref())
@@ -80,14 +84,14 @@ impl AtomicFile {
     /// Makes the new file the target.
     ///
     /// # Errors
-    /// When the disk does not take it; the old target stays then.
+    /// When the file cannot be written to the disk or renamed. The old target stays then.
     pub fn commit(mut self) -> Result<()> {
         self.flushed()?.sync_all().map_err(FileError::io(&self.target, "write"))?;
         let Self { writer, name, target, place } = self;
         let name = name.map_or_else(|| link(writer.get_ref(), directory(&place)), Ok);
         let replaced = name.and_then(|name| name.persist(&place).map_err(|error| error.error));
         replaced.map_err(FileError::io(&target, "replace"))?;
-        // The new name lives in the directory, which has a cache of its own.
+        // The directory holds the new name and has its own cache.
         #[cfg(unix)]
         File::open(directory(&place))
             .and_then(|directory| directory.sync_all())
@@ -96,10 +100,10 @@ impl AtomicFile {
     }
 }
 
-/// Where the new file goes: the target, or what it links to.
+/// The path of the new file: the target, or the file that it links to.
 fn place(target: &Path) -> Result<PathBuf> {
     if fs::metadata(target).is_ok_and(|old| !old.is_file()) {
-        return Err(FileError::malformed(target, "is not a regular file, and will not be replaced"));
+        return Err(FileError::malformed(target, "is not a regular file and will not be replaced"));
     }
     let place = match target.is_symlink() {
         true => fs::canonicalize(target).map_err(FileError::io(target, "follow the link"))?,
@@ -130,7 +134,7 @@ fn directory(target: &Path) -> &Path {
     }
 }
 
-/// Permissions without those that act for the owner, who may be another one now.
+/// Permissions without set-user-ID and set-group-ID: the owner may be another one now.
 fn ordinary(permissions: fs::Permissions) -> fs::Permissions {
     #[cfg(unix)]
     {
@@ -141,30 +145,30 @@ fn ordinary(permissions: fs::Permissions) -> fs::Permissions {
     permissions
 }
 
-/// Names of files that are not complete.
+/// Names of incomplete files.
 fn names() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(".residua-").suffix(".tmp");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The system takes the process's umask off, as for any new file.
+        // The system applies the process's umask, as for any new file.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder
 }
 
-/// A new file in a folder that has no name and can be given one.
+/// A new file without a name in a directory. It can get a name later.
 #[cfg(target_os = "linux")]
 fn unnamed(folder: &Path) -> Option<File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?);
-    // It is named by way of /proc, which may not be mounted.
+    // The name comes by way of /proc, and /proc may not be mounted.
     Path::new(&path_of(&file)).exists().then_some(file)
 }
 
-/// Gives a file without a name one.
+/// Gives a name to a file without one.
 #[cfg(target_os = "linux")]
 fn link(file: &File, folder: &Path) -> io::Result<TempPath> {
     use rustix::fs::{AtFlags, CWD, linkat};

@@ -36,7 +36,7 @@ struct Shard {
     whole: bool,
 }
 
-/// Where a tensor lies and what it is.
+/// Name, element type, shape and place of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorInfo {
@@ -56,7 +56,7 @@ pub struct TensorInfo {
 impl TensorInfo {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
-        // The header was checked: the product fits.
+        // The header was checked, so the product fits.
         self.shape.iter().map(|&size| size as u64).product()
     }
 
@@ -161,7 +161,7 @@ impl Checkpoint {
         &self.path
     }
 
-    /// The index that names the files, where there is one.
+    /// The index of a sharded checkpoint.
     pub fn index(&self) -> Option<&Path> {
         self.index.as_deref()
     }
@@ -190,7 +190,7 @@ impl Checkpoint {
         self.shards.get(tensor.shard).map_or(&self.path, |shard| &shard.path)
     }
 
-    /// Every tensor, in the order of the files, inside a file in the order of the data.
+    /// Every tensor: in the order of the files, inside a file in the order of the data.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
@@ -203,14 +203,14 @@ impl Checkpoint {
     /// A tensor by name.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no tensor of this name. The error lists some names that are there.
     pub fn expect_tensor(&self, name: &str) -> Result<&TensorInfo> {
         let names = self.tensors.iter().map(|tensor| &*tensor.name);
         let missing = || FileError::missing(&self.path, name, names);
         self.tensor(name).ok_or_else(missing)
     }
 
-    /// Metadata of the files; where shards differ, the first one's.
+    /// Metadata of the files. Where shards differ, the first one counts.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -220,11 +220,11 @@ impl Checkpoint {
         self.tensors.iter().map(|tensor| tensor.bytes).sum()
     }
 
-    /// Fills `out` with the bytes of a tensor of this checkpoint from `offset` on. Little-endian, as in the
-    /// file. May be called from several threads at once.
+    /// Fills `out` with the bytes of a tensor of this checkpoint, from `offset` on; little-endian, as in the file.
+    /// Several threads may call it at once.
     ///
     /// # Errors
-    /// When the range passes the end of the tensor, or the file cannot be read.
+    /// When the range goes beyond the end of the tensor, or the file cannot be read.
     pub fn read_at(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<()> {
         let Some(shard) = self.shards.get(tensor.shard) else {
             return Err(FileError::missing(&self.path, &tensor.name, []));

@@ -11,7 +11,7 @@ use crate::{FormatError, Value};
 
 /// A dense array of one or two dimensions, row-major.
 ///
-/// Always checked: one or two dimensions, and one value per place.
+/// Invariants, always checked: there are one or two dimensions, and one value per place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dense<V> {
     shape: Vec<usize>,
@@ -22,7 +22,7 @@ impl<V: Value> Dense<V> {
     /// An array from its values, row-major.
     ///
     /// # Errors
-    /// When the shape has not one or two dimensions, or another number of places than there are values.
+    /// When the shape does not have one or two dimensions, or does not match the number of values.
     pub fn new(shape: Vec<usize>, values: Vec<V>) -> Result<Self, FormatError> {
         let (1 | 2) = shape.len() else {
             return Err(FormatError::Length { what: "dimensions", found: shape.len(), expected: 2 });
@@ -39,7 +39,7 @@ impl<V: Value> Dense<V> {
         &self.shape
     }
 
-    /// Number of rows; a vector is one row.
+    /// Number of rows; 1 for a vector.
     pub fn rows(&self) -> usize {
         if self.shape.len() == 2 { self.shape[0] } else { 1 }
     }
@@ -142,13 +142,13 @@ impl Checkpoint {
     }
 }
 
-/// Memory for `count` elements of `V`, before they are allocated.
+/// Reserves memory for `count` elements of `V`.
 pub(super) fn reserve<V>(budget: &Budget, path: &Path, what: &str, count: usize) -> Result<Reservation> {
     let bytes = (count as u64).saturating_mul(size_of::<V>() as u64);
     budget.reserve(bytes, what).map_err(FileError::budget(path))
 }
 
-/// More memory for `count` elements of `V`, before they are allocated.
+/// Reserves more memory, for `count` elements of `V`.
 pub(super) fn grow<V>(held: &mut Reservation, path: &Path, what: &str, count: usize) -> Result<()> {
     let bytes = (count as u64).saturating_mul(size_of::<V>() as u64);
     held.grow(bytes, what).map_err(FileError::budget(path))
@@ -180,7 +180,7 @@ impl Read for TensorReader<'_> {
     }
 }
 
-/// Writes a safetensors file with one dense tensor.
+/// Writes a safetensors file with one dense tensor and returns the bytes of the file.
 ///
 /// # Errors
 /// When the file cannot be written.

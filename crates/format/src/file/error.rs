@@ -1,4 +1,4 @@
-//! What can be wrong with a file.
+//! Errors of files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,11 @@ use residua_memory::{BudgetError, ErrorKind};
 
 use crate::FormatError;
 
-/// A file that cannot be read or written. The text names the file, and the tensor and position where there
-/// is one.
+/// A file that cannot be read or written. The text names the file and, if there is one, the tensor and the position.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The operating system said no.
+    /// The operating system refused.
     #[error("{}: cannot {action}: {source}", .path.display())]
     Io {
         /// The file.
@@ -22,7 +21,7 @@ pub enum FileError {
         /// Why it failed.
         source: io::Error,
     },
-    /// The file is not what its format prescribes.
+    /// The file breaks a rule of its format.
     #[error("{}: {problem}", .path.display())]
     Malformed {
         /// The file.
@@ -30,7 +29,7 @@ pub enum FileError {
         /// What is wrong, and where.
         problem: String,
     },
-    /// One tensor of the file is not what its format prescribes.
+    /// One tensor of the file breaks a rule of its format.
     #[error("{}: tensor {tensor}: {problem}", .path.display())]
     Tensor {
         /// The file.
@@ -40,7 +39,7 @@ pub enum FileError {
         /// What is wrong, and where.
         problem: String,
     },
-    /// One line of a text file is not what its format prescribes.
+    /// One line of a text file breaks a rule of its format.
     #[error("{}: line {line}: {problem}", .path.display())]
     Line {
         /// The file.
@@ -55,11 +54,11 @@ pub enum FileError {
     Truncated {
         /// The file.
         path: PathBuf,
-        /// What lies there.
+        /// What should be there.
         what: String,
-        /// Bytes that it needs.
+        /// Bytes needed.
         needed: u64,
-        /// Bytes that are there.
+        /// Bytes found.
         found: u64,
     },
     /// A matrix breaks an invariant of its type.
@@ -72,7 +71,7 @@ pub enum FileError {
         /// The invariant.
         source: FormatError,
     },
-    /// An element type that this reader does not take.
+    /// An element type that the reader does not support.
     #[error("{}: tensor {tensor}: element type {dtype}, but {wanted}", .path.display())]
     Dtype {
         /// The file.
@@ -81,37 +80,37 @@ pub enum FileError {
         tensor: String,
         /// Its element type.
         dtype: String,
-        /// What it has to be.
+        /// What the reader needs.
         wanted: String,
     },
-    /// A tensor that had to be there is not.
+    /// A missing tensor.
     #[error("{}: there is no tensor {tensor}{}", .path.display(), listed(.others))]
     MissingTensor {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Names of some that are there, as far as they could be meant.
+        /// Names of some tensors that are there.
         others: Vec<String>,
     },
-    /// Content whose hash is not the one that was written down for it.
+    /// Content with another hash than the stored one.
     #[error("{}: {what} has hash {found}, expected {expected}", .path.display())]
     Hash {
         /// The file.
         path: PathBuf,
         /// What was hashed.
         what: String,
-        /// The hash that was written down.
+        /// The stored hash.
         expected: String,
-        /// The hash of what is there.
+        /// The hash of the content.
         found: String,
     },
-    /// The file does not fit the memory that the job may hold.
+    /// The budget does not allow the content of the file.
     #[error("{}: {source}", .path.display())]
     Budget {
         /// The file.
         path: PathBuf,
-        /// What was asked and what was left.
+        /// The request that was refused.
         source: BudgetError,
     },
     /// An output that is one of the files that the job reads.
@@ -147,35 +146,35 @@ impl FileError {
         }
     }
 
-    /// For `map_err` on the operating system's errors.
+    /// For `map_err`: an error of the operating system. `action` completes "cannot …".
     pub fn io(path: &Path, action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let (path, action) = (path.to_owned(), action.into());
         move |source| Self::Io { path, action, source }
     }
 
-    /// A file that breaks its format.
+    /// A file that breaks a rule of its format.
     pub fn malformed(path: &Path, problem: impl Into<String>) -> Self {
         Self::Malformed { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// A tensor that breaks its format.
+    /// A tensor that breaks a rule of its format.
     pub fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> Self {
         Self::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
     }
 
-    /// A tensor that is not there; `others` are.
+    /// A missing tensor; `others` are there.
     pub fn missing<'a>(path: &Path, tensor: &str, others: impl IntoIterator<Item = &'a str>) -> Self {
         let others = others.into_iter().take(LISTED + 1).map(str::to_owned).collect();
         Self::MissingTensor { path: path.to_owned(), tensor: tensor.to_owned(), others }
     }
 
-    /// For `map_err` on a matrix's errors.
+    /// For `map_err`: an error of a matrix.
     pub fn matrix(path: &Path, tensor: &str) -> impl FnOnce(FormatError) -> Self {
         let (path, tensor) = (path.to_owned(), tensor.to_owned());
         move |source| Self::Matrix { path, tensor, source }
     }
 
-    /// For `map_err` on a refused reservation.
+    /// For `map_err`: a refused reservation.
     pub fn budget(path: &Path) -> impl FnOnce(BudgetError) -> Self {
         let path = path.to_owned();
         move |source| Self::Budget { path, source }

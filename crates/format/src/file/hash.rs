@@ -3,8 +3,8 @@
 use super::{Checkpoint, Result, TensorInfo};
 
 impl Checkpoint {
-    /// The BLAKE3 hash of a tensor's bytes, in lower-case hexadecimal. Reads through `buffer`, whose length does
-    /// not change the hash; 1 MiB is a good one.
+    /// The BLAKE3 hash of a tensor's bytes, in lower-case hexadecimal. It reads through `buffer`. The length of the
+    /// buffer does not change the hash; 1 MiB is a good length.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -23,7 +23,7 @@ impl Checkpoint {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// The BLAKE3 hash of names, element types, shapes and contents of all tensors; the same however they
+    /// The BLAKE3 hash of names, element types, shapes and contents of all tensors. It does not depend on how they
     /// are spread over files. Reads everything once.
     ///
     /// # Errors
@@ -39,17 +39,17 @@ impl Checkpoint {
     }
 }
 
-/// Builds the hash of a checkpoint from its tensors' hashes, for callers that have those already.
+/// Builds the hash of a checkpoint from the hashes of its tensors, for callers that have them already.
 #[derive(Debug, Default)]
 pub struct CheckpointHasher(blake3::Hasher);
 
 impl CheckpointHasher {
-    /// A hasher that has seen no tensor.
+    /// A hasher without tensors.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a tensor with the hash of its bytes. Tensors come in the order of their names (bytewise).
+    /// Adds a tensor and the hash of its bytes. Add tensors in the bytewise order of their names.
     pub fn tensor(&mut self, tensor: &TensorInfo, hash: &str) {
         // A name may hold any character; its length says where it ends.
         let line =

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::positioned::read_exact_at;
 use super::{FileError, Result};
 
-/// The largest header that the safetensors library reads.
+/// Bytes of the largest header that the safetensors library reads.
 pub(super) const MAX_BYTES: u64 = 100_000_000;
 /// The key of the file's own metadata.
 const METADATA: &str = "__metadata__";
 
-/// One tensor as the header has it; offsets count from the end of the header.
+/// A tensor of the header. Offsets count from the end of the header.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) dtype: Dtype,
@@ -34,7 +34,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads and checks the header of an open file; also where the data starts in the file.
+    /// Reads and checks the header of an open file. Returns it and the start of the data in the file.
     pub(super) fn read(path: &Path, file: &File) -> Result<(Self, u64)> {
         let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         let truncated = |what: &str, needed| {
@@ -48,7 +48,7 @@ impl Header {
         read_exact_at(file, &mut prefix, 0).map_err(FileError::io(path, "read"))?;
         let bytes = u64::from_le_bytes(prefix);
         if bytes > MAX_BYTES {
-            let problem = format!("no safetensors file: its header would have {bytes} bytes");
+            let problem = format!("is no safetensors file: its header would have {bytes} bytes");
             return Err(FileError::malformed(path, problem));
         }
         let start = 8 + bytes;
@@ -59,7 +59,7 @@ impl Header {
         read_exact_at(file, &mut json, 8).map_err(FileError::io(path, "read"))?;
         let mut header: Self = serde_json::from_slice(&json)
             .map_err(|error| FileError::malformed(path, format!("safetensors header: {error}")))?;
-        // By name too: empty tensors share their place.
+        // Also by name, because empty tensors share their place.
         header.tensors.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
         let end = header.check(path)?;
         if start + end > length {
@@ -72,7 +72,7 @@ impl Header {
         Ok((header, start))
     }
 
-    /// Tensors lie end to end and have the bytes that element type and shape call for; returns their end.
+    /// Checks that tensors lie end to end and that their bytes match element type and shape. Returns their end.
     pub(super) fn check(&self, path: &Path) -> Result<u64> {
         let mut end = 0;
         for (name, Entry { dtype, shape, data_offsets: (from, to) }) in &self.tensors {
@@ -83,14 +83,16 @@ impl Header {
                 ));
             }
             let Some(bytes) = byte_length(*dtype, shape) else {
-                return error(format!("shape {shape:?} of {dtype} is no whole number of bytes below 2^64"));
+                return error(format!(
+                    "shape {shape:?} of {dtype} is not a whole number of bytes below 2^64"
+                ));
             };
             if from.checked_add(bytes) != Some(*to) {
                 return error(format!("shape {shape:?} of {dtype} has {bytes} bytes, its data {from}..{to}"));
             }
             end = *to;
         }
-        // The file's length is compared with 8 + header + end.
+        // 8 + header + end is compared with the length of the file.
         if end > i64::MAX as u64 {
             return Err(FileError::malformed(path, format!("{end} bytes of tensors")));
         }
@@ -98,7 +100,7 @@ impl Header {
     }
 }
 
-/// Bytes of a tensor; `None` where that is no whole number or passes 2⁶⁴.
+/// Bytes of a tensor; `None` if that is not a whole number below 2⁶⁴.
 pub(super) fn byte_length(dtype: Dtype, shape: &[usize]) -> Option<u64> {
     let elements = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64))?;
     let bits = elements.checked_mul(dtype.bitsize() as u64)?;
@@ -128,7 +130,8 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header::default();
                 let mut names = HashSet::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    // JSON libraries differ in which of two they keep: readers would see different tensors.
+                    // JSON libraries differ in which of two equal keys they keep, so readers would see different
+                    // tensors.
                     if !names.insert(key.clone()) {
                         return Err(A::Error::custom(format!("{key:?} is there twice")));
                     }

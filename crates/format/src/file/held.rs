@@ -1,10 +1,10 @@
-//! What was read, together with the memory that it holds.
+//! Values with the memory that they hold.
 
 use std::ops::Deref;
 
 use residua_memory::Reservation;
 
-/// A value read from a file, and the reservation for its bytes, which are given back when it is dropped.
+/// A value and the reservation for its bytes. Dropping it gives the bytes back to the budget.
 #[derive(Debug)]
 pub struct Held<T> {
     value: T,
@@ -17,12 +17,12 @@ impl<T> Held<T> {
         Self { value, reservation }
     }
 
-    /// Value and reservation; the caller keeps the reservation as long as the value.
+    /// The value and the reservation. The caller keeps the reservation as long as the value.
     pub fn into_parts(self) -> (T, Reservation) {
         (self.value, self.reservation)
     }
 
-    /// The value alone; its bytes are given back to the budget, although they are still in use.
+    /// The value alone. Its bytes go back to the budget although they are still in use.
     pub fn into_inner(self) -> T {
         self.value
     }

@@ -1,4 +1,4 @@
-//! A matrix in whatever form its file has it.
+//! A matrix in the form in which its file stores it.
 
 use super::Dense;
 use crate::convert::{Duplicates, coo_to_csr, dense_to_csr};
@@ -8,11 +8,11 @@ use crate::{Coo, Csr, Value};
 /// A matrix in the form in which its file stores it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FileMatrix<V> {
-    /// Triplets, or rows that were not sorted or had duplicates.
+    /// Triplets, or rows that are not sorted or have duplicates.
     Coo(Coo<V>),
     /// Sorted rows.
     Csr(Csr<V>),
-    /// Every place.
+    /// A value at every place.
     Dense(Dense<V>),
 }
 
@@ -26,7 +26,7 @@ impl<V: Value> FileMatrix<V> {
         }
     }
 
-    /// Entries that are stored; of a dense matrix those other than 0.
+    /// Number of stored entries; of a dense matrix the values other than 0.
     pub fn nnz(&self) -> usize {
         match self {
             Self::Coo(coo) => coo.nnz(),
@@ -35,11 +35,11 @@ impl<V: Value> FileMatrix<V> {
         }
     }
 
-    /// As sorted rows; of a dense matrix the places other than 0.
+    /// The matrix as sorted rows; of a dense matrix the values other than 0.
     ///
     /// # Errors
-    /// When triplets stand twice at one place and `duplicates` refuses them, or there are more than 2³²−1
-    /// columns or entries.
+    /// When two triplets have one place and `duplicates` refuses them, or there are more than 2³²−1 columns or
+    /// entries.
     pub fn into_csr(self, duplicates: Duplicates) -> Result<Csr<V>, FormatError> {
         match self {
             Self::Coo(coo) => coo_to_csr(&coo, duplicates),

@@ -9,8 +9,8 @@
 //! | [`read_mtx`], [`write_mtx_csr`], [`write_mtx_coo`] | Matrix Market |
 //! | [`NpyFile`], [`read_npy`], [`write_npy`] | NumPy's dense arrays |
 //!
-//! Files are read with positioned reads, never mapped: a mapping counts as memory of the process. Every writer
-//! goes through [`AtomicFile`]: the target is replaced when the new file is complete, or not at all.
+//! Readers use positioned reads and never map a file, because a mapping counts as memory of the process. Writers go
+//! through [`AtomicFile`]: the target is replaced when the new file is complete, or not at all.
 
 mod atomic;
 mod checkpoint;

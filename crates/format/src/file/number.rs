@@ -1,4 +1,4 @@
-//! Numbers as files hold them.
+//! Element types of files.
 
 use std::any::TypeId;
 use std::fmt;
@@ -304,7 +304,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// Why elements could not be read.
+/// Why elements cannot be read.
 #[derive(Debug)]
 pub(super) enum Trouble {
     Io(std::io::Error),

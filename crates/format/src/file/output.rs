@@ -77,10 +77,10 @@ mod tests {
                 assert_eq!(error.kind(), residua_memory::ErrorKind::Usage);
             }
         }
-        assert!(check_output(&at("a.safetensors"), [&*at("a.safetensors")]).is_err());
-        check_output(&at("new"), [dir.path(), &index, &at("new")]).unwrap();
-        check_output(&at("a.safetensors"), [&*at("b.safetensors")]).unwrap();
-        assert!(check_output(&at("no folder/new"), []).is_err());
+        assert!(check_output(at("a.safetensors"), [&*at("a.safetensors")]).is_err());
+        check_output(at("new"), [dir.path(), &index, &at("new")]).unwrap();
+        check_output(at("a.safetensors"), [&*at("b.safetensors")]).unwrap();
+        assert!(check_output(at("no folder/new"), []).is_err());
     }
 
     #[cfg(unix)]
@@ -92,7 +92,7 @@ mod tests {
         std::os::unix::fs::symlink(at("a"), at("soft")).unwrap();
         fs::hard_link(at("a"), at("hard")).unwrap();
         for name in ["soft", "hard"] {
-            assert!(check_output(&at(name), [&*at("a")]).is_err(), "{name}");
+            assert!(check_output(at(name), [&*at("a")]).is_err(), "{name}");
         }
     }
 }

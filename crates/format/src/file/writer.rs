@@ -16,11 +16,11 @@ const ALIGN: u64 = ALIGNMENT as u64;
 /// Bytes moved at a time when the header outgrows its room.
 const MOVE: u64 = 1 << 20;
 
-/// Writes a safetensors file front to back, whose tensors and their sizes need not be known before.
+/// Writes a safetensors file front to back. Tensors and their sizes need not be known beforehand.
 ///
-/// Room for the header is left at the start; [`finish`](Self::finish) fills it in, pads it with spaces so that
-/// the data starts at a multiple of 128 bytes, and puts the file in the target's place
-/// ([`AtomicFile`]). Dropped before that, it leaves nothing behind.
+/// The writer leaves room for the header at the start. [`finish`](Self::finish) writes the header, pads it with
+/// spaces so that the data starts at a multiple of 128 bytes, and replaces the target ([`AtomicFile`]). A writer that
+/// is dropped before that leaves nothing behind.
 ///
 /// ```
 /// use residua_format::file::{Checkpoint, Dtype, SafetensorsWriter};
@@ -37,7 +37,7 @@ pub struct SafetensorsWriter {
     file: AtomicFile,
     header: Header,
     names: HashSet<String>,
-    /// Bytes left for the length of the header and the header.
+    /// Bytes reserved for the header and its length.
     room: u64,
     /// Bytes of data so far.
     end: u64,
@@ -48,14 +48,14 @@ pub struct SafetensorsWriter {
 struct Open {
     name: String,
     dtype: Dtype,
-    /// `None` for a plane, whose shape comes from its length.
+    /// `None` for a plane: its shape follows from its length.
     shape: Option<Vec<usize>>,
     start: u64,
 }
 
 impl SafetensorsWriter {
-    /// Starts a file that is to replace `path`, with room for `header_capacity` bytes of header. A header
-    /// that outgrows its room costs one more pass over the data, nothing else.
+    /// Starts a file that will replace `path`, with room for `header_capacity` bytes of header. A header that
+    /// outgrows its room costs one more pass over the data and nothing else.
     ///
     /// # Errors
     /// When the file cannot be created.
@@ -72,21 +72,20 @@ impl SafetensorsWriter {
         Ok(Self { file, header, names, room, end: 0, open: None })
     }
 
-    /// Room that a tensor of `dimensions` dimensions takes in the header, enough for any name without
-    /// characters that JSON escapes.
+    /// Bytes that a tensor of `dimensions` dimensions takes in the header, enough for any name without characters
+    /// that JSON escapes.
     pub fn header_bytes(name: &str, dimensions: usize) -> u64 {
         const FIXED: usize = r#""":{"dtype":"F8_E4M3FNUZ","shape":[],"data_offsets":[,]},"#.len();
-        // A number has at most 20 digits; one comma a dimension.
+        // A number has at most 20 digits; one comma per dimension.
         (FIXED + name.len() + 2 * 20 + 21 * dimensions) as u64
     }
 
-    /// Room that a metadata entry takes in the header, enough for any text in which every second character
-    /// is escaped.
+    /// Bytes that a metadata entry takes in the header, enough even if JSON escapes every character.
     pub fn metadata_bytes(key: &str, value: &str) -> u64 {
         (r#""":"","#.len() + 2 * (key.len() + value.len())) as u64
     }
 
-    /// The file that is to be replaced.
+    /// The file that will be replaced.
     pub fn path(&self) -> &Path {
         self.file.target()
     }
@@ -96,7 +95,7 @@ impl SafetensorsWriter {
         self.end
     }
 
-    /// Sets an entry of the file's metadata. May be called any time before [`finish`](Self::finish).
+    /// Sets an entry of the file's metadata, at any time before [`finish`](Self::finish).
     pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.header.metadata.insert(key.into(), value.into());
     }
@@ -104,20 +103,20 @@ impl SafetensorsWriter {
     /// Starts a tensor of known shape; [`write`](Self::write) its bytes, then [`end`](Self::end) it.
     ///
     /// # Errors
-    /// When another tensor is open, the name is taken, or shape and element type make no whole bytes.
+    /// When another tensor is open, the name is taken, or the tensor is not a whole number of bytes.
     pub fn begin(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
         if byte_length(dtype, shape).is_none() {
-            let problem = format!("shape {shape:?} of {dtype} is no whole number of bytes below 2^64");
+            let problem = format!("shape {shape:?} of {dtype} is not a whole number of bytes below 2^64");
             return Err(FileError::tensor(self.path(), name, problem));
         }
         self.start(name, dtype, Some(shape.to_vec()))
     }
 
-    /// Starts a plane: a 1-D tensor whose length is found out while it is written. Its data starts at a
-    /// multiple of 128 bytes if the data before it ends at one, as planes do.
+    /// Starts a plane: a 1-D tensor whose length is known only at its end. Its data starts at a multiple of 128 bytes
+    /// if the data before it ends at one. Planes end at one.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin); also for element types below one byte.
+    /// As [`begin`](Self::begin), and for element types of less than a byte.
     pub fn begin_plane(&mut self, name: &str, dtype: Dtype) -> Result<()> {
         if !dtype.bitsize().is_multiple_of(8) {
             let problem = format!("{dtype} has no whole number of bytes");
@@ -141,7 +140,7 @@ impl SafetensorsWriter {
     /// Appends bytes (little-endian elements, row-major) to the open tensor or plane.
     ///
     /// # Errors
-    /// When no tensor is open or the disk does not take them.
+    /// When no tensor is open or the file cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if self.open.is_none() {
             return Err(FileError::malformed(self.path(), "bytes written outside of a tensor"));
@@ -154,7 +153,7 @@ impl SafetensorsWriter {
     /// Ends the open tensor.
     ///
     /// # Errors
-    /// When none is open, or it got more or fewer bytes than its shape calls for.
+    /// When no tensor is open, or the number of bytes written does not match its shape.
     pub fn end(&mut self) -> Result<()> {
         let open = self.take_open(|shape| shape.is_some())?;
         let shape = open.shape.unwrap_or_default();
@@ -167,11 +166,11 @@ impl SafetensorsWriter {
         Ok(())
     }
 
-    /// Ends the open plane, padded with zeros to a multiple of 128 bytes; returns the elements that were
-    /// written, padding left out.
+    /// Ends the open plane and pads it with zeros to a multiple of 128 bytes. Returns the number of elements written,
+    /// without padding.
     ///
     /// # Errors
-    /// When none is open, or its bytes are no whole number of elements.
+    /// When no plane is open, or its bytes are not a whole number of elements.
     pub fn end_plane(&mut self) -> Result<u64> {
         let open = self.take_open(|shape| shape.is_none())?;
         let (bytes, size) = (self.end - open.start, open.dtype.bitsize() as u64 / 8);
@@ -223,16 +222,16 @@ impl SafetensorsWriter {
         self.end_plane().map(drop)
     }
 
-    /// Writes the header and replaces the target; returns the bytes of the file.
+    /// Writes the header, replaces the target and returns the bytes of the file.
     ///
     /// # Errors
-    /// When a tensor is still open or the disk does not take the file. The old target stays then.
+    /// When a tensor is still open or the file cannot be written. The old target stays then.
     pub fn finish(mut self) -> Result<u64> {
         if let Some(open) = &self.open {
             return Err(FileError::tensor(self.path(), &open.name, "not ended"));
         }
         let path = self.path().to_owned();
-        // A tensor that failed half-way has left a hole.
+        // A tensor that failed half-way leaves a hole.
         self.header.check(&path)?;
         let mut json = serde_json::to_vec(&self.header)
             .map_err(|error| FileError::malformed(&path, format!("safetensors header: {error}")))?;
@@ -249,7 +248,7 @@ impl SafetensorsWriter {
         json.resize(self.room as usize - 8, b' ');
         write_all_at(file, &(json.len() as u64).to_le_bytes(), 0).map_err(FileError::io(&path, "write"))?;
         write_all_at(file, &json, 8).map_err(FileError::io(&path, "write"))?;
-        // A file without data has not been written to behind its header.
+        // A file without data has no byte written after its header yet.
         file.set_len(self.room + self.end).map_err(FileError::io(&path, "write"))?;
         self.file.commit()?;
         Ok(self.room + self.end)

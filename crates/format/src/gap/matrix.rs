@@ -7,14 +7,29 @@ use crate::ValueType;
 use crate::base::check_scales;
 use crate::error::{FormatError, Result};
 
-/// The largest scale of an i8 plane: every code times it is finite.
+/// The largest scale of an i8 plane. Every code times this scale is finite.
 const MAX_SCALE: f32 = f32::MAX / 128.0;
 
-/// A sparse matrix in gap-encoded CSR: about 3 bytes per non-zero with 16-bit values at 5 % density, 2 with
-/// 8-bit ones.
+/// A sparse matrix in gap-encoded CSR. At 5 % density it takes about 3 bytes per non-zero with 16-bit values, and 2
+/// with 8-bit values.
 ///
-/// Always checked: the value plane has one value per entry of the pattern; fillers hold zero; an i8 plane
-/// has one scale per row, from 0 to `f32::MAX / 128`, and no code −128. Values of a float plane may be anything.
+/// Invariants, always checked: the value plane has one value per entry of the pattern; fillers hold zero; an i8 plane
+/// has one scale per row, from 0 to `f32::MAX / 128`, and no code −128. A float plane may hold any value.
+///
+/// ```
+/// use residua_format::{Csr, ValueType, convert};
+///
+/// // Row 0: 5 in column 50. Row 1: 7 in column 0, 9 in column 90.
+/// let csr = Csr::new(2, 100, vec![0, 1, 3], vec![50u32, 0, 90], vec![5.0f32, 7.0, 9.0])?;
+/// let gap = convert::csr_to_gap(&csr, ValueType::Bf16)?;
+/// assert_eq!(gap.row(1).collect::<Vec<_>>(), [(0, 7.0), (90, 9.0)]);
+/// // Per entry one byte for the column and two for the value; three row pointers of four bytes.
+/// assert_eq!(gap.bytes(), 3 * (1 + 2) + 3 * 4);
+///
+/// let back: Csr<f32> = convert::gap_to_csr(&gap)?;
+/// assert_eq!(back, csr);
+/// # Ok::<(), residua_format::FormatError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct GapCsr {
     pattern: GapPattern,
@@ -43,7 +58,10 @@ impl GapCsr {
             if codes.contains(&i8::MIN) {
                 let bad = |row: &usize| codes[pattern.row_entries(*row)].contains(&i8::MIN);
                 let row = (0..pattern.rows()).find(bad).unwrap_or(0);
-                return Err(FormatError::GapRow { row, problem: "the code -128, whose negation is no code" });
+                return Err(FormatError::GapRow {
+                    row,
+                    problem: "the code -128 is not allowed: its negation is no code",
+                });
             }
         }
         // Only a gap row can have fillers.
@@ -66,7 +84,7 @@ impl GapCsr {
         Ok(Self { pattern, values })
     }
 
-    /// For conversions inside this crate, which keep the invariants by construction.
+    /// For conversions of this crate. They keep the invariants by construction.
     pub(crate) fn trusted(pattern: GapPattern, values: ValuePlane) -> Self {
         debug_assert!(Self::new(pattern.clone(), values.clone()).is_ok());
         Self { pattern, values }
@@ -87,7 +105,7 @@ impl GapCsr {
         self.pattern.nnz()
     }
 
-    /// Non-zeros over all places; 0 for a matrix without places.
+    /// Non-zeros divided by `rows · cols`; 0 for an empty matrix.
     pub fn density(&self) -> f64 {
         self.nnz() as f64 / (self.rows() as f64 * self.cols() as f64).max(1.0)
     }
@@ -97,12 +115,12 @@ impl GapCsr {
         self.values.value_type()
     }
 
-    /// Where the entries are.
+    /// The positions of the entries.
     pub fn pattern(&self) -> &GapPattern {
         &self.pattern
     }
 
-    /// What the entries are.
+    /// The values of the entries.
     pub fn values(&self) -> &ValuePlane {
         &self.values
     }

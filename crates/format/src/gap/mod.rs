@@ -1,8 +1,8 @@
 //! Gap-encoded CSR: the compact format.
 //!
-//! A row is a run of one-byte column gaps and a run of values. At 5 % density a column index costs one
-//! byte, against four in CSR and eight in a COO pair. [`GapPattern`] holds where the entries are,
-//! [`ValuePlane`] what they are, [`GapCsr`] both.
+//! A row is a run of one-byte column gaps and a run of values. At 5 % density a column index takes one byte. In CSR
+//! it takes four, in a COO pair eight. [`GapPattern`] holds the positions of the entries, [`ValuePlane`] their
+//! values, [`GapCsr`] both.
 
 mod matrix;
 mod pattern;

@@ -1,4 +1,4 @@
-//! Where the entries of a gap-encoded matrix are.
+//! Positions of the entries of a gap-encoded matrix.
 
 use rayon::prelude::*;
 use residua_memory::AlignedVec;
@@ -6,7 +6,7 @@ use residua_memory::AlignedVec;
 use super::row::{RowIter, RowMode, RowPlan};
 use crate::error::{FormatError, Result};
 
-/// The positions of a gap-encoded matrix: everything but the values.
+/// The positions of the entries of a gap-encoded matrix: everything but the values.
 ///
 /// - `row_ptr`, `rows + 1` of u32: where each row starts in the value plane, counted in entries (non-zeros
 ///   and fillers).
@@ -14,9 +14,9 @@ use crate::error::{FormatError, Result};
 /// - `row_modes`, one byte a row, and `index_ptr`, `rows + 1` of u32 into `index`: only where some row is
 ///   not in [`RowMode::Gap`]. Without them all rows are, and `row_ptr` is the pointer into `index` too.
 ///
-/// Always checked: both pointer arrays start at 0, never fall and end at the length of their plane; every
-/// row decodes to exactly its entries; columns rise strictly inside a row and are below `cols`; a row
-/// never ends in a filler.
+/// Invariants, always checked: both pointer arrays start at 0, never fall and end at the length of their plane; every
+/// row decodes to exactly its entries; columns rise strictly inside a row and are below `cols`; a row never ends in a
+/// filler.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GapPattern {
     rows: usize,
@@ -40,7 +40,7 @@ impl GapPattern {
     /// A pattern from its planes; `modes` is `(row_modes, index_ptr)`.
     ///
     /// # Errors
-    /// When an invariant of the type does not hold; the error names the row.
+    /// When an invariant of the type does not hold. The error names the row.
     pub fn new(
         rows: usize,
         cols: usize,
@@ -66,7 +66,7 @@ impl GapPattern {
             check_pointers("row pointers", &row_ptr, rows, Some(index.len()))?;
         }
         let pattern = Self { rows, cols, nnz: 0, row_ptr, index, modes };
-        // Blocks in order, so that the first bad row is named whatever the number of threads.
+        // Blocks in order, so that the error names the first bad row whatever the number of threads.
         let blocks: Vec<Result<usize>> = (0..rows.div_ceil(CHECKED_ROWS))
             .into_par_iter()
             .map(|block| {
@@ -106,7 +106,7 @@ impl GapPattern {
                 if index.iter().map(|byte| byte.count_ones() as usize).sum::<usize>() != entries {
                     return error("its bitmap does not have as many bits as the row has entries");
                 }
-                // Bits of the last byte that stand for columns; 0 of 8 means all.
+                // Bits of the last byte that belong to columns; 0 of 8 means all.
                 let used = self.cols % 8;
                 return match index.last() {
                     Some(last) if used > 0 && last >> used != 0 => error(outside),
@@ -134,7 +134,7 @@ impl GapPattern {
         self.cols
     }
 
-    /// Number of non-zeros, fillers left out.
+    /// Number of non-zeros, without fillers.
     pub fn nnz(&self) -> usize {
         self.nnz
     }
@@ -185,7 +185,7 @@ impl GapPattern {
         &self.index[pointers[row] as usize..pointers[row + 1] as usize]
     }
 
-    /// A row's entries: `(position in the row's values, column)`, fillers left out.
+    /// A row's non-zeros: `(position in the row's values, column)`.
     ///
     /// # Panics
     /// When `row` is not below [`rows`](Self::rows).
@@ -193,7 +193,7 @@ impl GapPattern {
         RowIter::new(self.row_mode(row), self.row_index(row))
     }
 
-    /// Number of non-zeros of a row, fillers left out.
+    /// Number of non-zeros of a row, without fillers.
     ///
     /// # Panics
     /// When `row` is not below [`rows`](Self::rows).
@@ -217,9 +217,9 @@ const CHECKED_ROWS: usize = 64;
 /// Non-zeros of a gap row, and the column after its last.
 fn measure_gaps(index: &[u8]) -> (usize, u64) {
     let (mut nnz, mut steps) = (0, 0);
-    // Every byte less one, a filler's 0 wrapping to its 255: what a non-zero moves on by less one, so that
-    // adding their number gives the column after the last. No branch, so it vectorises; 64-bit sums, since a
-    // wrapped 32-bit column could look valid.
+    // Sums every byte minus one. A filler's 0 wraps to the 255 columns that it skips. A non-zero counts one too few,
+    // so adding their number gives the column after the last. The loop has no branch, so it vectorises. Sums are
+    // 64-bit, because a wrapped 32-bit column could look valid.
     for &gap in index {
         nnz += usize::from(gap != 0);
         steps += u64::from(gap.wrapping_sub(1));
@@ -248,8 +248,8 @@ fn check_pointers(what: &'static str, pointers: &[u32], rows: usize, last: Optio
     Ok(())
 }
 
-/// Builds the per-row planes of a [`GapPattern`] row by row; the index bytes go wherever the caller keeps
-/// them, so that a matrix larger than memory can be written while it is built.
+/// Builds the per-row planes of a [`GapPattern`] row by row. The caller keeps the index bytes, so it can write a
+/// matrix larger than memory while it builds it.
 #[derive(Debug)]
 pub struct GapPatternBuilder {
     row_ptr: Vec<u32>,
@@ -273,7 +273,7 @@ impl GapPatternBuilder {
     /// Appends a row.
     ///
     /// # Errors
-    /// When entries or index bytes pass 2³²−1; nothing is appended then.
+    /// When entries or index bytes exceed 2³²−1. Nothing is appended then.
     pub fn push(&mut self, plan: &RowPlan) -> Result<()> {
         let entries = next(&self.row_ptr, plan.entries, "entries")?;
         let index_bytes = next(&self.index_ptr, plan.index_bytes, "index bytes")?;
@@ -304,7 +304,7 @@ impl GapPatternBuilder {
         self.index_ptr.last().map_or(0, |&bytes| bytes as usize)
     }
 
-    /// The pattern of a matrix whose index bytes were written by the plans that were pushed.
+    /// The pattern of the rows that were pushed. `index` has the bytes that their plans wrote, in order.
     pub(crate) fn build(self, rows: usize, cols: usize, index: AlignedVec<u8>) -> GapPattern {
         let nnz = self.nnz;
         let (row_ptr, modes) = self.finish();

@@ -1,16 +1,16 @@
-//! One row's index bytes, in the mode that makes them fewest.
+//! The index bytes of one row, in the smallest mode.
 
 use serde::{Deserialize, Serialize};
 
 /// How a row stores its columns. An empty row has no entries and no bytes, in any mode.
 ///
-/// The mode with the fewest bytes is taken, values of fillers counted, so that a row of at most 65,536
+/// An encoder takes the mode with the fewest bytes and counts the values of fillers too. So a row of at most 65,536
 /// columns never costs more than two bytes per non-zero beside its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum RowMode {
-    /// One byte per entry: the distance from the previous column, the first from −1. Byte 0 is a filler: it
-    /// moves on by 255 columns, holds no column, and its value is 0.
+    /// One byte per entry: the distance from the previous column; the first column counts from −1. Byte 0 is a
+    /// filler: it skips 255 columns, holds none, and its value is 0.
     Gap = 0,
     /// Two bytes per entry: the column, little-endian.
     Absolute16 = 1,
@@ -20,17 +20,17 @@ pub enum RowMode {
     Absolute32 = 3,
 }
 
-/// Columns that a filler moves on by.
+/// Columns that a filler skips.
 const FILLER_STEP: u32 = 255;
 
 impl RowMode {
-    /// The mode that a byte of the mode plane stands for.
+    /// The mode of a byte of the mode plane.
     pub fn from_byte(byte: u8) -> Option<Self> {
         [Self::Gap, Self::Absolute16, Self::Bitmap, Self::Absolute32].into_iter().find(|&m| m as u8 == byte)
     }
 }
 
-/// What it takes to store a row: found before anything is written.
+/// The mode and the sizes of a row, known before anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowPlan {
     /// The mode with the fewest bytes.
@@ -44,11 +44,11 @@ pub struct RowPlan {
 }
 
 impl RowPlan {
-    /// The cheapest way to store a row with `columns` (strictly rising, below `cols`) and values of
-    /// `value_bytes` each. Ties go to the gap plane.
+    /// The cheapest way to store a row with `columns` (strictly rising, below `cols`) and values of `value_bytes`
+    /// each. Ties go to [`RowMode::Gap`].
     pub fn new(columns: &[u32], cols: usize, value_bytes: usize) -> Self {
         let nnz = columns.len();
-        // Most rows need no filler: then no gap has a bit above its lowest eight.
+        // Most rows need no filler. Then no gap has a bit above its lowest eight.
         let high_bits = gaps(columns).fold(0, |bits, gap| bits | gap) >> 8;
         let fillers =
             if high_bits == 0 { 0 } else { gaps(columns).map(|gap| fillers_before(gap) as usize).sum() };
@@ -66,10 +66,10 @@ impl RowPlan {
         [gap, absolute, bitmap].into_iter().min_by_key(cost).unwrap_or(gap)
     }
 
-    /// Appends the row's index bytes to `index` and calls `place` once per entry of the value plane, in
-    /// order: `Some(i)` for the i-th of `columns`, `None` for a filler, whose value is 0.
+    /// Appends the row's index bytes to `index`. Calls `place` once per entry of the value plane, in order: with
+    /// `Some(i)` for the i-th of `columns`, with `None` for a filler, which needs the value 0.
     ///
-    /// `columns` and `cols` must be those the plan was made for.
+    /// `columns` and `cols` must be those that the plan was made for.
     pub fn encode(
         &self,
         columns: &[u32],
@@ -82,10 +82,10 @@ impl RowPlan {
         self.encode_into(columns, cols, &mut index[start..], place);
     }
 
-    /// [`encode`](Self::encode) into `index_bytes` bytes that are 0.
+    /// [`encode`](Self::encode) into a slice of `index_bytes` zero bytes.
     ///
     /// # Panics
-    /// When `index` is not as long as that, or `columns` is not what the plan was made for.
+    /// When `index` has another length, or `columns` are not those that the plan was made for.
     pub fn encode_into(
         &self,
         columns: &[u32],
@@ -131,21 +131,21 @@ impl RowPlan {
     }
 }
 
-/// Every column's distance from the one before it, the first column's from −1.
+/// The distance of every column from the one before it, of the first from −1.
 #[inline]
 fn gaps(columns: &[u32]) -> impl Iterator<Item = u32> {
     let first = columns.first().map(|&column| column.wrapping_add(1));
     first.into_iter().chain(columns.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])))
 }
 
-/// Fillers that a gap of 1 or more needs before its last byte, which holds 1 to 255.
+/// Fillers that a gap of 1 or more needs before its last byte. The last byte holds 1 to 255.
 #[inline]
 fn fillers_before(gap: u32) -> u32 {
     // The test spares the common gap the division.
     if gap <= FILLER_STEP { 0 } else { (gap - 1) / FILLER_STEP }
 }
 
-/// The entries of one row: `(position in the row's values, column)`, fillers left out.
+/// The non-zeros of one row: `(position in the row's values, column)`.
 #[derive(Debug, Clone)]
 pub struct RowIter<'a> {
     mode: RowMode,
@@ -203,7 +203,7 @@ impl Iterator for RowIter<'_> {
         self.position += 1;
         Some((position, self.column))
     }
-    /// Decodes the rest of the row; several times faster than asking for one entry after the other.
+    /// Decodes the rest of the row, several times faster than one entry at a time.
     #[inline]
     fn fold<B, F: FnMut(B, (usize, u32)) -> B>(self, init: B, mut f: F) -> B {
         let mut sum = init;

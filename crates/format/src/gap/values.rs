@@ -1,11 +1,11 @@
-//! What the entries of a gap-encoded matrix are.
+//! Values of the entries of a gap-encoded matrix.
 
 use half::{bf16, f16};
 use residua_memory::AlignedVec;
 
 use crate::ValueType;
 
-/// One value per entry of a [`GapPattern`](super::GapPattern); fillers are 0.
+/// One value per entry of a [`GapPattern`](super::GapPattern); the values of fillers are 0.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ValuePlane {
     /// 32-bit floats.
@@ -63,7 +63,7 @@ impl ValuePlane {
         }
     }
 
-    /// The values without scales, as bytes in native order.
+    /// The values as bytes in native order, without scales.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::F32(values) => values.as_bytes(),

@@ -1,4 +1,4 @@
-//! The delta's file: a container of sparse matrices and whole tensors, and a table of hashes.
+//! The file of a delta: a container of sparse matrices and whole tensors, with a table of hashes.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(crate) const TARGET_HASH: &str = "target_hash";
 pub(crate) struct Table {
     /// Hash of the text under [`HEADER`].
     pub(crate) header_hash: String,
-    /// One for each tensor of that header, in the order of the data, empty ones by name.
+    /// One for each tensor of that header, in the order of the data; empty tensors by name.
     pub(crate) tensors: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) removed: Vec<Removed>,
@@ -35,13 +35,14 @@ pub(crate) struct Entry {
     pub(crate) stored: Stored,
     /// Hash of its bytes in the new checkpoint.
     pub(crate) hash: String,
-    /// Hash of its bytes in the old one: where it was replaced or reshaped (a matrix has it in its metadata).
+    /// Hash of its bytes in the old checkpoint, if it was replaced or reshaped. A sparse tensor has it in its
+    /// metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base_hash: Option<String>,
-    /// Elements that changed, where it was replaced.
+    /// Elements that changed, if it was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed: Option<u64>,
-    /// Its old element type and shape, where it was reshaped.
+    /// Its old element type and shape, if it was reshaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<(Dtype, Vec<usize>)>,
 }
@@ -61,8 +62,8 @@ pub(crate) struct Removed {
     pub(crate) hash: String,
 }
 
-/// A delta, open for positioned reads. Always checked: every tensor of the new checkpoint is stored in the way
-/// that the table says, with its own element type and shape.
+/// A delta, open for positioned reads. Invariant, always checked: every tensor of the new checkpoint is stored as the
+/// table says, with its element type and shape.
 #[derive(Debug)]
 pub(crate) struct DeltaFile {
     pub(crate) container: Container,
@@ -76,7 +77,7 @@ impl DeltaFile {
         let container = Container::open(path)?;
         let malformed = |problem: String| SplitError::from(FileError::malformed(path, problem));
         if container.kind() != ContainerKind::Delta {
-            return Err(malformed(format!("is no delta: its kind is {}", container.kind().name())));
+            return Err(malformed(format!("is no delta: its kind is {:?}", container.kind().name())));
         }
         let entry = |key| {
             let missing = || malformed(format!("is no delta: its metadata has no {key:?}"));
@@ -93,7 +94,9 @@ impl DeltaFile {
         let targets = tensors_of(&header, path)?;
         if targets.len() != table.tensors.len() {
             let (has, listed) = (targets.len(), table.tensors.len());
-            return Err(malformed(format!("the new checkpoint has {has} tensors, its table {listed}")));
+            return Err(malformed(format!(
+                "the new checkpoint has {has} tensors, but the table lists {listed}"
+            )));
         }
         let tensors: Vec<_> = targets.into_iter().zip(table.tensors).collect();
         for (target, entry) in &tensors {
@@ -104,7 +107,7 @@ impl DeltaFile {
         Ok(Self { container, header, tensors, removed: table.removed })
     }
 
-    /// The hash of a tensor in the old checkpoint; `None` for one that it does not have.
+    /// The hash of a tensor in the old checkpoint; `None` for a new tensor.
     pub(crate) fn base_hash<'a>(&'a self, target: &Target, entry: &'a Entry) -> Option<&'a str> {
         match entry.stored {
             Stored::Same => Some(&entry.hash),
@@ -115,7 +118,7 @@ impl DeltaFile {
     }
 }
 
-/// What is wrong with the way a tensor is stored, or nothing.
+/// What is wrong with the way a tensor is stored, if anything.
 fn problem(container: &Container, target: &Target, entry: &Entry) -> Option<String> {
     let (dtype, shape) = (target.dtype, &target.shape);
     match entry.stored {
@@ -128,15 +131,19 @@ fn problem(container: &Container, target: &Target, entry: &Entry) -> Option<Stri
             if matrix.shape != layout.shape() || matrix.dtype != dtype {
                 let ([rows, cols], wanted) = (matrix.shape, layout.shape());
                 let found = matrix.dtype;
-                let problem = format!("a [{rows}, {cols}] matrix of {found}, {wanted:?} of {dtype} needed");
+                let problem =
+                    format!("a [{rows}, {cols}] matrix of {found}, but {wanted:?} of {dtype} is needed");
                 return Some(problem);
             }
             if delta_op(matrix.op).is_none() {
-                return Some(format!("op {}, which no delta has", matrix.op));
+                return Some(format!("op {} does not occur in a delta", matrix.op));
             }
             let plane = container.plane(&target.name, Plane::Values).ok()?.dtype;
             if matrix.values.is_some() || plane != layout.plane_dtype() {
-                return Some(format!("values of {plane}, raw bits in {} needed", layout.plane_dtype()));
+                return Some(format!(
+                    "values of {plane}, but raw bits in {} are needed",
+                    layout.plane_dtype()
+                ));
             }
             if matrix.base_hash.is_none() {
                 return Some("no hash of its base".to_owned());
@@ -160,15 +167,16 @@ fn problem(container: &Container, target: &Target, entry: &Entry) -> Option<Stri
     None
 }
 
-/// A matrix's op as a delta's.
+/// The op of a matrix as the op of a delta.
 pub(crate) fn delta_op(op: residua_format::file::Op) -> Option<DeltaOp> {
     DeltaOp::ALL.into_iter().find(|delta| delta.op() == op)
 }
 
-/// Reads what is in a delta without applying it.
+/// Reads what a delta holds, without applying it.
 ///
 /// # Errors
-/// When the file cannot be read or is no valid delta. What its planes hold is checked when it is applied.
+/// When the file cannot be read or is no valid delta. The content of its planes is checked by
+/// [`patch`](crate::patch()).
 pub fn read_delta(path: impl AsRef<Path>) -> Result<DiffReport, SplitError> {
     report(path.as_ref())
 }

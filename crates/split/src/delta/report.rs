@@ -1,4 +1,4 @@
-//! What a diff found and what a patch did.
+//! Reports of diff and patch.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use super::DeltaOp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stored {
-    /// It did not change; only its hash is there.
+    /// Unchanged: the delta holds its hash alone.
     Same,
-    /// The elements that changed, and where they are.
+    /// The elements that changed, with their positions.
     Sparse,
-    /// Whole, because the changed elements and their places would take more.
+    /// Whole, because the changed elements and their positions would take more bytes.
     Replaced,
     /// Whole, because its shape or element type changed.
     Reshaped,
@@ -21,7 +21,7 @@ pub enum Stored {
 }
 
 impl Stored {
-    /// Whether the delta holds all of the tensor's bytes.
+    /// Whether the delta holds the tensor whole.
     pub fn is_whole(self) -> bool {
         matches!(self, Self::Replaced | Self::Reshaped | Self::Added)
     }
@@ -37,13 +37,13 @@ pub struct DiffTensor {
     pub dtype: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its elements; its bytes, where elements are smaller than that (F4, F6).
+    /// Number of elements; of bytes, for elements of less than a byte (F4, F6).
     pub elements: u64,
-    /// Those that changed; all of them in a tensor that was reshaped or added.
+    /// Number of changed elements; all of them in a tensor that was reshaped or added.
     pub changed: u64,
     /// How the delta holds it.
     pub stored: Stored,
-    /// Bytes of the delta's tensors that hold it, padding left out.
+    /// Bytes that hold it in the delta, without padding.
     pub bytes: u64,
 }
 
@@ -78,7 +78,7 @@ impl DiffReport {
         self.tensors.iter().map(|tensor| tensor.changed).sum()
     }
 
-    /// Bytes of the file, everything counted, for each changed element; 0 when nothing changed.
+    /// Bytes of the delta file per changed element; 0 when nothing changed.
     pub fn bytes_per_change(&self) -> f64 {
         if self.changed() == 0 { 0.0 } else { self.delta_bytes as f64 / self.changed() as f64 }
     }
@@ -104,6 +104,6 @@ pub struct PatchReport {
     pub tensors: Vec<PatchedTensor>,
     /// Tensors of the old checkpoint that were left out.
     pub removed: Vec<String>,
-    /// Bytes of the file written.
+    /// Bytes of the output file.
     pub output_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! One row of a tensor: what changed, and how that is stored and applied.
+//! One row of a tensor: finding, storing and applying its changes.
 
 use residua_format::GapPattern;
 use residua_format::file::Dtype;
@@ -6,16 +6,16 @@ use residua_format::gap::RowPlan;
 
 use super::DeltaOp;
 
-/// Elements of a row. A power of two, so that a row is a subtree of its tensor's hash; at most 65,536, so that
-/// no column needs more than two bytes.
+/// Elements of a row. A power of two, so that a row is a subtree of the tensor's hash. At most 65,536, so that no
+/// column needs more than two bytes.
 pub(crate) const ROW: usize = 1 << 16;
 
-/// How a tensor is cut: its elements in memory order, [`ROW`] to a row, the last one short.
+/// How a tensor is cut into rows: [`ROW`] elements each, in memory order. The last row may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Bytes of an element: 1, 2, 4 or 8. Elements of less than a byte are taken together, byte by byte.
     pub(crate) size: usize,
-    /// Elements, or bytes where elements are smaller.
+    /// Number of elements; of bytes, for elements of less than a byte.
     pub(crate) elements: u64,
 }
 
@@ -73,13 +73,13 @@ macro_rules! by_size {
     };
 }
 
-/// Finds the elements of `size` bytes in which two rows of one length differ; `columns` is replaced.
+/// Finds the elements of `size` bytes in which two rows of equal length differ. Replaces the content of `columns`.
 pub(crate) fn changed(size: usize, old: &[u8], new: &[u8], columns: &mut Vec<u32>) {
     columns.clear();
     by_size!(size, changed_of(old, new, columns));
 }
 
-/// Bytes that are compared at once: they mostly agree.
+/// Bytes that are compared at once. Most spans are equal.
 const SPAN: usize = 64;
 
 fn changed_of<const SIZE: usize>(old: &[u8], new: &[u8], columns: &mut Vec<u32>) {
@@ -96,7 +96,7 @@ fn changed_of<const SIZE: usize>(old: &[u8], new: &[u8], columns: &mut Vec<u32>)
 
 /// Compares up to one span, whose first element has column `first`.
 fn push_changed<const SIZE: usize>(old: &[u8], new: &[u8], first: usize, columns: &mut Vec<u32>) {
-    // Without branches, which would be taken at random: every column is written, the changed ones stay.
+    // No branches: they would be unpredictable. Every column is written; only changed ones advance the count.
     let mut found = [0; SPAN];
     let mut count = 0;
     let pairs = old.as_chunks::<SIZE>().0.iter().zip(new.as_chunks::<SIZE>().0);
@@ -107,7 +107,7 @@ fn push_changed<const SIZE: usize>(old: &[u8], new: &[u8], first: usize, columns
     columns.extend_from_slice(&found[..count]);
 }
 
-/// Stores the elements at `columns`, as `plan` says, behind what `index` and `values` hold.
+/// Appends the elements at `columns` to `index` and `values`, encoded by `plan`.
 pub(crate) fn encode(
     plan: &RowPlan,
     layout: Layout,
@@ -143,8 +143,8 @@ fn encode_of<const SIZE: usize>(
     });
 }
 
-/// Applies the entries of a pattern's only row to `row`. `None` when a column lies behind its end, or there
-/// are fewer values than entries.
+/// Applies the entries of a pattern's only row to `row`. `None` if a column lies beyond its end, or there are fewer
+/// values than entries.
 pub(crate) fn apply(
     size: usize,
     op: DeltaOp,

@@ -1,4 +1,5 @@
-//! The header of the file that a patch writes: kept word for word, so that the file is the new one, byte by byte.
+//! The header of the file that a patch writes. It is stored verbatim, so that the patched file equals the new one
+//! byte by byte.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,7 +12,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::SplitError;
 
-/// A tensor of the file to be written.
+/// A tensor of the file that a patch writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) name: String,
@@ -20,8 +21,8 @@ pub(crate) struct Target {
     pub(crate) bytes: u64,
 }
 
-/// The header of a checkpoint: its own where it is one file, else that of a file with all its tensors in
-/// their order and the shards' metadata.
+/// The header of a checkpoint. For a sharded checkpoint it is the header of one file with all tensors in their order
+/// and the metadata of the shards.
 pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     if let Some(path) = checkpoint.whole_file() {
         let read = || {
@@ -62,8 +63,8 @@ pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     Ok(header)
 }
 
-/// The tensors that a header describes, in the order of their data, empty ones by name. Checked: they lie end
-/// to end, with the bytes that element type and shape call for.
+/// The tensors that a header describes, in the order of their data; empty tensors by name. Checks that they lie end
+/// to end and that their bytes match element type and shape.
 pub(crate) fn tensors_of(header: &str, path: &Path) -> Result<Vec<Target>, SplitError> {
     let broken = |problem: &dyn std::fmt::Display| {
         FileError::malformed(path, format!("header of the new checkpoint: {problem}"))

@@ -1,14 +1,14 @@
-//! BLAKE3 of a tensor whose rows are hashed apart, in any order, on any thread.
+//! The BLAKE3 hash of a tensor whose rows are hashed separately, in any order, on any thread.
 //!
-//! BLAKE3 is a binary tree over 1 KiB chunks. A row of a delta has a power of two of bytes, so each full row
-//! is a whole subtree: rows are hashed where they are read, and only their 32-byte values are joined. The
-//! result is the plain BLAKE3 hash of the tensor's bytes (`b3sum`), see section 2.1 of the BLAKE3 paper.
+//! BLAKE3 is a binary tree over 1 KiB chunks. The bytes of a full row are a power of two, so each full row is a whole
+//! subtree. Every thread hashes the rows that it reads, and only the 32-byte values are joined. The result is the
+//! plain BLAKE3 hash of the tensor's bytes (`b3sum`); see section 2.1 of the BLAKE3 paper.
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use blake3::{Hash, Hasher};
 
-/// The part that row `row` has in its tensor's hash. All rows but the last have `row_bytes` bytes, a power of
-/// two of at least 1024; `only` says that the tensor has no other row, which may then have any length.
+/// The part of row `row` in the hash of its tensor. All rows but the last have `row_bytes` bytes, a power of two of
+/// at least 1024. `only` says that the tensor has no other row; this row may then have any length.
 pub(crate) fn hash_row(bytes: &[u8], row: u64, row_bytes: u64, only: bool) -> [u8; 32] {
     if only {
         return *blake3::hash(bytes).as_bytes();
@@ -18,7 +18,7 @@ pub(crate) fn hash_row(bytes: &[u8], row: u64, row_bytes: u64, only: bool) -> [u
     hasher.finalize_non_root()
 }
 
-/// Joins the rows' parts, which come in order.
+/// Joins the parts of the rows, in order.
 #[derive(Debug, Default)]
 pub(crate) struct TreeHash {
     /// Roots of finished subtrees, the largest first.
@@ -29,7 +29,7 @@ pub(crate) struct TreeHash {
 impl TreeHash {
     /// Appends the next row's part.
     pub(crate) fn push(&mut self, part: [u8; 32]) {
-        // A subtree is closed only now that something follows it: the last join of all is the root's.
+        // A subtree is joined only when something follows it, because the last join of all is that of the root.
         while self.subtrees.len() > self.rows.count_ones() as usize {
             if let (Some(right), Some(left)) = (self.subtrees.pop(), self.subtrees.pop()) {
                 self.subtrees.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
@@ -43,7 +43,7 @@ impl TreeHash {
     pub(crate) fn finish(mut self) -> String {
         let hash = match self.subtrees.pop() {
             None => blake3::hash(&[]),
-            // The part of an only row is the hash itself.
+            // The part of a single row is the hash itself.
             Some(part) if self.subtrees.is_empty() => Hash::from_bytes(part),
             Some(mut right) => loop {
                 match self.subtrees.pop() {

@@ -1,4 +1,4 @@
-//! Rows worked on in parallel, results taken in order.
+//! Parallel work on rows, with results in order.
 
 use rayon::prelude::*;
 use residua_format::file::{Checkpoint, TensorInfo};
@@ -10,25 +10,25 @@ use super::tree_hash::{TreeHash, hash_row};
 use crate::progress::check_stop;
 use crate::{Progress, SplitError};
 
-/// Rows per thread: half of them worked on while the results of the other half are taken.
+/// Rows per thread. Threads work on one half while the results of the other half are taken.
 const ROWS_PER_THREAD: usize = 16;
 
-/// What one row needs while it is worked on. Buffers keep their memory from row to row.
+/// The buffers for one row. They keep their memory from row to row.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    /// The old row; when patching, what becomes the new one.
+    /// The old row. A patch turns it into the new one.
     pub(crate) old: AlignedVec<u8>,
     pub(crate) new: AlignedVec<u8>,
     pub(crate) columns: Vec<u32>,
     pub(crate) index: Vec<u8>,
     pub(crate) values: Vec<u8>,
     pub(crate) plan: Option<RowPlan>,
-    /// The row's parts of the tensors' hashes.
+    /// The parts of the row in the hashes of the tensors.
     pub(crate) old_part: [u8; 32],
     pub(crate) new_part: [u8; 32],
 }
 
-/// Slots for as many rows as threads and budget make sensible.
+/// Slots for as many rows as threads and budget suggest.
 pub(crate) struct Workers<'a> {
     slots: Vec<Slot>,
     progress: &'a dyn Progress,
@@ -39,7 +39,7 @@ impl<'a> Workers<'a> {
     /// Slots for the rows of any of `layouts`, from at most three quarters of what is left of the budget.
     ///
     /// # Errors
-    /// When not one row fits.
+    /// When the budget does not hold one row.
     pub(crate) fn new(
         layouts: impl Iterator<Item = Layout>,
         budget: &Budget,
@@ -50,8 +50,8 @@ impl<'a> Workers<'a> {
             cols = cols.max(layout.shape()[1]);
             bytes = bytes.max(layout.longest_row());
         }
-        // Two rows and the values of one; columns; index bytes, an eighth of the columns at most, as a row that
-        // needs more is cheaper as a bitmap; bookkeeping.
+        // Two rows and the values of one; columns; index bytes; bookkeeping. Index bytes are at most an eighth of the
+        // columns: a row that needs more is cheaper as a bitmap.
         let slot = (3 * bytes + 4 * cols + cols / 8 + 1024) as u64;
         let most = (ROWS_PER_THREAD * rayon::current_num_threads()) as u64;
         let count = (budget.available() / 4 * 3 / slot).clamp(1, most);
@@ -59,8 +59,8 @@ impl<'a> Workers<'a> {
         Ok(Self { slots: (0..count).map(|_| Slot::default()).collect(), progress, _held: held })
     }
 
-    /// Calls `work` for every row in parallel, and `take` for every row in order, while the next rows are
-    /// worked on. Between the steps it asks whether to stop.
+    /// Calls `work` for every row, in parallel, and `take` for every row, in order, at the same time. Asks between
+    /// the steps whether to stop.
     pub(crate) fn for_rows(
         &mut self,
         rows: u64,
@@ -70,14 +70,14 @@ impl<'a> Workers<'a> {
         let work_on = |slots: &mut [Slot], first: u64| {
             let each = slots.par_iter_mut().with_max_len(1).enumerate();
             let results: Vec<_> = each.map(|(i, slot)| work(slot, first + i as u64)).collect();
-            // The first row's error, whichever thread was first.
+            // The error of the first row, whichever thread was first.
             results.into_iter().collect::<Result<(), _>>()
         };
         let mut take_from = |slots: &mut [Slot], first: u64| {
             slots.iter_mut().zip(first..).try_for_each(|(slot, row)| take(slot, row))
         };
         let progress = self.progress;
-        // A single slot has to be taken before it is worked on again.
+        // A single slot must be taken before it is worked on again.
         let half = self.slots.len().div_ceil(2);
         let (mut done, mut free) = self.slots.split_at_mut(half);
         if free.is_empty() {
@@ -106,7 +106,7 @@ impl<'a> Workers<'a> {
         }
     }
 
-    /// The hash of a tensor's bytes; `each` gets the rows in order.
+    /// The hash of a tensor's bytes. `each` gets the rows in order.
     pub(crate) fn hash(
         &mut self,
         file: &Checkpoint,
@@ -150,7 +150,7 @@ impl Layout {
         Self::new(tensor.dtype, tensor.bytes)
     }
 
-    /// A row's part of its tensor's hash.
+    /// The part of a row in the hash of its tensor.
     pub(crate) fn hash_row(self, bytes: &[u8], row: u64) -> [u8; 32] {
         hash_row(bytes, row, self.row_bytes(), self.elements <= ROW as u64)
     }

@@ -1,6 +1,6 @@
 //! Two checkpoints in, delta out.
 //!
-//! `scan` compares a tensor and puts what changed into spools; `write` writes the delta from them.
+//! `scan` compares tensors and puts the changes into spools. `write` writes the delta from the spools.
 
 mod scan;
 mod spool;
@@ -152,7 +152,7 @@ impl Differ<'_> {
             return Ok(Found::whole(new, Entry::new(Stored::Added, hash)));
         };
         if (old.dtype, &old.shape) != (new.dtype, &new.shape) {
-            // The progress counts the new tensors' bytes.
+            // Progress counts the bytes of new tensors.
             let base_hash = self.workers.hash(self.old, old, |_| Ok(()))?;
             let mut entry = Entry::new(Stored::Reshaped, self.hash(self.new, new)?);
             entry.base = Some((old.dtype, old.shape.clone()));
@@ -187,7 +187,7 @@ impl Differ<'_> {
         Ok(Found::whole(new, entry))
     }
 
-    /// Notes a tensor that only the old checkpoint has.
+    /// Hashes a tensor that only the old checkpoint has.
     fn removed(&mut self, tensor: &TensorInfo) -> Result<Removed, SplitError> {
         self.progress.tensor(&tensor.name);
         let hash = self.hash(self.old, tensor)?;

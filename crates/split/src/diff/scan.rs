@@ -1,4 +1,4 @@
-//! Comparing a tensor of two checkpoints.
+//! Comparing the same tensor of two checkpoints.
 
 use residua_format::file::{Checkpoint, TensorInfo};
 use residua_format::gap::{GapPatternBuilder, ModePlanes, RowPlan};
@@ -10,18 +10,18 @@ use crate::delta::tree_hash::TreeHash;
 use crate::delta::workers::{Workers, advance, read_row};
 use crate::{DeltaOp, Progress, SplitError};
 
-/// What comparing a tensor found out.
+/// The result of a comparison.
 #[derive(Debug)]
 pub(super) struct Scanned {
     pub(super) old_hash: String,
     pub(super) new_hash: String,
     /// Elements that differ.
     pub(super) changed: u64,
-    /// What is in the spools about it; `None` when that would be no smaller than the tensor.
+    /// The sparse matrix, whose long planes are in the spools; `None` if it would not be smaller than the tensor.
     pub(super) sparse: Option<Sparse>,
 }
 
-/// The planes of a sparse matrix, the long ones by their lengths.
+/// A sparse matrix: its short planes, and the lengths of its long ones.
 #[derive(Debug)]
 pub(super) struct Sparse {
     pub(super) row_ptr: AlignedVec<u32>,
@@ -39,7 +39,7 @@ pub(super) struct Planes {
 }
 
 impl Planes {
-    /// Compares two tensors of one element type and length, and appends what differs to the planes.
+    /// Compares two tensors of equal element type and length, and appends the changes to the planes.
     pub(super) fn scan(
         &mut self,
         workers: &mut Workers<'_>,
@@ -82,7 +82,7 @@ impl Planes {
                 let Some(plan) = slot.plan.take() else { return Ok(()) };
                 found += plan.nnz as u64;
                 if let Some(pattern) = &mut builder {
-                    // More than 2³² entries fit no pattern: the tensor itself is stored then.
+                    // No pattern holds more than 2³² entries. The tensor is stored whole then.
                     let fits = pattern.push(&plan).is_ok();
                     self.index.append(&slot.index)?;
                     self.values.append(&slot.values)?;
@@ -105,7 +105,7 @@ impl Planes {
         Ok(Scanned { old_hash, new_hash, changed: found, sparse })
     }
 
-    /// Drops what was appended since the planes had these lengths.
+    /// Cuts the planes back to these lengths.
     pub(super) fn forget(&mut self, (index, values): (u64, u64)) -> Result<(), SplitError> {
         self.index.truncate(index)?;
         self.values.truncate(values)

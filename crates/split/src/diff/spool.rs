@@ -1,4 +1,4 @@
-//! Bytes that wait for their place in a file.
+//! The long planes of all tensors, until the delta is written.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use tempfile::SpooledTempFile;
 
 use crate::SplitError;
 
-/// The most that a spool keeps in memory.
+/// Bytes that a spool keeps in memory, at most.
 const MEMORY: u64 = 16 << 20;
 /// Bytes read back at a time.
 const BLOCK: usize = 64 << 10;
 
-/// A growing run of bytes: in memory while it is short, then in an unnamed file beside the output, which the
-/// system removes whatever happens to the process.
+/// A growing run of bytes. It starts in memory and moves to an unnamed file beside the output when it grows. The
+/// system removes the file whatever happens to the process.
 #[derive(Debug)]
 pub(super) struct Spool {
     file: SpooledTempFile,
@@ -24,10 +24,10 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// An empty spool for an output at `path`; keeps an eighth of what is left of the budget in memory.
+    /// An empty spool for an output at `path`. Its memory is at most an eighth of what is left of the budget.
     pub(super) fn new(path: &Path, budget: &Budget) -> Result<Self, SplitError> {
         let memory = MEMORY.min(budget.available() / 8);
-        // A vector that grows may hold twice what is in it.
+        // A growing vector may hold twice its content.
         let held = budget.reserve(memory, "planes of the delta")?;
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -48,7 +48,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Drops everything behind the first `length` bytes.
+    /// Cuts the spool to its first `length` bytes.
     pub(super) fn truncate(&mut self, length: u64) -> Result<(), SplitError> {
         let cut = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
         self.check(cut)?;
@@ -56,13 +56,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Starts reading at the first byte; nothing may be appended any more.
+    /// Starts to read at the first byte. Nothing may be appended after that.
     pub(super) fn rewind(&mut self) -> Result<(), SplitError> {
         let rewound = self.file.rewind();
         self.check(rewound)
     }
 
-    /// Hands the next `length` bytes to `write`, piece by piece.
+    /// Passes the next `length` bytes to `write`, block by block.
     pub(super) fn drain(
         &mut self,
         length: u64,

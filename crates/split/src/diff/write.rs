@@ -1,4 +1,4 @@
-//! The delta on its way to the disk.
+//! Writing the delta.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ use crate::passed::copy;
 use crate::progress::check_stop;
 use crate::{DeltaOp, Progress, SplitError};
 
-/// What was found out about a tensor of the new checkpoint.
+/// The result for a tensor of the new checkpoint.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
     pub(super) tensor: &'a TensorInfo,
     pub(super) entry: Entry,
-    /// Where the tensor is stored sparse. The long planes are in the spools, in the order of the tensors.
+    /// The matrix, if the tensor is stored sparse. Its long planes are in the spools, in the order of the tensors.
     pub(super) matrix: Option<(MatrixMeta, Sparse)>,
 }
 
@@ -135,7 +135,7 @@ impl Draft<'_> {
     }
 }
 
-/// The tensors that are stored whole, those with the widest elements first, as the container asks for.
+/// The tensors that are stored whole, widest elements first. The container demands this order.
 fn whole<'a>(found: &[Found<'a>]) -> Vec<&'a TensorInfo> {
     let whole = found.iter().filter(|found| found.entry.stored.is_whole());
     let mut whole: Vec<_> = whole.map(|found| found.tensor).collect();
@@ -143,7 +143,7 @@ fn whole<'a>(found: &[Found<'a>]) -> Vec<&'a TensorInfo> {
     whole
 }
 
-/// Writes a sparse matrix, whose long planes are next in the spools.
+/// Writes a sparse matrix. Its long planes come next in the spools.
 fn write_matrix(
     writer: &mut ContainerWriter,
     planes: &mut Planes,

@@ -1,17 +1,17 @@
-//! Column statistics: the mean squares that score a residual.
+//! Mean squares of columns: the default importance of input features.
 
 use rayon::prelude::*;
 use residua_format::vectorised;
 
 use crate::float::Float;
 
-/// Rows that are added in one go, so that the sums are loaded and stored once for all of them.
+/// Rows that are added in one step, so that the sums are loaded and stored once for all of them.
 const STRIPE: usize = 4;
-/// Columns of a stripe, so that it stays in the first-level cache.
+/// Columns of a stripe. A stripe fits in the first-level cache.
 const WIDTH: usize = 512;
 
-/// Sums of squares of columns, row by row in f64: every square is exact and cannot overflow, and the order of
-/// additions is that of the rows, so that the sums do not depend on how the rows come in.
+/// Sums of squares of columns, in f64. Every square is exact and cannot overflow. Additions follow the order of rows,
+/// so the sums do not depend on the size of blocks.
 ///
 /// A sum is finite if and only if every weight of the column is.
 #[derive(Debug, Default)]

@@ -1,24 +1,24 @@
-//! Which scores are kept: the k-th highest, found by counting.
+//! The k-th highest score, found by counting.
 //!
-//! A sample of the rows tells about where it lies; one scan counts what lies above that window and, float by
-//! float, inside it. Scores are non-negative floats, which order as their bits do.
+//! A sample of the rows gives a window in which it probably lies. One scan counts the scores above the window and,
+//! float by float, inside it. Scores are non-negative floats, and such floats order as their bits do.
 
 use super::histogram::{Histogram, Place};
 
 /// Bits of infinity: above those of every score.
 const INFINITE: u32 = 0x7F80_0000;
-/// One wrong guess, and a bit of the score at a time.
+/// Enough for a wrong guess and a search bit by bit.
 const MOST_SCANS: usize = 2 + 32;
 
-/// Which weights are kept: every one with a comparable score above `score`, and the first `ties` of those
-/// that have exactly it.
+/// Which weights are kept: all with a comparable score above `score`, and the first `ties` of those with exactly this
+/// score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cut {
     pub(super) score: f32,
     pub(super) ties: u64,
 }
 
-/// A guess at where the cut lies, in bits.
+/// A window in which the cut probably lies, in bits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guess {
     low: u32,
@@ -26,19 +26,19 @@ pub(super) struct Guess {
 }
 
 impl Guess {
-    /// Anywhere.
+    /// Every score.
     pub(super) const NONE: Self = Self { low: 0, high: INFINITE };
 
-    /// Where the cut lies for a `share` of all scores, from `cols` scores of each of some rows, as
-    /// comparable bits. Wide enough to be wrong only on matrices that the rows do not stand for; a wrong
-    /// guess costs time, never the right answer. `scratch` is as long as `scores`.
+    /// The window for a `share` of all scores, from a sample: `cols` scores of each of some rows, as comparable bits.
+    /// The window is wide enough to be wrong only if the sample does not represent the matrix. A wrong guess costs
+    /// time; the result is still right. `scratch` is as long as `scores`.
     pub(super) fn from_rows(share: f64, scores: &[f32], cols: usize, scratch: &mut [f32]) -> Self {
         let (count, rows) = (scores.len(), scores.len() / cols.max(1));
         if rows < 8 {
             return Self::NONE;
         }
         scratch.copy_from_slice(scores);
-        // The score below which a share of all lie.
+        // The score above which a share of the sample lies.
         let mut highest = |share: f64| {
             let rank = (share * count as f64).round();
             if rank >= count as f64 {
@@ -48,7 +48,7 @@ impl Guess {
             }
             *scratch.select_nth_unstable_by(rank as usize, |a, b| b.total_cmp(a)).1
         };
-        // Rows differ more than chance would have it, so the error follows from what each row alone says.
+        // Rows differ more than by chance, so the margin follows from the spread between rows.
         let middle = highest(share);
         let (sum, squares) = scores.chunks_exact(cols).fold((0.0, 0.0), |(sum, squares), row| {
             let above = row.iter().filter(|&&s| s > middle).count() as f64 / cols as f64;
@@ -62,9 +62,9 @@ impl Guess {
     }
 }
 
-/// Finds the cut that keeps exactly the `kept` highest scores, at least 1 and at most all there are. `scan`
-/// adds all scores to the histogram it is given, which has at most `bins` bins (a power of two, at least 2);
-/// usually one scan does. `None` if no two scans agree: the scores change under our hands.
+/// Finds the cut that keeps exactly the `kept` highest scores, between 1 and all. `scan` adds all scores to its
+/// histogram of at most `bins` bins (a power of two, at least 2). Usually one scan is enough. `None` if scans
+/// contradict each other because the scores change meanwhile.
 pub(super) fn find_cut<E>(
     kept: u64,
     guess: Guess,

@@ -16,8 +16,8 @@ use crate::SplitError;
 /// Pieces of a block of emitted rows for each thread.
 const PIECES: usize = 4;
 
-/// Writes tensors' planes, one tensor after the other. Base codes go straight to the output, whose plane is
-/// open; the others wait in spools.
+/// Writes the planes of one tensor after the other. Base codes go straight to the output. The other planes wait in
+/// temporary files until it is their turn.
 pub(super) struct Emitter {
     writer: ContainerWriter,
     kind: Option<BaseKind>,
@@ -29,7 +29,7 @@ pub(super) struct Emitter {
     gaps: WaitingPlane,
     value_plane: WaitingPlane,
     value_scales: WaitingPlane,
-    // Of the tensor at hand:
+    // The current tensor:
     builder: GapPatternBuilder,
     cut: Cut,
     ties_left: u64,
@@ -81,7 +81,7 @@ impl Emitter {
         Ok(())
     }
 
-    /// Emits some rows, the next ones of the tensor, from `first` on.
+    /// Emits the next rows of the tensor, from `first` on.
     pub(super) fn rows(
         &mut self,
         job: &Job<'_>,
@@ -120,7 +120,7 @@ impl Emitter {
         self.write(job, used, weights)
     }
 
-    /// Residuals, and which of them are kept; codes and scales of the base.
+    /// Computes residuals and selects those that are kept. Writes codes and scales of the base.
     fn select(
         &mut self,
         job: &Job<'_>,
@@ -201,7 +201,7 @@ impl Emitter {
         Ok(())
     }
 
-    /// Ends the tensor's planes.
+    /// Writes the planes that waited, and the metadata.
     pub(super) fn end(&mut self, job: &Job<'_>, base_hash: Option<String>) -> Result<MatrixMeta, SplitError> {
         let name = &job.rows.info.name;
         let writer = &mut self.writer;
@@ -239,7 +239,7 @@ impl Emitter {
         Ok(meta)
     }
 
-    /// Sum of squared residuals, and how much of it base and residual together take away.
+    /// The sum of squared residuals, and by how much the stored residual lowers it.
     pub(super) fn squares(&self) -> (f64, f64) {
         (self.squares, self.gain)
     }

@@ -1,4 +1,4 @@
-//! Kept entries to the bytes of the sparse planes.
+//! Encoding kept entries into the bytes of the sparse planes.
 
 use half::{bf16, f16};
 use residua_format::gap::RowPlan;
@@ -10,16 +10,16 @@ pub(super) struct Encoded {
     pub(super) plans: Vec<RowPlan>,
     pub(super) index: Vec<u8>,
     pub(super) values: Vec<u8>,
-    /// One per row, with i8 values.
+    /// One per row, for i8 values.
     pub(super) scales: Vec<f32>,
-    /// By how much the residual lowers the sum of squared errors, row by row.
+    /// By how much the residual of each row lowers the sum of squared errors.
     pub(super) gains: Vec<f64>,
     codes: Vec<u8>,
 }
 
 impl Encoded {
-    /// Bytes that a row of `cols` columns takes at most, twice: a vector that grows moves. No row costs more
-    /// than as a bitmap.
+    /// Twice the maximum bytes of a row of `cols` columns, because a growing vector moves. No row costs more than as
+    /// a bitmap.
     pub(super) fn row_bytes(cols: usize, values: ValueType) -> u64 {
         let row = cols as u64 / 8 + 1 + (cols * values.bytes()) as u64;
         2 * (row + (size_of::<RowPlan>() + 12) as u64) + cols as u64
@@ -36,7 +36,7 @@ impl Encoded {
     /// Appends a row.
     ///
     /// # Errors
-    /// With the position (in the row's entries) of the first residual that the value type cannot hold.
+    /// The position (in the row's entries) of the first residual that the value type cannot hold.
     pub(super) fn push_row(
         &mut self,
         columns: &[u32],
@@ -72,7 +72,7 @@ impl Encoded {
                 i.into_iter().for_each(|i| count(i, value.to_f32()));
             }),
             ValueType::I8 => {
-                // The value plane's rule is that of an INT8 base: one scale for the row.
+                // The rule is that of an INT8 base: one scale for the row.
                 let (codes, mut scale) = (&mut self.codes, [0.0]);
                 codes.resize(columns.len(), 0);
                 if !columns.is_empty() {

@@ -1,14 +1,14 @@
-//! Counting scores inside a window.
+//! Counts of the scores inside a window.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::score::comparable;
 use super::sift::{Range, sift};
 
-/// Scores inside the window that are counted together.
+/// Scores that a thread gathers before it counts them.
 const GATHERED: usize = 512;
 
-/// Counts scores: how many lie above a window, and how many at each place in it. Shared by threads.
+/// Counts the scores above a window and in each bin of it. Threads share it.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
     /// Bits of the lowest score in the window.
@@ -21,12 +21,12 @@ pub(super) struct Histogram {
     counts: Mutex<(u64, Vec<u64>)>,
 }
 
-/// Where a score is.
+/// The place of a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Above the window.
     Above,
-    /// In the bin of these bit patterns, with `above` scores higher than all of them.
+    /// In the bin with these bit patterns. `above` scores are higher than the bin.
     Bin { low: u32, high: u32, above: u64 },
     /// Below the window.
     Below,
@@ -38,7 +38,7 @@ impl Histogram {
         8 * bins as u64
     }
 
-    /// Starts anew with a window of bit patterns, `low..high`, and at most `most` bins, a power of two.
+    /// Clears it and sets a window of bit patterns, `low..high`, with at most `most` bins, a power of two.
     pub(super) fn reset(&mut self, low: u32, high: u32, most: usize) {
         let width = (high - low) as usize;
         self.shift = width.div_ceil(most).next_power_of_two().ilog2();
@@ -49,7 +49,7 @@ impl Histogram {
         bins.resize(width.div_ceil(1 << self.shift), 0);
     }
 
-    /// Where the `kept`-th highest score is.
+    /// The place of the `kept`-th highest score.
     pub(super) fn place(&self, kept: u64) -> Place {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut above, bins) = (counts.0, &counts.1);
@@ -72,14 +72,14 @@ impl Histogram {
         self.counter().add(residuals, weights);
     }
 
-    /// For one thread to count with; what it holds is counted at the latest when it is dropped.
+    /// A counter for one thread. Dropping it counts everything that it still holds.
     pub(super) fn counter(&self) -> Counter<'_> {
         Counter { histogram: self, above: 0, inside: Vec::with_capacity(GATHERED) }
     }
 }
 
-/// Rows' way into a shared histogram. Bins are far apart in memory; many at a time are added while their
-/// cache lines come in together, which atomic additions would not do.
+/// Counts rows into a shared histogram. It gathers many scores and adds them together: bins are far apart in memory,
+/// and so their cache lines load at the same time. Atomic additions would load them one by one.
 #[derive(Debug)]
 pub(super) struct Counter<'a> {
     histogram: &'a Histogram,

@@ -24,7 +24,7 @@ impl Inputs {
             if Container::is_container(&file) {
                 let path = path.display();
                 return Err(SplitError::Usage(format!(
-                    "{path} is no dense checkpoint; materialize it first"
+                    "{path} is not a dense checkpoint; materialize it first"
                 )));
             }
             Ok(file)
@@ -62,7 +62,7 @@ impl<'a> Job<'a> {
                 let info = base.expect_tensor(name)?;
                 if (&info.shape, info.dtype) != (&rows.info.shape, rows.info.dtype) {
                     let problem = format!(
-                        "is {} {:?} here and {} {:?} in the checkpoint to be split: exclude it, or take another base",
+                        "is {} {:?} here and {} {:?} in the checkpoint to be split: exclude it or take another base",
                         info.dtype, info.shape, rows.info.dtype, rows.info.shape
                     );
                     return Err(SplitError::tensor(base.file_of(info), name, problem));
@@ -76,7 +76,7 @@ impl<'a> Job<'a> {
                 let info = file.expect_tensor(name)?;
                 if (info.dtype, &*info.shape) != (Dtype::F32, &[rows.cols]) {
                     let problem = format!(
-                        "is {} {:?}, but {} input features call for F32 [{}]",
+                        "is {} {:?}, but {} input features need F32 [{}]",
                         info.dtype, info.shape, rows.cols, rows.cols
                     );
                     return Err(SplitError::tensor(file.file_of(info), name, problem));
@@ -87,7 +87,7 @@ impl<'a> Job<'a> {
         Ok(Self { rows, base, calibration })
     }
 
-    /// The error for a residual that is not finite, although its weight is: its base is not, or the
+    /// The error for a residual that is not finite although its weight is. Either the base is not finite, or the
     /// difference is too large.
     pub(super) fn residual_error(&self, row: usize, col: usize, raw: &[u8], base: &[u8]) -> SplitError {
         if let Some(error) = self.base.and_then(|rows| rows.not_finite(row, base)) {
@@ -121,7 +121,7 @@ pub(super) fn partition<'a>(
             None => passed.push(info),
         }
     }
-    // The container takes the widest elements first, so that all are aligned.
+    // The container demands the widest elements first, so that all elements are aligned.
     passed.sort_by_key(|info| std::cmp::Reverse(info.dtype.bitsize()));
     Ok((jobs, passed))
 }

@@ -1,10 +1,10 @@
-//! Checkpoint in, base and residual out.
+//! Checkpoint in, split file out.
 //!
 //! | module | what |
 //! |---|---|
 //! | `inputs` | which tensors are split, and from what |
 //! | `room` | how the budget is divided among the buffers |
-//! | `tensor` | one tensor's way through the three passes |
+//! | `tensor` | the three passes over one tensor |
 //! | `columns`, `score` | the first pass: mean squares of columns, and the scores that follow |
 //! | `cut`, `histogram`, `sift` | the second pass: which scores are kept |
 //! | `residual`, `select`, `encode`, `emit`, `waiting_plane` | the third pass: rows to planes |

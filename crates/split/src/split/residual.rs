@@ -1,29 +1,29 @@
-//! One row's residual, the weight less its base.
+//! The residual of one row: weights minus base.
 
 use residua_format::{BaseKind, quantize_row, vectorised};
 
 use crate::float::{Float, all_finite};
 
-/// Where a row's base comes from.
+/// The source of a row's base.
 #[derive(Debug)]
 pub(super) enum RowBase<'a> {
-    /// The row itself at low precision: codes and scales are written here.
+    /// The row itself at low precision. Its codes and scales are written here.
     Quantized { kind: BaseKind, codes: &'a mut [u8], scales: &'a mut [f32] },
-    /// Another row, of the same element type.
+    /// A row of another checkpoint, of the same element type.
     Dense(&'a [u8]),
 }
 
-/// Room for one row.
+/// Buffers for one row.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     residual: Vec<f32>,
-    /// Weights and base, where they are not f32 as they stand in memory.
+    /// Weights and base as f32, if they are not f32 in memory already.
     weights: Vec<f32>,
     base: Vec<f32>,
 }
 
 impl Scratch {
-    /// Bytes for rows of `cols` columns, at most.
+    /// Maximum bytes for rows of `cols` columns.
     pub(super) fn bytes(cols: usize) -> u64 {
         12 * cols as u64
     }
@@ -32,10 +32,10 @@ impl Scratch {
         Self { residual: vec![0.0; cols], ..Self::default() }
     }
 
-    /// Weights less base.
+    /// Weights minus base.
     ///
     /// # Errors
-    /// With the column of the first residual that is not finite.
+    /// The column of the first residual that is not finite.
     pub(super) fn residual(&mut self, float: Float, raw: &[u8], base: RowBase<'_>) -> Result<&[f32], usize> {
         let Self { residual, weights, base: base_weights } = self;
         let weights = float.view(raw, weights);
@@ -54,7 +54,7 @@ impl Scratch {
         Ok(residual)
     }
 
-    /// As [`residual`](Self::residual), where nobody wants the codes: a base kind, or the base's row.
+    /// As [`residual`](Self::residual), without codes. The base is a kind, or a row of another checkpoint.
     pub(super) fn residual_only(
         &mut self,
         float: Float,
@@ -69,9 +69,9 @@ impl Scratch {
 }
 
 vectorised! {
-    /// Finite weights less what [`quantize_row`] and `dequantize_row` make of them, bit for bit.
+    /// Finite weights minus their quantised values, with the same bits as [`quantize_row`] and `dequantize_row` give.
     fn subtract_quantized(weights: &[f32], kind: BaseKind, residual: &mut [f32]) {
-        // As large as makes an addition round to whole numbers.
+        // So large that an addition rounds to whole numbers.
         const ROUND: f32 = 12_582_912.0;
         let limit = f32::from(kind.max_code());
         let group = kind.group(weights.len());

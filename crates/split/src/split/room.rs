@@ -1,4 +1,4 @@
-//! How much of everything is held at a time.
+//! How the budget is divided among the buffers of a split.
 
 use residua_format::{BaseKind, ValueType};
 use residua_memory::{Budget, BudgetError, Reservation};
@@ -10,21 +10,21 @@ use super::residual::Scratch;
 use super::select::Kept;
 use super::waiting_plane::WaitingPlane;
 
-/// Bytes for each thread that are read and worked on at a time: what a second-level cache holds.
+/// Bytes per thread that are read at a time: what a second-level cache holds.
 const BLOCK: u64 = 1 << 20;
-/// Elements of an emitted block beyond which more does not make it faster.
+/// Elements of an emitted block. Larger blocks are not faster.
 const MOST_EMITTED: u64 = 1 << 20;
-/// Bins of the histogram beyond which a second scan is rare.
+/// Bins of the histogram. With so many a second scan is rare.
 const MOST_BINS: u64 = 1 << 19;
 const FEWEST_BINS: u64 = 1 << 10;
-/// Scores that a guess is made from.
+/// Scores in the sample for a guess.
 const MOST_SAMPLED: u64 = 1 << 18;
-/// The output's own buffer, and what is left of it while it fills.
+/// The buffer of the output, and slack.
 const OUTPUT: u64 = 512 << 10;
-/// Spools: base scales, gaps, values, value scales.
-const SPOOLS: u64 = 5;
+/// Planes that wait: base scales, gaps, values, value scales. One more for the copy buffer.
+const WAITING_PLANES: u64 = 5;
 
-/// The largest of everything among the tensors of a job.
+/// The maximum of each size over the tensors of a job.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extremes {
     pub(super) rows: usize,
@@ -35,10 +35,10 @@ pub(super) struct Extremes {
     pub(super) bytes: u64,
 }
 
-/// The buffers of a split, taken from the budget for as long as the job runs.
+/// The sizes of the buffers of a split, and their reservation for the duration of the job.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Bytes of rows held at a time; with another checkpoint as base, of its rows too.
+    /// Bytes of rows in memory; with another checkpoint as base, the same again for its rows.
     pub(super) block: usize,
     /// Bytes of buffers for emitted rows.
     emit: u64,
@@ -52,10 +52,10 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Takes what a job on such tensors needs at least, and of the rest what makes it faster.
+    /// Reserves the minimum for tensors of these sizes, and of the rest what makes the job faster.
     ///
     /// # Errors
-    /// When the budget is below the least, which the error tells.
+    /// When the budget is too small. The error states the minimum.
     pub(super) fn take(
         budget: &Budget,
         largest: Extremes,
@@ -66,29 +66,29 @@ impl Room {
         let buffers = if base.is_some() { 1 } else { 2 };
         let (cols, rows) = (largest.cols as u64, largest.rows as u64);
         let fixed = ColumnSums::bytes(largest.cols, threads)
-            // h as it is read, and as it is used.
+            // Importance as it is read, and as it is used.
             + 8 * cols
-            // A row of the sample, and of its base.
+            // A row of the sample, and a row of its base.
             + 2 * largest.row_bytes as u64
             + threads as u64 * Scratch::bytes(largest.cols)
-            // Pointers and modes of all rows, three times: they grow, and are copied when done.
+            // Pointers and modes of all rows, three times: the vectors grow, and are copied at the end.
             + 3 * 9 * rows
             + OUTPUT
-            + SPOOLS * WaitingPlane::BYTES;
+            + WAITING_PLANES * WaitingPlane::BYTES;
         let emit = emit_row_bytes(largest.cols, base, values);
         let block = buffers * largest.row_bytes as u64;
-        let least = fixed + emit + block + Histogram::bytes(FEWEST_BINS as usize);
-        budget.require(least, "splitting the checkpoint's largest rows, one at a time,")?;
+        let minimum = fixed + emit + block + Histogram::bytes(FEWEST_BINS as usize);
+        budget.require(minimum, "splitting the checkpoint's largest rows, one at a time,")?;
 
-        let spare = budget.available() - least;
+        let spare = budget.available() - minimum;
         let most_emitted = emit.saturating_mul(MOST_EMITTED / cols.max(1));
         let more_emit = (spare / 4).min(most_emitted);
         let bins = power_of_two_below((spare / 16 / 8).clamp(FEWEST_BINS, MOST_BINS));
         let more_bins = Histogram::bytes((bins - FEWEST_BINS) as usize);
         // A sample is sorted in a copy.
         let sample = (spare / 32 / 8).min(MOST_SAMPLED);
-        // No more rows than the caches hold, however much there is to spare: every pass reads the tensor anew, from
-        // memory that the system keeps files in, which is faster than to hold and fault in a copy.
+        // No more rows than the caches hold, even if the budget allows more. Every pass reads the tensor again from
+        // the system's file cache. That is faster than to fault in and keep a copy.
         let more_block = (spare - more_emit - more_bins - 8 * sample).min(buffers * threads as u64 * BLOCK);
         let (emit, block) = (emit + more_emit, (block + more_block).min(buffers * largest.bytes));
         let held = fixed + emit + block + Histogram::bytes(bins as usize) + 8 * sample;
@@ -110,7 +110,7 @@ impl Room {
     }
 }
 
-/// Bytes that a row takes while it is emitted, at most: all of its entries kept.
+/// Maximum bytes of a row while it is emitted: all of its entries are kept.
 fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType) -> u64 {
     let codes = base.map_or(0, |kind| kind.row_bytes(cols) + 4 * kind.groups(cols)) as u64;
     codes + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)

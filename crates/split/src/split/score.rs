@@ -1,20 +1,19 @@
-//! Scores and the one that is k-th highest.
+//! Scores.
 //!
-//! The score `residual² · h` of a weight is compared through its square root, `|residual| · √h`, with √h
-//! scaled by a power of two so that the largest lies in [0.5, 1): the order is the same, nothing overflows,
-//! and nothing underflows that residual² would have lost. A score is thus a non-negative f32, and such floats
-//! order as their bits do.
+//! The order of scores `residual² · h` is that of their square roots, `|residual| · √h`. √h is scaled by a power of
+//! two, so that the largest lies in [0.5, 1). So nothing overflows, and nothing underflows that residual² would keep.
+//! A comparable score is a non-negative f32, and such floats order as their bits do.
 
 /// The weight of every column in a score.
 #[derive(Debug, Default)]
 pub(super) struct ColumnWeights {
     weights: Vec<f32>,
-    /// What √h was multiplied by: a power of two.
+    /// The factor of √h, a power of two.
     scale: f64,
 }
 
 impl ColumnWeights {
-    /// From h, every one finite and at least 0. If all are 0, all count as 1.
+    /// Sets the weights from h. Every h is finite and at least 0. If all are 0, all count as 1.
     pub(super) fn set(&mut self, h: impl Iterator<Item = f64> + Clone) {
         let largest = h.clone().fold(0.0, f64::max).sqrt();
         self.weights.clear();
@@ -33,12 +32,12 @@ impl ColumnWeights {
         &self.weights
     }
 
-    /// The comparable score that stands for a score `residual² · h`.
+    /// The comparable score of a score `residual² · h`.
     pub(super) fn comparable(&self, score: f32) -> f32 {
         ((f64::from(score)).sqrt() * self.scale) as f32
     }
 
-    /// The score `residual² · h` that a comparable one stands for.
+    /// The score `residual² · h` of a comparable score.
     pub(super) fn score(&self, comparable: f32) -> f64 {
         (f64::from(comparable) / self.scale).powi(2)
     }

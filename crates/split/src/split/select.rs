@@ -1,4 +1,4 @@
-//! What neighbouring rows keep: found in parallel, cut to the exact count in order.
+//! The entries that neighbouring rows keep. They are found in parallel and cut to the exact count in order.
 
 use super::cut::Cut;
 use super::score::comparable;
@@ -12,14 +12,14 @@ pub(super) struct Kept {
     pub(super) residuals: Vec<f32>,
     /// Where each row's entries end.
     pub(super) ends: Vec<usize>,
-    /// Each row's sum of squared residuals, those that are not kept included.
+    /// Each row's sum of squared residuals, kept or not.
     pub(super) squares: Vec<f64>,
-    /// How many have exactly the cut's score.
+    /// Entries with exactly the cut's score.
     ties: u64,
 }
 
 impl Kept {
-    /// Bytes that a row of `cols` columns takes at most; what there is one of per row grows and moves.
+    /// Maximum bytes of a row of `cols` columns. The vectors with one element per row grow and move.
     pub(super) fn row_bytes(cols: usize) -> u64 {
         8 * cols as u64 + 2 * 16
     }
@@ -31,12 +31,12 @@ impl Kept {
         self.ends.clear();
         self.squares.clear();
         self.ties = 0;
-        // All at once: a vector that grows holds two copies while it moves.
+        // All at once, because a growing vector holds two copies while it moves.
         self.columns.reserve(most);
         self.residuals.reserve(most);
     }
 
-    /// Appends what a row keeps: every score of at least the cut's.
+    /// Appends the entries of a row whose score is at least the cut's.
     pub(super) fn push_row(&mut self, residuals: &[f32], weights: &[f32], cut: Cut) {
         sift::<false>(residuals, weights, Range::from(cut.score), |columns, residuals| {
             self.columns.extend_from_slice(columns);
@@ -60,8 +60,8 @@ impl Kept {
         scores.reduce(f32::min)
     }
 
-    /// Takes what ties this piece may keep from those that are left, and drops the others. Also drops zero
-    /// residuals, which would add nothing: only where the cut is 0 are there any.
+    /// Keeps as many ties as are left, and drops the others. Also drops zero residuals, because they add nothing;
+    /// there are some only if the cut is 0.
     pub(super) fn settle(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
         if cut.score > 0.0 && self.ties <= *ties_left {
             *ties_left -= self.ties;

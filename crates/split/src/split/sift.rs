@@ -1,14 +1,13 @@
-//! Which scores lie in a range: the inner loop of counting and of selecting.
+//! Finds the scores in a range: the inner loop of counting and of selecting.
 
 use super::score::comparable;
 
 /// Columns that are sifted together.
 const WIDTH: usize = 1024;
-/// Columns that are looked at in one step.
+/// Columns of one step.
 const LANES: usize = 8;
 
-/// Comparable scores from `low` to below `high`, as bits: those of floats that are not negative order as
-/// signed integers.
+/// Comparable scores from `low` to below `high`, as bits. The bits of non-negative floats order as signed integers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) low: i32,
@@ -22,9 +21,9 @@ impl Range {
     }
 }
 
-/// Calls `found` with the columns, in order, whose scores lie in `range`, and their residuals; any number of
-/// times, for some columns each. Returns how many scores lie above the range. `RARE` says that hardly any lie
-/// inside, and changes only the speed.
+/// Calls `found` with the columns whose scores lie in `range`, in order, and with their residuals; any number of
+/// times, for some columns each. Returns the number of scores above the range. `RARE` says that few scores lie
+/// inside. It changes only the speed.
 pub(super) fn sift<const RARE: bool>(
     residuals: &[f32],
     weights: &[f32],
@@ -47,8 +46,8 @@ pub(super) fn sift<const RARE: bool>(
     above
 }
 
-/// What was found, gathered without a branch: whether a score is kept cannot be predicted. What is
-/// written beyond `length` is overwritten by what comes next.
+/// The found columns and residuals. They are gathered without a branch, because no processor can predict which scores
+/// are kept. Elements beyond `length` are overwritten later.
 struct Sifted {
     columns: [u32; WIDTH + LANES],
     residuals: [f32; WIDTH + LANES],
@@ -90,7 +89,7 @@ mod avx2 {
 
     use super::{LANES, Range, Sifted};
 
-    /// For each set of lanes, the numbers of its lanes, lowest first.
+    /// For each set of lanes: the numbers of its lanes, lowest first.
     static LEFT: [[u32; LANES]; 256] = {
         let mut table = [[0; LANES]; 256];
         let mut set = 0;
@@ -117,7 +116,7 @@ mod avx2 {
         sifted: &mut Sifted,
     ) -> u64 {
         let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
-        // Greater than one less is at least; neither bound is the least integer.
+        // `x > bound - 1` is `x >= bound`. No bound is the smallest integer, so the subtraction does not overflow.
         let (low, high) = (_mm256_set1_epi32(range.low - 1), _mm256_set1_epi32(range.high - 1));
         let mut columns = _mm256_add_epi32(_mm256_set1_epi32(first as i32), cast([0, 1, 2, 3, 4, 5, 6, 7]));
         let (mut above, mut length) = (_mm256_setzero_si256(), sifted.length);

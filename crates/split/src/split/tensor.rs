@@ -1,4 +1,4 @@
-//! One tensor's way through the three passes: column statistics, score histogram, emit.
+//! The three passes over one tensor: column statistics, score histogram, emit.
 
 use rayon::prelude::*;
 use residua_format::BaseKind;
@@ -17,12 +17,12 @@ use crate::progress::check_stop;
 use crate::rows::{Block, Rows};
 use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
 
-/// Of how many columns a guess looks at one, at most.
+/// Maximum distance between the columns of a sample.
 const STRIDE: usize = 16;
 /// Elements that one thread scores at a time.
 const PIECE: usize = 1 << 16;
 
-/// Everything that is used for one tensor after the other.
+/// The buffers and settings for one tensor after the other.
 pub(super) struct Splitter<'a> {
     options: &'a SplitOptions,
     kind: Option<BaseKind>,
@@ -78,7 +78,7 @@ impl<'a> Splitter<'a> {
         (self.room.block / rows.row_bytes()).clamp(1, rows.rows)
     }
 
-    /// The first pass: sums of squares, which also find what is not finite, and the hash of the base.
+    /// The first pass: sums of squares and the hash of the base. The sums also reveal weights that are not finite.
     fn statistics(&mut self, job: &Job<'_>) -> Result<Option<String>, SplitError> {
         let rows = &job.rows;
         self.sums.reset(rows.cols);
@@ -99,7 +99,7 @@ impl<'a> Splitter<'a> {
         Ok(job.base.map(|_| hasher.finalize().to_hex().to_string()))
     }
 
-    /// Sets the columns' weights in the score.
+    /// Sets the weights of the columns in the score.
     fn weigh(&mut self, job: &Job<'_>) -> Result<(), SplitError> {
         match (&self.options.importance, job.calibration) {
             (Importance::Uniform, _) => self.weights.set(std::iter::repeat_n(1.0, job.rows.cols)),
@@ -145,12 +145,13 @@ impl<'a> Splitter<'a> {
         })
     }
 
-    /// Where the cut lies, from some rows.
+    /// Guesses where the cut lies, from a sample of rows.
     fn guess(&self, job: &Job<'_>, share: f64) -> Result<Guess, SplitError> {
-        /// Steps of the golden ratio spread evenly, however many are taken, and fall in with no pattern.
+        /// Steps of the golden ratio spread evenly, whatever their number, and match no pattern in the rows.
         const STEP: f64 = 0.618_033_988_749_894_9;
         let Rows { rows, cols, float, .. } = job.rows;
-        // Rows differ more than the scores of one row do: rather some scores of many rows than all of a few.
+        // Rows differ more than the scores of one row, so some scores of many rows are better than all scores of a
+        // few.
         let stride = (rows / 4 * cols / self.room.sample.max(1)).clamp(1, STRIDE);
         let count = (self.room.sample / cols.div_ceil(stride)).min(rows / 4);
         let (mut raw, mut base) = (vec![0; job.rows.row_bytes()], Vec::new());
@@ -167,7 +168,7 @@ impl<'a> Splitter<'a> {
             let residual = scratch
                 .residual_only(float, &raw, self.kind, &base)
                 .map_err(|col| job.residual_error(row, col, &raw, &base))?;
-            // Another column first in every row, so that all have their turn.
+            // Every row starts at another column, so that all columns have their turn.
             let columns = residual.iter().zip(self.weights.get()).skip(i % stride).step_by(stride);
             scores.extend(columns.take(kept).map(|(&r, &w)| comparable(r, w)));
         }
@@ -244,7 +245,7 @@ impl<'a> Splitter<'a> {
             bytes: plane.elements(meta).unwrap_or(0) * self.emitter.element_bytes(plane),
         });
         let (squares, gain) = self.emitter.squares();
-        // Where all is 0, so is the error.
+        // If all weights are 0, the error is 0.
         let relative = |error: f64| (error.max(0.0) / self.sums.total().max(f64::MIN_POSITIVE)).sqrt();
         TensorReport {
             name: job.rows.info.name.clone(),

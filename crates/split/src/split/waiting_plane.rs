@@ -1,4 +1,4 @@
-//! Planes whose turn in the output has not come, kept on disk.
+//! Planes that wait for their turn in the output, on disk.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
@@ -8,10 +8,11 @@ use residua_format::file::ContainerWriter;
 
 use crate::SplitError;
 
-/// Bytes that are gathered before they go to the operating system.
+/// Bytes buffered before a write to the operating system.
 const BUFFER: usize = 64 << 10;
 
-/// An unnamed temporary file, which vanishes with the process whatever happens; used anew for every tensor.
+/// One plane of the current tensor, in an unnamed temporary file. The system removes the file whatever happens to the
+/// process. Every tensor uses the same file again.
 #[derive(Debug)]
 pub(super) struct WaitingPlane {
     file: BufWriter<File>,
@@ -19,10 +20,10 @@ pub(super) struct WaitingPlane {
 }
 
 impl WaitingPlane {
-    /// Bytes of memory that one takes.
+    /// Bytes of memory that it takes.
     pub(super) const BYTES: u64 = BUFFER as u64;
 
-    /// A spool on the disk that `output` goes to, where there will be room for it.
+    /// An empty plane, in the directory of the output.
     pub(super) fn beside(output: &Path) -> Result<Self, SplitError> {
         let directory = match output.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -39,7 +40,7 @@ impl WaitingPlane {
         self.check(result)
     }
 
-    /// Hands everything written to the output, and is empty again.
+    /// Writes its content to the output and becomes empty again.
     pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
         let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
         self.check(rewound)?;

@@ -96,7 +96,7 @@ impl Bench {
     }
 
     pub(crate) fn container(&self, name: &str) -> Container {
-        Container::open(&self.split_path(name)).unwrap()
+        Container::open(self.split_path(name)).unwrap()
     }
 
     /// Materializes `name.split` into `name.dense`.

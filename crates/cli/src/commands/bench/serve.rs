@@ -18,6 +18,7 @@ use residua::memory::{Budget, process};
 use residua::split::{DiffOptions, New, NoProgress, Old, Output, SplitOptions, diff, split};
 use serde_json::{Value, json};
 
+use crate::escape;
 use crate::failure::Result;
 use crate::output::print;
 
@@ -35,7 +36,7 @@ pub(super) fn serve(folder: &Path, values: ValueType) -> Result {
     for line in stdin().lock().lines() {
         let Ok(line) = line else { break };
         let answer = server.answer(&line).unwrap_or_else(|error| json!({ "error": error.to_string() }));
-        print(answer.to_string())?;
+        print(escape::json(&answer.to_string()))?;
     }
     Ok(())
 }
@@ -94,7 +95,7 @@ impl Server {
     }
 
     fn coo(&self, threads: usize) -> Answer {
-        let file = Checkpoint::open(&self.folder.join("coo.safetensors"))?;
+        let file = Checkpoint::open(self.folder.join("coo.safetensors"))?;
         let (rows, cols) = shape(&file)?;
         let array = |name| four_bytes(&file, name);
         let data: Vec<f32> = array("data")?.into_iter().map(f32::from_bits).collect();

@@ -1,4 +1,4 @@
-//! Triplets in the order of their rows, by two counting sorts that stay in cache.
+//! Sorts triplets by row: two counting sorts that stay in cache.
 
 use rayon::prelude::*;
 
@@ -6,20 +6,20 @@ use super::key::{Key, Layout, Placed};
 use crate::convert::split::fresh;
 use crate::{Coo, Index, Value};
 
-/// Triplets that one bucket should hold: with its sorted copy about a common L2 cache.
+/// Triplets per bucket. With its sorted copy a bucket fills about a common L2 cache.
 const BUCKET: usize = 1 << 15;
-/// The most buckets: more would scatter into more lines than the first-level cache has.
+/// The maximum number of buckets. More would scatter into more lines than the first-level cache has.
 const MOST_BUCKETS: usize = 1024;
-/// Triplets sorted into buckets at a time: half a common L2 cache.
+/// Triplets that are sorted into buckets at a time: half a common L2 cache.
 const CHUNK: usize = 1 << 15;
 
-/// Triplets in chunks, every chunk sorted by bucket (a range of consecutive rows), in their order otherwise.
+/// Triplets in chunks. Every chunk is sorted by bucket (a range of consecutive rows), stably.
 pub(super) struct Buckets<K, V> {
     layout: Layout,
     count: usize,
     chunk: usize,
     triplets: Vec<Placed<K, V>>,
-    /// Where every bucket starts in every chunk, and where the chunk ends: `[chunks, count + 1]`.
+    /// `[chunks, count + 1]`: where every bucket starts in every chunk, and where the chunk ends.
     starts: Vec<u32>,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn row_bits(rows: usize, nnz: usize) -> u32 {
 impl<K: Key, V: Value> Buckets<K, V> {
     pub(super) fn new<I: Index>(coo: &Coo<V, I>, layout: Layout) -> Self {
         let count = coo.rows().div_ceil(1 << layout.row_bits);
-        // Long enough chunks that their tables of starts stay small beside the triplets.
+        // Chunks are so long that their tables of starts stay small beside the triplets.
         let chunk = CHUNK.max(64 * count);
         let mut triplets = fresh(coo.nnz());
         let mut starts = vec![0; coo.nnz().div_ceil(chunk) * (count + 1)];
@@ -40,7 +40,7 @@ impl<K: Key, V: Value> Buckets<K, V> {
             .zip(coo.col_indices().par_chunks(chunk))
             .zip(coo.values().par_chunks(chunk));
         let targets = triplets.par_chunks_mut(chunk).zip(starts.par_chunks_mut(count + 1));
-        // Scattering into one buffer that stays in cache and copying it out beats scattering into memory.
+        // It is faster to scatter into a buffer that stays in cache and to copy it out than to scatter into memory.
         sources.zip(targets).for_each_init(
             || vec![Placed::default(); chunk.min(coo.nnz())],
             |sorted, (((rows, cols), values), (out, starts))| {
@@ -69,8 +69,8 @@ impl<K: Key, V: Value> Buckets<K, V> {
         chunks.map(move |(triplets, starts)| &triplets[starts[bucket] as usize..starts[bucket + 1] as usize])
     }
 
-    /// Fills `sorted` with a bucket's `size` triplets in the order of rows, and `ends` with where each of its
-    /// `rows` rows ends.
+    /// Fills `sorted` with a bucket's `size` triplets in the order of rows, and `ends` with the end of each of its
+    /// `rows` rows.
     pub(super) fn collect(
         &self,
         bucket: usize,
@@ -99,7 +99,7 @@ impl<K: Key, V: Value> Buckets<K, V> {
     }
 }
 
-/// One chunk's triplets by bucket into `sorted`; `starts` becomes where each bucket starts, and the end.
+/// Sorts the triplets of one chunk by bucket into `sorted`. Writes the start of each bucket and the end to `starts`.
 fn sort_chunk<K: Key, V: Value, I: Index>(
     rows: &[I],
     cols: &[I],

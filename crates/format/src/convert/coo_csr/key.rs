@@ -9,8 +9,8 @@ pub(super) struct Layout {
     pub(super) col_bits: u32,
 }
 
-/// `u32` where row and column fit, which halves what is moved; `u64` or `u128` otherwise. One bit more than
-/// those of row and column is needed, so that no shift is as wide as the type.
+/// `u32` where row and column fit, to move half the bytes; otherwise `u64` or `u128`. A key needs one bit more than
+/// row and column together, so that no shift is as wide as the type.
 pub(super) trait Key: Zeroable + Copy + Default + Ord + Send + Sync {
     fn new(row: usize, col: usize, layout: Layout) -> Self;
     fn row(self, layout: Layout) -> usize;
@@ -38,7 +38,7 @@ macro_rules! key {
 
 key!(u32, u64, u128);
 
-/// A triplet on its way to its row.
+/// A triplet during the sort.
 #[derive(Clone, Copy, Default, Zeroable)]
 pub(super) struct Placed<K, V> {
     pub(super) key: K,

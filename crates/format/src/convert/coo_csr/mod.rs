@@ -14,16 +14,14 @@ use buckets::{Buckets, row_bits};
 use key::{Key, Layout, Placed, bits_below};
 use row::RowSorter;
 
-/// Sorts triplets into rows; sums are taken in the order of the triplets, in the value type.
+/// Sorts triplets into rows. Duplicates are summed in the order of the triplets, in the value type.
 ///
-/// Two counting sorts, each over what fits in cache, bring the triplets into rows in their order; a row is
-/// then spread over a dense one and collected again by a bitmap. Besides its output it holds one copy of the
-/// triplets.
+/// Two counting sorts that stay in cache bring the triplets into rows, in their order. Each row is then spread over a
+/// dense row and collected with a bitmap. Besides its output the function holds one copy of the triplets.
 ///
 /// # Errors
-/// When two triplets stand at one place and `duplicates` refuses them (the error names the first such place
-/// by row and column), the index type cannot hold the number of entries,
-/// or memory no pointer array for so many rows.
+/// When two triplets have one place and `duplicates` refuses them (the error names the first such place), the index
+/// type cannot hold the number of entries, or memory cannot hold the pointers of so many rows.
 pub fn coo_to_csr<V: Value, I: Index>(coo: &Coo<V, I>, duplicates: Duplicates) -> Result<Csr<V, I>> {
     check_rows(coo.rows())?;
     let layout = Layout { row_bits: row_bits(coo.rows(), coo.nnz()), col_bits: bits_below(coo.cols()) };
@@ -47,8 +45,7 @@ fn sort<K: Key, V: Value, I: Index>(
     let mut lengths = vec![0; rows];
     let row_pieces = lengths.chunks_mut(rows_per_bucket);
 
-    // Every bucket writes its rows at the place where they start if no triplet is merged, and returns how many
-    // entries there are.
+    // Every bucket writes its rows where they start if no triplets are merged, and returns the number of its entries.
     let outputs: Vec<_> = pieces(&mut columns, sizes.iter().copied())
         .into_iter()
         .zip(pieces(&mut values, sizes.iter().copied()))
@@ -85,7 +82,7 @@ fn sort<K: Key, V: Value, I: Index>(
     Ok(Csr::trusted(rows, coo.cols(), row_ptr, columns, values))
 }
 
-/// Of pieces of `sizes` elements keeps the first `kept` of each.
+/// Keeps the first `kept` elements of each of the pieces with `sizes` elements.
 fn close_gaps<T: Copy>(elements: &mut Vec<T>, sizes: &[usize], kept: &[usize]) {
     let (mut from, mut to) = (0, 0);
     for (size, kept) in sizes.iter().zip(kept) {

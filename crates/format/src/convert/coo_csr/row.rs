@@ -1,17 +1,17 @@
-//! One row's triplets in the order of their columns, duplicates summed.
+//! Sorts the triplets of one row by column and sums duplicates.
 
 use super::key::{Key, Layout, Placed};
 use crate::{Index, Value};
 
-/// A row of at least this share of the columns goes through the dense row: below it, looking through the
-/// bitmap costs more than sorting.
+/// A row with at least this share of the columns goes through the dense row. Below it, the scan of the bitmap costs
+/// more than sorting.
 const DENSE_SHARE: usize = 256;
 
 /// Sorts rows of a matrix, one after the other.
 pub(super) struct RowSorter<K, V> {
     cols: usize,
     layout: Layout,
-    /// A dense row; only where `present` has a bit does a value count. Empty until first used.
+    /// A dense row. Its values are valid only where `present` has a bit. Empty until first used.
     dense: Vec<V>,
     /// One bit per column, all 0 between rows.
     present: Vec<u64>,
@@ -23,7 +23,7 @@ impl<K: Key, V: Value> RowSorter<K, V> {
         Self { cols, layout, dense: Vec::new(), present: Vec::new(), sorted: Vec::new() }
     }
 
-    /// Writes a row to the front of `columns` and `values`; returns how many entries it has.
+    /// Writes a row to the front of `columns` and `values` and returns the number of its entries.
     pub(super) fn sort<I: Index>(
         &mut self,
         row: &[Placed<K, V>],

@@ -1,4 +1,4 @@
-//! What the metadata says.
+//! The metadata of a container.
 
 use std::collections::BTreeMap;
 
@@ -33,16 +33,16 @@ impl ContainerKind {
     }
 }
 
-/// How the entries of a sparse matrix apply to what they stand on.
+/// How the entries of a sparse matrix apply to its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
     /// `w = base + alpha · value`.
     #[default]
     Add,
-    /// The entry's bits take the place of the base's.
+    /// The bits of the entry replace the bits of the base.
     Overwrite,
-    /// The entry's bits are xor-ed into the base's.
+    /// The bits of the entry are xor-ed into the bits of the base.
     Xor,
 }
 
@@ -50,7 +50,7 @@ impl Op {
     /// Every op.
     pub const ALL: [Self; 3] = [Self::Add, Self::Overwrite, Self::Xor];
 
-    /// Its name in files and on the command line.
+    /// Its name, as files spell it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -66,15 +66,15 @@ impl std::fmt::Display for Op {
     }
 }
 
-/// One matrix of a container: the JSON under its `matrix:{name}` key. Which planes it has follows from it.
+/// One matrix of a container: the JSON under the key `matrix:{name}`. The planes of the matrix follow from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MatrixMeta {
     /// `[rows, cols]` = `[out_features, in_features]`.
     pub shape: [usize; 2],
-    /// The tensor's own shape where it is not two-dimensional; `shape` holds the same elements then.
+    /// The shape of the tensor, if it is not two-dimensional. `shape` has the same number of elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tensor_shape: Option<Vec<usize>>,
-    /// Element type of the dense tensor that the matrix stands for.
+    /// Element type of the dense tensor.
     pub dtype: Dtype,
     /// How entries apply.
     pub op: Op,
@@ -84,19 +84,19 @@ pub struct MatrixMeta {
     pub entries: u64,
     /// Length of the index plane.
     pub index_bytes: u64,
-    /// Whether there are mode planes: some row is not in gap mode.
+    /// Whether the matrix has mode planes, because some row is not in gap mode.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub row_modes: bool,
-    /// How values are stored; `None` for raw bits, as wide as the value plane's (unsigned) element type.
+    /// How values are stored; `None` for raw bits, as wide as the unsigned element type of the value plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<ValueType>,
-    /// How the base is quantised, where the container holds one.
+    /// How the base is quantised, if the container holds a base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseKind>,
-    /// Hash of the bytes of the dense tensor that the entries apply to, where the container does not hold it.
+    /// BLAKE3 hash of the bytes of the dense tensor that the entries apply to, if the container does not hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_hash: Option<String>,
-    /// Whatever else there is.
+    /// All other keys.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -120,12 +120,12 @@ impl MatrixMeta {
         }
     }
 
-    /// Non-zeros over all places; 0 for a matrix without places.
+    /// Non-zeros divided by `rows · cols`; 0 for an empty matrix.
     pub fn density(&self) -> f64 {
         self.nnz as f64 / (self.shape[0] as f64 * self.shape[1] as f64).max(1.0)
     }
 
-    /// Takes shape and counts over from a pattern.
+    /// Sets shape and counts from a pattern.
     pub fn set_pattern(&mut self, pattern: &GapPattern) {
         self.shape = [pattern.rows(), pattern.cols()];
         self.nnz = pattern.nnz() as u64;
@@ -134,7 +134,7 @@ impl MatrixMeta {
         self.row_modes = pattern.modes().is_some();
     }
 
-    /// Takes shape and kind over from a base.
+    /// Sets shape and base kind from a base.
     pub fn set_base(&mut self, base: &QuantizedBase) {
         self.shape = [base.rows(), base.cols()];
         self.base = Some(base.kind());

@@ -1,4 +1,4 @@
-//! The native container: a safetensors file of planes, its structure in the metadata.
+//! The native container: a safetensors file of planes with its structure in the metadata.
 //!
 //! `docs/format.md` describes it byte by byte.
 

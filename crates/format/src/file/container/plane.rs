@@ -1,11 +1,11 @@
-//! The planes of a matrix, and what its metadata says about each.
+//! The planes of a matrix, and their lengths and element types.
 
 use safetensors::Dtype;
 
 use super::MatrixMeta;
 use crate::ValueType;
 
-/// One array of a matrix; a tensor `{name}.{suffix}` of the file.
+/// One array of a matrix: the tensor `{name}.{suffix}` of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Plane {
     /// `row_ptr`, U32, rows + 1: where rows start in the value plane, in entries.
@@ -40,7 +40,7 @@ impl Plane {
         Self::BaseScales,
     ];
 
-    /// The end of its tensor's name.
+    /// The suffix of its tensor's name.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::RowPtr => "row_ptr",
@@ -69,7 +69,7 @@ impl Plane {
         }
     }
 
-    /// Element types that it may have.
+    /// The element types that it may have.
     pub(super) fn dtypes(self, meta: &MatrixMeta) -> &'static [Dtype] {
         match (self, meta.values) {
             (Self::RowPtr | Self::IndexPtr, _) => &[Dtype::U32],
@@ -83,7 +83,7 @@ impl Plane {
         }
     }
 
-    /// Elements of a matrix's plane, padding left out; `None` past 2⁶⁴.
+    /// Elements of a matrix's plane, without padding; `None` if that is 2⁶⁴ or more.
     pub fn elements(self, meta: &MatrixMeta) -> Option<u64> {
         let [rows, cols] = meta.shape;
         let rows = rows as u64;
@@ -98,8 +98,8 @@ impl Plane {
     }
 }
 
-/// What is wrong with one plane of a matrix that lies in a tensor of this type and length, or nothing. Of the
-/// length up to `padding` bytes may be padding.
+/// What is wrong with a plane in a tensor of this element type and length, if anything. Up to `padding` bytes of the
+/// length may be padding.
 pub(super) fn check(
     plane: Plane,
     meta: &MatrixMeta,
@@ -109,18 +109,18 @@ pub(super) fn check(
 ) -> Option<String> {
     let dtypes = plane.dtypes(meta);
     if !dtypes.contains(&dtype) {
-        return Some(format!("element type {dtype}, but the matrix's metadata calls for {dtypes:?}"));
+        return Some(format!("element type {dtype}, but the metadata demands {dtypes:?}"));
     }
     let size = dtype.bitsize() as u64 / 8;
     let needed = plane.elements(meta).and_then(|elements| elements.checked_mul(size));
     match needed {
         Some(needed) if (needed..=needed.saturating_add(padding as u64)).contains(&bytes) => None,
-        Some(needed) => Some(format!("{bytes} bytes, but the matrix's metadata calls for {needed}")),
-        None => Some("the matrix's metadata calls for more than 2^64 bytes".to_owned()),
+        Some(needed) => Some(format!("{bytes} bytes, but the metadata demands {needed}")),
+        None => Some("the metadata demands more than 2^64 bytes".to_owned()),
     }
 }
 
-/// What is wrong with a matrix's metadata in itself, or nothing.
+/// What is wrong with the metadata of a matrix, if anything.
 pub(super) fn check_meta(meta: &MatrixMeta) -> Option<String> {
     let MatrixMeta { shape: [rows, cols], nnz, entries, index_bytes, .. } = *meta;
     let most = u64::from(u32::MAX);

@@ -13,9 +13,32 @@ use crate::{FormatError, GapCsr, GapPattern, QuantizedBase};
 
 /// A container, open for positioned reads.
 ///
-/// Always checked when it is opened: the safetensors file itself ([`Checkpoint`]), format and version, every
-/// matrix's metadata, element type and length of every plane. What the planes hold is checked when it is
-/// read: nothing comes out that breaks an invariant of its type.
+/// Opening it checks the safetensors file ([`Checkpoint`]), format and version, the metadata of every matrix, and the
+/// element type and length of every plane. Reading a matrix checks the content of its planes, so every matrix that
+/// comes out is valid.
+///
+/// ```
+/// # use residua_format::{Csr, ValueType, convert};
+/// # use residua_format::file::{ContainerKind, ContainerWriter};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("matrices.safetensors");
+/// # let csr = Csr::new(2, 3, vec![0, 1, 3], vec![1u32, 0, 2], vec![5.0f32, 7.0, 9.0])?;
+/// # let gap = convert::csr_to_gap(&csr, ValueType::Bf16)?;
+/// # let mut writer = ContainerWriter::create(&path, ContainerKind::Matrix, 4096)?;
+/// # writer.write_gap("layer.weight", &gap)?;
+/// # writer.finish()?;
+/// use residua_format::file::Container;
+/// use residua_memory::Budget;
+///
+/// let container = Container::open(&path)?;
+/// for (name, meta) in container.matrices() {
+///     println!("{name}: {:?}, {} non-zeros", meta.shape, meta.nnz);
+/// }
+/// let budget = Budget::new(1 << 20);
+/// let matrix = container.read_gap("layer.weight", &budget)?;
+/// assert_eq!((matrix.rows(), matrix.cols(), matrix.nnz()), (2, 3, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Container {
     file: Checkpoint,
@@ -34,25 +57,25 @@ impl Container {
         Self::from_file(Checkpoint::open(path)?)
     }
 
-    /// Whether a safetensors file says that it is a container.
+    /// Whether the metadata of a safetensors file says that it is a container.
     pub fn is_container(file: &Checkpoint) -> bool {
         file.metadata().get("format").is_some_and(|format| format == FORMAT)
     }
 
-    /// Takes an open safetensors file as a container.
+    /// A container from an open safetensors file.
     ///
     /// # Errors
-    /// When it is none, or breaks a rule of the format.
+    /// When the file is no container, or breaks a rule of the format.
     pub fn from_file(file: Checkpoint) -> Result<Self> {
         let path = file.path();
         let entry = |key| file.metadata().get(key).map(String::as_str);
         if !Self::is_container(&file) {
-            let problem = "is an ordinary safetensors file, none that split, diff or convert wrote";
+            let problem = "is an ordinary safetensors file, not a container";
             return Err(FileError::malformed(path, problem));
         }
         if entry("format_version") != Some(VERSION) {
             let found = entry("format_version").unwrap_or_default();
-            let problem = format!("format version {found:?}; this program reads version {VERSION:?}");
+            let problem = format!("format version {found:?}; version {VERSION:?} is supported");
             return Err(FileError::malformed(path, problem));
         }
         let kind = ContainerKind::ALL.into_iter().find(|kind| entry("kind") == Some(kind.name()));
@@ -70,7 +93,7 @@ impl Container {
             }
             for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(&meta)) {
                 let tensor = file.expect_tensor(&plane.tensor(name))?;
-                // Padding to whole lines is what writers do; readers need not insist on it.
+                // Writers pad planes to whole lines. Readers accept less padding.
                 let problem = check(plane, &meta, tensor.dtype, tensor.bytes, ALIGNMENT - 1);
                 if let Some(problem) = problem {
                     return Err(FileError::tensor(path, &tensor.name, problem));
@@ -93,12 +116,12 @@ impl Container {
         self.file.path()
     }
 
-    /// The safetensors file below.
+    /// The underlying safetensors file.
     pub fn file(&self) -> &Checkpoint {
         &self.file
     }
 
-    /// What it is for.
+    /// The kind of the container.
     pub fn kind(&self) -> ContainerKind {
         self.kind
     }
@@ -118,13 +141,12 @@ impl Container {
         self.by_name.get(name).map(|&i| &self.matrices[i].1)
     }
 
-    /// The dense tensors, in the order of the file; read them with [`file`](Self::file) and
-    /// [`Checkpoint::read_at`].
+    /// The dense tensors, in the order of the file. Read them with [`file`](Self::file) and [`Checkpoint::read_at`].
     pub fn dense(&self) -> &[TensorInfo] {
         &self.dense
     }
 
-    /// One plane of a matrix, padding included in its length.
+    /// The tensor of one plane of a matrix. Its length includes padding.
     ///
     /// # Errors
     /// When there is no such matrix, or it has no such plane.
@@ -135,15 +157,15 @@ impl Container {
         self.file.expect_tensor(&plane.tensor(name))
     }
 
-    /// Fills `out` with bytes of a plane from byte `offset` on, unchecked content.
+    /// Fills `out` with the bytes of a plane, from byte `offset` on. Does not check their content.
     ///
     /// # Errors
-    /// When there is no such plane, the range passes its end, or the file cannot be read.
+    /// When there is no such plane, the range goes beyond its end, or the file cannot be read.
     pub fn read_plane_at(&self, name: &str, plane: Plane, offset: u64, out: &mut [u8]) -> Result<()> {
         self.file.read_at(self.plane(name, plane)?, offset, out)
     }
 
-    /// Bytes that all sparse planes of a matrix take, on disk (padding left out) and in memory.
+    /// Bytes of all sparse planes of a matrix: on disk (without padding) and in memory.
     ///
     /// # Errors
     /// When there is no such matrix.
@@ -151,7 +173,7 @@ impl Container {
         self.plane_bytes(name, |plane| !matches!(plane, Plane::Base | Plane::BaseScales))
     }
 
-    /// Bytes that the base of a matrix takes, on disk (padding left out) and in memory.
+    /// Bytes of the quantised base of a matrix: on disk (without padding) and in memory.
     ///
     /// # Errors
     /// When there is no such matrix.
@@ -169,21 +191,21 @@ impl Container {
         Ok(sum)
     }
 
-    /// Reads a sparse matrix.
+    /// Reads a sparse matrix into memory.
     ///
     /// # Errors
-    /// When there is none of this name, its values are raw bits, a plane breaks an invariant, or the budget
-    /// does not allow its bytes.
+    /// When there is no such matrix, its values are raw bits, a plane breaks an invariant, or the budget does not
+    /// allow its bytes.
     pub fn read_gap(&self, name: &str, budget: &Budget) -> Result<Held<GapCsr>> {
         let gap = self.read_gap_rows(name, 0..self.expect_matrix(name)?.shape[0], budget)?;
         self.check_nnz(name, gap.nnz())?;
         Ok(gap)
     }
 
-    /// Reads where the entries of a sparse matrix are.
+    /// Reads the positions of the entries of a sparse matrix.
     ///
     /// # Errors
-    /// As [`read_gap`](Self::read_gap), whatever the values are.
+    /// As [`read_gap`](Self::read_gap), except that values may be raw bits.
     pub fn read_pattern(&self, name: &str, budget: &Budget) -> Result<Held<GapPattern>> {
         let (pattern, _) = self.read_pattern_rows(name, 0..self.expect_matrix(name)?.shape[0], budget)?;
         self.check_nnz(name, pattern.nnz())?;
@@ -199,10 +221,10 @@ impl Container {
         Ok(())
     }
 
-    /// Reads the quantised base of a matrix.
+    /// Reads the quantised base of a matrix into memory.
     ///
     /// # Errors
-    /// When there is none, a plane breaks an invariant, or the budget does not allow its bytes.
+    /// When there is no such base, a plane breaks an invariant, or the budget does not allow its bytes.
     pub fn read_base(&self, name: &str, budget: &Budget) -> Result<Held<QuantizedBase>> {
         self.read_base_rows(name, 0..self.expect_matrix(name)?.shape[0], budget)
     }

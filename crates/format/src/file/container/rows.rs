@@ -1,4 +1,4 @@
-//! Reading a container by blocks of rows, for matrices larger than memory.
+//! Reading blocks of rows, for matrices larger than memory.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::{Container, MatrixMeta, Plane};
 use crate::file::{FileError, Held, Result};
 use crate::{FormatError, GapCsr, GapPattern, QuantizedBase, ValuePlane, ValueType};
 
-/// What reading some rows takes.
+/// Where some rows lie in the planes.
 struct Extent {
     rows: Range<usize>,
     entries: Range<usize>,
@@ -28,12 +28,11 @@ impl Extent {
 }
 
 impl Container {
-    /// Reads some rows of a sparse matrix, as a matrix of their own.
+    /// Reads some rows of a sparse matrix. They become row 0 and on of the result.
     ///
     /// # Errors
-    /// When there is no such matrix or row, its values are raw bits, a plane breaks an invariant in these
-    /// rows (row numbers in the error count from the first one read), or the budget does not allow their
-    /// bytes.
+    /// When there is no such matrix or row, its values are raw bits, a plane breaks an invariant in these rows (the
+    /// error counts rows from the first one read), or the budget does not allow their bytes.
     pub fn read_gap_rows(&self, name: &str, rows: Range<usize>, budget: &Budget) -> Result<Held<GapCsr>> {
         let Some(value_type) = self.expect_matrix(name)?.values else {
             let dtype = self.plane(name, Plane::Values)?.dtype.to_string();
@@ -64,10 +63,10 @@ impl Container {
         Ok(Held::new(gap, held))
     }
 
-    /// Reads where the entries of some rows are, and which part of the value plane is theirs, in entries.
+    /// Reads the positions of the entries of some rows. Also returns their range in the value plane, in entries.
     ///
     /// # Errors
-    /// As [`read_gap_rows`](Self::read_gap_rows), whatever the values are.
+    /// As [`read_gap_rows`](Self::read_gap_rows), except that values may be raw bits.
     pub fn read_pattern_rows(
         &self,
         name: &str,
@@ -80,7 +79,7 @@ impl Container {
         Ok((Held::new(self.pattern(name, &extent)?, held), entries))
     }
 
-    /// Reads some rows of a quantised base, as a base of their own.
+    /// Reads some rows of a quantised base. They become row 0 and on of the result.
     ///
     /// # Errors
     /// When there is no such base or row, a scale is negative or not finite, or the budget does not allow
@@ -106,8 +105,8 @@ impl Container {
         Ok(Held::new(base, held))
     }
 
-    /// Bytes that [`read_gap_rows`](Self::read_gap_rows) (for raw bits: `read_pattern_rows` and the values)
-    /// takes for some rows.
+    /// Bytes of memory that [`read_gap_rows`](Self::read_gap_rows) takes for some rows; for raw bits,
+    /// [`read_pattern_rows`](Self::read_pattern_rows) and the values.
     ///
     /// # Errors
     /// When there is no such matrix or row, or its pointers fall.
@@ -126,7 +125,7 @@ impl Container {
     fn pattern(&self, name: &str, extent: &Extent) -> Result<GapPattern> {
         let meta = self.expect_matrix(name)?;
         let Extent { rows, entries, index } = extent;
-        // Falling pointers are for the pattern to refuse; wrapping keeps them falling or far too large.
+        // The pattern refuses pointers that fall. Wrapping keeps them falling or makes them far too large.
         let rebased = |plane, first: usize| {
             let mut pointers = self.read_vec::<u32>(name, plane, rows.start, rows.len() + 1)?;
             pointers.iter_mut().for_each(|pointer| *pointer = pointer.wrapping_sub(first as u32));
@@ -165,7 +164,7 @@ impl Container {
         Ok(())
     }
 
-    /// The pointers before and behind some rows. `last` is what the last one of the matrix must be.
+    /// The pointers before and after some rows. `last` is what the last one of the matrix must be.
     fn pointers(&self, name: &str, plane: Plane, rows: &Range<usize>, last: u64) -> Result<Range<usize>> {
         let at = |row| Ok(self.read_vec::<u32>(name, plane, row, 1)?[0]);
         let (start, end) = (at(rows.start)?, at(rows.end)?);

@@ -10,14 +10,13 @@ use super::{ContainerKind, FORMAT, MATRIX, MatrixMeta, Plane, VERSION};
 use crate::file::{FileError, Result, SafetensorsWriter};
 use crate::{GapCsr, GapPattern, QuantizedBase, ValuePlane};
 
-/// Writes a container front to back: all planes first, then dense tensors, those with the widest elements
-/// first, so that every plane lies at a multiple of 128 bytes and every dense element at a multiple of its
-/// size.
+/// Writes a container front to back: first all planes, then the dense tensors, widest elements first. So every plane
+/// lies at a multiple of 128 bytes, and every dense element at a multiple of its size.
 ///
-/// Planes come in any order, one at a time: either whole matrices ([`write_gap`](Self::write_gap),
-/// [`write_base`](Self::write_base)), or piece by piece ([`begin_plane`](Self::begin_plane),
-/// [`write`](Self::write), [`end_plane`](Self::end_plane)) with the matrix's metadata set by
-/// [`matrix`](Self::matrix) at any time. [`finish`](Self::finish) checks that planes and metadata agree.
+/// Planes come one at a time, in any order. Write whole matrices with [`write_gap`](Self::write_gap) and
+/// [`write_base`](Self::write_base). Or write planes piece by piece ([`begin_plane`](Self::begin_plane),
+/// [`write`](Self::write), [`end_plane`](Self::end_plane)) and set the metadata of the matrix at any time
+/// ([`matrix`](Self::matrix)). [`finish`](Self::finish) checks that planes and metadata agree.
 #[derive(Debug)]
 pub struct ContainerWriter {
     file: SafetensorsWriter,
@@ -25,13 +24,13 @@ pub struct ContainerWriter {
     /// Tensor → its element type and length without padding.
     planes: BTreeMap<String, (Dtype, u64)>,
     open: Option<(String, Dtype)>,
-    /// Bits of an element of the dense tensor written last.
+    /// Bits of an element of the last dense tensor.
     dense: Option<usize>,
 }
 
 impl ContainerWriter {
-    /// Starts a container that is to replace `path`, with room for `header_capacity` bytes of header (see
-    /// [`matrix_header_bytes`](Self::matrix_header_bytes); too little costs one pass over the file).
+    /// Starts a container that will replace `path`, with room for `header_capacity` bytes of header (see
+    /// [`matrix_header_bytes`](Self::matrix_header_bytes)). Too little room costs one more pass over the file.
     ///
     /// # Errors
     /// When the file cannot be created.
@@ -48,7 +47,7 @@ impl ContainerWriter {
         Self { file, matrices, planes, open: None, dense: None }
     }
 
-    /// Room in the header that a matrix with this metadata takes, all its planes counted.
+    /// Bytes that a matrix with this metadata and its planes take in the header.
     pub fn matrix_header_bytes(name: &str, meta: &MatrixMeta) -> u64 {
         let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta));
         let tensors: u64 = planes.map(|plane| SafetensorsWriter::header_bytes(&plane.tensor(name), 1)).sum();
@@ -57,32 +56,32 @@ impl ContainerWriter {
         tensors + SafetensorsWriter::metadata_bytes(&format!("{MATRIX}{name}"), &json) + 48
     }
 
-    /// The file that is to be replaced.
+    /// The file that will be replaced.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Sets an entry of the metadata of the whole file: `alpha`, `base_hash`, … Keys that belong to the
-    /// container (`format`, `format_version`, `kind`, `matrix:…`) are not to be used.
+    /// Sets an entry of the metadata of the whole file. The keys `format`, `format_version`, `kind` and `matrix:…`
+    /// belong to the container; do not use them.
     pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.file.metadata(key, value);
     }
 
-    /// Sets a matrix's metadata; replaces what was set before.
+    /// Sets the metadata of a matrix. Replaces earlier metadata.
     pub fn matrix(&mut self, name: &str, meta: MatrixMeta) {
         self.matrices.insert(name.to_owned(), meta);
     }
 
-    /// A matrix's metadata, to be changed until the end.
+    /// The metadata of a matrix, to be changed at any time before [`finish`](Self::finish).
     pub fn matrix_mut(&mut self, name: &str) -> Option<&mut MatrixMeta> {
         self.matrices.get_mut(name)
     }
 
-    /// Writes a sparse matrix's planes. Metadata set before keeps its op, element type and extras; without
-    /// any it is `add` on F32.
+    /// Writes the planes of a sparse matrix. Earlier metadata keeps its op, element type and extra keys. Without
+    /// earlier metadata the op is `add` and the element type F32.
     ///
     /// # Errors
-    /// When a plane is there already, dense tensors have been written, or the disk does not take it.
+    /// When a plane of this name exists, a dense tensor was written before, or the file cannot be written.
     pub fn write_gap(&mut self, name: &str, gap: &GapCsr) -> Result<()> {
         self.write_pattern(name, gap.pattern())?;
         let values = gap.values();
@@ -100,8 +99,8 @@ impl ContainerWriter {
         Ok(())
     }
 
-    /// Writes the planes of a pattern and takes shape and counts over into the metadata; the values are the
-    /// caller's ([`Plane::Values`]).
+    /// Writes the planes of a pattern and sets shape and counts in the metadata. The caller writes the values
+    /// ([`Plane::Values`]).
     ///
     /// # Errors
     /// As [`write_gap`](Self::write_gap).
@@ -116,7 +115,7 @@ impl ContainerWriter {
         Ok(())
     }
 
-    /// Writes a quantised base's planes.
+    /// Writes the planes of a quantised base.
     ///
     /// # Errors
     /// As [`write_gap`](Self::write_gap).
@@ -134,11 +133,11 @@ impl ContainerWriter {
     /// Starts one plane of a matrix.
     ///
     /// # Errors
-    /// When another plane is open, this one is there already, or dense tensors have been written.
+    /// When another plane is open, a plane of this name exists, or a dense tensor was written before.
     pub fn begin_plane(&mut self, matrix: &str, plane: Plane, dtype: Dtype) -> Result<()> {
         let tensor = plane.tensor(matrix);
         if self.dense.is_some() {
-            return Err(FileError::tensor(self.path(), &tensor, "planes come before dense tensors"));
+            return Err(FileError::tensor(self.path(), &tensor, "planes must come before dense tensors"));
         }
         self.file.begin_plane(&tensor, dtype)?;
         self.open = Some((tensor, dtype));
@@ -148,15 +147,15 @@ impl ContainerWriter {
     /// Appends bytes, little-endian, to the open plane or dense tensor.
     ///
     /// # Errors
-    /// When none is open, or the disk does not take them.
+    /// When nothing is open, or the file cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write(bytes)
     }
 
-    /// Ends the open plane; returns its elements.
+    /// Ends the open plane and returns the number of its elements.
     ///
     /// # Errors
-    /// When none is open, or its bytes are no whole number of elements.
+    /// When no plane is open, or its bytes are not a whole number of elements.
     pub fn end_plane(&mut self) -> Result<u64> {
         let elements = self.file.end_plane()?;
         if let Some((tensor, dtype)) = self.open.take() {
@@ -175,15 +174,13 @@ impl ContainerWriter {
         self.end_plane().map(drop)
     }
 
-    /// Starts a dense tensor that passes through under its own name and shape; [`write`](Self::write) its
-    /// bytes, then [`end_dense`](Self::end_dense) it.
+    /// Starts a dense tensor. [`write`](Self::write) its bytes, then [`end_dense`](Self::end_dense) it.
     ///
     /// # Errors
-    /// When something is open, the name is taken, or its elements are wider than those of the dense tensor
-    /// before it.
+    /// When something is open, the name is taken, or its elements are wider than those of the dense tensor before.
     pub fn begin_dense(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<()> {
         if self.dense.is_some_and(|before| before < dtype.bitsize()) {
-            let problem = "dense tensors come in falling order of their element's size";
+            let problem = "dense tensors must come in falling order of their element size";
             return Err(FileError::tensor(self.path(), name, problem));
         }
         self.file.begin(name, dtype, shape)?;
@@ -194,16 +191,16 @@ impl ContainerWriter {
     /// Ends the open dense tensor.
     ///
     /// # Errors
-    /// When none is open, or it got more or fewer bytes than its shape calls for.
+    /// When no tensor is open, or the number of bytes written does not match its shape.
     pub fn end_dense(&mut self) -> Result<()> {
         self.file.end()
     }
 
-    /// Writes the header and replaces the target; returns the bytes of the file.
+    /// Writes the header, replaces the target and returns the bytes of the file.
     ///
     /// # Errors
-    /// When planes and metadata of a matrix do not agree, something is still open, or the disk does not take
-    /// the file. The old target stays then.
+    /// When planes and metadata of a matrix do not agree, something is still open, or the file cannot be written. The
+    /// old target stays then.
     pub fn finish(self) -> Result<u64> {
         let Self { mut file, matrices, mut planes, .. } = self;
         let path = file.path().to_owned();
@@ -226,7 +223,7 @@ impl ContainerWriter {
         }
         match planes.first_key_value() {
             Some((tensor, _)) => {
-                Err(FileError::tensor(&path, tensor, "a plane of no matrix in the metadata"))
+                Err(FileError::tensor(&path, tensor, "a plane whose matrix has no metadata"))
             }
             None => file.finish(),
         }

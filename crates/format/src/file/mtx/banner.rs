@@ -34,9 +34,12 @@ impl Banner {
         let text = String::from_utf8_lossy(line);
         let words: Vec<String> = text.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let ["%%matrixmarket", "matrix", layout, field, symmetry] = *words else {
+        let ["%%matrixmarket", object, layout, field, symmetry] = *words else {
             return Err("no Matrix Market banner (%%MatrixMarket matrix <format> <field> <symmetry>)".into());
         };
+        if object != "matrix" {
+            return Err(format!("{object:?} is not read; write it as a matrix"));
+        }
         let layout = match layout {
             "coordinate" => Layout::Coordinate,
             "array" => Layout::Array,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
 
-/// Longer lines are no Matrix Market file, and are not kept in memory.
+/// A file with longer lines is refused, so that no line fills the memory.
 const LONGEST: u64 = 64 << 10;
 
 pub(super) struct Lines {
@@ -48,7 +48,7 @@ impl Lines {
             match self.any()? {
                 None => return Ok(None),
                 Some([] | [b'%', ..]) => {}
-                // Borrowed again: the borrow checker does not follow a return out of the loop.
+                // Borrows again, because the borrow checker does not follow a return out of the loop.
                 Some(_) => return Ok(Some(self.line.trim_ascii())),
             }
         }

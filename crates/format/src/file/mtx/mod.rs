@@ -1,4 +1,4 @@
-//! Matrix Market exchange files, as <https://math.nist.gov/MatrixMarket/formats.html> describes them.
+//! Matrix Market exchange files: <https://math.nist.gov/MatrixMarket/formats.html>.
 
 mod banner;
 mod lines;

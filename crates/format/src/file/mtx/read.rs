@@ -63,7 +63,7 @@ fn coordinate<V: Value>(
             lines.error(format!("{rows} rows, {cols} columns, {entries} entries: one is above {most}"))
         );
     }
-    // "1 1" and a line feed at the least: what the file cannot hold is not allocated.
+    // An entry takes at least "1 1" and a line feed. Nothing is allocated for more entries than the file can hold.
     if entries > lines.length / 4 + 1 {
         let problem = format!("{entries} entries in a file of {} bytes cannot be", lines.length);
         return Err(lines.error(problem));

@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::file::{AtomicFile, FileError, Result};
 use crate::{Coo, Csr, FormatError, Value};
 
-/// Writes `coordinate real general`, every value in the fewest digits that read back as the same one.
+/// Writes `coordinate real general`. Every value has the fewest digits that read back as the same value.
 ///
 /// # Errors
-/// When a value is NaN or infinite, which the format does not have, or the file cannot be written.
+/// When a value is NaN or infinite (the format has neither), or the file cannot be written.
 pub fn write_mtx_csr<V: Value>(path: impl AsRef<Path>, csr: &Csr<V>) -> Result<()> {
     let entries = (0..csr.rows()).flat_map(|row| {
         let (columns, values) = csr.row(row);
@@ -18,7 +18,7 @@ pub fn write_mtx_csr<V: Value>(path: impl AsRef<Path>, csr: &Csr<V>) -> Result<(
     write(path.as_ref(), [csr.rows(), csr.cols()], csr.nnz(), entries)
 }
 
-/// Writes `coordinate real general`, entries in their order; otherwise as [`write_mtx_csr`].
+/// As [`write_mtx_csr`], with the entries in their order.
 ///
 /// # Errors
 /// As [`write_mtx_csr`].
@@ -42,7 +42,7 @@ fn write<V: Value>(
         if !wide.is_finite() {
             return Err(FileError::matrix(path, "matrix")(FormatError::NotFinite { row, col, value: wide }));
         }
-        // The fewest digits are those of the narrower type, where there is one.
+        // The fewest digits are those of the narrower type, if `V` is one.
         let written = if size_of::<V>() <= 4 {
             writeln!(file, "{} {} {:e}", row + 1, col + 1, value.to_f32())
         } else {

@@ -170,7 +170,7 @@ impl NpyHeader {
         Ok((number, descr.starts_with('>')))
     }
 
-    /// Number of elements, if the array ends where the `length` bytes end.
+    /// The number of elements. Fails unless the array ends exactly after `length` bytes.
     pub(in crate::file) fn check_length(
         &self,
         element_bytes: usize,
@@ -204,7 +204,7 @@ impl NpyHeader {
     /// Those of `out`.
     pub fn write(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
         let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-        // A tuple of one has a comma behind it.
+        // A tuple of one element ends with a comma.
         let comma = if shape.len() == 1 { "," } else { "" };
         let mut text = format!(
             "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}",
@@ -221,7 +221,7 @@ impl NpyHeader {
     }
 }
 
-/// Reads the Python dictionary that a header is: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
+/// Reads a header, a Python dictionary: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
 fn parse(text: &str) -> Result<NpyHeader, String> {
     let (mut descr, mut fortran, mut shape) = (None, None, None);
     let mut rest = Cursor(text.trim_ascii());
@@ -260,7 +260,7 @@ fn parse(text: &str) -> Result<NpyHeader, String> {
     })
 }
 
-/// What is left of the text; never starts with white space.
+/// The rest of the text. It never starts with white space.
 struct Cursor<'a>(&'a str);
 
 impl<'a> Cursor<'a> {

@@ -16,7 +16,7 @@ use crate::file::number::{Element, Number, Trouble};
 use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
 
-/// Deflate makes at most 1032 bytes out of one; a header claiming more lies.
+/// Deflate expands one byte to at most 1032. A header that claims more is wrong.
 const MOST_INFLATION: u64 = 1032;
 
 pub(super) struct Archive {
@@ -75,6 +75,13 @@ impl Archive {
             return Err(FileError::tensor(&path, name, problem));
         }
         Ok(text)
+    }
+
+    /// Whether an array's elements are booleans.
+    pub(super) fn is_bool(&mut self, name: &str) -> Result<bool> {
+        let path = self.path.clone();
+        let header = NpyHeader::read(&mut self.entry(name)?).map_err(|t| trouble(&path, name, t))?;
+        Ok(header.number().is_ok_and(|(number, _)| number == Number::Bool))
     }
 
     /// The sizes of an array of `N` dimensions.

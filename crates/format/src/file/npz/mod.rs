@@ -1,4 +1,4 @@
-//! scipy's sparse `.npz`: a zip archive of arrays, as `scipy.sparse.save_npz` writes it.
+//! scipy's sparse `.npz`: the zip archive of arrays that `scipy.sparse.save_npz` writes.
 
 mod archive;
 mod blocks;

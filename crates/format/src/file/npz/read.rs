@@ -15,7 +15,8 @@ use crate::{Coo, Csr, FormatError, Value};
 /// one row. Entries behind the last row pointer, which scipy allows, are left out.
 ///
 /// CSR with sorted rows and no duplicates comes as [`FileMatrix::Csr`]; everything else as triplets,
-/// duplicates kept. Zeros inside the blocks of BSR and the diagonals of DIA are left out.
+/// duplicates kept, but those of booleans: a place is 1 where any of its entries is true. Zeros inside the blocks of
+/// BSR and the diagonals of DIA are left out.
 ///
 /// # Errors
 /// When the archive is malformed or damaged, an array is missing or breaks a rule of its format, a finite
@@ -54,7 +55,26 @@ fn read<V: Value>(path: &Path, budget: &Budget) -> Result<Held<FileMatrix<V>>> {
             return Err(FileError::tensor(path, "format", problem));
         }
     };
+    let matrix = match matrix {
+        FileMatrix::Coo(coo) if archive.is_bool("data")? => FileMatrix::Coo(either(&coo, path, &mut held)?),
+        matrix => matrix,
+    };
     Ok(Held::new(matrix, held))
+}
+
+/// Triplets of booleans, every place once: true where any of its entries is, as scipy adds booleans.
+fn either<V: Value>(coo: &Coo<V>, path: &Path, held: &mut Reservation) -> Result<Coo<V>> {
+    grow::<(u32, u32)>(held, path, "places of booleans", coo.nnz())?;
+    let places = coo.row_indices().iter().zip(coo.col_indices()).zip(coo.values());
+    let mut places: Vec<(u32, u32)> =
+        places.filter(|(_, value)| **value != V::default()).map(|((&row, &col), _)| (row, col)).collect();
+    places.sort_unstable();
+    places.dedup();
+    grow::<(u32, u32)>(held, path, "triplets", places.len())?;
+    grow::<V>(held, path, "triplets", places.len())?;
+    let (rows, cols) = places.iter().copied().unzip();
+    let values = vec![V::from_f64(1.0); places.len()];
+    Coo::new(coo.rows(), coo.cols(), rows, cols, values).map_err(FileError::matrix(path, "coo"))
 }
 
 fn coo<V: Value>(
@@ -94,7 +114,7 @@ enum Axis {
     Column,
 }
 
-/// Entries of an axis, one slice of it after the other.
+/// Entries that are compressed along an axis.
 struct Compressed<V> {
     shape: [usize; 2],
     axis: Axis,
@@ -152,7 +172,7 @@ fn same_length(path: &Path, what: &'static str, found: usize, expected: usize) -
     Err(FileError::matrix(path, what)(FormatError::Length { what, found, expected }))
 }
 
-/// Rows as they are if they are sorted and have no duplicates, else their triplets: scipy writes both.
+/// Rows as CSR if they are sorted and have no duplicates, otherwise as triplets. scipy writes both.
 fn csr<V: Value>(rows: Compressed<V>, path: &Path, held: &mut Reservation) -> Result<FileMatrix<V>> {
     let sorted = rows.pointers.windows(2).all(|pair| {
         rows.indices[pair[0] as usize..pair[1] as usize].windows(2).all(|pair| pair[0] < pair[1])

@@ -11,8 +11,8 @@ use crate::file::npy::{NpyHeader, write_array};
 use crate::file::{AtomicFile, FileError, Result};
 use crate::{Coo, Csr, Value};
 
-/// Writes a matrix that `scipy.sparse.load_npz` opens, as CSR: int32 indices where they suffice, else int64;
-/// values as they are, but bf16, which NumPy does not have, as `f4`. Arrays are stored, not deflated.
+/// Writes a matrix as CSR for `scipy.sparse.load_npz`. Indices are int32 if that is enough, otherwise int64. NumPy
+/// has no bf16, so bf16 values become `f4`; other values keep their type. Arrays are stored, not deflated.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -25,7 +25,7 @@ pub fn write_npz_csr<V: Value>(path: impl AsRef<Path>, csr: &Csr<V>) -> Result<(
     archive.finish()
 }
 
-/// Writes a matrix that `scipy.sparse.load_npz` opens, as COO; otherwise as [`write_npz_csr`].
+/// As [`write_npz_csr`], but as COO.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
         bytes: usize,
         write: impl FnOnce(&mut ZipWriter<AtomicFile>) -> std::io::Result<()>,
     ) -> Result<()> {
-        // The default time stamp is a fixed one: the same matrix makes the same file.
+        // The default time stamp is fixed, so the same matrix gives the same file.
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .large_file(bytes > (u32::MAX / 2) as usize);
