@@ -8,11 +8,11 @@ use residua::memory::{Budget, ByteSize};
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
 
-/// The most worker threads that may be asked for, where the machine does not have more. Thousands take minutes to
-/// start, and each counts against the memory budget.
+/// The limit of `--threads` on a machine with fewer cores. Thousands of threads take minutes to start, and each counts
+/// against the memory budget.
 const MOST_THREADS: usize = 256;
 
-/// What the process holds beyond reservations: allocator, thread stacks, code that is paged in on first use.
+/// Memory of the process outside reservations: allocator, thread stacks, code that first use pages in.
 const SLACK: u64 = 6 << 20;
 /// The same, per worker thread.
 const SLACK_PER_THREAD: u64 = 512 << 10;
@@ -32,7 +32,7 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// Sets the worker threads up. Call it once, before the budget is made, so that their stacks count.
+    /// Starts the worker threads. Call it once, before you make the budget, so that their stacks count.
     pub(crate) fn start(&self) -> Result {
         rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads)
@@ -40,7 +40,7 @@ impl RunArgs {
             .map_err(|error| Failure::new(crate::failure::Kind::Other, error))
     }
 
-    /// A progress bar for people at a terminal, nothing otherwise.
+    /// A progress bar; it draws only at a terminal.
     pub(crate) fn progress(&self) -> Bar {
         Bar::new(self.quiet)
     }
@@ -55,14 +55,14 @@ pub(crate) struct BudgetArgs {
 }
 
 impl BudgetArgs {
-    /// The budget, less what the process holds already.
+    /// The budget, minus the memory that the process already holds.
     pub(crate) fn budget(&self) -> Result<Budget> {
         let slack = SLACK + SLACK_PER_THREAD * rayon::current_num_threads() as u64;
         Ok(Budget::for_process(self.memory_budget.0, slack)?)
     }
 }
 
-/// A number of threads; 0 stands for one per core.
+/// A number of threads; 0 means one per core.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let most = MOST_THREADS.max(cores);

@@ -9,10 +9,10 @@ use crate::commands::{
 use crate::failure::{EXIT_CODES, Result};
 
 /// Splits model weights into a small dense base and a sparse residual, stores the residual in 2–3 bytes per
-/// non-zero, applies it, ships deltas between checkpoints, and keeps class statistics valid while a model is
-/// tuned, all within a memory budget.
+/// non-zero, and applies it. Ships deltas between checkpoints. Keeps class statistics valid while a model is
+/// tuned. All jobs run within a memory budget.
 ///
-/// Without a command it shows the whole way on bundled real weights and features.
+/// Without a command it runs the demo on bundled real weights and features.
 #[derive(Debug, Parser)]
 #[command(name = "residua", version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 #[command(after_long_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLE))]
@@ -25,13 +25,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the whole way on bundled real weights and features (the default)
+    /// Run everything on bundled real weights and features (the default)
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
     /// Split a checkpoint into base and sparse residual
     #[command(after_help = split::EXAMPLE)]
     Split(split::Args),
-    /// Show what a file holds, tensor by tensor, and what it would cost in other formats
+    /// Show what a file holds, tensor by tensor, and its size in other formats
     #[command(after_help = inspect::EXAMPLE)]
     Inspect(inspect::Args),
     /// Check that a split file is well-formed, and measure its distance from a checkpoint
@@ -55,13 +55,13 @@ enum Command {
     /// Move class statistics along with a fine-tuned model
     #[command(after_help = compensate::EXAMPLE)]
     Compensate(compensate::Args),
-    /// Take in one task after another: old classes moved, new ones added, the state saved
+    /// Add a task: move the old classes, add the new ones, save the state
     #[command(after_help = task::EXAMPLE)]
     Task(task::Args),
     /// Classify features with a classifier rebuilt from class statistics
     #[command(after_help = classify::EXAMPLE)]
     Classify(classify::Args),
-    /// Compare stale, moved and true class statistics on features of one file
+    /// Compare stale, moved and true class statistics on the features of one file
     #[command(after_help = evaluate::EXAMPLE)]
     Evaluate(evaluate::Args),
     /// List what this machine can compute on
@@ -79,7 +79,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the command.
     pub(crate) fn run(self) -> Result {
         match self.command.unwrap_or(Command::Demo(self.demo)) {
             Command::Demo(args) => demo::run(&args),

@@ -25,9 +25,9 @@ pub(crate) const EXAMPLE: &str = "\
 Example (after those of residua stats --help):
   residua classify all-stats.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier lda-shrink -o predicted.npy
 
-Without -o it prints the labels, one on each line; with --labels, it prints the accuracy instead.";
+Without -o it prints the labels, one per line. With --labels it prints the accuracy instead.";
 
-/// Rows that are classified at a time.
+/// Rows per block to classify.
 const ROWS: usize = 1024;
 
 /// Class probabilities before a feature is seen.
@@ -46,19 +46,19 @@ pub(crate) struct Args {
     statistics: PathBuf,
     /// Features [n, d] to classify: a .npy file, or a tensor as FILE.safetensors:TENSOR
     features: ArrayRef,
-    /// How to classify
+    /// The classifier
     #[arg(long, value_enum, default_value = "lda-shrink")]
     classifier: ClassifierArg,
-    /// True labels [n], to measure the accuracy; a bare name is a tensor beside the features
+    /// True labels [n], to measure the accuracy; a bare name is a tensor in the file of the features
     #[arg(long, value_name = "LABELS")]
     labels: Option<ArrayRef>,
-    /// How far lda-shrink and qda-shrink pull a covariance towards a multiple of the identity [default: 0.1]
+    /// How far lda-shrink and qda-shrink shrink a covariance towards a multiple of the identity [default: 0.1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shrink: Option<f64>,
     /// Class probabilities before a feature is seen
     #[arg(long, value_enum, default_value = "uniform")]
     prior: PriorArg,
-    /// Where to write predicted labels: .npy (u32), .safetensors (a tensor "labels") or .txt, one on each line
+    /// Where to write predicted labels: .npy (u32), .safetensors (a tensor "labels") or .txt (one per line)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]

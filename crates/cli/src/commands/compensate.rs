@@ -27,18 +27,18 @@ Example (after residua demo, and the first one of residua stats --help):
 pub(crate) struct Args {
     /// Statistics of old classes: a file written by stats (merge and extract too) or compensate
     statistics: PathBuf,
-    /// How features move
+    /// Model of how features move
     #[arg(long, value_enum, default_value = "linear")]
     method: MethodArg,
-    /// Which definition of the method
+    /// Definition of the method
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; not with attention or
+    /// Share of the unexplained covariance to restore by stretching moved covariances, 0 to 1; not with attention or
     /// compat mode [default: 1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     noise: Option<f64>,
-    /// Features [n, d] of the new task's samples before the task; may be given several times, for example for auxiliary
-    /// data
+    /// Features [n, d] of the new task's samples before the task; repeat the option for several arrays, such as
+    /// auxiliary data
     #[arg(long, value_name = "FEATURES", required = true)]
     before: Vec<ArrayRef>,
     /// Features of the same samples after the task, in the same order
@@ -59,7 +59,7 @@ struct Done {
     mode: &'static str,
     classes: usize,
     dim: usize,
-    /// Samples that the method was fitted on.
+    /// Samples that fitted the method.
     pairs: u64,
     /// Average distance that means moved, as a share of their length.
     mean_shift: f64,

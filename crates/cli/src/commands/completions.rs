@@ -18,7 +18,7 @@ pub(crate) struct Args {
 
 /// Prints a script for `grammar`, the whole command line.
 pub(crate) fn run(args: &Args, mut grammar: Command) -> Result {
-    // The generator panics when its writer fails, so it gets one that cannot.
+    // The generator panics when its writer fails; a `Vec` never fails.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut grammar, "residua", &mut script);
     output::print(String::from_utf8_lossy(&script))

@@ -23,14 +23,14 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua convert model.safetensors layer.npz --tensor layer.weight
 
-Formats go by suffix: .npz (scipy CSR, COO, CSC, BSR, DIA), .mtx (Matrix Market), .npy (dense) and .safetensors.
-The input may also be a checkpoint's folder or index. A .safetensors input may be a dense checkpoint or a file of
-this program (of a split file: the residual); as output it is this program's own format. Entries at the same
-place are added up. Without --values nothing is lost: numbers stay f32 where all of them are exactly that, else
-they become f64. This program's own format holds at most f32: fractions are rounded to it, integers that f32 does
-not hold are refused. An integer that f64 does not hold exactly is refused.";
+The suffix selects the format: .npz (scipy CSR, COO, CSC, BSR, DIA), .mtx (Matrix Market), .npy (dense) or
+.safetensors. The input may also be a checkpoint's folder or index. A .safetensors input may be a dense checkpoint
+or a file of this program (of a split file it reads the residual); a .safetensors output is a file of this program.
+Entries at the same place are summed. Without --values nothing is lost: numbers stay f32 if f32 holds all of them
+exactly; otherwise they become f64. A file of this program holds at most f32: the command rounds fractions to f32
+and refuses integers that f32 does not hold. It also refuses an integer that f64 does not hold exactly.";
 
-/// The name of a matrix that has none.
+/// The name for a matrix without a name.
 const NAME: &str = "matrix";
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Round values to f32, f16, bf16 or (.safetensors only) i8
     #[arg(long, value_name = "TYPE", value_parser = value_type)]
     values: Option<ValueType>,
-    /// Which tensor of a .safetensors input, where it holds several
+    /// The tensor to read, if a .safetensors input holds several
     #[arg(long, value_name = "NAME")]
     tensor: Option<String>,
     #[command(flatten)]
@@ -114,7 +114,7 @@ fn sorted(
     };
     let sorting = budget.reserve(sorting, "sorted rows")?;
     let (entries, limit) = (matrix.nnz(), 2f64.powi(53));
-    // Sums of integers that are exact one by one, yet may not be together.
+    // Each integer may be exact while their sum is not.
     let inexact = match &matrix {
         FileMatrix::Coo(coo) => {
             let whole = coo.values().iter().all(|value| value.fract() == 0.0 && value.abs() <= limit);
@@ -127,15 +127,15 @@ fn sorted(
         let problem = "entries at the same place add up beyond 2^53, where f64 does not hold every integer";
         return Err(Failure::input(input, problem));
     }
-    // What was read and what sorting took are gone; the rows are left.
+    // The input and the memory for sorting are freed; the rows remain.
     drop((held, sorting));
     let bytes = csr.nnz() as u64 * (4 + 8) + 4 * (csr.rows() as u64 + 1);
     let held = budget.reserve(bytes, "sorted rows")?;
     Ok((csr, held))
 }
 
-/// What sorting triplets into rows takes besides them: a copy of them by row, one of the largest group of rows, and
-/// the result; lengths, ends and pointers of rows; a dense row for every thread where rows are long enough for it.
+/// Memory to sort triplets into rows, without the triplets: a copy of them by row, a copy of the largest group of rows,
+/// and the result; lengths, ends and pointers of rows; a dense row for every thread if rows are long enough for it.
 fn sorting_bytes(coo: &Coo<f64>) -> u64 {
     let (rows, cols, entries) = (coo.rows() as u64, coo.cols() as u64, coo.nnz() as u64);
     let dense = if entries * 256 >= cols { 9 * cols * rayon::current_num_threads() as u64 } else { 0 };
@@ -162,7 +162,7 @@ fn write(csr: Csr<f64>, name: &str, args: &Args, format: Format, budget: &Budget
     match args.values {
         None if csr.values().iter().all(is_f32) => out.write::<f32>(csr, "f32", |v| v as f32),
         None => out.write::<f64>(csr, "f64", |v| v),
-        // numpy has no bfloat16: its values, as f32.
+        // numpy has no bfloat16: write its values as f32.
         Some(ValueType::Bf16) => out.write::<f32>(csr, "bf16", |v| bf16::from_f64(v).to_f32()),
         Some(ValueType::F16) => out.write::<f16>(csr, "f16", <f16 as Value>::from_f64),
         Some(_) => out.write::<f32>(csr, "f32", |v| v as f32),
@@ -173,7 +173,7 @@ fn is_f32(value: &f64) -> bool {
     f64::from(*value as f32).to_bits() == value.to_bits()
 }
 
-/// Refuses integers that f32 does not hold, and tells of fractions that are rounded to it.
+/// Refuses integers that f32 does not hold, and notes how many fractions it rounds to f32.
 fn expect_f32(csr: &Csr<f64>, input: &Path) -> Result {
     if let Some(at) = csr.values().iter().position(|value| value.fract() == 0.0 && !is_f32(value)) {
         let problem = "is too large for f32 to hold it exactly; --values f32 rounds it";
@@ -203,7 +203,7 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Writes the values rounded to what is called `name`.
+    /// Rounds the values to the type `name` and writes them.
     fn write<V: Value>(
         &self,
         csr: Csr<f64>,

@@ -12,7 +12,7 @@ Examples:
   residua devices
   residua devices --json
 
-The number or a part of the name of a device is what `residua bench --adapter` takes.";
+`residua bench --adapter` takes the number or a part of the name of a device.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

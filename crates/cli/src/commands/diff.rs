@@ -19,12 +19,12 @@ Example:
 pub(crate) struct Args {
     /// The checkpoint that receivers have: a file, an index of shards, or a folder
     old: PathBuf,
-    /// The checkpoint that they are to get
+    /// The checkpoint that receivers will get
     new: PathBuf,
     /// Where to write the delta; replaced only when the run succeeded
     #[arg(short, long, value_name = "DELTA")]
     output: PathBuf,
-    /// overwrite: the new bits; xor: old bits xor new ones, which general compressors shrink further
+    /// overwrite stores the new bits; xor stores old bits xor new bits (general compressors shrink them further)
     #[arg(long, value_name = "OP", default_value = "overwrite")]
     op: DeltaOp,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result {
     ]))
 }
 
-/// How many tensors are held in which way.
+/// The number of tensors per kind of storage.
 fn tensors(report: &DiffReport) -> String {
     let names = [
         (Stored::Same, "unchanged"),

@@ -13,26 +13,26 @@ pub(crate) const EXAMPLE: &str = "\
 Example (after residua demo):
   residua evaluate residua-demo/drift.safetensors --variant full
 
-The file holds features [n, d] and labels [n] as tensors: old_before and y_old of old classes, cur_before,
-cur_after_VARIANT and y_cur of the task's own samples, old_after_VARIANT as the truth that no method sees, and
-test_after_VARIANT with y_test. It takes statistics of old classes stale (old_before), moved by each method
-(fitted on cur_before and cur_after_VARIANT), and true (old_after_VARIANT). With these and the statistics of
-the new classes it classifies the test features. Accuracies are in percent.";
+The file holds features [n, d] and labels [n] as tensors: old_before and y_old of old classes; cur_before,
+cur_after_VARIANT and y_cur of the task's own samples; old_after_VARIANT, the truth that no method sees;
+test_after_VARIANT with y_test. The command compares statistics of old classes that are stale (old_before), moved
+by each method (fitted on cur_before and cur_after_VARIANT), and true (old_after_VARIANT). With them and the
+statistics of the new classes it classifies the test features. Accuracies are in percent.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A .safetensors file with the tensors named below
+    /// A .safetensors file with the tensors listed below
     file: PathBuf,
-    /// The fine-tune that the features after the task come from
+    /// The fine-tune that produced the features after the task
     #[arg(long, value_enum, default_value = "full")]
     variant: Variant,
-    /// Methods to compare; may be given several times [default: all]
+    /// A method to compare; repeat the option for several [default: all]
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Vec<MethodArg>,
-    /// Which definition of the methods
+    /// Definition of the methods
     #[arg(long, value_enum, default_value = "exact")]
     mode: ModeArg,
-    /// Share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; not with attention or
+    /// Share of the unexplained covariance to restore by stretching moved covariances, 0 to 1; not with attention or
     /// compat mode [default: 1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     noise: Option<f64>,

@@ -15,7 +15,7 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua materialize split.safetensors --alpha 1 -o dense.safetensors
 
-alpha 1 is the whole model, alpha 0 the base alone, bit for bit.";
+alpha 1 gives the whole model; alpha 0 gives the base, bit for bit.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Where to write the dense checkpoint; replaced only when the run succeeded
     #[arg(short, long, value_name = "DENSE")]
     output: PathBuf,
-    /// The base, where the file was split against a checkpoint [default: the path noted in the file]
+    /// The base, if the file was split against a checkpoint [default: the path in the file]
     #[arg(long, value_name = "CHECKPOINT")]
     base: Option<PathBuf>,
     #[command(flatten)]

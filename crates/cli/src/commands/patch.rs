@@ -17,11 +17,11 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua patch old.safetensors delta.safetensors -o patched.safetensors
 
-The result is the new checkpoint bit for bit; a delta made for another base is refused.";
+The result equals the new checkpoint bit for bit. The command refuses a delta of another base.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The checkpoint that the delta was made from
+    /// The old checkpoint of the delta
     old: PathBuf,
     /// A file written by diff
     delta: PathBuf,

@@ -29,23 +29,24 @@ Examples (the last two after residua demo and those of residua stats --help):
   residua report residua-demo/drift.safetensors -o drift.html
   residua report old-stats.safetensors -o statistics.html --against moved-stats.safetensors
 
-Of a split file it shows memory and errors, which without --against are distances from base + residual; of
-class statistics, spectra and how they moved; of a file that evaluate takes, accuracies, spectra and memory.";
+The page of a split file shows memory and errors. Without --against, errors are distances from base + residual.
+The page of class statistics shows spectra and how they moved. The page of a file for evaluate shows accuracies,
+spectra and memory.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file written by split, stats (merge and extract too) or compensate, or one that evaluate takes
+    /// A file written by split, stats (merge and extract too) or compensate, or a file for evaluate
     file: PathBuf,
     /// Where to write the page; replaced only when the run succeeded
     #[arg(short, long, value_name = "HTML")]
     output: PathBuf,
-    /// The checkpoint that was split, to measure the true error; or statistics after a task
+    /// The split checkpoint, to measure the true error; or statistics after a task
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// The base, where the file was split against a checkpoint [default: the path noted in the file]
+    /// The base, if the file was split against a checkpoint [default: the path in the file]
     #[arg(long, value_name = "CHECKPOINT")]
     base: Option<PathBuf>,
-    /// Which features after the task, of a file that evaluate takes [default: full]
+    /// Features after the task in a file for evaluate [default: full]
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     #[command(flatten)]
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result {
     }
 }
 
-/// What the kind of file asks for.
+/// The sections of this kind of file.
 fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     let file = Checkpoint::open(&args.file)?;
     let refuse = |option: &str, given: bool, holds: &str| match given {

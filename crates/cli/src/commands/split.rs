@@ -19,7 +19,7 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua split model.safetensors -o split.safetensors --density 0.05 --memory-budget 512MiB";
 
-/// How the residual's entries are chosen.
+/// The choice of the residual's entries.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ImportanceArg {
     /// residual² times the mean square of the weight's column
@@ -35,28 +35,28 @@ pub(crate) struct Args {
     /// Where to write base and residual; replaced only when the run succeeded
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Share of every tensor's weights that enter the residual [default: 0.05]
+    /// Share of every tensor's weights in the residual [default: 0.05]
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "threshold")]
     density: Option<f64>,
-    /// Instead of a density: every weight whose score is at least T
+    /// Instead of a density, take every weight with a score of at least T
     #[arg(long, value_name = "T", value_parser = finite)]
     threshold: Option<f32>,
-    /// int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint
+    /// The base: int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint
     #[arg(long, value_name = "BASE", default_value = "int4")]
     base: String,
-    /// How the residual's values are stored: f32, f16, bf16 or i8
+    /// Value type of the residual: f32, f16, bf16 or i8
     #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = value_type)]
     values: ValueType,
-    /// Mean squares of every layer's inputs: a .safetensors file with a vector per tensor, under its name
+    /// Mean squares of every layer's inputs: a .safetensors file with one vector per tensor, of the same name
     #[arg(long, value_name = "FILE", conflicts_with = "importance")]
     calibration: Option<PathBuf>,
-    /// Which weights matter most where there is no calibration
+    /// Score of a weight when there is no calibration
     #[arg(long, value_enum, default_value = "column")]
     importance: ImportanceArg,
-    /// Names of tensors to pass through untouched, with * and ?; may be given several times
+    /// Pass tensors with these names (* and ? allowed) through unchanged; repeat the option for several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Split only tensors with such names; may be given several times
+    /// Split only tensors with these names; repeat the option for several
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     #[command(flatten)]

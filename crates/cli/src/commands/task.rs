@@ -23,7 +23,7 @@ use crate::failure::{Failure, Result};
 use crate::output::{bytes, number_of, print, print_json};
 use crate::progress::Bar;
 
-/// How often to look whether another run on the state is done.
+/// Interval between checks whether another run on the state has ended.
 const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) const EXAMPLE: &str = "\
@@ -32,14 +32,14 @@ Examples (after residua demo):
   residua task model.state.safetensors --before residua-demo/drift.safetensors:cur_before --after residua-demo/drift.safetensors:cur_after_full --labels y_cur
   residua stats extract model.state.safetensors --method linear -o linear.safetensors
 
-A class that comes again is merged with its old statistics, as if its samples had been collected together. A run
-that is killed leaves the state of the last finished task: give its task again. A task with the samples of a finished
-one is refused, as they would count twice; --again counts them. Of two runs on one state the second waits.";
+If a task has samples of an old class, they merge with the old statistics of that class. A killed run leaves the
+state of the last finished task: run its task again. The command refuses a task with the samples of a finished task,
+because they would count twice; --again counts them. Of two runs on one state the second waits.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
 pub(crate) struct Args {
-    /// The state after the tasks so far: the first task creates the file, each further task replaces it
+    /// The state after the tasks so far; the first task creates the file, each further task replaces it
     state: PathBuf,
     /// Features [n, d] of the task's samples before the task; not for the first task
     #[arg(long, value_name = "FEATURES")]
@@ -47,21 +47,21 @@ pub(crate) struct Args {
     /// Features of the same samples after the task
     #[arg(long, value_name = "FEATURES")]
     after: ArrayRef,
-    /// Labels [n] of the samples; a bare name is a tensor beside the features after the task
+    /// Labels [n] of the samples; a bare name is a tensor in the file of the features after the task
     #[arg(long, value_name = "LABELS")]
     labels: ArrayRef,
-    /// Features [n, d] of other samples before and after the task, to learn how features move; may be given several
-    /// times
+    /// Features [n, d] of other samples before and after the task, to learn how features move; repeat the option for
+    /// several
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
     auxiliary: Vec<ArrayRef>,
-    /// The samples that methods learn from: the task's own, auxiliary ones, or both [default: both]
+    /// The samples to fit methods on: the task's own, auxiliary ones, or both [default: both]
     #[arg(long, value_enum)]
     pairs: Option<PairsArg>,
-    /// A method to move old classes with, only with the first task; may be given several times. The state has statistics
+    /// A method to move old classes; only for the first task; repeat the option for several. The state has statistics
     /// for each method, and statistics without a method [default: linear]
     #[arg(long, value_enum, value_name = "METHOD")]
     method: Vec<MethodArg>,
-    /// Take the task although a finished one had the same samples: they count twice
+    /// Accept a task with the samples of a finished task; they count twice
     #[arg(long)]
     again: bool,
     #[command(flatten)]
@@ -70,14 +70,14 @@ pub(crate) struct Args {
     run: RunArgs,
 }
 
-/// The samples that methods learn from.
+/// The samples to fit methods on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PairsArg {
     /// The task's own samples
     Current,
-    /// Those of --auxiliary
+    /// The samples of --auxiliary
     Auxiliary,
-    /// Both; the task's own alone, if there are no auxiliary ones
+    /// Both, or only the task's own if there are no auxiliary ones
     Both,
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let start = Instant::now();
     let bar = args.run.progress();
     let arrays = Arrays {
-        // The first task has no features before it; nobody reads these in their place.
+        // The first task has no features before it; nothing reads these.
         before: args.before.clone().unwrap_or_else(|| args.after.clone()),
         after: Some(args.after.clone()),
         labels: Some(args.labels.beside(&args.after)),
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Args) -> Result {
         false => Some(Features::open(auxiliary, "reading", &bar)?),
     };
     let _lock = lock(&args.state, &bar)?;
-    // A file that cannot be accessed must not count as missing.
+    // A file that we cannot access is not a missing file.
     let there = args.state.try_exists().map_err(FileError::io(&args.state, "look for"))?;
     let (tasks, mut state) = if there {
         if !args.method.is_empty() {

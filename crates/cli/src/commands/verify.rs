@@ -16,13 +16,13 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua verify split.safetensors --against model.safetensors
 
-Checked are the header, the length of every plane, row pointers, columns inside the matrix, the count of
-non-zeros, that scales and values are finite numbers, and the hash of a base that lies in another file. A bit that
-flips and leaves a valid number is not found: nothing in the file says what it was. With --against, shapes and
-types have to be those of the checkpoint, and tensors that passed through the same byte for byte.
+The command checks the header, the length of every plane, row pointers, that columns lie inside the matrix, the
+count of non-zeros, that scales and values are finite, and the hash of a base in another file. It cannot find a
+flipped bit that leaves a valid number: the file does not store the old value. With --against, shapes and types
+must equal those of the checkpoint, and tensors that passed through must equal it byte for byte.
 
-Exit code 1 says that something is wrong with the file, or that file and checkpoint do not match. The distance
-from the checkpoint is a measurement, never a failure: a residual of 5 % leaves an error by design.";
+Exit code 1 means that the file is damaged, or that file and checkpoint do not match. The distance from the
+checkpoint is a measurement, never a failure: a residual of 5 % leaves an error by design.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 struct Done<'a> {
     /// Nothing is wrong with the file.
     valid: bool,
-    /// It has the tensors of the checkpoint; none where there is nothing to compare with.
+    /// The file has the tensors of the checkpoint; `None` without a checkpoint.
     matches: Option<bool>,
     #[serde(flatten)]
     report: &'a VerifyReport,

@@ -1,4 +1,4 @@
-//! Products on a device with memory of its own: upload and kernels are timed apart.
+//! Products on a device with separate memory: upload and kernels are timed separately.
 
 use residua::memory::Budget;
 
@@ -41,7 +41,7 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
         })?;
         ready.push((batch, graph, Vec::new()));
     }
-    // The first round warms up and is not counted.
+    // The first round is a warm-up.
     for round in 0..=args.repetitions {
         for (_, graph, seconds) in &mut ready {
             let start = Instant::now();
@@ -105,7 +105,7 @@ pub(super) fn wgpu(args: &Args, budget: &Budget) -> Result<Done> {
         let operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape))?;
         ready.push((batch, operands, Vec::new(), Clock::Host));
     }
-    // The first round builds the kernels and is not counted.
+    // The first round builds the kernels; it does not count.
     for round in 0..=args.repetitions {
         for (_, operands, seconds, clock) in &mut ready {
             let time = gpu.time(|| -> Result<(), BackendError> {

@@ -25,8 +25,8 @@ Examples:
   residua bench --shape 512x2048 --matrices 2 --batch 1,8 --threads 1
   residua bench split.safetensors --batch 1 --repetitions 3
 
-Every repetition multiplies all matrices once, in turn, so that matrices larger together than the caches
-are read from memory. Configurations take turns within a repetition.";
+Every repetition multiplies each matrix once. If all matrices together are larger than the caches, the products
+read them from memory. Configurations take turns within a repetition.";
 
 /// Which backend computes.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -35,15 +35,15 @@ enum BackendArg {
     Cpu,
     /// An NVIDIA GPU
     Cuda,
-    /// A Vulkan, Metal or Direct3D 12 device (where the build has it, see `residua devices`)
+    /// A Vulkan, Metal or Direct3D 12 device (if the build has it, see `residua devices`)
     Wgpu,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Matrices to multiply with, of any kind that convert reads [default: random ones]
+    /// Matrices to multiply, in any format that convert reads [default: random ones]
     file: Option<PathBuf>,
-    /// Where to compute
+    /// The backend
     #[arg(long, value_enum, default_value = "cpu")]
     backend: BackendArg,
     /// Device of the backend, by its number or a part of its name [default: the best; `residua devices` lists them]
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// Seed of random matrices
     #[arg(long, value_name = "SEED", default_value = "0")]
     seed: u64,
-    /// How values are stored: f32, f16, bf16 or i8
+    /// Value type: f32, f16, bf16 or i8
     #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = value_type)]
     values: ValueType,
     /// Numbers of columns of the dense operand
@@ -73,7 +73,7 @@ pub(crate) struct Args {
     /// Timed repetitions of each configuration
     #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u16).range(1..))]
     repetitions: u16,
-    /// Take requests from stdin, one a line, about the data in folder FILE (for `cargo xtask bench`)
+    /// Read requests from stdin, one per line, for the data in folder FILE (for `cargo xtask bench`)
     #[arg(long, hide = true, requires = "file")]
     serve: bool,
     #[command(flatten)]
@@ -150,7 +150,7 @@ fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
             ready.push(Ready::new(cpu.clone(), batch.into(), &matrices)?);
         }
     }
-    // The first round warms up and is not counted.
+    // The first round is a warm-up.
     for round in 0..=args.repetitions {
         for configuration in &mut ready {
             let seconds = configuration.multiply(&matrices)?;

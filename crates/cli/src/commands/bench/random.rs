@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 use residua::format::{Csr, FormatError, Index};
 
-/// A matrix in which every place is taken with the same probability, values about normal with deviation 0.02
-/// as trained weights have. Each place's draw is a hash of seed, matrix and place, whoever computes it.
+/// A matrix with a non-zero at every place with the same probability. Values are about normal with deviation 0.02,
+/// like trained weights. Each place's draw is a hash of seed, matrix and place, so it does not depend on the thread.
 ///
 /// # Errors
 /// When the shape or the number of entries does not fit 32 bits.

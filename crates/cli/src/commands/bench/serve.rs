@@ -1,6 +1,6 @@
 //! Taking turns with other programs: one timed repetition per line from stdin.
 //!
-//! A line `CASE THREADS` comes in, one line of JSON goes out; `xtask/src/bench/contestant.rs` describes the
+//! It reads a line `CASE THREADS` and answers with one line of JSON; `xtask/src/bench/contestant.rs` describes the
 //! protocol, `xtask/src/bench/data.rs` the files.
 
 use std::collections::HashMap;
@@ -134,7 +134,7 @@ impl Server {
     }
 }
 
-/// Runs a job on some threads, removes what it wrote, and says what memory it took beyond what was held before.
+/// Runs a job on some threads, removes its output, and returns its additional peak memory.
 fn timed(threads: usize, output: &Path, work: impl FnOnce() -> Answer<String> + Send) -> Answer {
     let pool = pool(threads)?;
     let before = process::current_rss().filter(|_| process::reset_peak_rss());
@@ -142,7 +142,7 @@ fn timed(threads: usize, output: &Path, work: impl FnOnce() -> Answer<String> + 
     let note = pool.install(work);
     let seconds = start.elapsed().as_secs_f64();
     let peak = before.and_then(|before| Some(process::peak_rss()?.saturating_sub(before)));
-    // Nothing is lost when it stays: the next run replaces it.
+    // It may stay: the next run replaces it.
     let _ = std::fs::remove_file(output);
     Ok(json!({ "seconds": seconds, "peak_bytes": peak, "note": note? }))
 }

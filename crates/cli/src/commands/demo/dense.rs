@@ -1,5 +1,5 @@
-//! The dense product that the sparse one is compared with: the `gemm` crate, the fastest one in Rust on the
-//! shapes of the demo, at one thread.
+//! The dense product for the comparison: the `gemm` crate at one thread. It is the fastest one in Rust on the shapes
+//! of the demo.
 
 /// `y = W·x` for row-major `W [rows, cols]`, `x [cols, batch]` and `y [rows, batch]`.
 ///
@@ -8,8 +8,8 @@
 pub(super) fn multiply(w: &[f32], [rows, cols]: [usize; 2], x: &[f32], batch: usize, y: &mut [f32]) {
     assert_eq!((w.len(), x.len(), y.len()), (rows * cols, cols * batch, rows * batch));
     let (row, wide) = (cols as isize, batch as isize);
-    // SAFETY: the lengths were checked; with these strides every element that a product of this shape touches
-    // lies inside its slice, and `y` overlaps neither operand, being borrowed mutably.
+    // SAFETY: the lengths were checked. With these strides every element that a product of this shape touches
+    // lies inside its slice. `y` is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm::gemm(
             rows,

@@ -49,8 +49,8 @@ pub(super) fn evaluate(file: &Path, budget: &Budget, bar: &Bar) -> Result<Evalua
 pub(super) fn text(found: &Evaluation) -> String {
     let table = accuracies(found, |row| format!("{:.1}", row.all));
     format!(
-        "A model learned {} new classes; the Gaussians of its {} old ones, kept without a sample, follow.\n\
-         Percent of {} test samples right, with statistics of old classes stale, moved, and true:\n\n{table}",
+        "A model learned {} new classes. The Gaussians of its {} old classes follow; no old sample is kept.\n\
+         Accuracy in percent on {} test samples, with statistics of old classes stale, moved, and true:\n\n{table}",
         found.new_classes, found.old_classes, found.tests
     )
 }

@@ -1,4 +1,4 @@
-//! `residua demo`: the whole way on bundled real weights and features.
+//! `residua demo`: everything on bundled real weights and features.
 
 mod dense;
 mod drift;
@@ -122,14 +122,14 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.run.json { print_json(&demo) } else { print(text(&demo, &file, &evaluation)) }
 }
 
-/// Refuses to replace a file that an earlier demo has not written.
+/// Refuses to replace a file that no earlier demo wrote.
 fn expect_own(path: &Path, content: &[u8]) -> Result {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(FileError::io(path, "open")(error).into()),
     };
-    // A block at a time: it may be larger than the budget.
+    // Compare block by block: the file may be larger than the budget.
     let mut block = [0; 1 << 16];
     let holds =
         |part: &[u8]| file.read_exact(&mut block[..part.len()]).is_ok() && block[..part.len()] == *part;

@@ -13,7 +13,7 @@ use crate::commands::bench::median;
 use crate::dense_rows::read_rows;
 use crate::failure::Result;
 
-/// How long each batch size is repeated.
+/// Duration of the repetitions of each batch size.
 const SPAN: Duration = Duration::from_millis(1200);
 
 /// Seconds for all layers in turn, medians.
@@ -93,7 +93,7 @@ fn speed(layers: &[Layer], batch: usize) -> Result<Speed> {
         layer.residual_alone(x, y)?;
         difference = difference.max(distance(dense_y, &layer.layer.device().backend().download(y)?));
     }
-    // The three take turns, so that a machine which slows down for a while slows all of them.
+    // The three take turns, so that a temporary slowdown of the machine affects all of them.
     let mut seconds = [const { Vec::new() }; 3];
     let start = Instant::now();
     while start.elapsed() < SPAN || seconds[0].len() < 3 {

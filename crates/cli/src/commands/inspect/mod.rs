@@ -23,8 +23,8 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua inspect split.safetensors
 
-Bytes per non-zero count everything but the file's header. \"vs COO\" and \"vs CSR\" say how many times larger
-the residual would be in torch, with 16-bit values: COO takes 18 bytes per non-zero, CSR 10 and 8 per row.
+Bytes per non-zero count everything but the file's header. \"vs COO\" and \"vs CSR\" show how many times larger
+the residual is in torch with 16-bit values: COO takes 18 bytes per non-zero; CSR takes 10, plus 8 per row.
 The bars count rows by their number of non-zeros, on a logarithmic scale; --json has the numbers.";
 
 #[derive(Debug, clap::Args)]
@@ -201,7 +201,7 @@ fn matrices(all: &Inspection) -> Table {
     table
 }
 
-/// What a delta changes, tensor by tensor; those that are the same are only counted.
+/// The changes of a delta, tensor by tensor; unchanged tensors are only counted.
 fn changes(delta: &Delta) -> String {
     let mut table = table(["tensor", "shape", "dtype", "stored", "changed", "share", "size", "B/change"]);
     let mut same = 0;

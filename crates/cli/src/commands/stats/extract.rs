@@ -23,7 +23,7 @@ Example (after those of residua task --help):
 pub(crate) struct Args {
     /// A file written by task
     state: PathBuf,
-    /// The method whose statistics to take [default: none, old classes as they were]
+    /// Extract the statistics of this method [default: none, old classes without a move]
     #[arg(long, value_enum)]
     method: Option<MethodArg>,
     /// Where to write the statistics; replaced only when the run succeeded

@@ -19,8 +19,8 @@ pub(super) const EXAMPLE: &str = "\
 Example (after the first ones of residua stats --help):
   residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
-A class that several files have becomes one, as if its samples had been collected together. Do not merge a class
-with itself: its samples would count twice.";
+A class in several files becomes one class of all its samples. Do not merge a class with itself: its samples
+would count twice.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

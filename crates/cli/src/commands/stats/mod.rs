@@ -27,7 +27,7 @@ Examples (after residua demo):
   residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new-stats.safetensors
   residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
-The statistics are the count, mean and covariance of every class. They hold no sample.";
+The statistics are the count, mean and covariance of every class. They contain no sample.";
 
 /// Precision of stored covariances.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -59,20 +59,20 @@ pub(crate) struct Args {
     /// Arrays of features [n, d]: .npy files, or tensors as FILE.safetensors:TENSOR
     #[arg(required = true)]
     features: Vec<ArrayRef>,
-    /// Their labels [n]; a bare name is a tensor beside the features. Give one for each array of features, in the same
-    /// order [default: the tensor of the same file that holds labels]
+    /// Labels [n] of the features; a bare name is a tensor in the file of the features. Give one for each array of
+    /// features, in the same order [default: the tensor of labels in the same file]
     #[arg(long, value_name = "LABELS")]
     labels: Vec<ArrayRef>,
     /// Where to write the statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "STATS", required = true)]
     output: Option<PathBuf>,
-    /// How covariances are stored: smallest (a factor or packed, nothing lost), packed, or low-rank:R
+    /// Storage of covariances: smallest (a factor or packed, lossless), packed, or low-rank:R
     #[arg(long, value_name = "FORM", default_value = "smallest", value_parser = storage)]
     storage: Storage,
     /// Precision of stored covariances
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
-    /// Pull covariances towards a multiple of the identity: ledoit-wolf, oas, or a share from 0 to 1
+    /// Shrink covariances towards a multiple of the identity: ledoit-wolf, oas, or a share from 0 to 1
     #[arg(long, value_name = "HOW", value_parser = shrinkage)]
     shrinkage: Option<Shrinkage>,
     #[command(flatten)]
