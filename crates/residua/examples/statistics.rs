@@ -1,5 +1,4 @@
-//! Moves the statistics of 15 old classes along with a model that learned 15 new ones:
-//! `cargo run --release --example statistics`.
+//! Moves the statistics of old classes along with a model that learned new ones: `cargo run --example statistics`.
 
 use residua::Budget;
 use residua::compensate::source::{SafetensorsSource, TensorNames};
@@ -27,14 +26,13 @@ fn main() -> residua::Result<()> {
 
     let new = collect("cur_after_full", "y_cur")?;
     let file = Checkpoint::open(&path)?;
-    let truth = file.expect_tensor("y_test")?;
-    let mut labels = vec![0; truth.bytes as usize];
-    file.read_at(truth, 0, &mut labels)?;
+    let mut labels = vec![0u32; 2400];
+    file.read_integers(file.expect_tensor("y_test")?, 0, &mut labels)?;
     let test = TensorNames::features("test_after_full");
     for (name, old) in [("stale", stale), ("moved", moved)] {
         let lda = Lda::new(&old.merge(&new, &budget)?, Default::default(), &budget)?;
         let found = lda.predict_source(&mut SafetensorsSource::open(&path, &test)?, &budget)?;
-        let right = found.iter().zip(&labels).filter(|&(&found, &label)| found == u32::from(label)).count();
+        let right = found.iter().zip(&labels).filter(|(found, label)| found == label).count();
         println!("{name} statistics: {:.1} % right", 100.0 * right as f64 / labels.len() as f64);
     }
     Ok(())

@@ -102,10 +102,12 @@ impl SplitFile {
     /// # Errors
     /// [`FileError::MissingTensor`] with some names that are there, or when the metadata does not describe a layer.
     pub fn layer(&self, name: &str) -> Result<SplitLayer<'_>, SplitError> {
+        // They are in the order of their names.
         let matrices = self.container.matrices();
-        let Some((name, meta)) = matrices.iter().find(|(layer, _)| layer == name) else {
+        let Ok(at) = matrices.binary_search_by(|(layer, _)| (**layer).cmp(name)) else {
             return Err(FileError::missing(self.path(), name, self.layers()).into());
         };
+        let (name, meta) = &matrices[at];
         SplitLayer::new(self, name, meta)
     }
 }

@@ -10,7 +10,6 @@ use crate::destination;
 use crate::escape;
 use crate::failure::Result;
 use crate::output::{bytes, print, print_json};
-use crate::report::measure::noted_base;
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
@@ -38,8 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    let base = args.base.clone().or_else(|| noted_base(&args.file));
-    destination::check(&args.output, [&*args.file].into_iter().chain(base.as_deref()))?;
+    destination::check(&args.output, [&*args.file].into_iter().chain(args.base.as_deref()))?;
     expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;

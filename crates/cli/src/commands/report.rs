@@ -8,7 +8,7 @@ use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{AtomicFile, Checkpoint, Container, ContainerKind, FileError};
 use residua::memory::Budget;
-use residua::split::Progress;
+use residua::split::{Progress, SplitFile};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
@@ -19,7 +19,7 @@ use crate::escape;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{print, print_json};
 use crate::progress::Bar;
-use crate::report::measure::{Measured, Sources, measure, noted_base};
+use crate::report::measure::{Measured, measure};
 use crate::report::page::{Section, page};
 use crate::report::{drift, residual, statistics};
 
@@ -62,8 +62,7 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    let base = args.base.clone().or_else(|| noted_base(&args.file));
-    let others = args.against.iter().chain(&base).map(|path| &**path);
+    let others = args.against.iter().chain(&args.base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
@@ -122,25 +121,29 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     let container = Container::from_file(file)?;
     refuse("--variant", args.variant.is_some(), "weights")?;
     let (against, base) = (args.against.as_deref(), args.base.as_deref());
-    let measured = read(&args.file, &container, (against, base), budget, bar)?;
+    let kind = container.kind();
+    drop(container);
+    if kind != ContainerKind::Split {
+        let problem = format!("is a container of kind {}; report needs one of kind split", kind.name());
+        return Err(Failure::input(&args.file, problem));
+    }
+    let measured = read(&args.file, (against, base), budget, bar)?;
     residual::section(against, &measured).map_err(undrawn)
 }
 
 /// What is to be shown of a split file.
 pub(crate) fn read(
-    file: &Path,
-    container: &Container,
+    path: &Path,
     (against, base): (Option<&Path>, Option<&Path>),
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Measured> {
-    if container.kind() != ContainerKind::Split {
-        let problem =
-            format!("is a container of kind {}; report needs one of kind split", container.kind().name());
-        return Err(Failure::input(file, problem));
-    }
-    let sources = Sources::open(container, against, base)?;
-    Ok(measure(container, &sources, budget, progress)?)
+    let file = match base {
+        Some(base) => SplitFile::open_with_base(path, base)?,
+        None => SplitFile::open(path)?,
+    };
+    let against = against.map(Checkpoint::open).transpose()?;
+    Ok(measure(&file, against.as_ref(), budget, progress)?)
 }
 
 /// Writes a page of these sections.

@@ -1,12 +1,11 @@
 //! One pass over a container: sizes, row lengths, and the sums behind the error curves.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
 use residua::format::{QuantizedBase, dequantize_row};
 use residua::memory::{Budget, ChunkPolicy};
-use residua::split::Progress;
+use residua::split::{Progress, SplitFile};
 
 use super::curves::Sums;
 use crate::dense_rows::{read_rows, row_bytes};
@@ -18,14 +17,6 @@ const DENSITY_STEPS: usize = 1000;
 const BLOCK: usize = 256;
 /// Bytes per block to hash.
 const HASHED: usize = 1 << 20;
-/// Key of a split file's metadata: the path of its base checkpoint.
-const BASE_PATH: &str = "base_path";
-
-/// The path of the base in a split file.
-pub(crate) fn noted_base(file: &Path) -> Option<PathBuf> {
-    Checkpoint::open(file).ok()?.metadata().get(BASE_PATH).map(Into::into)
-}
-
 /// The data of the page.
 #[derive(Debug)]
 pub(crate) struct Measured {
@@ -40,22 +31,14 @@ pub(crate) struct Measured {
     pub(crate) dense_bytes: u64,
 }
 
-/// The sources of weights and bases.
-#[derive(Debug, Default)]
-pub(crate) struct Sources {
-    /// The original checkpoint, for the true error.
-    pub(crate) against: Option<Checkpoint>,
-    /// The base, if the file does not hold it.
-    pub(crate) base: Option<Checkpoint>,
-}
-
-/// Reads everything.
+/// Reads everything. `against` is the original checkpoint, for the true error.
 pub(crate) fn measure(
-    container: &Container,
-    sources: &Sources,
+    file: &SplitFile,
+    against: Option<&Checkpoint>,
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Measured, FileError> {
+    let container = file.container();
     let elements = |meta: &MatrixMeta| meta.shape[0] as u64 * meta.shape[1] as u64;
     progress.begin("measuring", container.matrices().iter().map(|(_, meta)| elements(meta)).sum());
     let mut rows_by_density = vec![0; DENSITY_STEPS + 1];
@@ -68,8 +51,8 @@ pub(crate) fn measure(
             rows_by_density[(density * DENSITY_STEPS as f64) as usize] += 1;
         }
         matrices.push(summary);
-        if meta.base.is_some() || sources.base.is_some() {
-            sums.push(sum_up(container, sources, name, meta, budget, progress)?);
+        if meta.base.is_some() || file.base().is_some() {
+            sums.push(sum_up(file, against, name, meta, budget, progress)?);
         }
     }
     progress.end();
@@ -80,20 +63,22 @@ pub(crate) fn measure(
 }
 
 fn sum_up(
-    container: &Container,
-    sources: &Sources,
+    file: &SplitFile,
+    against: Option<&Checkpoint>,
     name: &str,
     meta: &MatrixMeta,
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Sums, FileError> {
     let [rows, cols] = meta.shape;
-    let tensor = |file: &Option<Checkpoint>| file.as_ref().map(|file| find(file, name, meta)).transpose();
-    let (against, base) = (tensor(&sources.against)?, tensor(&sources.base)?);
-    if let (Some(file), Some(tensor)) = (&sources.base, &base) {
+    let container = file.container();
+    let tensor = |file| Ok::<_, FileError>((file, find(file, name, meta)?));
+    let (against, base) = (against.map(tensor).transpose()?, file.base().map(tensor).transpose()?);
+    if let Some((file, tensor)) = &base {
         check_hash(file, tensor, meta, budget)?;
     }
-    let dense_bytes = against.iter().chain(&base).map(row_bytes).sum::<u64>() + 4 * cols as u64;
+    let dense = against.iter().chain(&base).map(|(_, tensor)| row_bytes(tensor));
+    let dense_bytes = dense.sum::<u64>() + 4 * cols as u64;
     let block = ChunkPolicy::Computed.chunk(budget, dense_bytes, BLOCK);
     let held = budget.reserve(dense_bytes * block as u64, &format!("rows of {name}"));
     let held = held.map_err(FileError::budget(container.path()))?;
@@ -101,11 +86,11 @@ fn sum_up(
     let (mut base_rows, mut weights) = (Vec::new(), Vec::new());
     for start in (0..rows).step_by(block) {
         let range = start..rows.min(start + block);
-        match (&sources.base, &base) {
-            (Some(file), Some(tensor)) => read_rows(file, tensor, start, range.len(), &mut base_rows)?,
-            _ => dequantize(&*container.read_base_rows(name, range.clone(), budget)?, &mut base_rows),
+        match &base {
+            Some((file, tensor)) => read_rows(file, tensor, start, range.len(), &mut base_rows)?,
+            None => dequantize(&*container.read_base_rows(name, range.clone(), budget)?, &mut base_rows),
         }
-        if let (Some(file), Some(tensor)) = (&sources.against, &against) {
+        if let Some((file, tensor)) = &against {
             read_rows(file, tensor, start, range.len(), &mut weights)?;
         }
         add_rows(container, name, range, cols, (&base_rows, &weights), budget, &mut sums)?;
@@ -152,27 +137,6 @@ fn find(file: &Checkpoint, name: &str, meta: &MatrixMeta) -> Result<TensorInfo, 
         return Err(FileError::tensor(file.file_of(tensor), name, problem));
     }
     Ok(tensor.clone())
-}
-
-impl Sources {
-    /// Opens the checkpoints that a command names. If the file needs a base and the command names none, opens the path
-    /// in the split file; `None` if no file is there.
-    pub(crate) fn open(
-        container: &Container,
-        against: Option<&Path>,
-        base: Option<&Path>,
-    ) -> Result<Self, FileError> {
-        let against = against.map(Checkpoint::open).transpose()?;
-        let needed = container.matrices().iter().any(|(_, meta)| meta.base.is_none());
-        let base = match base.filter(|_| needed) {
-            Some(path) => Some(Checkpoint::open(path)?),
-            None => {
-                let noted = container.metadata(BASE_PATH).filter(|_| needed);
-                noted.and_then(|path| Checkpoint::open(Path::new(path)).ok())
-            }
-        };
-        Ok(Self { against, base })
-    }
 }
 
 /// Checks that a base is the one of the split.

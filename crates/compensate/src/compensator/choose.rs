@@ -11,13 +11,21 @@ use crate::algebra::{self, Cholesky};
 const RIDGES: [f64; 8] = [1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// The first candidate that is tried.
 const START: usize = 3;
-/// Samples that are too few to choose by have the same error at many ridges, up to rounding: a larger ridge is as good as
-/// a smaller one within this share of the error.
-const ROUNDING: f64 = 1e-6;
 /// A smaller ridge has to be better by this share of the error.
 const GAIN: f64 = 1e-3;
 /// Sums of targets that represent all targets, and probes of the trace of an inverse.
 const PROBES: usize = 64;
+
+/// A ridge that was chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Choice {
+    /// Relative to the features' mean variance.
+    pub(super) ridge: f64,
+    /// Effective parameters for each target.
+    pub(super) freedom: f64,
+    /// The expected squared error on new samples, up to a factor that all candidates share.
+    error: f64,
+}
 
 /// The ridge for the first `features` of the features, relative to their mean variance, by generalised cross-validation
 /// (Golub, Heath, Wahba 1979). Starts at the middle candidate and moves on while the expected error falls. Larger ridges
@@ -26,29 +34,29 @@ const PROBES: usize = 64;
 /// Two estimates with random signs make the choice cheap beside the regression itself: 64 sums of targets represent all
 /// targets, and 64 probes give the effective number of parameters (Hutchinson's trace). With 64 dimensions or less both
 /// are exact.
-pub(super) fn choose(moments: &Moments, features: usize) -> Result<f64> {
+pub(super) fn choose(moments: &Moments, features: usize) -> Result<Choice> {
     moments.expect_finite()?;
     let unit = moments.gram.diagonal().rows(0, features).sum() / features.max(1) as f64;
     let problem = Problem::new(moments, features);
-    let error = |at: usize| problem.error(moments, RIDGES[at] * unit);
-    let (mut best, mut least) = (START, error(START)?);
-    for at in START + 1..RIDGES.len() {
-        let new = error(at)?;
-        if new > least * (1.0 + ROUNDING) {
+    let start = problem.solve(moments, RIDGES[START], unit)?;
+    let mut best = start;
+    for ridge in RIDGES.into_iter().skip(START + 1) {
+        let new = problem.solve(moments, ridge, unit)?;
+        if new.error > best.error {
             break;
         }
-        (best, least) = (at, new);
+        best = new;
     }
-    if best == START {
-        for at in (0..START).rev() {
-            let new = error(at)?;
-            if new > least * (1.0 - GAIN) {
+    if best == start {
+        for ridge in RIDGES.into_iter().take(START).rev() {
+            let new = problem.solve(moments, ridge, unit)?;
+            if new.error > best.error * (1.0 - GAIN) {
                 break;
             }
-            (best, least) = (at, new);
+            best = new;
         }
     }
-    Ok(RIDGES[best])
+    Ok(best)
 }
 
 /// What all candidates share.
@@ -92,8 +100,9 @@ impl Problem {
         Self { features, right, targets, squares, weight }
     }
 
-    /// The expected squared error on new samples, up to a factor that all penalties share.
-    fn error(&self, moments: &Moments, penalty: f64) -> Result<f64> {
+    /// What a ridge gives, in units of the features' mean variance `unit`.
+    fn solve(&self, moments: &Moments, ridge: f64, unit: f64) -> Result<Choice> {
+        let penalty = ridge * unit;
         let mut matrix = moments.gram.view((0, 0), (self.features, self.features)).into_owned();
         (0..self.features).for_each(|i| matrix[(i, i)] += penalty);
         let cholesky = Cholesky::new(&matrix, super::regress::SINGULAR, super::regress::REMEDY)?;
@@ -107,9 +116,11 @@ impl Problem {
         let trace: f64 = (self.targets..self.right.ncols()).map(dot).sum();
         let freedom = self.features as f64 - penalty * trace * self.weight;
         let n = moments.count as f64;
-        let left = 1.0 - (freedom + 1.0) / n;
-        let rest = (self.squares - fitted - pulled).max(0.0) / n;
-        Ok(if left > 0.0 { rest / (left * left) } else { f64::INFINITY })
+        // With less than one degree of freedom left, the residuals say nothing.
+        let left = n - 1.0 - freedom;
+        let rest = (self.squares - fitted - pulled).max(0.0);
+        let error = if left >= 1.0 { rest * n / (left * left) } else { f64::INFINITY };
+        Ok(Choice { ridge, freedom, error })
     }
 }
 
@@ -153,14 +164,14 @@ mod tests {
             for ridge in RIDGES {
                 let penalty = DVector::from_element(dim, ridge * unit);
                 let error = moments.solve(&penalty).unwrap().error;
-                let estimate = problem.error(&moments, ridge * unit).unwrap();
+                let estimate = problem.solve(&moments, ridge, unit).unwrap().error;
                 if ridge >= 0.1 {
                     let off = estimate / error / scale;
                     assert!((0.75..1.3).contains(&off), "{dim} {count} {ridge}: {estimate} {error} {off}");
                 }
                 exact.push(error);
             }
-            let chosen = choose(&moments, dim).unwrap();
+            let chosen = choose(&moments, dim).unwrap().ridge;
             let at = RIDGES.iter().position(|&ridge| ridge == chosen).unwrap();
             let least = exact.iter().copied().fold(f64::INFINITY, f64::min);
             assert!(exact[at] <= 1.1 * least, "{dim} {count}: {chosen}, {exact:?}");
@@ -170,7 +181,7 @@ mod tests {
     /// Samples that are too few get the largest ridge, exact drift the smallest.
     #[test]
     fn extremes() {
-        assert_eq!(choose(&moments(10, 2, 0.1), 10).unwrap(), 10.0);
-        assert_eq!(choose(&moments(10, 200, 0.0), 10).unwrap(), 1e-4);
+        assert_eq!(choose(&moments(10, 2, 0.1), 10).unwrap().ridge, 10.0);
+        assert_eq!(choose(&moments(10, 200, 0.0), 10).unwrap().ridge, 1e-4);
     }
 }

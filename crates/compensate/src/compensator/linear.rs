@@ -136,19 +136,26 @@ impl Linear {
     fn finish_exact(&self, mut moments: Moments, held: Reservation, budget: &Budget) -> Result<AffineMap> {
         let dim = moments.mean.len();
         let unit = moments.gram.trace() / dim as f64;
-        let ridge = match self.ridge {
-            Some(ridge) => ridge,
-            None if unit == 0.0 => 0.0,
-            None => choose(&moments, dim)?,
+        let chosen = match self.ridge {
+            None if unit > 0.0 => Some(choose(&moments, dim)?),
+            _ => None,
         };
+        let ridge = chosen.map_or(self.ridge.unwrap_or(0.0), |chosen| chosen.ridge);
         let penalty = DVector::from_element(dim, ridge * unit);
         let (mut matrix, rest) = if unit == 0.0 {
             // All samples are one point: it shows a shift and nothing else.
             (DMatrix::zeros(dim, dim), None)
         } else if self.noise > 0.0 {
-            let solution = moments.solve(&penalty)?;
-            let rest = moments.explained_and_noise(&solution.weights, &penalty, solution.freedom);
-            (solution.weights, rest)
+            // The choice has estimated the freedom already; the exact one takes another decomposition.
+            let (weights, freedom) = match chosen {
+                Some(chosen) => (moments.weights(&penalty)?, chosen.freedom),
+                None => {
+                    let solution = moments.solve(&penalty)?;
+                    (solution.weights, solution.freedom)
+                }
+            };
+            let rest = moments.explained_and_noise(&weights, &penalty, freedom);
+            (weights, rest)
         } else {
             (moments.weights(&penalty)?, None)
         };

@@ -127,7 +127,7 @@ impl Exact {
             // All samples are one point: it shows a shift and nothing else.
             return Ok(Solved { weights: DMatrix::zeros(diagonal.len(), dim), rest: None, ridge: 0.0 });
         }
-        let own = choose(moments, dim)?;
+        let own = choose(moments, dim)?.ridge;
         let penalty = |ridge: f64| {
             // A constant lift has no effect; its penalty only has to keep the matrix regular.
             let random = ridge * if random > 0.0 { random } else { 1.0 };

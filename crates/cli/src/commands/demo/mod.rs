@@ -9,11 +9,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use residua::backend::Backend;
-use residua::cpu::{CpuBackend, CpuOptions};
-use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
+use residua::format::file::{AtomicFile, Checkpoint, FileError};
 use residua::memory::process;
 use residua::split::{Output, SplitOptions, SplitReport, VerifiedTensor, VerifyOptions, split, verify};
+use residua::{Device, DeviceOptions};
 use serde::Serialize;
 use speed::Speed;
 
@@ -90,12 +89,11 @@ pub(crate) fn run(args: &Args) -> Result {
     if let Some((tensor, problem)) = found.tensors.iter().find_map(|tensor| Some((tensor, wrong(tensor)?))) {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
     }
-    let container = Container::open(&file)?;
-    let measured = report::read(&file, &container, (Some(&weights), None), &budget, &bar)?;
+    let measured = report::read(&file, (Some(&weights), None), &budget, &bar)?;
     let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
 
-    let cpu = CpuBackend::open(&CpuOptions::default().threads(1), &budget)?;
-    let speed = speed::measure(&container, &Checkpoint::open(&weights)?, &cpu, &BATCHES, &budget)?;
+    let cpu = Device::open_with("cpu", &DeviceOptions::default().threads(1), &budget)?;
+    let speed = speed::measure(&file, &Checkpoint::open(&weights)?, &cpu, &BATCHES)?;
     // Every method measures its own peak; the demo's is the largest of all.
     let peak = process::peak_rss();
     let evaluation = drift::evaluate(&features, &budget, &bar)?;
@@ -110,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result {
         .map_err(report::undrawn)?;
     report::write(&sections, &page)?;
     let demo = Demo {
-        device: cpu.device(),
+        device: cpu.description(),
         split: report,
         split_seconds,
         errors: [0, 1].map(|alpha| errors.get(alpha).map_or(0.0, |point| point.1)),

@@ -1,11 +1,11 @@
 //! Timing the layers: dense weights against the residual, and against base and residual together.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use residua::backend::{Backend, Shaped, VectorShape};
-use residua::cpu::{CpuBackend, CpuVector};
-use residua::format::file::{Checkpoint, Container};
-use residua::memory::Budget;
+use residua::backend::{AnyVector, Shaped, VectorShape};
+use residua::format::file::Checkpoint;
+use residua::{Device, SplitFile};
 use serde::Serialize;
 
 use super::dense;
@@ -32,77 +32,66 @@ pub(super) struct Speed {
     pub(super) difference: f64,
 }
 
-struct Layer<'a> {
-    shape: [usize; 2],
+struct Layer {
+    layer: residua::Layer,
     weights: Vec<f32>,
     /// The residual, dense.
     expanded: Vec<f32>,
-    base: <CpuBackend as Backend>::Base,
-    residual: <CpuBackend as Backend>::Matrix,
-    cpu: &'a CpuBackend,
 }
 
 /// One layer's input and result, for the dense product and for the backend's.
 struct Operands {
     dense_x: Vec<f32>,
     dense_y: Vec<f32>,
-    x: CpuVector,
-    y: CpuVector,
+    x: AnyVector,
+    y: AnyVector,
 }
 
-/// Loads every layer of `container` and times it; `weights` has the dense ones.
+/// Loads every layer of the split file at `path` and times it; `weights` has the dense ones.
 pub(super) fn measure(
-    container: &Container,
+    path: &Path,
     weights: &Checkpoint,
-    cpu: &CpuBackend,
+    device: &Device,
     batches: &[usize],
-    budget: &Budget,
 ) -> Result<Vec<Speed>> {
-    let mut layers = Vec::new();
-    let places: usize = container.matrices().iter().map(|(_, meta)| meta.shape[0] * meta.shape[1]).sum();
+    let (file, budget) = (SplitFile::open(path)?, device.budget());
+    let places: usize = file.layers().map(|layer| layer.shape[0] * layer.shape[1]).sum();
     // Weights and residual, both f32.
     let _held = budget.reserve(8 * places as u64, "dense layers")?;
-    for (name, meta) in container.matrices() {
-        let [rows, cols] = meta.shape;
+    let mut layers = Vec::new();
+    for info in file.layers() {
+        let ([rows, cols], name) = (info.shape, &*info.name);
         let mut dense = Vec::new();
         read_rows(weights, weights.expect_tensor(name)?, 0, rows, &mut dense)?;
-        let gap = container.read_gap(name, budget)?;
+        let gap = file.container().read_gap(name, budget)?;
         let mut expanded = vec![0.0; rows * cols];
         for row in 0..rows {
             for (column, value) in gap.row(row) {
                 expanded[row * cols + column as usize] = value;
             }
         }
-        let base = cpu.upload_base(&*container.read_base(name, budget)?)?;
-        layers.push(Layer {
-            shape: meta.shape,
-            weights: dense,
-            expanded,
-            base,
-            residual: cpu.upload(&gap)?,
-            cpu,
-        });
+        layers.push(Layer { layer: file.layer(name, device)?, weights: dense, expanded });
     }
     batches.iter().map(|&batch| speed(&layers, batch)).collect()
 }
 
-fn speed(layers: &[Layer<'_>], batch: usize) -> Result<Speed> {
+fn speed(layers: &[Layer], batch: usize) -> Result<Speed> {
     let mut operands = Vec::new();
     for layer in layers {
-        let [rows, cols] = layer.shape;
-        // A simple pattern of numbers between −1 and 1 that need rounding.
+        let ([rows, cols], backend) = (layer.shape(), layer.layer.device().backend());
+        // A plain pattern between −1 and 1, of numbers that round.
         let x: Vec<f32> = (0..cols * batch).map(|i| (i * 29 % 61) as f32 / 30.0 - 1.0).collect();
         let (held, y) = (
-            layer.cpu.upload_vector(&x, VectorShape { len: cols, batch })?,
-            layer.cpu.zeros(VectorShape { len: rows, batch })?,
+            backend.upload_vector(&x, VectorShape { len: cols, batch })?,
+            backend.zeros(VectorShape { len: rows, batch })?,
         );
         operands.push(Operands { dense_x: x, dense_y: vec![0.0; rows * batch], x: held, y });
     }
     let mut difference = 0.0f64;
     for (layer, Operands { dense_x, dense_y, x, y }) in layers.iter().zip(&mut operands) {
-        dense::multiply(&layer.expanded, layer.shape, dense_x, batch, dense_y);
-        layer.cpu.spmm(1.0, &layer.residual, x, 0.0, y)?;
-        difference = difference.max(distance(dense_y, &layer.cpu.download(y)?));
+        dense::multiply(&layer.expanded, layer.shape(), dense_x, batch, dense_y);
+        layer.residual_alone(x, y)?;
+        difference = difference.max(distance(dense_y, &layer.layer.device().backend().download(y)?));
     }
     // The three take turns, so that a temporary slowdown of the machine affects all of them.
     let mut seconds = [const { Vec::new() }; 3];
@@ -118,15 +107,25 @@ fn speed(layers: &[Layer<'_>], batch: usize) -> Result<Speed> {
     Ok(Speed { batch, dense, residual, layer, difference })
 }
 
+impl Layer {
+    fn shape(&self) -> [usize; 2] {
+        [self.layer.out_features(), self.layer.in_features()]
+    }
+
+    fn residual_alone(&self, x: &AnyVector, y: &mut AnyVector) -> Result {
+        Ok(self.layer.device().backend().spmm(1.0, self.layer.residual(), x, 0.0, y)?)
+    }
+}
+
 /// Dense product, residual alone, whole layer.
-const WORK: [fn(&Layer<'_>, &mut Operands) -> Result; 3] = [
+const WORK: [fn(&Layer, &mut Operands) -> Result; 3] = [
     |layer, operands| {
         let batch = operands.y.shape()[1];
-        dense::multiply(&layer.weights, layer.shape, &operands.dense_x, batch, &mut operands.dense_y);
+        dense::multiply(&layer.weights, layer.shape(), &operands.dense_x, batch, &mut operands.dense_y);
         Ok(())
     },
-    |layer, Operands { x, y, .. }| Ok(layer.cpu.spmm(1.0, &layer.residual, x, 0.0, y)?),
-    |layer, Operands { x, y, .. }| Ok(layer.cpu.forward(&layer.base, &layer.residual, 1.0, x, y)?),
+    |layer, Operands { x, y, .. }| layer.residual_alone(x, y),
+    |layer, Operands { x, y, .. }| Ok(layer.layer.forward_on_device(1.0, x, y)?),
 ];
 
 /// Largest difference over the largest magnitude.
