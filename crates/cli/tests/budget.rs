@@ -1,6 +1,6 @@
-//! The memory budget, seen from outside: the peak of the process as the operating system counts it.
+//! The memory budget, seen from outside: the peak of the process from the operating system.
 //!
-//! A debug build's own code is so large that the smallest budgets are for release builds.
+//! The smallest budgets are for release builds, because the code of a debug build is too large.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(target_os = "linux")]

@@ -109,7 +109,7 @@ fn verify_measures_and_finds_damage() {
     assert_eq!((found["valid"].as_bool(), json.status.code()), (Some(false), Some(1)));
 }
 
-/// Where the checkpoint is another one, the file is not called damaged.
+/// With another checkpoint, the file is not reported as damaged.
 #[test]
 fn verify_tells_another_checkpoint_from_damage() {
     let bench = split();

@@ -1,5 +1,5 @@
-//! The memory budget of the commands about class statistics, seen from outside: the peak of the process as the
-//! operating system counts it. One test, so that this process stays small itself.
+//! The memory budget of the commands for class statistics, seen from outside: the peak of the process from the
+//! operating system. There is only one test, so that this process stays small.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(target_os = "linux")]
@@ -36,7 +36,7 @@ fn write_all(path: &Path, rows: usize) {
     write_labelled(path, rows, |row| row % CLASSES);
 }
 
-/// As [`write_all`], of 40 samples a class, labels from `first` on.
+/// Like [`write_all`], with 40 samples per class, labels from `first` on.
 fn write_classes(path: &Path, classes: usize, first: usize) {
     write_labelled(path, 40 * classes, |row| first + row % classes);
 }
@@ -62,7 +62,7 @@ fn multiply(from: &Path, to: &Path, times: u32) -> u64 {
     many.finish().unwrap()
 }
 
-/// Runs a command, which may hold no more than `mebibytes`.
+/// Runs a command; it must hold at most `mebibytes`.
 fn within(folder: &Path, mebibytes: u64, command: &[&str]) {
     let budget = format!("{mebibytes}MiB");
     let start = std::time::Instant::now();
@@ -103,7 +103,7 @@ fn statistics_are_made_moved_and_used_within_the_budget() {
     within(folder, 72, &[&compensate[..], &pairs].concat());
     within(folder, 72, &["stats", "merge", "many.safetensors", "moved.safetensors", "-o", "m.safetensors"]);
 
-    // The state of two methods, which is larger than the budget after a second task.
+    // The state of two methods; after a second task it is larger than the budget.
     write_classes(&folder.join("first.safetensors"), 400, 0);
     write_classes(&folder.join("second.safetensors"), 20, 400);
     let task = ["task", "state.safetensors", "--labels", "labels", "--after"];

@@ -1,4 +1,4 @@
-//! What is wrong with features, labels and statistics is told by file, tensor and row.
+//! Errors in features, labels and statistics name file, tensor and row.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -212,7 +212,7 @@ fn bad_usage_is_2() {
     assert!(!bench.path("out.safetensors").exists());
 }
 
-/// The file would be replaced by what was made from it.
+/// The output would replace its own input.
 #[test]
 fn an_input_as_output_is_2_and_stays_as_it_was() {
     let bench = bench();
@@ -245,7 +245,7 @@ fn an_input_as_output_is_2_and_stays_as_it_was() {
     }
 }
 
-/// The folder is looked at before features are, which would be refused.
+/// The command checks the folder before it reads the features; it would refuse those too.
 #[test]
 fn a_missing_folder_is_told_before_anything_is_computed() {
     let bench = bench();
@@ -282,7 +282,7 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
         let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
         assert!(error.contains("; at least "), "{arguments:?}: {error}");
     }
-    // Not the process but the job: covariances of 16,000 dimensions do not fit.
+    // The job, not the process, is too large: covariances of 16,000 dimensions do not fit.
     npy_features(&bench.path("huge.npy"), 16_000, &values(3, 16_000));
     npy_features(&bench.path("huge_stats.npy"), 16_000, &values(3, 16_000));
     npy_labels(&bench.path("y_huge.npy"), &[0, 0, 1]);

@@ -7,7 +7,7 @@ mod common;
 use common::{Bench, text};
 use serde_json::Value;
 
-/// What `residua devices --json` says of a backend: its devices, or why there are none.
+/// A backend in `residua devices --json`: its devices, or why there are none.
 fn listed(backend: &str) -> Result<Vec<Value>, String> {
     let all: Value = serde_json::from_str(&Bench::new().ok(&["devices", "--json"])).unwrap();
     let of = |list: &str| -> Vec<Value> {
@@ -36,7 +36,7 @@ fn a_backend_that_is_not_there_says_how_to_get_it() {
             assert!(why.contains(&format!("--features {backend}")) || why.contains("install"), "{why}");
         }
     }
-    // Which of both it is depends on the build alone.
+    // The build alone decides between both.
     let built_in = cfg!(feature = "wgpu");
     assert_eq!(listed("wgpu").is_err_and(|why| why.contains("--features wgpu")), !built_in);
 }
@@ -51,7 +51,7 @@ fn products_on_cuda_are_timed_or_refused_with_a_reason() {
     products_are_timed_or_refused_with_a_reason("cuda");
 }
 
-/// Where there is a device it computes, where there is none the command says what to do.
+/// If there is a device, it computes; if there is none, the command states what to do.
 fn products_are_timed_or_refused_with_a_reason(backend: &str) {
     let arguments =
         ["bench", "--backend", backend, "--shape", "64x100", "--matrices", "2", "--batch", "1,3", "--json"];

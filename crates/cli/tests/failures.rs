@@ -36,7 +36,7 @@ fn bad_usage_is_2() {
     assert!(!bench.path("s.safetensors").exists());
 }
 
-/// The file would be replaced by what was made from it.
+/// The output would replace its own input.
 #[test]
 fn an_input_as_output_is_2_and_stays_as_it_was() {
     let bench = Bench::new();
@@ -135,7 +135,7 @@ fn too_small_a_budget_is_4_and_says_how_much_is_needed_at_least() {
         let error = bench.fails(4, &[arguments, &["--memory-budget", "1MiB"]].concat());
         assert!(error.contains("; at least "), "{arguments:?}: {error}");
     }
-    // A dense matrix of 1.6 GB does not fit the default, and the file says so before anything is written.
+    // A dense matrix of 1.6 GB does not fit the default budget. The error comes before any output.
     let mtx = "%%MatrixMarket matrix coordinate real general\n20000 20000 1\n1 1 1.0\n";
     fs::write(bench.path("wide.mtx"), mtx).unwrap();
     let error = bench.fails(4, &["convert", "wide.mtx", "wide.npy"]);
@@ -159,14 +159,14 @@ fn files_that_cannot_be_read_or_written_are_5() {
         let error = bench.fails(5, arguments);
         assert!(error.contains("absent"), "{arguments:?}: {error}");
     }
-    // Said before anything is computed, by the name that was given.
+    // The error comes before any computation, with the given name.
     let error = bench.fails(5, &["report", "model.safetensors", "-o", "absent/r.html"]);
     assert!(error.contains("absent/r.html: cannot create: folder absent does not exist"), "{error}");
     let error = bench.fails(5, &["convert", "absent.npz", "model.safetensors/a.npz"]);
     assert!(error.contains("model.safetensors is not a folder"), "{error}");
 }
 
-/// The names that the demo writes are ones that people give as well.
+/// People may use the demo's file names for their own files.
 #[test]
 fn the_demo_replaces_nothing_of_others() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! What `--help` and the README tell people to type works.
+//! The commands in `--help` and in the README work.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -6,7 +6,7 @@ mod common;
 
 use common::{Bench, text};
 
-/// In an order in which each finds what the ones before it wrote.
+/// In order: each command needs outputs of earlier ones.
 const COMMANDS: &[&str] = &[
     "demo",
     "split",
@@ -53,7 +53,7 @@ fn every_line_of_the_readme_runs() {
     assert!(lines.len() > 8, "{lines:?}");
     run(&bench, "residua convert model.safetensors layer.npz");
     common::bundle_features(&bench);
-    // Minutes in a debug build, and nothing that a smaller shape or fewer methods would not show.
+    // A debug build needs minutes for the full size; a smaller shape and fewer methods test the same.
     let small = |line: &str| {
         line.replace("4096x11008", "64x100").replace("residua evaluate", "residua evaluate --method linear")
     };

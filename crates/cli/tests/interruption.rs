@@ -1,4 +1,4 @@
-//! A killed run leaves its folder as it was, and the next run succeeds.
+//! A killed run leaves its folder unchanged, and the next run succeeds.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(target_os = "linux")]
@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use common::{RESIDUA, write_large};
 
-/// Bytes of the unfinished file, which the process has open in the folder without a name; `None` when there is
-/// none.
+/// Bytes of the unfinished file: the process has it open in the folder, without a name. `None` if there is none.
 fn unfinished(folder: &Path, process: u32) -> Option<u64> {
     // It may be gone by now.
     fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten().find_map(|entry| {
@@ -30,8 +29,8 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fs::read_dir(folder).unwrap().map(path).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// Starts the command in `folder` and sends it a signal once it has written something; `None` when it was
-/// faster, else its exit code, if it had the chance to choose one.
+/// Starts the command in `folder` and sends it a signal after its first write. Returns `None` if the command was faster,
+/// else its exit code, if it could choose one.
 fn signalled_while_writing(folder: &Path, arguments: &[&str], signal: i32) -> Option<Option<i32>> {
     let mut child = Command::new(RESIDUA)
         .args(arguments)
@@ -46,7 +45,7 @@ fn signalled_while_writing(folder: &Path, arguments: &[&str], signal: i32) -> Op
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    // SAFETY: kill takes any numbers; the child has not been waited for, so that its number is still its own.
+    // SAFETY: kill takes any numbers; nobody has waited for the child, so it still has its number.
     assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
     let status = child.wait().unwrap();
     (!status.success()).then(|| status.code())
@@ -90,7 +89,7 @@ fn split_and_patch_leave_the_old_file_when_killed() {
     );
 }
 
-/// Who is asked to end says so with its exit code.
+/// A program that a signal ends says so with its exit code.
 #[test]
 fn an_interrupted_run_tidies_up() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the readers take, leave out and refuse, as the command line tells it.
+//! What the readers accept, leave out and refuse, and what the command line prints about it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -49,7 +49,7 @@ fn integers_are_exact_or_refused_by_name() {
     let error = bench.fails(3, &["convert", "a.mtx", "out.safetensors"]);
     assert!(error.contains("a.mtx: row 0, column 1: 16777217 is too large for f32"), "{error}");
     bench.ok(&["convert", "a.mtx", "out.safetensors", "--values", "f32"]);
-    // Exact one by one, but not together.
+    // Each is exact, but their sum is not.
     mtx("integer", "1 2 2\n1 2 9007199254740992\n1 2 1\n");
     let error = bench.fails(3, &["convert", "a.mtx", "out.npz"]);
     assert!(error.contains("add up beyond 2^53"), "{error}");
@@ -122,7 +122,7 @@ fn a_checkpoint_is_its_folder_its_index_or_its_file() {
     assert!(error.contains("2 indices of shards (diffusion_pytorch_model"), "{error}");
 }
 
-/// The one tensor that an index names of a shard with two: difference and patch speak of that tensor alone.
+/// An index names one tensor of a shard with two: diff and patch handle only that tensor.
 #[test]
 fn a_shard_with_more_tensors_than_the_index_names_is_patched() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! The server that `cargo xtask bench` lets take turns with other programs.
+//! The server for `cargo xtask bench`; it takes turns with other programs.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 const ROWS: usize = 20;
 const COLS: usize = 50;
 
-/// Every third place of every row, as the benchmark's data has it.
+/// Every third place of every row, like the benchmark's data.
 fn write(folder: &Path) -> Vec<(usize, usize, f32)> {
     let mut entries = Vec::new();
     for row in 0..ROWS {

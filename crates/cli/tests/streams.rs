@@ -1,4 +1,4 @@
-//! Output that cannot be written, limits of the system and early signals: the documented exit code.
+//! The documented exit codes for failed output, limits of the system and early signals.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(target_os = "linux")]
@@ -80,7 +80,7 @@ fn an_error_that_cannot_be_told_keeps_its_exit_code() {
     assert_eq!(code, Some(5));
 }
 
-/// The system gives the numbers of closed streams to the next files that are opened: nothing may be written to those.
+/// The system gives the numbers of closed streams to the next files. The program must not print to those files.
 #[test]
 fn closed_streams_are_no_failure() {
     let bench = Bench::new();
@@ -95,7 +95,7 @@ fn closed_streams_are_no_failure() {
     }
 }
 
-/// `ulimit -f` is told with a signal that ends a program unless it looks at it.
+/// The system reports `ulimit -f` with a signal; it ends a program that does not handle it.
 #[test]
 fn a_file_over_the_limit_is_5_and_leaves_the_old_one() {
     let bench = Bench::new();
@@ -112,7 +112,7 @@ fn a_file_over_the_limit_is_5_and_leaves_the_old_one() {
     assert_eq!(files(), before);
 }
 
-/// As early as the program can choose its exit code at all, whatever else it has not set up yet.
+/// From the earliest moment at which the program can choose its exit code, even before the rest of its setup.
 #[test]
 fn an_early_signal_is_130() {
     let bench = Bench::new();
@@ -135,7 +135,7 @@ fn an_early_signal_is_130() {
         while !caught() {
             std::hint::spin_loop();
         }
-        // SAFETY: kill takes any numbers; the child has not been waited for, so that its number is still its own.
+        // SAFETY: kill takes any numbers; nobody has waited for the child, so it still has its number.
         assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
         assert_eq!(child.wait().unwrap().code(), Some(130));
     }

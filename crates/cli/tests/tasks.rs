@@ -1,4 +1,4 @@
-//! Runs that meet on one state, and tasks that come twice.
+//! Concurrent runs on one state, and repeated tasks.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(unix)]
@@ -60,7 +60,7 @@ fn of_several_runs_on_one_state_none_is_lost() {
     assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), files, "nothing is left behind");
 }
 
-/// The second one finds that it is not the first any more.
+/// The second run finds that it is no longer the first.
 #[test]
 fn of_several_first_tasks_one_is_taken() {
     let bench = Bench::new();
@@ -87,7 +87,7 @@ fn who_waits_can_be_interrupted() {
     let mut waiting = start(&bench, 1, false);
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(waiting.try_wait().unwrap().is_none(), "it does not wait");
-    // SAFETY: kill takes any numbers; the child has not been waited for, so that its number is still its own.
+    // SAFETY: kill takes any numbers; nobody has waited for the child, so it still has its number.
     assert_eq!(unsafe { libc::kill(waiting.id() as i32, libc::SIGTERM) }, 0);
     assert_eq!(waiting.wait().unwrap().code(), Some(130));
     assert_eq!(fs::read(&state).unwrap(), before);
@@ -95,7 +95,7 @@ fn who_waits_can_be_interrupted() {
     assert_eq!(run(&bench, 1, false).0, Some(0));
 }
 
-/// Nobody knows after an interruption whether the task was finished; to give it again does no harm.
+/// After an interruption the user does not know whether the task finished. Giving it again does no harm.
 #[test]
 fn a_task_that_comes_again_is_refused_unless_asked_for() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! Whatever names, metadata, paths and arguments hold: nothing that a terminal obeys is printed.
+//! The program prints nothing that a terminal obeys, for any names, metadata, paths and arguments.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![cfg(unix)]
@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use common::{Bench, RESIDUA, bytes, noise};
 use residua::format::file::{Dtype, SafetensorsWriter};
 
-/// Characters that do something, or look like nothing, and some that do neither.
+/// Control characters, invisible characters, and some visible ones.
 const ODD: [char; 26] = [
     '\x1b',
     '\x07',

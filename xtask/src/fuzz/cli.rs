@@ -263,7 +263,7 @@ fn arguments(files: &[String], random: &mut Random) -> Vec<String> {
     arguments
 }
 
-/// The folder as it was.
+/// The content of the folder before a run.
 struct State {
     bench: Workbench,
     files: Vec<String>,
@@ -348,7 +348,7 @@ impl State {
         Ok(None)
     }
 
-    /// The folder as it was before.
+    /// The content of the folder before the run.
     fn restore(&self) -> Result {
         for (path, bytes) in contents(&self.bench.folder)? {
             match self.contents.get(&path) {

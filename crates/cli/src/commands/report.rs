@@ -131,7 +131,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     residual::section(against, &measured).map_err(undrawn)
 }
 
-/// What is to be shown of a split file.
+/// Measures a split file for the page.
 pub(crate) fn read(
     path: &Path,
     (against, base): (Option<&Path>, Option<&Path>),

@@ -208,7 +208,7 @@ fn text(done: &Done, state: &Path) -> String {
 /// The variants of a state.
 fn variants(saved: &SequenceReader, path: &Path) -> Result<Vec<Variant>> {
     let known = |name: &str| {
-        let unknown = || FileError::malformed(path, format!("variant {name:?} is none of this program's"));
+        let unknown = || FileError::malformed(path, format!("variant {name:?} is unknown"));
         Variant::ALL.into_iter().find(|variant| variant.name() == name).ok_or_else(unknown)
     };
     Ok(saved.names().map(known).collect::<Result<_, _>>()?)

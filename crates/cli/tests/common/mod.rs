@@ -50,20 +50,20 @@ impl Bench {
         Command::new("sh").args(["-c", line]).current_dir(&self.folder).env("PATH", path).output().unwrap()
     }
 
-    /// Runs the binary, which must succeed; its stdout.
+    /// Runs the binary; it must succeed. Returns its stdout.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
-    /// Runs the binary with `--json`, which must succeed.
+    /// Runs the binary with `--json`; it must succeed.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let stdout = self.ok(&[arguments, &["--json"]].concat());
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
     }
 
-    /// Runs the binary, which must fail with this exit code and one line on stderr; that line.
+    /// Runs the binary; it must fail with this exit code and one line on stderr. Returns that line.
     pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = text(&output.stderr);
@@ -113,7 +113,7 @@ pub(crate) fn write_large(path: &Path, mebibytes: usize) {
     file.finish().unwrap();
 }
 
-/// The demo's features, where the demo leaves them and the examples of `--help` expect them.
+/// The demo's features, in the demo's folder; the examples of `--help` expect them there.
 pub(crate) fn bundle_features(bench: &Bench) {
     std::fs::create_dir_all(bench.path("residua-demo")).unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/drift.safetensors");
@@ -126,7 +126,7 @@ pub(crate) fn whole_features(bench: &Bench) {
     std::fs::copy(from, bench.path("drift.safetensors")).unwrap();
 }
 
-/// An array as numpy saves it.
+/// An array in numpy's format.
 pub(crate) fn npy(path: &Path, descr: &str, shape: &[usize], data: &[u8]) {
     let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}), }}");
@@ -154,8 +154,8 @@ pub(crate) fn npy_labels(path: &Path, labels: &[u32]) {
 
 /// Runs the binary to its end; the most memory it held, in bytes.
 ///
-/// The kernel counts what the process held before it became the binary too, so this test must stay small
-/// itself: one test a process, files written in pieces.
+/// The kernel also counts the memory of the process before it became the binary. So this test must stay small: one test
+/// per process, files written in pieces.
 #[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
 #[cfg(target_os = "linux")]
 pub(crate) fn peak(folder: &Path, arguments: &[&str]) -> u64 {
