@@ -59,7 +59,7 @@ impl<'a> Features<'a> {
         };
         let (row, label, classes) = (first + at as u64, labels[at], known.len());
         let problem =
-            format!("{name}: row {row}: label {label} is none of the {classes} classes of {statistics}");
+            format!("{name}: row {row}: label {label} is not one of the {classes} classes of {statistics}");
         Err(CompensateError::Statistics { problem })
     }
 
