@@ -94,7 +94,8 @@ fn bad_input_is_3_and_named() {
     assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
     let first = ["task", "state.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
     bench.ok(&first);
-    let task = [&first[..], &["--before", "y.npy", "--auxiliary"]].concat();
+    // The samples are those of the first task.
+    let task = [&first[..], &["--again", "--before", "y.npy", "--auxiliary"]].concat();
     for pairs in ["both", "auxiliary"] {
         let error = bench.fails(3, &[&task[..], &["late.npy", "late.npy", "--pairs", pairs]].concat());
         assert!(error.contains("late.npy") && error.contains("row 600"), "{error}");
