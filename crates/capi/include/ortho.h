@@ -145,10 +145,7 @@ extern "C" {
  What it needs:
  `layer` is NULL or points to an `orth_layer_t` that nobody else uses during the call.
  */
-int orth_layer_init(orth_layer_t *layer,
-                    size_t in_features,
-                    size_t out_features,
-                    int q_bits);
+int orth_layer_init(orth_layer_t *layer, size_t in_features, size_t out_features, int q_bits);
 
 /*
  Frees all buffers of a layer and empties the struct.
