@@ -25,7 +25,8 @@ impl ColumnWeights {
         // The exponent of f64; √h of any f32 matrix is far from f64's subnormals.
         let exponent = ((largest.to_bits() >> 52) & 0x7FF) as i32 - 1022;
         self.scale = 2f64.powi(-exponent);
-        self.weights.extend(h.map(|h| (h.sqrt() * self.scale) as f32));
+        // −0 is 0: its sign would make the bits of a score those of a very large one.
+        self.weights.extend(h.map(|h| (h.abs().sqrt() * self.scale) as f32));
     }
 
     pub(super) fn get(&self) -> &[f32] {
@@ -76,6 +77,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_negative_zero_is_zero() {
+        let mut weights = ColumnWeights::default();
+        weights.set([-0.0, 0.25].into_iter());
+        assert_eq!(
+            weights.get().iter().map(|weight| weight.to_bits()).collect::<Vec<_>>(),
+            [0, 0.5f32.to_bits()]
+        );
     }
 
     #[test]
