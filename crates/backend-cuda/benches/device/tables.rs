@@ -6,20 +6,22 @@ use std::time::Instant;
 use residua_backend::{Backend, BackendError, VectorShape, reference};
 use residua_backend_cuda::{CudaBackend, CudaBase, CudaGraph, CudaMatrix, PeerCoo, PeerKernel};
 use residua_format::convert::{csr_to_coo, csr_to_gap};
-use residua_format::{Csr, GapCsr, ValueType};
+use residua_format::{Csr, ValueType};
 
 use super::peers::{Contestants, Peers};
 use super::shared::Result;
 use super::shared::check::{agrees, is_product};
-use super::shared::data::{Plan, Random, base, matrix};
+use super::shared::data::{Plan, Random, matrix};
+use super::shared::operands::{cold, copies, layers};
 use super::shared::report::{Report, Row, shape_text};
 use super::shared::timing::{Run, Sequence, medians};
-use super::targets::{BASE_ALONE, COO_TOTAL, PER_ENTRY, judge};
+use super::targets::{COO_TOTAL, PER_ENTRY, judge};
 
 /// Number of launches in a sequence on one matrix.
 const WARM_LAUNCHES: usize = 64;
 /// Number of products that share one conversion from COO.
 const COO_PRODUCTS: f64 = 100.0;
+
 /// The plan, the contestants, and the report of their times.
 pub(crate) struct Tables<'a> {
     pub(crate) cuda: &'a CudaBackend,
@@ -72,7 +74,7 @@ impl Tables<'_> {
     ) -> Result {
         let (cuda, plan, [rows, cols]) = (self.cuda, self.plan, [csr.rows(), csr.cols()]);
         let gap = csr_to_gap(csr, value_type)?;
-        let matrices = copies(cuda, &gap, plan.cold_bytes)?;
+        let matrices = copies(cold(plan.cold_bytes, 512), CudaMatrix::bytes, || cuda.upload(&gap))?;
         for &batch in batches {
             let x = Random(2).numbers(cols * batch);
             let x_here = cuda.upload_vector(&x, VectorShape { len: cols, batch })?;
@@ -104,16 +106,10 @@ impl Tables<'_> {
             for (mode, &seconds) in names.into_iter().zip(own) {
                 let of_mode = mode.trim_end_matches(", no graph");
                 let peers = peer_names.iter().zip(others).filter(|((_, of), _)| *of == of_mode);
-                self.report.rows.push(Row {
-                    shape: [rows, cols],
-                    density,
-                    operation: if batch == 1 { "spmv".into() } else { format!("spmm {batch}") },
-                    values: value_type.name().into(),
-                    mode: mode.into(),
-                    seconds,
-                    bytes: matrices[0].bytes() + 4 * batch * (rows + cols),
-                    peers: peers.map(|((name, _), &seconds)| (name.clone(), seconds)).collect(),
-                });
+                let peers = peers.map(|((name, _), &seconds)| (name.clone(), seconds)).collect();
+                let what = (value_type, batch, mode);
+                let bytes = matrices[0].bytes();
+                self.report.rows.push(Row::product([rows, cols], density, what, bytes, seconds, peers));
             }
         }
         Ok(())
@@ -122,8 +118,7 @@ impl Tables<'_> {
     /// The fused layer beside its base alone.
     fn layers(&mut self, csr: &Csr<f32, u32>, density: f64) -> Result {
         let (cuda, shape @ [rows, cols]) = (self.cuda, [csr.rows(), csr.cols()]);
-        let pairs = layers(cuda, csr, |bytes| self.plan.cold_bytes.div_ceil(bytes).clamp(1, 64))?;
-        let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
+        let pairs = layers(cuda, csr, cold(self.plan.cold_bytes, 64), bytes)?;
         for batch in [1, 8] {
             let x = cuda.upload_vector(&Random(2).numbers(cols * batch), VectorShape { len: cols, batch })?;
             let mut y = cuda.zeros(VectorShape { len: rows, batch })?;
@@ -137,16 +132,8 @@ impl Tables<'_> {
                 sequences.push(Sequence { launches: pairs.len(), run: replay(cuda, graph) });
             }
             let seconds = self.medians(&mut sequences)?;
-            self.report.rows.push(Row {
-                shape,
-                density,
-                operation: format!("layer {batch}"),
-                values: "bf16".into(),
-                mode: "cold".into(),
-                seconds: seconds[0],
-                bytes: bytes + 4 * batch * (rows + cols),
-                peers: vec![(BASE_ALONE.into(), seconds[1])],
-            });
+            let seconds = [seconds[0], seconds[1]];
+            self.report.rows.push(Row::layer(shape, density, batch, bytes(&pairs[0]), seconds));
         }
         Ok(())
     }
@@ -154,7 +141,7 @@ impl Tables<'_> {
     /// A sequence of small layers, as in a model: in one graph, and one by one.
     fn layer_sequence(&mut self, shape: [usize; 2], csr: &Csr<f32, u32>) -> Result {
         let (cuda, [rows, cols]) = (self.cuda, shape);
-        let pairs = layers(cuda, csr, |_| WARM_LAUNCHES)?;
+        let pairs = layers(cuda, csr, |_| WARM_LAUNCHES, bytes)?;
         let x = cuda.upload_vector(&Random(2).numbers(cols), VectorShape { len: cols, batch: 1 })?;
         let (mut y, mut z) = (
             cuda.zeros(VectorShape { len: rows, batch: 1 })?,
@@ -177,7 +164,7 @@ impl Tables<'_> {
             values: "bf16".into(),
             mode: "one graph, mean of a layer".into(),
             seconds: seconds[0],
-            bytes: pairs[0].0.bytes() + pairs[0].1.bytes() + 4 * (rows + cols),
+            bytes: bytes(&pairs[0]) + 4 * (rows + cols),
             peers: vec![("launched one by one".into(), seconds[1])],
         });
         Ok(())
@@ -256,27 +243,9 @@ impl Tables<'_> {
     }
 }
 
-/// Enough copies of a matrix to exceed the cache.
-fn copies(cuda: &CudaBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<CudaMatrix>> {
-    let mut matrices = vec![cuda.upload(gap)?];
-    for _ in 1..cold_bytes.div_ceil(matrices[0].bytes()).clamp(1, 512) {
-        matrices.push(cuda.upload(gap)?);
-    }
-    Ok(matrices)
-}
-
-/// Layers with the same weights. `count` returns their number from the bytes of one.
-fn layers(
-    cuda: &CudaBackend,
-    csr: &Csr<f32, u32>,
-    count: impl Fn(usize) -> usize,
-) -> Result<Vec<(CudaBase, CudaMatrix)>> {
-    let (host, gap) = (base([csr.rows(), csr.cols()])?, csr_to_gap(csr, ValueType::Bf16)?);
-    let mut pairs = vec![(cuda.upload_base(&host)?, cuda.upload(&gap)?)];
-    for _ in 1..count(pairs[0].0.bytes() + pairs[0].1.bytes()) {
-        pairs.push((cuda.upload_base(&host)?, cuda.upload(&gap)?));
-    }
-    Ok(pairs)
+/// Bytes of a layer.
+fn bytes((base, residual): &(CudaBase, CudaMatrix)) -> usize {
+    base.bytes() + residual.bytes()
 }
 
 /// Seconds of replays and one wait.

@@ -2,10 +2,9 @@
 
 use super::peers::SPARSE;
 use super::shared::data::Plan;
-use super::shared::report::{Bound, Report, Target, shape_text};
+use super::shared::report::{BASE_ALONE, Bound, Report, Target, shape_text};
 
-/// Peers that targets compare with.
-pub(crate) const BASE_ALONE: &str = "base alone";
+/// A peer that targets compare with.
 pub(crate) const PER_ENTRY: &str = "COO, a thread per entry";
 /// The row of a conversion and the products after it.
 pub(crate) const COO_TOTAL: [&str; 3] = ["coo to csr + 100 spmv", "f32", "warm, mean of a product"];

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use residua_backend::{Backend, BackendError, VectorShape};
-use residua_backend_wgpu::{WgpuBackend, WgpuBase, WgpuMatrix};
+use residua_backend_wgpu::{WgpuBackend, WgpuBase, WgpuCsr, WgpuMatrix};
 use residua_format::convert::csr_to_gap;
-use residua_format::{Csr, GapCsr, ValueType};
+use residua_format::{Csr, ValueType};
 
 use super::shared::Result;
 use super::shared::check::is_product;
-use super::shared::data::{Plan, Random, base, matrix};
+use super::shared::data::{Plan, Random, matrix};
+use super::shared::operands::{cold, copies, layers};
 use super::shared::report::{Report, Row, shape_text};
 use super::shared::timing::{Sequence, medians};
 
@@ -63,18 +64,11 @@ impl Tables<'_> {
     ) -> Result {
         let (gpu, [rows, cols]) = (self.gpu, [csr.rows(), csr.cols()]);
         let gap = csr_to_gap(csr, value_type)?;
-        let matrices = copies(gpu, &gap, self.plan.cold_bytes)?;
+        let cold_bytes = self.plan.cold_bytes;
+        let matrices = copies(cold(cold_bytes, 256), WgpuMatrix::bytes, || gpu.upload(&gap))?;
         // As many bytes of plain CSR, whose values are f32.
         let plain = match value_type {
-            ValueType::F32 => {
-                let first = gpu.upload_plain_csr(csr)?;
-                let count = self.plan.cold_bytes.div_ceil(first.bytes().max(1)).clamp(1, 128);
-                let mut all = vec![first];
-                for _ in 1..count {
-                    all.push(gpu.upload_plain_csr(csr)?);
-                }
-                all
-            }
+            ValueType::F32 => copies(cold(cold_bytes, 128), WgpuCsr::bytes, || gpu.upload_plain_csr(csr))?,
             _ => Vec::new(),
         };
         for &batch in batches {
@@ -98,16 +92,9 @@ impl Tables<'_> {
                 }
                 let seconds = self.medians(&mut sequences)?;
                 drop(sequences);
-                self.report.rows.push(Row {
-                    shape: [rows, cols],
-                    density,
-                    operation: if batch == 1 { "spmv".into() } else { format!("spmm {batch}") },
-                    values: value_type.name().into(),
-                    mode: mode.into(),
-                    seconds: seconds[0],
-                    bytes: matrices[0].bytes() + 4 * batch * (rows + cols),
-                    peers: seconds[1..].iter().map(|&seconds| ("CSR f32".into(), seconds)).collect(),
-                });
+                let peers = seconds[1..].iter().map(|&seconds| ("CSR f32".into(), seconds)).collect();
+                let (what, bytes) = ((value_type, batch, mode), matrices[0].bytes());
+                self.report.rows.push(Row::product([rows, cols], density, what, bytes, seconds[0], peers));
             }
         }
         Ok(())
@@ -116,8 +103,8 @@ impl Tables<'_> {
     /// The fused layer beside its base alone.
     fn layers(&mut self, csr: &Csr<f32, u32>, density: f64) -> Result {
         let (gpu, shape @ [rows, cols]) = (self.gpu, [csr.rows(), csr.cols()]);
-        let pairs = layers(gpu, csr, self.plan.cold_bytes)?;
-        let bytes = pairs[0].0.bytes() + pairs[0].1.bytes();
+        let bytes = |(base, residual): &(WgpuBase, WgpuMatrix)| base.bytes() + residual.bytes();
+        let pairs = layers(gpu, csr, cold(self.plan.cold_bytes, 64), bytes)?;
         for batch in [1, 8] {
             let x = gpu.upload_vector(&Random(2).numbers(cols * batch), VectorShape { len: cols, batch })?;
             let (mut y, mut z) =
@@ -127,16 +114,8 @@ impl Tables<'_> {
                 sequence(gpu, pairs.len(), |i| gpu.forward(&pairs[i].0, &pairs[i].1, 0.0, &x, &mut z)),
             ];
             let seconds = self.medians(&mut sequences)?;
-            self.report.rows.push(Row {
-                shape,
-                density,
-                operation: format!("layer {batch}"),
-                values: "bf16".into(),
-                mode: "cold".into(),
-                seconds: seconds[0],
-                bytes: bytes + 4 * batch * (rows + cols),
-                peers: vec![("base alone".into(), seconds[1])],
-            });
+            let seconds = [seconds[0], seconds[1]];
+            self.report.rows.push(Row::layer(shape, density, batch, bytes(&pairs[0]), seconds));
         }
         Ok(())
     }
@@ -153,23 +132,4 @@ fn sequence<'a>(
         Ok(time.seconds)
     });
     Sequence { launches, run }
-}
-
-/// Enough copies to push each other out of the cache.
-fn copies(gpu: &WgpuBackend, gap: &GapCsr, cold_bytes: usize) -> Result<Vec<WgpuMatrix>> {
-    let mut matrices = vec![gpu.upload(gap)?];
-    for _ in 1..cold_bytes.div_ceil(matrices[0].bytes().max(1)).clamp(1, 256) {
-        matrices.push(gpu.upload(gap)?);
-    }
-    Ok(matrices)
-}
-
-/// Enough layers to push each other out of the cache.
-fn layers(gpu: &WgpuBackend, csr: &Csr<f32, u32>, cold_bytes: usize) -> Result<Vec<(WgpuBase, WgpuMatrix)>> {
-    let (host, gap) = (base([csr.rows(), csr.cols()])?, csr_to_gap(csr, ValueType::Bf16)?);
-    let mut pairs = vec![(gpu.upload_base(&host)?, gpu.upload(&gap)?)];
-    for _ in 1..cold_bytes.div_ceil(pairs[0].0.bytes() + pairs[0].1.bytes()).clamp(1, 64) {
-        pairs.push((gpu.upload_base(&host)?, gpu.upload(&gap)?));
-    }
-    Ok(pairs)
 }

@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 pub(crate) mod check;
 pub(crate) mod data;
 pub(crate) mod date;
+pub(crate) mod operands;
 pub(crate) mod repeat;
 pub(crate) mod report;
 pub(crate) mod suite;

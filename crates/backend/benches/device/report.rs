@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use residua_format::ValueType;
 use serde::Serialize;
 
 use super::Result;
@@ -45,6 +46,57 @@ pub(crate) struct Row {
     pub(crate) bytes: usize,
     /// Other contestants' seconds.
     pub(crate) peers: Vec<(String, f64)>,
+}
+
+/// How rows call the base without its residual.
+pub(crate) const BASE_ALONE: &str = "base alone";
+
+impl Row {
+    /// A product with `batch` vectors of a matrix of `matrix_bytes`.
+    pub(crate) fn product(
+        shape: [usize; 2],
+        density: f64,
+        (values, batch, mode): (ValueType, usize, &str),
+        matrix_bytes: usize,
+        seconds: f64,
+        peers: Vec<(String, f64)>,
+    ) -> Self {
+        Self {
+            shape,
+            density,
+            operation: if batch == 1 { "spmv".into() } else { format!("spmm {batch}") },
+            values: values.name().into(),
+            mode: mode.into(),
+            seconds,
+            bytes: matrix_bytes + vector_bytes(shape, batch),
+            peers,
+        }
+    }
+
+    /// A layer of `layer_bytes`: the seconds of the whole layer and of its base alone.
+    pub(crate) fn layer(
+        shape: [usize; 2],
+        density: f64,
+        batch: usize,
+        layer_bytes: usize,
+        [whole, base_alone]: [f64; 2],
+    ) -> Self {
+        Self {
+            shape,
+            density,
+            operation: format!("layer {batch}"),
+            values: ValueType::Bf16.name().into(),
+            mode: "cold".into(),
+            seconds: whole,
+            bytes: layer_bytes + vector_bytes(shape, batch),
+            peers: vec![(BASE_ALONE.into(), base_alone)],
+        }
+    }
+}
+
+/// Bytes of x and y.
+fn vector_bytes([rows, cols]: [usize; 2], batch: usize) -> usize {
+    4 * batch * (rows + cols)
 }
 
 /// A target figure.
