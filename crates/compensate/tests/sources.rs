@@ -73,23 +73,41 @@ fn arrays_of_different_files() {
 #[test]
 fn wrong_files_are_named() {
     let open = |name: &str| NpySource::features(fixture(name)).map(drop).unwrap_err().to_string();
-    assert!(open("features_fortran.npy").contains("Fortran"));
-    assert!(open("features_big.npy").contains("little-endian"));
-    assert!(open("features.json").contains("npy header"));
+    assert!(open("features.json").contains("features.json: no .npy array"));
     assert!(open("missing.npy").contains("cannot open"));
     let x = fixture("features_f32.npy");
     let read = |labels: &str| {
         let mut source = NpySource::labelled(&x, fixture(labels)).map_err(|e| e.to_string())?;
         source.read(10, &mut FeatureBlock::new(3)).map_err(|e| e.to_string())
     };
-    assert!(read("labels_negative.npy").unwrap_err().contains("labels are from 0"));
+    assert!(read("labels_negative.npy").unwrap_err().contains("labels are integers from 0"));
     assert!(read("features_f16.npy").unwrap_err().contains("dimension 3, expected 1"));
     let names = |features: &str, labels: &str| TensorNames::features(features).with_labels(labels);
     let open = |names| SafetensorsSource::open(fixture("features.safetensors"), &names).map(drop);
     assert!(open(names("f16", "none")).unwrap_err().to_string().contains("no tensor none"));
-    let mut labels_as_features =
-        SafetensorsSource::open(fixture("features.safetensors"), &names("labels", "labels")).unwrap();
-    assert!(labels_as_features.read(1, &mut FeatureBlock::new(1)).unwrap_err().to_string().contains("U8"));
+}
+
+#[test]
+fn any_order_and_any_type_of_numbers_are_features() {
+    for name in ["features_fortran.npy", "features_big.npy"] {
+        let mut source = NpySource::features(fixture(name)).unwrap();
+        assert_eq!(read_all(&mut source, 2).before(), expected("f32"), "{name}");
+    }
+    let names = TensorNames::features("labels").with_labels("labels");
+    let mut source = SafetensorsSource::open(fixture("features.safetensors"), &names).unwrap();
+    assert_eq!(read_all(&mut source, 3).before(), [3.0, 1.0, 3.0, 0.0, 1.0, 3.0, 2.0]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.npy");
+    for (dtype, data, words) in [
+        ("<f8", 1e300f64.to_le_bytes(), "1e300 is too large for f32"),
+        ("<i8", ((1i64 << 24) + 1).to_le_bytes(), "16777217 is too large for f32"),
+        ("<c8", [0; 8], "complex"),
+    ] {
+        npy(&path, dtype, "(1,)", &data);
+        let read = NpySource::features(&path).and_then(|mut x| x.read(1, &mut FeatureBlock::new(1)));
+        let error = read.unwrap_err().to_string();
+        assert!(error.contains("x.npy") && error.contains(words), "{error}");
+    }
 }
 
 #[test]
@@ -100,7 +118,11 @@ fn truncated_npy_is_refused_on_opening() {
     bytes.pop();
     std::fs::write(&path, bytes).unwrap();
     let error = NpySource::features(&path).map(drop).unwrap_err();
-    assert!(error.to_string().contains("needs 84 bytes, 83 are there"), "{error}");
+    assert!(error.to_string().contains("needs 212 bytes, 211 are there"), "{error}");
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// An npy file, version 1.0.
@@ -133,12 +155,13 @@ fn labels_come_in_every_integer_type() {
     }
     for (size, label) in [(1, -1), (2, -3), (4, -2), (8, -9), (8, 1 << 40)] {
         let error = labels(&format!("<i{size}"), &wide(size, [7, label, 1])).unwrap_err().to_string();
-        assert!(error.contains("y.npy: row 1: label ") && error.contains(&label.to_string()), "{error}");
+        assert!(error.contains(&format!("y.npy: tensor array: element 1: {label} is outside")), "{error}");
     }
     let error = labels("<u8", &wide(8, [-1, 0, 0])).unwrap_err().to_string();
-    assert!(error.contains("label 18446744073709551615,"), "{error}");
-    let error = labels("<f4", &[0; 12]).unwrap_err().to_string();
-    assert!(error.contains("y.npy: element type F32, but labels in an integer type"), "{error}");
+    assert!(error.contains("element 0: 18446744073709551615 is outside"), "{error}");
+    assert_eq!(labels("<f4", &bytes(&[2.0, 0.0, 7.0])).unwrap(), [2, 0, 7]);
+    let error = labels("<f4", &bytes(&[2.0, 0.5, 7.0])).unwrap_err().to_string();
+    assert!(error.contains("element 1: 0.5 is not an integer"), "{error}");
 }
 
 /// However many rows: there would be no end to reading them.

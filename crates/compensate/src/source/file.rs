@@ -114,7 +114,7 @@ impl TensorNames {
     }
 }
 
-/// Features in a safetensors checkpoint: f16, bf16, f32 or f64; labels in an integer type.
+/// Features in a safetensors checkpoint: floats or integers, read as f32; labels: integers from 0 to 2³² − 1.
 #[derive(Debug)]
 pub struct SafetensorsSource(Arrays);
 
@@ -139,7 +139,8 @@ impl SafetensorsSource {
     }
 }
 
-/// Features in `.npy` files: f16, f32 or f64, `[n, d]` in C order; labels `[n]` in an integer type.
+/// Features `[n, d]` in `.npy` files: floats or integers in C or Fortran order and either byte order, read as f32; labels
+/// `[n]`: integers from 0 to 2³² − 1.
 ///
 /// ```no_run
 /// use residua_compensate::source::NpySource;

@@ -5,8 +5,6 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
-use safetensors::Dtype;
-
 use crate::file::number::{Number, Trouble};
 use crate::file::positioned::open_regular;
 use crate::file::{FileError, Result};
@@ -65,7 +63,7 @@ impl NpyHeader {
     /// # Errors
     /// When the file cannot be read or is not a regular file, or does not begin with a header of format version 1 to 3
     /// and at most 10,000 bytes.
-    pub fn open(path: &Path) -> Result<(Self, File)> {
+    pub(super) fn open(path: &Path) -> Result<(Self, File)> {
         let (mut file, _) = open_regular(path)?;
         let header = Self::read(&mut BufReader::with_capacity(1 << 10, &mut file));
         let header = header.map_err(|trouble| match trouble {
@@ -73,34 +71,6 @@ impl NpyHeader {
             trouble => trouble.at(path, "the header"),
         })?;
         Ok((header, file))
-    }
-
-    /// The sizes of the array, outermost first.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Whether the first index varies fastest (Fortran order), not the last.
-    pub fn is_fortran(&self) -> bool {
-        self.fortran
-    }
-
-    /// Where the numbers begin, in bytes from the start of the file.
-    pub fn data_start(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The element type of the numbers, where they are little-endian.
-    ///
-    /// # Errors
-    /// What cannot be read as bytes of a safetensors type: big-endian numbers, booleans, long doubles, complex numbers,
-    /// text, Python objects, records.
-    pub fn dtype(&self) -> Result<Dtype, String> {
-        match self.number()? {
-            (_, true) => Err(format!("element type {}: big-endian numbers are not read", self.descr)),
-            (Number::Bool, _) => Err("booleans are not read as numbers".to_owned()),
-            (number, _) => Ok(number.dtype()),
-        }
     }
 
     /// Reads the header, and no byte behind it.
