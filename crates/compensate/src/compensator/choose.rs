@@ -11,7 +11,7 @@ use crate::algebra::{self, Cholesky};
 const RIDGES: [f64; 8] = [1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// The first candidate that is tried.
 const START: usize = 3;
-/// A smaller ridge has to be better by this share of the error.
+/// A smaller ridge has to be better by this share of the error, or by `1 / n` when n samples can tell smaller gains.
 const GAIN: f64 = 1e-3;
 /// Sums of targets that represent all targets, and probes of the trace of an inverse.
 const PROBES: usize = 64;
@@ -48,9 +48,10 @@ pub(super) fn choose(moments: &Moments, features: usize) -> Result<Choice> {
         best = new;
     }
     if best == start {
+        let gain = GAIN.min(1.0 / moments.count.max(1) as f64);
         for ridge in RIDGES.into_iter().take(START).rev() {
             let new = problem.solve(moments, ridge, unit)?;
-            if new.error > best.error * (1.0 - GAIN) {
+            if new.error > best.error * (1.0 - gain) {
                 break;
             }
             best = new;
