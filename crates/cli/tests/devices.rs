@@ -58,7 +58,7 @@ fn products_are_timed_or_refused_with_a_reason(backend: &str) {
     let output = Bench::new().run(&arguments);
     match listed(backend) {
         Err(why) => {
-            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(output.status.code(), Some(6));
             assert!(text(&output.stderr).contains(&why), "{}", text(&output.stderr));
         }
         Ok(devices) => {
@@ -82,7 +82,7 @@ fn an_adapter_that_is_not_there_is_refused() {
     let output = Bench::new().run(&["bench", "--shape", "8x8", "--adapter", "voodoo"]);
     assert_eq!(output.status.code(), Some(2));
     let output = Bench::new().run(&["bench", "--shape", "8x8", "--backend", "wgpu", "--adapter", "voodoo"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(6));
     if listed("wgpu").is_ok() {
         assert!(text(&output.stderr).contains("\"voodoo\""), "{}", text(&output.stderr));
     }

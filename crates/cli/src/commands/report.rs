@@ -62,7 +62,10 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    let others = args.against.iter().chain(&args.base).map(|path| &**path);
+    // A base checkpoint that nobody named is where the file says; a file of another kind has none.
+    let found = || SplitFile::open(&args.file).ok()?.base().map(|base| base.path().to_owned());
+    let base = args.base.clone().or_else(found);
+    let others = args.against.iter().chain(&base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
     args.run.start()?;
     let budget = args.budget.budget()?;
