@@ -88,8 +88,18 @@ impl AtomicFile {
     pub fn commit(mut self) -> Result<()> {
         self.flushed()?.sync_all().map_err(FileError::io(&self.target, "write"))?;
         let Self { writer, name, target, place } = self;
-        let name = name.map_or_else(|| link(writer.get_ref(), directory(&place)), Ok);
-        let replaced = name.and_then(|name| name.persist(&place).map_err(|error| error.error));
+        let persist = |name: TempPath| name.persist(&place).map_err(|error| error.error);
+        let replaced = match name {
+            Some(name) => persist(name),
+            // If there is nothing to replace, the file gets its name in one step. Otherwise it has a temporary one for
+            // the moment before it replaces the old file.
+            None => match link_as(writer.get_ref(), &place) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    link(writer.get_ref(), directory(&place)).and_then(persist)
+                }
+                linked => linked,
+            },
+        };
         replaced.map_err(FileError::io(&target, "replace"))?;
         // The directory holds the new name and has its own cache.
         #[cfg(unix)]
@@ -171,9 +181,14 @@ fn unnamed(folder: &Path) -> Option<File> {
 /// Gives a name to a file without one.
 #[cfg(target_os = "linux")]
 fn link(file: &File, folder: &Path) -> io::Result<TempPath> {
+    Ok(names().make_in(folder, |path| link_as(file, path))?.into_temp_path())
+}
+
+/// Gives a file without a name the name `path`, if that is free.
+#[cfg(target_os = "linux")]
+fn link_as(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
-    let link = |path: &Path| Ok(linkat(CWD, path_of(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?);
-    Ok(names().make_in(folder, link)?.into_temp_path())
+    Ok(linkat(CWD, path_of(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 #[cfg(target_os = "linux")]
@@ -189,6 +204,11 @@ fn unnamed(_: &Path) -> Option<File> {
 
 #[cfg(not(target_os = "linux"))]
 fn link(_: &File, _: &Path) -> io::Result<TempPath> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link_as(_: &File, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
