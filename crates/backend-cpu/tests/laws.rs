@@ -89,7 +89,7 @@ proptest! {
 /// A layer's residual takes about the bytes of its file.
 #[test]
 fn layout_is_as_small_as_the_file() {
-    // Every 20th column on average, no two rows alike: like a layer at a density of 5 %.
+    // Every 20th column on average, no two rows the same: like a layer at a density of 5 %.
     let mut state = 1u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Names of the tests that run in a process of their own.
+/// Names of the tests that run in a separate process.
 const REFUSED: &str = "memory that the device refuses";
 const NONE: &str = "no adapter at all";
 

@@ -82,7 +82,7 @@ fn bad_input_is_3_and_named() {
             assert!(error.contains(message), "{arguments:?}: no {message:?} in {error}");
         }
     }
-    // The third block of the second file: rows count from the start of their own file.
+    // The third block of the second file: the error counts rows from the start of that file.
     let mut late = values(700, DIM);
     late[600 * DIM] = f32::INFINITY;
     npy_features(&bench.path("late.npy"), DIM, &late);

@@ -223,7 +223,7 @@ proptest! {
     }
 }
 
-/// Sources one after the other; rows that are not finite are named as rows of their own file.
+/// A chain reads its sources in order. An error about a row that is not finite names the file and the row in it.
 #[test]
 fn sources_in_a_chain() {
     let directory = tempfile::tempdir().unwrap();

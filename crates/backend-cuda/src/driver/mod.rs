@@ -66,7 +66,7 @@ pub(crate) trait Recorded: Debug + Send + Sync {
     fn replay(&self) -> Result<(), BackendError>;
 }
 
-/// A failure without a type of its own.
+/// A driver failure that no other error describes.
 pub(crate) fn failed(message: impl Into<String>) -> BackendError {
     BackendError::Device { backend: NAME, message: message.into() }
 }

@@ -79,7 +79,7 @@ impl Random {
 }
 
 /// The bytes of a safetensors file with these tensors, in this order of data; its header names them in reverse
-/// and is padded in a way of its own.
+/// and has its own padding.
 pub fn file(tensors: &[Tensor], metadata: &str) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut data = Vec::new();

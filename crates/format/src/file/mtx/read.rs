@@ -148,7 +148,7 @@ fn array<V: Value>(
         Symmetry::SkewSymmetric => (all - rows) / 2,
     });
     let most = u64::from(u32::MAX);
-    // A digit and a line feed at the least: what the file cannot hold is not allocated.
+    // A value takes at least a digit and a line feed. Allocate no more than the file can hold.
     let Some(written) =
         written.filter(|&count| count <= lines.length / 2 + 1 && rows <= most && cols <= most)
     else {
