@@ -42,11 +42,10 @@ impl SplitFile {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read, [`ErrorKind::Input`](crate::ErrorKind::Input)
     /// when it is malformed or holds no layers, such as a delta.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
         let container = Container::open(path)?;
         Ok(Self(match container.kind() {
             ContainerKind::Matrix => Inner::Matrices(container),
-            _ => Inner::Split(residua_split::SplitFile::open(path)?),
+            _ => Inner::Split(residua_split::SplitFile::from_container(container, None)?),
         }))
     }
 

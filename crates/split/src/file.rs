@@ -55,14 +55,21 @@ impl SplitFile {
     }
 
     pub(crate) fn open_at(path: &Path, base: Option<&Path>) -> Result<Self, SplitError> {
-        let container = Container::open(path)?;
+        Self::from_container(Container::open(path)?, base)
+    }
+
+    /// Takes an open container as a split file. `base` is the base checkpoint; without it the stored path is tried.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base).
+    pub fn from_container(container: Container, base: Option<&Path>) -> Result<Self, SplitError> {
         let problem = match container.kind() {
             ContainerKind::Split => None,
             ContainerKind::Delta => Some("holds no split checkpoint: a delta is patched into a checkpoint"),
             ContainerKind::Matrix => Some("holds no split checkpoint: its kind is \"matrix\""),
         };
         if let Some(problem) = problem {
-            return Err(FileError::malformed(path, problem).into());
+            return Err(FileError::malformed(container.path(), problem).into());
         }
         let base = if container.matrices().iter().all(|(_, meta)| meta.base.is_some()) {
             BaseFile::NotNeeded

@@ -7,8 +7,8 @@ use residua::split::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Stored,
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
-use crate::destination;
 use crate::failure::Result;
+use crate::notes;
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -44,7 +44,7 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    destination::check(&args.output, [&*args.old, &args.new])?;
+    [&args.old, &args.new].into_iter().for_each(|path| notes::tell_path(path));
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();

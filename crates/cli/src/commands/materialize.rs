@@ -6,9 +6,9 @@ use residua::split::{MaterializeOptions, Output, materialize};
 
 use crate::args::{BudgetArgs, RunArgs, finite};
 use crate::compensation::expect_weights;
-use crate::destination;
 use crate::escape;
 use crate::failure::Result;
+use crate::notes;
 use crate::output::{bytes, print, print_json};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    destination::check(&args.output, [&*args.file].into_iter().chain(args.base.as_deref()))?;
+    args.base.iter().for_each(|path| notes::tell_path(path));
     expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
-use crate::destination;
 use crate::escape;
 use crate::failure::Result;
+use crate::notes;
 use crate::output::{bytes, print, print_json};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -42,7 +42,7 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    destination::check(&args.output, [&*args.old, &args.delta])?;
+    notes::tell_path(&args.old);
     expect_weights(&args.delta)?;
     args.run.start()?;
     let budget = args.budget.budget()?;

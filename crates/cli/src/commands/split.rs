@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
 use crate::compensation::expect_weights;
-use crate::destination;
 use crate::failure::{Failure, Result};
+use crate::notes;
 use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -94,10 +94,7 @@ struct Done<'a> {
 pub(crate) fn run(args: &Args) -> Result {
     let options = args.options()?;
     let base = options.base.checkpoint();
-    destination::check(
-        &args.output,
-        [&*args.input].into_iter().chain(args.calibration.as_deref()).chain(base),
-    )?;
+    [&*args.input].into_iter().chain(base).for_each(notes::tell_path);
     [&*args.input].into_iter().chain(base).try_for_each(expect_weights)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
