@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use residua::compensate::ClassStatistics;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{AtomicFile, Checkpoint, Container, ContainerKind, FileError};
+use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::Budget;
 use residua::split::{Progress, SplitFile};
 use serde::Serialize;
@@ -124,27 +124,18 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     let container = Container::from_file(file)?;
     refuse("--variant", args.variant.is_some(), "weights")?;
     let (against, base) = (args.against.as_deref(), args.base.as_deref());
-    let kind = container.kind();
-    drop(container);
-    if kind != ContainerKind::Split {
-        let problem = format!("is a container of kind {}; report needs one of kind split", kind.name());
-        return Err(Failure::input(&args.file, problem));
-    }
-    let measured = read(&args.file, (against, base), budget, bar)?;
+    let measured = read(container, (against, base), budget, bar)?;
     residual::section(against, &measured).map_err(undrawn)
 }
 
 /// Measures a split file for the page.
 pub(crate) fn read(
-    path: &Path,
+    container: Container,
     (against, base): (Option<&Path>, Option<&Path>),
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Measured> {
-    let file = match base {
-        Some(base) => SplitFile::open_with_base(path, base)?,
-        None => SplitFile::open(path)?,
-    };
+    let file = SplitFile::from_container(container, base)?;
     let against = against.map(Checkpoint::open).transpose()?;
     Ok(measure(&file, against.as_ref(), budget, progress)?)
 }
