@@ -75,10 +75,6 @@ pub(crate) struct CodesView<'a> {
 }
 
 impl<'a> CodesView<'a> {
-    pub(crate) fn rows(&self) -> usize {
-        self.shape[0]
-    }
-
     pub(crate) fn cols(&self) -> usize {
         self.shape[1]
     }

@@ -57,10 +57,6 @@ pub(crate) struct FloatsView<'a, V> {
 }
 
 impl<'a, V> FloatsView<'a, V> {
-    pub(crate) fn rows(&self) -> usize {
-        self.shape[0]
-    }
-
     pub(crate) fn cols(&self) -> usize {
         self.shape[1]
     }

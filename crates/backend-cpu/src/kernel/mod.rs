@@ -69,7 +69,7 @@ pub(crate) fn codes_product(path: Path, base: CodesView<'_>, first: usize, x: &T
     match path {
         Path::Portable => codes::product(base, first, x, y),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2(avx2) => avx2.codes_product(base, first, x, y),
+        Path::Avx2(avx2) => avx2.dense_product(base, first, x, y),
     }
 }
 
@@ -83,7 +83,7 @@ fn floats_product<V: Loadable>(
     match path {
         Path::Portable => floats::product(base, first, x, y),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2(avx2) => avx2.floats_product(base, first, x, y),
+        Path::Avx2(avx2) => avx2.dense_product(base, first, x, y),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{PANEL, Panels};
+use super::dense::DenseRows;
+use super::gemm::PANEL;
 use super::order::{Bytes, Codes, Interleaved, Nibbles};
 use super::sum_lanes;
 use crate::base::{CodeOrder, CodesView};
@@ -10,64 +11,46 @@ use crate::kernel::Output;
 use crate::tile::LANE_WIDTH;
 use crate::vector::BLOCK;
 
-/// Writes `base · x` for up to eight vectors. Codes are decoded in registers and multiplied with each vector. A few rows
-/// at a time share the loads of `x`.
-///
-/// # Safety
-/// AVX2 and FMA are present; the rows exist; `x` is vector after vector, each with a value for every column,
-/// padding included; there are as many vectors as `y` has columns, rounded up to 1, 2, 4 or 8.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn gemv(base: CodesView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
-    // SAFETY: the caller's promise. The order of the codes is the base's.
-    unsafe {
-        match base.order {
-            CodeOrder::Bytes => gemv_of::<Bytes>(base, first, x, y),
-            CodeOrder::Interleaved => gemv_of::<Interleaved>(base, first, x, y),
-            CodeOrder::Nibbles => gemv_of::<Nibbles>(base, first, x, y),
-        }
+impl DenseRows for CodesView<'_> {
+    fn shape(self) -> [usize; 2] {
+        self.shape
     }
-}
 
-/// # Safety
-/// The same as [`gemv`]; the codes have the order `C`.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn gemv_of<C: Codes>(base: CodesView<'_>, first: usize, x: &[f32], y: &mut Output<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match y.used {
-            1 => gemv_all::<4, 1, C>(base, first, x, y),
-            2 => gemv_all::<4, 2, C>(base, first, x, y),
-            3..=4 => gemv_all::<2, 4, C>(base, first, x, y),
-            _ => gemv_all::<1, 8, C>(base, first, x, y),
-        }
-    }
-}
-
-/// # Safety
-/// The same as [`gemv_of`], for `B` vectors.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn gemv_all<const R: usize, const B: usize, C: Codes>(
-    base: CodesView<'_>,
-    first: usize,
-    x: &[f32],
-    y: &mut Output<'_>,
-) {
-    let (rows, mut row) = (y.rows(), 0);
-    while row < rows {
-        let here = if row + R <= rows { R } else { 1 };
-        // SAFETY: the caller's promise; `here` rows of y are left.
+    #[inline(always)]
+    unsafe fn times<const R: usize, const B: usize>(
+        self,
+        first: usize,
+        row: usize,
+        x: &[f32],
+        y: &mut Output<'_>,
+    ) {
+        // SAFETY: the caller's promise; the order of the codes is the base's.
         unsafe {
-            match here {
-                1 => gemv_rows::<1, B, C>(base, first, row, x, y),
-                _ => gemv_rows::<R, B, C>(base, first, row, x, y),
+            match self.order {
+                CodeOrder::Bytes => gemv_rows::<R, B, Bytes>(self, first, row, x, y),
+                CodeOrder::Interleaved => gemv_rows::<R, B, Interleaved>(self, first, row, x, y),
+                CodeOrder::Nibbles => gemv_rows::<R, B, Nibbles>(self, first, row, x, y),
             }
         }
-        row += here;
+    }
+
+    #[inline(always)]
+    unsafe fn decode(self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]) {
+        // SAFETY: the caller's promise; the order of the codes is the base's.
+        unsafe {
+            match self.order {
+                CodeOrder::Bytes => decode_panel::<Bytes>(self, row, start, columns, weights),
+                CodeOrder::Interleaved => decode_panel::<Interleaved>(self, row, start, columns, weights),
+                CodeOrder::Nibbles => decode_panel::<Nibbles>(self, row, start, columns, weights),
+            }
+        }
     }
 }
 
+/// [`DenseRows::times`]: decodes codes in registers and multiplies them with each vector.
+///
 /// # Safety
-/// The same as [`gemv_all`]; `row + R` rows of `y` exist.
+/// The same as [`DenseRows::times`]; the codes have the order `C`.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn gemv_rows<const R: usize, const B: usize, C: Codes>(
     base: CodesView<'_>,
@@ -135,28 +118,10 @@ unsafe fn gemv_rows<const R: usize, const B: usize, C: Codes>(
     }
 }
 
-impl Panels for CodesView<'_> {
-    fn cols(&self) -> usize {
-        self.shape[1]
-    }
-
-    #[inline(always)]
-    unsafe fn decode(&self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]) {
-        // SAFETY: the caller's promise; the order of the codes is the base's.
-        unsafe {
-            match self.order {
-                CodeOrder::Bytes => decode_panel::<Bytes>(*self, row, start, columns, weights),
-                CodeOrder::Interleaved => decode_panel::<Interleaved>(*self, row, start, columns, weights),
-                CodeOrder::Nibbles => decode_panel::<Nibbles>(*self, row, start, columns, weights),
-            }
-        }
-    }
-}
-
-/// [`Panels::decode`]; prefetches the row's next panel.
+/// [`DenseRows::decode`]; prefetches the row's next panel.
 ///
 /// # Safety
-/// The same as [`Panels::decode`]; the codes have the order `C`.
+/// The same as [`DenseRows::decode`]; the codes have the order `C`.
 #[target_feature(enable = "avx2")]
 unsafe fn decode_panel<C: Codes>(
     base: CodesView<'_>,

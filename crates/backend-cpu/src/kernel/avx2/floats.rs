@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{PANEL, Panels};
+use super::dense::DenseRows;
+use super::gemm::PANEL;
 use super::{LoadValues, sum_lanes};
 use crate::base::FloatsView;
 use crate::kernel::Output;
@@ -14,54 +15,34 @@ const fn line<V>() -> usize {
     64 / size_of::<V>()
 }
 
-/// Writes `base · x` for up to eight vectors. A few rows at a time share the loads of `x`.
+impl<V: LoadValues> DenseRows for FloatsView<'_, V> {
+    fn shape(self) -> [usize; 2] {
+        self.shape
+    }
+
+    #[inline(always)]
+    unsafe fn times<const R: usize, const B: usize>(
+        self,
+        first: usize,
+        row: usize,
+        x: &[f32],
+        y: &mut Output<'_>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { gemv_rows::<R, B, V>(self, first, row, x, y) }
+    }
+
+    #[inline(always)]
+    unsafe fn decode(self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]) {
+        // SAFETY: the caller's promise.
+        unsafe { decode_panel(self, row, start, columns, weights) }
+    }
+}
+
+/// [`DenseRows::times`].
 ///
 /// # Safety
-/// AVX2, FMA and F16C are present; the rows exist; `x` is vector after vector, each with a value for every column,
-/// padding included; there are as many vectors as `y` has columns, rounded up to 1, 2, 4 or 8.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemv<V: LoadValues>(
-    base: FloatsView<'_, V>,
-    first: usize,
-    x: &[f32],
-    y: &mut Output<'_>,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match y.used {
-            1 => gemv_all::<4, 1, V>(base, first, x, y),
-            2 => gemv_all::<4, 2, V>(base, first, x, y),
-            3..=4 => gemv_all::<2, 4, V>(base, first, x, y),
-            _ => gemv_all::<1, 8, V>(base, first, x, y),
-        }
-    }
-}
-
-/// # Safety
-/// The same as [`gemv`], for `B` vectors.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemv_all<const R: usize, const B: usize, V: LoadValues>(
-    base: FloatsView<'_, V>,
-    first: usize,
-    x: &[f32],
-    y: &mut Output<'_>,
-) {
-    let (rows, mut row) = (y.rows(), 0);
-    while row < rows {
-        let here = if row + R <= rows { R } else { 1 };
-        // SAFETY: the caller's promise; `here` rows of y are left.
-        unsafe {
-            match here {
-                1 => gemv_rows::<1, B, V>(base, first, row, x, y),
-                _ => gemv_rows::<R, B, V>(base, first, row, x, y),
-            }
-        }
-        row += here;
-    }
-}
-
-/// # Safety
-/// The same as [`gemv_all`]; `row + R` rows of `y` exist.
+/// The same as [`DenseRows::times`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn gemv_rows<const R: usize, const B: usize, V: LoadValues>(
     base: FloatsView<'_, V>,
@@ -106,22 +87,10 @@ unsafe fn gemv_rows<const R: usize, const B: usize, V: LoadValues>(
     }
 }
 
-impl<V: LoadValues> Panels for FloatsView<'_, V> {
-    fn cols(&self) -> usize {
-        self.shape[1]
-    }
-
-    #[inline(always)]
-    unsafe fn decode(&self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]) {
-        // SAFETY: the caller's promise.
-        unsafe { decode_panel(*self, row, start, columns, weights) }
-    }
-}
-
-/// [`Panels::decode`]; prefetches the row's next panel.
+/// [`DenseRows::decode`]; prefetches the row's next panel.
 ///
 /// # Safety
-/// The same as [`Panels::decode`].
+/// The same as [`DenseRows::decode`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn decode_panel<V: LoadValues>(
     base: FloatsView<'_, V>,

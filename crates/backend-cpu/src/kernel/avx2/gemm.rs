@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::dense::DenseRows;
 use crate::kernel::Output;
 use crate::tile::{LANE_WIDTH, Tile};
 use crate::vector::BLOCK;
@@ -12,32 +13,20 @@ pub(super) const PANEL: usize = 4 * BLOCK;
 /// Rows decoded at a time.
 const ROWS: usize = 6;
 
-/// A base whose rows decode to f32.
-pub(super) trait Panels {
-    /// Columns of a row, padding left out.
-    fn cols(&self) -> usize;
-
-    /// Writes the weights of a row from column `start` on, a multiple of 64.
-    ///
-    /// # Safety
-    /// AVX2, FMA and F16C are present; `start + columns` columns and the row exist; `columns` is at most [`PANEL`].
-    unsafe fn decode(&self, row: usize, start: usize, columns: usize, weights: &mut [f32; PANEL]);
-}
-
 /// Writes `base · x` for a tile of 16 to 32 vectors. It decodes a panel of six rows to f32, then multiplies it with two
 /// registers of vectors at a time: twelve sums in all.
 ///
 /// # Safety
 /// AVX2, FMA and F16C are present; the rows exist; `x` has a value for every column and vector of the tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(base: &impl Panels, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+pub(super) unsafe fn gemm(base: impl DenseRows, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
     for row in 0..y.rows() {
         y.row(row).fill(0.0);
     }
     let mut weights = [[0.0f32; PANEL]; ROWS];
-    let rows = y.rows();
-    for start in (0..base.cols()).step_by(PANEL) {
-        let columns = PANEL.min(base.cols() - start);
+    let (rows, cols) = (y.rows(), base.shape()[1]);
+    for start in (0..cols).step_by(PANEL) {
+        let columns = PANEL.min(cols - start);
         for row in (0..rows).step_by(ROWS) {
             // Rows past the end repeat old weights; their sums are dropped.
             let here = ROWS.min(rows - row);

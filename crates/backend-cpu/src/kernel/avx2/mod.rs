@@ -9,6 +9,7 @@
 
 mod codes;
 mod csr;
+mod dense;
 mod floats;
 mod gemm;
 mod load;
@@ -18,14 +19,15 @@ mod spmv;
 
 use std::arch::x86_64::*;
 
+pub(crate) use dense::DenseRows;
 use load::LoadGaps;
 pub(crate) use load::LoadValues;
 
 use super::{Factor, Output};
-use crate::base::{CodesView, FloatsView};
 use crate::borrowed::BorrowedCsr;
 use crate::layout::{Gap, LANES, Planes};
 use crate::tile::{LANE_WIDTH, Tile};
+use crate::vector::BLOCK;
 use residua_backend::Shaped;
 
 /// Proof that the processor has AVX2, FMA and F16C.
@@ -66,39 +68,15 @@ impl Avx2 {
     }
 
     /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-    pub(super) fn codes_product(self, base: CodesView<'_>, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
-        assert!(first + y.rows() <= base.rows() && (1..=x.width).contains(&y.used));
-        // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
-        unsafe {
-            if x.width <= LANE_WIDTH {
-                assert!(x.by_vector.len() >= x.vectors() * base.padded_cols());
-                codes::gemv(base, first, &x.by_vector, y);
-            } else {
-                assert!(x.x.len() >= base.cols() * x.width);
-                gemm::gemm(&base, first, x, y);
-            }
+    pub(super) fn dense_product(self, base: impl DenseRows, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+        let [rows, cols] = base.shape();
+        assert!(first + y.rows() <= rows && (1..=x.width).contains(&y.used));
+        match x.width <= LANE_WIDTH {
+            true => assert!(x.by_vector.len() >= x.vectors() * cols.next_multiple_of(BLOCK)),
+            false => assert!(x.x.len() >= cols * x.width),
         }
-    }
-
-    /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-    pub(super) fn floats_product<V: LoadValues>(
-        self,
-        base: FloatsView<'_, V>,
-        first: usize,
-        x: &Tile<'_>,
-        y: &mut Output<'_>,
-    ) {
-        assert!(first + y.rows() <= base.rows() && (1..=x.width).contains(&y.used));
         // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
-        unsafe {
-            if x.width <= LANE_WIDTH {
-                assert!(x.by_vector.len() >= x.vectors() * base.padded_cols());
-                floats::gemv(base, first, &x.by_vector, y);
-            } else {
-                assert!(x.x.len() >= base.cols() * x.width);
-                gemm::gemm(&base, first, x, y);
-            }
-        }
+        unsafe { dense::product(base, first, x, y) }
     }
 
     /// Adds `alpha · (a · x)` for the rows from `first` on, as many as `y` has.
