@@ -1,30 +1,52 @@
 //! Index types.
 
 use bytemuck::Pod;
+use num_traits::{PrimInt, cast};
 use rayon::prelude::*;
 
 use crate::error::{FormatError, Result};
 
 /// An index type: `u32`, `i32` or `usize`.
-pub trait Index: sprs::SpIndex + Pod + Ord + Send + Sync + std::hash::Hash {
+pub trait Index: PrimInt + Pod + Send + Sync + std::fmt::Debug + std::hash::Hash {
     /// Its name, for errors.
     const NAME: &'static str;
+
+    /// `value` as this type; `None` when the type cannot hold it.
+    #[inline]
+    fn try_from_usize(value: usize) -> Option<Self> {
+        cast(value)
+    }
+
+    /// `value` as this type.
+    ///
+    /// # Panics
+    /// When the type cannot hold it.
+    #[inline]
+    fn from_usize(value: usize) -> Self {
+        cast(value).unwrap_or_else(|| panic!("index {value} does not fit {}", Self::NAME))
+    }
 
     /// `value` as this type.
     ///
     /// # Errors
     /// When the type cannot hold it. `what` names the count in the error.
     fn checked(value: usize, what: &'static str) -> Result<Self> {
-        Self::try_from_usize(value).ok_or(FormatError::Overflow {
-            what,
-            found: value as u64,
-            width: Self::NAME,
-        })
+        cast(value).ok_or(FormatError::Overflow { what, found: value as u64, width: Self::NAME })
     }
 
     /// This index as `usize`; `None` when negative.
+    #[inline]
     fn get(self) -> Option<usize> {
-        self.try_index()
+        self.to_usize()
+    }
+
+    /// This index as `usize`.
+    ///
+    /// # Panics
+    /// When it is negative.
+    #[inline]
+    fn index(self) -> usize {
+        self.to_usize().unwrap_or_else(|| panic!("index {} is negative", self.signed()))
     }
 
     /// This index as a signed number, for errors.

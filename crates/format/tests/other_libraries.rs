@@ -7,7 +7,7 @@ use nalgebra_sparse::{CooMatrix, CsrMatrix};
 use proptest::prelude::*;
 use residua_format::convert::*;
 use residua_format::{Coo, Csr, FormatError, Index, ValueType, strategies};
-use sprs::{CsMatI, TriMatI};
+use sprs::{CsMatI, SpIndex, TriMatI};
 
 /// Small integers, so that products are exact in any order.
 fn vector(len: usize) -> Vec<f64> {
@@ -19,7 +19,7 @@ fn product<I: Index>(csr: &Csr<f64, I>, x: &[f64]) -> Vec<f64> {
     (0..csr.rows()).map(|row| gap.row(row).map(|(c, v)| f64::from(v) * x[c as usize]).sum()).collect()
 }
 
-fn through_sprs<I: Index>(csr: Csr<f64, I>, coo: Coo<f64, I>) -> Result<(), TestCaseError> {
+fn through_sprs<I: Index + SpIndex>(csr: Csr<f64, I>, coo: Coo<f64, I>) -> Result<(), TestCaseError> {
     let (columns, values) = (csr.col_indices().as_ptr(), csr.values().as_ptr());
     let theirs: CsMatI<f64, I> = csr.clone().try_into().unwrap();
     let transposed: CsMatI<f64, I> = theirs.to_other_storage();

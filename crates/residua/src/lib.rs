@@ -90,6 +90,7 @@
 //! | `cuda` | the backend of NVIDIA GPUs; needs no CUDA toolkit | no |
 //! | `wgpu` | the backend of Vulkan, Metal and Direct3D 12 devices | no |
 //! | `compensate` | class statistics, compensators and classifiers | yes |
+//! | `sprs`, `nalgebra-sparse` | conversions to and from the matrices of these libraries | no |
 //!
 //! # Which crate to take
 //!

@@ -2,15 +2,17 @@
 //!
 //! Conversions run on the current rayon pool and take memory in proportion to their output. The result has the same
 //! bits whatever the number of threads. Between types of this crate they are functions. To and from sprs and
-//! nalgebra-sparse they are `From` and `TryFrom` of [`Csr`](crate::Csr) and [`Coo`](crate::Coo); they copy nothing
+//! nalgebra-sparse, with the features of these names, they are `From` and `TryFrom` of [`Csr`](crate::Csr) and [`Coo`](crate::Coo); they copy nothing
 //! where the layout is the same.
 
 mod coo_csr;
 mod csr_coo;
 mod dense;
 mod from_gap;
+#[cfg(feature = "nalgebra-sparse")]
 mod nalgebra;
 mod split;
+#[cfg(feature = "sprs")]
 mod sprs;
 mod stored;
 mod to_gap;

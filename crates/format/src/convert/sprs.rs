@@ -1,6 +1,6 @@
 //! sprs ↔ CSR, COO.
 
-use sprs::{CsMatI, TriMatI};
+use sprs::{CsMatI, SpIndex, TriMatI};
 
 use crate::error::{FormatError, Result};
 use crate::{Coo, Csr, Index, Value};
@@ -10,7 +10,7 @@ fn foreign(problem: impl ToString) -> FormatError {
 }
 
 /// Takes CSR storage without a copy. sprs transposes CSC storage.
-impl<V: Value, I: Index> TryFrom<CsMatI<V, I>> for Csr<V, I> {
+impl<V: Value, I: Index + SpIndex> TryFrom<CsMatI<V, I>> for Csr<V, I> {
     type Error = FormatError;
 
     fn try_from(matrix: CsMatI<V, I>) -> Result<Self> {
@@ -23,7 +23,7 @@ impl<V: Value, I: Index> TryFrom<CsMatI<V, I>> for Csr<V, I> {
 
 /// In CSR storage, without a copy. Fails when the index type cannot hold the numbers of rows and columns; sprs
 /// demands that.
-impl<V: Value, I: Index> TryFrom<Csr<V, I>> for CsMatI<V, I> {
+impl<V: Value, I: Index + SpIndex> TryFrom<Csr<V, I>> for CsMatI<V, I> {
     type Error = FormatError;
 
     fn try_from(csr: Csr<V, I>) -> Result<Self> {
@@ -34,7 +34,7 @@ impl<V: Value, I: Index> TryFrom<Csr<V, I>> for CsMatI<V, I> {
 }
 
 /// Copies, because sprs only lends its triplets.
-impl<V: Value, I: Index> TryFrom<&TriMatI<V, I>> for Coo<V, I> {
+impl<V: Value, I: Index + SpIndex> TryFrom<&TriMatI<V, I>> for Coo<V, I> {
     type Error = FormatError;
 
     fn try_from(matrix: &TriMatI<V, I>) -> Result<Self> {
@@ -44,7 +44,7 @@ impl<V: Value, I: Index> TryFrom<&TriMatI<V, I>> for Coo<V, I> {
 }
 
 /// Without a copy.
-impl<V: Value, I: Index> From<Coo<V, I>> for TriMatI<V, I> {
+impl<V: Value, I: Index + SpIndex> From<Coo<V, I>> for TriMatI<V, I> {
     fn from(coo: Coo<V, I>) -> Self {
         let shape = (coo.rows(), coo.cols());
         let (row_indices, col_indices, values) = coo.into_raw();
