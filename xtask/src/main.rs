@@ -10,6 +10,7 @@ mod kernels;
 mod kill_test;
 mod make_checkpoint;
 mod project;
+mod quality;
 mod random;
 mod test_all;
 mod venv;
@@ -29,6 +30,7 @@ Usage: cargo xtask <task> [options]
   test-all         run the whole test matrix and print one table
   make-checkpoint  write a random sharded checkpoint with the shapes of a real model
   bench            time Residua and its peers in turn, write docs/benchmarks.md
+  quality          measure bits against quality beside other quantisers, write docs/quality.md
   install-capi     build the C library and install it with its header
   device           test and time the GPU backends, or build the programs that do
   fuzz             run every reader on mutated files and the command line on random arguments
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match task.to_str() {
         Some("test-all") => test_all::main(args),
         Some("make-checkpoint") => optimised("make-checkpoint", args, make_checkpoint::main),
+        Some("quality") => quality::main(args),
         Some("install-capi") => install_capi::main(args),
         Some("bench") => optimised("bench", args, bench::main),
         Some("device") => device::main(args),

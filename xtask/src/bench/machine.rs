@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::project::Project;
 
 /// One `name: value` line per fact; unknown facts are left out.
-pub(super) fn describe(project: &Project) -> Vec<(&'static str, String)> {
+pub(crate) fn describe(project: &Project) -> Vec<(&'static str, String)> {
     let mut facts = vec![("CPU", cpu()), ("Caches", caches())];
     facts.push(("Memory", memory()));
     facts.push(("System", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)));

@@ -7,7 +7,7 @@
 mod compensate;
 mod contestant;
 mod data;
-mod machine;
+pub(crate) mod machine;
 mod markdown;
 mod scale;
 

@@ -1,0 +1,42 @@
+"""Split files of this project: made by the command, turned back into weights by the command."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+# Title, what calibrates it, options of `residua split`.
+SPLITS = [
+    ("int4", None, ["--density", "0"]),
+    ("int4 + 5 %", None, ["--density", "0.05"]),
+    ("int4-g64", None, ["--base", "int4-g64", "--density", "0"]),
+    ("int4-g64 + 1 % i8", None, ["--base", "int4-g64", "--density", "0.01", "--values", "i8"]),
+    ("int4-g64 + 5 % i8", None, ["--base", "int4-g64", "--density", "0.05", "--values", "i8"]),
+    ("int4 + 5 %", "mean squares", ["--density", "0.05"]),
+    ("int4-g64 + 1 % i8", "mean squares", ["--base", "int4-g64", "--density", "0.01", "--values", "i8"]),
+    ("int4-g64 + 5 % i8", "mean squares", ["--base", "int4-g64", "--density", "0.05", "--values", "i8"]),
+]
+
+
+def save_calibration(moments, work: Path):
+    """The calibration file of each kind."""
+    squares = work / "mean-squares.safetensors"
+    save_file({name: h.diagonal().clone() for name, h in moments.items()}, squares)
+    return {"mean squares": squares}
+
+
+def split(residua, folder: Path, work: Path, options, calibration):
+    """New weights, and the bits per weight of the tensors that were split."""
+    out, dense = work / "split.safetensors", work / "dense.safetensors"
+    command = [residua, "split", folder, "-o", out, "--include", "*_proj.weight", "--json", *options]
+    if calibration:
+        command += ["--calibration", calibration]
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    subprocess.run([residua, "materialize", out, "-o", dense], check=True, stdout=subprocess.DEVNULL)
+    tensors = report["tensors"]
+    stored = sum(plane["bytes"] for tensor in tensors for plane in tensor["planes"])
+    elements = sum(tensor["shape"][0] * tensor["shape"][1] for tensor in tensors)
+    names = {tensor["name"] for tensor in tensors}
+    weights = {name: weight.float() for name, weight in load_file(dense).items() if name in names}
+    return weights, 8 * stored / elements
