@@ -10,6 +10,9 @@ use super::{ContainerKind, FORMAT, MATRIX, MatrixMeta, Plane, VERSION};
 use crate::file::{FileError, Result, SafetensorsWriter};
 use crate::{GapCsr, GapPattern, QuantizedBase, ValuePlane};
 
+/// Bytes that several threads hash faster than one.
+const PARALLEL: usize = 128 << 10;
+
 /// Writes a container front to back: first all planes, then the dense tensors, widest elements first. So every plane
 /// lies at a multiple of 128 bytes, and every dense element at a multiple of its size.
 ///
@@ -157,7 +160,10 @@ impl ContainerWriter {
     /// When nothing is open, or the file cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if let (Some(hasher), Some(_)) = (&mut self.hasher, &self.open) {
-            hasher.update(bytes);
+            match bytes.len() {
+                PARALLEL.. => hasher.update_rayon(bytes),
+                _ => hasher.update(bytes),
+            };
         }
         self.file.write(bytes)
     }
