@@ -9,6 +9,7 @@ mod install_capi;
 mod kernels;
 mod kill_test;
 mod make_checkpoint;
+mod mounted;
 mod project;
 mod quality;
 mod random;

@@ -322,8 +322,9 @@ const char *residua_last_error(void);
 /*
  Opens a container file. NULL on failure. Threads: any.
 
- A file that was split over another checkpoint holds only the sparse parts. The library looks for the checkpoint at its
- old path; residua_layer_open fails if it is not there. residua_file_open_with_base names another path.
+ A file that was split over another checkpoint holds only the sparse parts. The library looks for the checkpoint at
+ the path in the file, if that lies in the file's folder or below. residua_file_open_with_base names another path.
+ residua_layer_open fails if the checkpoint was not found.
 
  What it needs:
  `path` is NULL or a terminated string.

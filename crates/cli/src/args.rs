@@ -1,9 +1,11 @@
 //! Arguments that several commands share.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use residua::memory::{Budget, ByteSize};
+use residua::split::BaseLocation;
 
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
@@ -43,6 +45,37 @@ impl RunArgs {
     /// A progress bar; it draws only at a terminal.
     pub(crate) fn progress(&self) -> Bar {
         Bar::new(self.quiet)
+    }
+}
+
+/// Where the base is, if the file was split against a checkpoint.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BaseArgs {
+    /// The base, if the file was split against a checkpoint [default: the path in the file, if it lies in the file's folder
+    /// or below]
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) base: Option<PathBuf>,
+    /// Follow the path in the file wherever it leads
+    #[arg(long, conflicts_with = "base")]
+    follow_base: bool,
+}
+
+impl BaseArgs {
+    pub(crate) fn location(&self) -> BaseLocation {
+        match (&self.base, self.follow_base) {
+            (Some(base), _) => BaseLocation::At(base.clone()),
+            (None, true) => BaseLocation::Stored,
+            (None, false) => BaseLocation::Near,
+        }
+    }
+
+    /// The option that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        match self.location() {
+            BaseLocation::At(_) => Some("--base"),
+            BaseLocation::Stored => Some("--follow-base"),
+            BaseLocation::Near => None,
+        }
     }
 }
 

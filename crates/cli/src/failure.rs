@@ -16,7 +16,7 @@ use residua::split::SplitError;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  verify found a problem, or something unforeseen
+  1  file and checkpoint of verify --against do not match, or something unforeseen
   2  bad usage
   3  bad input: a file that is not what it should be
   4  the memory budget is too small
@@ -123,7 +123,20 @@ macro_rules! from {
     )*};
 }
 
-from!(residua::Error, SplitError, BudgetError, FileError, BackendError, CompensateError, FormatError);
+impl From<SplitError> for Failure {
+    fn from(error: SplitError) -> Self {
+        let how = match &error {
+            SplitError::BaseNotFound { tried: Some(_), source: None, .. } => {
+                " with --base CHECKPOINT, or follow that path with --follow-base"
+            }
+            SplitError::BaseNotFound { .. } => " with --base CHECKPOINT",
+            _ => return Self::new(error.kind().into(), error),
+        };
+        Self::new(error.kind().into(), format!("{error}{how}"))
+    }
+}
+
+from!(residua::Error, BudgetError, FileError, BackendError, CompensateError, FormatError);
 
 #[cfg(test)]
 mod tests {

@@ -102,11 +102,11 @@ fn verify_measures_and_finds_damage() {
     damaged[offset..offset + 8].fill(255);
     fs::write(bench.path("damaged.safetensors"), damaged).unwrap();
     let output = bench.run(&["verify", "damaged.safetensors"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("✗ layer.weight"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("✗ layer.weight: "), "{}", text(&output.stdout));
     let json = bench.run(&["verify", "damaged.safetensors", "--json"]);
     let found: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!((found["valid"].as_bool(), json.status.code()), (Some(false), Some(1)));
+    assert_eq!((found["valid"].as_bool(), json.status.code()), (Some(false), Some(3)));
 }
 
 /// With another checkpoint, the file is not reported as damaged.

@@ -461,6 +461,13 @@ fn matrix_market_files() {
         (&[0, 1][..], &[1, 0][..], &[15.0, 0.5][..])
     );
     assert_refused(read_mtx::<f32>(&path, &Budget::new(23)), &path, "memory budget too small", "budget");
+
+    // No rows: the number of columns costs no time.
+    std::fs::write(&path, "%%MatrixMarket matrix array real general\n0 4294967295\n").unwrap();
+    let FileMatrix::Dense(empty) = read_mtx::<f32>(&path, &budget).unwrap().into_inner() else {
+        panic!("an array");
+    };
+    assert_eq!(empty.shape(), [0, 4_294_967_295]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use residua_format::file::{Container, ContainerKind};
-use residua_split::LayerBase;
+use residua_split::{BaseLocation, LayerBase};
 
 use crate::error::Result;
 use crate::{Base, Device, Layer};
@@ -35,8 +35,9 @@ pub struct LayerInfo {
 impl SplitFile {
     /// Opens a file.
     ///
-    /// The base of a file that was split over another checkpoint is looked for where it was when the file was made. If
-    /// it is not there, [`layer`](Self::layer) fails and says so; open the file [with its base](Self::open_with_base) then.
+    /// The base of a file that was split over another checkpoint is looked for at the path that the file stores, if that
+    /// lies in the file's folder or below. If it is not found, [`layer`](Self::layer) fails and says so; open the file
+    /// [with its base](Self::open_with_base) then.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read, [`ErrorKind::Input`](crate::ErrorKind::Input)
@@ -45,7 +46,7 @@ impl SplitFile {
         let container = Container::open(path)?;
         Ok(Self(match container.kind() {
             ContainerKind::Matrix => Inner::Matrices(container),
-            _ => Inner::Split(residua_split::SplitFile::from_container(container, None)?),
+            _ => Inner::Split(residua_split::SplitFile::from_container(container, &BaseLocation::Near)?),
         }))
     }
 

@@ -165,6 +165,21 @@ fn a_base_checkpoint_is_found_where_it_is_named_and_must_be_the_right_one() {
 }
 
 #[test]
+fn a_base_elsewhere_must_be_named() {
+    let bench = Bench::new();
+    let options = SplitOptions::default().density(0.2).base(BaseSpec::Checkpoint(bench.at("old")));
+    let split = bench.split("tuned", "split", &options);
+    let folder = bench.at("old").with_file_name("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let moved = folder.join("split.safetensors");
+    std::fs::rename(&split, &moved).unwrap();
+    let error = SplitFile::open(&moved).unwrap().layer("layer.weight", &cpu()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("was not followed"), "{error}");
+    let file = SplitFile::open_with_base(&moved, bench.at("old")).unwrap();
+    file.layer("layer.weight", &cpu()).unwrap();
+}
+
+#[test]
 fn single_matrices_are_layers_without_a_base() {
     let bench = Bench::new();
     let csr = Csr::<f32, u32>::new(2, 3, vec![0, 2, 3], vec![0, 2, 1], vec![2.0, 3.0, -1.5]).unwrap();

@@ -88,7 +88,7 @@ pub enum SplitError {
         tried: Option<PathBuf>,
         /// The hash of the base's bytes, in lower-case hexadecimal.
         expected: String,
-        /// Why the stored path does not lead to a checkpoint.
+        /// Why the stored path does not lead to a checkpoint; `None` if no path is stored or the path was not followed.
         source: Option<Arc<FileError>>,
     },
     /// The caller asked the job to stop ([`Progress::stop`](crate::Progress::stop)).
@@ -99,7 +99,10 @@ pub enum SplitError {
 /// Why a base was not found.
 fn reason(tried: Option<&Path>, source: Option<&FileError>) -> String {
     let Some(tried) = tried else { return "no path to it is stored".to_owned() };
-    let (tried, source) = (tried.display().to_string(), source.map(ToString::to_string).unwrap_or_default());
+    let tried = tried.display().to_string();
+    let Some(source) = source.map(ToString::to_string) else {
+        return format!("the stored path {tried} leads out of the file's folder and was not followed");
+    };
     match source.contains(&tried) {
         true => format!("the stored path fails: {source}"),
         false => format!("the stored path {tried} fails: {source}"),

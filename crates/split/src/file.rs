@@ -1,25 +1,23 @@
 //! Files that [`split`](crate::split()) wrote, and the layers in them.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use residua_format::file::{Checkpoint, Container, ContainerKind, FileError, Held, MatrixMeta, Op};
 use residua_format::{BaseKind, DenseMatrix, DenseValues, GapCsr, QuantizedBase};
 use residua_memory::{AlignedVec, Budget};
 
 use crate::SplitError;
+use crate::base_file::{BaseFile, BaseLocation};
 use crate::float::Float;
 use crate::rows::Rows;
 
-/// Metadata key: the path of the base checkpoint, where the file does not hold the bases.
-pub(crate) const BASE_PATH: &str = "base_path";
 /// Metadata key: the metadata of the checkpoint that was split, as JSON.
 pub(crate) const ORIGINAL_METADATA: &str = "original_metadata";
 
 /// A file that [`split`](crate::split()) wrote, open for reading.
 ///
 /// A file that was split against another checkpoint holds only hashes of its bases. The base checkpoint is looked for
-/// when the file is opened. When it is not there, the file still opens, and [`SplitLayer::read_base`] fails with
+/// when the file is opened ([`BaseLocation`]). When it is not found, the file still opens, and [`SplitLayer::read_base`] fails with
 /// [`SplitError::BaseNotFound`].
 #[derive(Debug)]
 pub struct SplitFile {
@@ -27,21 +25,13 @@ pub struct SplitFile {
     base: BaseFile,
 }
 
-/// Where bases are that the file does not hold.
-#[derive(Debug)]
-enum BaseFile {
-    NotNeeded,
-    Open(Checkpoint),
-    NotFound { tried: Option<PathBuf>, source: Option<Arc<FileError>> },
-}
-
 impl SplitFile {
-    /// Opens a split file. A base that is another checkpoint is looked for at the path stored in the file.
+    /// Opens a split file. A base that is another checkpoint is looked for [near](BaseLocation::Near) the file.
     ///
     /// # Errors
     /// When the file cannot be read, is malformed, or is no split file. A delta is no split file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SplitError> {
-        Self::open_at(path.as_ref(), None)
+        Self::open_at(path, &BaseLocation::Near)
     }
 
     /// Opens a split file whose base is the checkpoint at `base`: a safetensors file, the index of a sharded
@@ -51,18 +41,22 @@ impl SplitFile {
     /// As [`open`](Self::open), and when the base is needed and cannot be opened. Its content is checked when it is
     /// read.
     pub fn open_with_base(path: impl AsRef<Path>, base: impl AsRef<Path>) -> Result<Self, SplitError> {
-        Self::open_at(path.as_ref(), Some(base.as_ref()))
+        Self::open_at(path, &BaseLocation::At(base.as_ref().to_owned()))
     }
 
-    pub(crate) fn open_at(path: &Path, base: Option<&Path>) -> Result<Self, SplitError> {
-        Self::from_container(Container::open(path)?, base)
-    }
-
-    /// Takes an open container as a split file. `base` is the base checkpoint; without it the stored path is tried.
+    /// Opens a split file whose base is at this place.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base).
-    pub fn from_container(container: Container, base: Option<&Path>) -> Result<Self, SplitError> {
+    pub fn open_at(path: impl AsRef<Path>, base: &BaseLocation) -> Result<Self, SplitError> {
+        Self::from_container(Container::open(path)?, base)
+    }
+
+    /// Takes an open container as a split file whose base is at this place.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base).
+    pub fn from_container(container: Container, base: &BaseLocation) -> Result<Self, SplitError> {
         let problem = match container.kind() {
             ContainerKind::Split => None,
             ContainerKind::Delta => Some("holds no split checkpoint: a delta is patched into a checkpoint"),
@@ -71,13 +65,7 @@ impl SplitFile {
         if let Some(problem) = problem {
             return Err(FileError::malformed(container.path(), problem).into());
         }
-        let base = if container.matrices().iter().all(|(_, meta)| meta.base.is_some()) {
-            BaseFile::NotNeeded
-        } else if let Some(path) = base {
-            BaseFile::Open(Checkpoint::open(path)?)
-        } else {
-            BaseFile::stored(container.metadata(BASE_PATH).map(PathBuf::from))
-        };
+        let base = BaseFile::find(&container, base)?;
         Ok(Self { container, base })
     }
 
@@ -99,6 +87,28 @@ impl SplitFile {
         }
     }
 
+    /// Fails if a layer needs another checkpoint as its base and that was not found.
+    ///
+    /// # Errors
+    /// [`SplitError::BaseNotFound`], for the first such layer.
+    pub fn require_base(&self) -> Result<(), SplitError> {
+        let layer = self.container.matrices().iter().find(|(_, meta)| meta.base.is_none());
+        match (&self.base, layer) {
+            (BaseFile::NotFound { .. }, Some((name, meta))) => Err(self.base_not_found(name, meta)),
+            _ => Ok(()),
+        }
+    }
+
+    fn base_not_found(&self, layer: &str, meta: &MatrixMeta) -> SplitError {
+        let (tried, source) = match &self.base {
+            BaseFile::NotFound { tried, source } => (tried.clone(), source.clone()),
+            BaseFile::NotNeeded | BaseFile::Open(_) => (None, None),
+        };
+        let (file, layer) = (self.path().to_owned(), layer.to_owned());
+        let expected = meta.base_hash.clone().unwrap_or_default();
+        SplitError::BaseNotFound { file, layer, tried, expected, source }
+    }
+
     /// The names of the layers, in the order of the container: by name.
     pub fn layers(&self) -> impl ExactSizeIterator<Item = &str> {
         self.container.matrices().iter().map(|(name, _)| &**name)
@@ -116,17 +126,6 @@ impl SplitFile {
         };
         let (name, meta) = &matrices[at];
         SplitLayer::new(self, name, meta)
-    }
-}
-
-impl BaseFile {
-    /// The base at the path that a file stores.
-    fn stored(tried: Option<PathBuf>) -> Self {
-        match tried.as_deref().map(Checkpoint::open) {
-            Some(Ok(file)) => Self::Open(file),
-            Some(Err(error)) => Self::NotFound { tried, source: Some(Arc::new(error)) },
-            None => Self::NotFound { tried, source: None },
-        }
     }
 }
 
@@ -154,6 +153,9 @@ impl<'a> SplitLayer<'a> {
         let Some(float) = Float::of(meta.dtype) else {
             return error(format!("element type {} cannot be split", meta.dtype));
         };
+        if name == "__metadata__" {
+            return error("no tensor of a safetensors file can have this name".to_owned());
+        }
         if meta.op != Op::Add || meta.tensor_shape.is_some() || meta.shape.contains(&0) {
             return error(format!("op {} on shape {:?} is no split tensor", meta.op, meta.shape));
         }
@@ -231,22 +233,14 @@ impl<'a> SplitLayer<'a> {
 
     /// The tensor of the base checkpoint; `None` when the file holds the base.
     pub(crate) fn base_rows(&self) -> Result<Option<Rows<'a>>, SplitError> {
-        let (SplitFile { container, base }, meta) = (self.file, self.meta);
+        let (base, meta) = (&self.file.base, self.meta);
         if meta.base.is_some() {
             return Ok(None);
         }
         let file = match base {
             BaseFile::Open(file) => file,
             BaseFile::NotNeeded => return Ok(None),
-            BaseFile::NotFound { tried, source } => {
-                return Err(SplitError::BaseNotFound {
-                    file: container.path().to_owned(),
-                    layer: self.name.to_owned(),
-                    tried: tried.clone(),
-                    expected: meta.base_hash.clone().unwrap_or_default(),
-                    source: source.clone(),
-                });
-            }
+            BaseFile::NotFound { .. } => return Err(self.file.base_not_found(self.name, meta)),
         };
         let info = file.expect_tensor(self.name)?;
         match Rows::of(file, info).filter(|_| (&*info.shape, info.dtype) == (&meta.shape, meta.dtype)) {

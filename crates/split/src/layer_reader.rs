@@ -3,14 +3,16 @@
 use std::ops::Range;
 use std::path::Path;
 
-use residua_format::file::{Container, FileError, Held, MatrixMeta};
+use residua_format::file::{Container, FileError, Held, MatrixMeta, Plane};
 use residua_format::{GapCsr, QuantizedBase};
 use residua_memory::{AlignedVec, Budget, BudgetError, Reservation};
 
-use crate::SplitError;
 use crate::file::SplitLayer;
 use crate::float::Float;
+use crate::passed::BLOCK;
+use crate::progress::check_stop;
 use crate::rows::Rows;
+use crate::{Progress, SplitError};
 
 /// Elements of a block. Larger blocks are not faster.
 const MOST: usize = 1 << 20;
@@ -127,9 +129,85 @@ impl<'a> LayerReader<'a> {
         Ok(LayerRows { base, residual })
     }
 
-    /// Fails unless the bytes of the base that `hasher` has seen are those that the residual was taken from.
-    pub(crate) fn check_base(&self, hasher: &blake3::Hasher) -> Result<(), SplitError> {
-        self.base.as_ref().map_or(Ok(()), |base| self.layer.check_base(base, hasher))
+    /// Fails unless the planes have the hashes that the file stores. `residual` says whether those of the residual count.
+    pub(crate) fn check_planes(
+        &self,
+        residual: bool,
+        budget: &Budget,
+        progress: &dyn Progress,
+    ) -> Result<(), SplitError> {
+        let (container, name, meta) = (self.container(), self.layer.name, self.meta());
+        for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)) {
+            let wanted = residual || matches!(plane, Plane::Base | Plane::BaseScales);
+            let Some(expected) = meta.hashes.get(plane.suffix()).filter(|_| wanted) else { continue };
+            let size = container.plane(name, plane)?.dtype.bitsize() as u64 / 8;
+            let bytes = plane.elements(meta).unwrap_or(0) * size;
+            let block = budget.available().clamp(1, BLOCK as u64).min(bytes);
+            let _held = budget.reserve(block, "a block of a plane")?;
+            let (mut block, mut hasher) = (vec![0; block as usize], blake3::Hasher::new());
+            let mut done = 0;
+            while done < bytes {
+                check_stop(progress)?;
+                let length = (bytes - done).min(block.len() as u64) as usize;
+                let piece = &mut block[..length];
+                container.read_plane_at(name, plane, done, piece)?;
+                hasher.update_rayon(piece);
+                done += piece.len() as u64;
+            }
+            let found = hasher.finalize().to_hex().to_string();
+            if found != *expected {
+                let what = format!("plane {} of tensor {name}", plane.suffix());
+                let (path, expected) = (self.path().to_owned(), expected.clone());
+                return Err(FileError::Hash { path, what, expected, found }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless all blocks together hold the base that the residual was taken from, and as many non-zeros as the
+    /// metadata says.
+    pub(crate) fn check(&self, seen: &Seen) -> Result<(), SplitError> {
+        if let Some(base) = &self.base {
+            self.layer.check_base(base, &seen.base)?;
+        }
+        let expected = self.meta().nnz;
+        match seen.nnz {
+            Some(nnz) if nnz != expected => {
+                let problem = format!("holds {nnz} non-zeros, its metadata says {expected}");
+                Err(SplitError::tensor(self.path(), self.layer.name, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a weight that does not fit its element type.
+    pub(crate) fn misfit(&self, (row, col, value): (usize, usize, f32)) -> SplitError {
+        let (tensor, value) = (self.layer.name.to_owned(), f64::from(value));
+        match value.is_finite() {
+            true => SplitError::Overflow { tensor, row, col, value, dtype: self.meta().dtype.to_string() },
+            false => SplitError::NotFinite { file: self.path().to_owned(), tensor, row, col, value },
+        }
+    }
+}
+
+/// What the blocks of a layer hold together.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The bytes of a base that is another checkpoint.
+    base: blake3::Hasher,
+    /// Non-zeros of the residual; `None` if it was not read.
+    nnz: Option<u64>,
+}
+
+impl Seen {
+    /// Adds the next block.
+    pub(crate) fn add(&mut self, rows: &LayerRows) {
+        if let BaseRows::Dense(raw, ..) = &rows.base {
+            self.base.update_rayon(raw);
+        }
+        if let Some(residual) = &rows.residual {
+            *self.nnz.get_or_insert(0) += residual.nnz() as u64;
+        }
     }
 }
 
@@ -147,26 +225,20 @@ enum BaseRows {
 }
 
 impl LayerRows {
-    /// The bytes of the base, if it is another checkpoint.
-    pub(crate) fn dense_base(&self) -> Option<&[u8]> {
-        match &self.base {
-            BaseRows::Quantized(_) => None,
-            BaseRows::Dense(raw, ..) => Some(raw),
-        }
-    }
-
-    /// Non-zeros of the residual.
-    pub(crate) fn nnz(&self) -> u64 {
-        self.residual.as_ref().map_or(0, |residual| residual.nnz() as u64)
-    }
-
-    /// The place of the first value of the residual that is NaN or infinite.
-    pub(crate) fn not_finite(&self) -> Option<(usize, u32)> {
-        let residual = self.residual.as_ref()?;
-        (0..residual.rows()).find_map(|row| {
-            let (column, _) = residual.row(row).find(|(_, value)| !value.is_finite())?;
-            Some((row, column))
-        })
+    /// One row of `base + alpha · residual`: as f32 in `weights`, as elements of type `float` in `out`. Returns the place
+    /// and value of the first weight that does not fit the type.
+    pub(crate) fn rebuild(
+        &self,
+        row: usize,
+        alpha: f32,
+        float: Float,
+        weights: &mut [f32],
+        out: &mut [u8],
+    ) -> Option<(usize, usize, f32)> {
+        self.base(row, weights);
+        self.add_residual(row, alpha, weights);
+        let col = float.narrow(weights, out).err()?;
+        Some((row, col, weights[col]))
     }
 
     /// One row of the base.

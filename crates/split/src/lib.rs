@@ -18,6 +18,7 @@
 //! whatever the budget and the number of threads. A [`Progress`] watches a job and may stop it. The output appears
 //! complete or not at all.
 
+mod base_file;
 mod delta;
 mod diff;
 mod error;
@@ -35,6 +36,7 @@ mod rows;
 mod split;
 mod verify;
 
+pub use base_file::BaseLocation;
 pub use delta::{
     DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
 };

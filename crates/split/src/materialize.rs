@@ -11,7 +11,7 @@ use residua_format::file::{
 use residua_memory::{AlignedVec, Budget};
 
 use crate::file::{ORIGINAL_METADATA, SplitFile};
-use crate::layer_reader::LayerReader;
+use crate::layer_reader::{LayerReader, Seen};
 use crate::passed::{BLOCK, copy};
 use crate::progress::check_stop;
 use crate::{
@@ -48,13 +48,16 @@ fn run(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<MaterializeReport, SplitError> {
-    let (alpha, base) = (options.alpha, options.base.as_deref());
+    let alpha = options.alpha;
     if !alpha.is_finite() {
         return Err(SplitError::Usage(format!("alpha {alpha} is not a finite number")));
     }
-    let file = SplitFile::open_at(file, base)?;
+    let file = SplitFile::open_at(file, &options.base)?;
     let container = file.container();
-    check_output(output, [file.path()].into_iter().chain(base).chain(file.base().map(Checkpoint::path)))?;
+    check_output(
+        output,
+        [file.path()].into_iter().chain(options.base.named()).chain(file.base().map(Checkpoint::path)),
+    )?;
     let _buffers = budget.reserve(BUFFERS, "output buffers")?;
     let mut tensors = Vec::new();
     for name in file.layers() {
@@ -99,7 +102,7 @@ fn run(
 }
 
 /// The metadata of the checkpoint that was split.
-fn original_metadata(container: &Container) -> Result<BTreeMap<String, String>, SplitError> {
+pub(crate) fn original_metadata(container: &Container) -> Result<BTreeMap<String, String>, SplitError> {
     let Some(json) = container.metadata(ORIGINAL_METADATA) else { return Ok(BTreeMap::new()) };
     serde_json::from_str(json).map_err(|error| {
         FileError::malformed(container.path(), format!("metadata {ORIGINAL_METADATA:?}: {error}")).into()
@@ -148,8 +151,9 @@ fn write_layer(
     progress: &dyn Progress,
 ) -> Result<(), SplitError> {
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
+    layer.check_planes(alpha != 0.0, budget, progress)?;
     let _scratch = budget.reserve(other_bytes(layer), "a row for each thread")?;
-    let mut hasher = blake3::Hasher::new();
+    let mut seen = Seen::default();
     writer.begin(layer.name(), layer.meta().dtype, &layer.meta().shape)?;
     let mut first = 0;
     while first < layer.rows() {
@@ -157,31 +161,23 @@ fn write_layer(
         let range = layer.next_rows(first, row_bytes as u64, budget)?;
         let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the output")?;
         let rows = layer.read(range.clone(), alpha != 0.0, budget)?;
-        if let Some(raw) = rows.dense_base() {
-            hasher.update_rayon(raw);
-        }
+        seen.add(&rows);
         let mut out = AlignedVec::<u8>::zeroed(range.len() * row_bytes);
-        let overflow = out
+        let misfit = out
             .par_chunks_exact_mut(row_bytes)
             .enumerate()
             .map_init(
                 || vec![0.0; cols],
-                |weights, (row, out)| {
-                    rows.base(row, weights);
-                    rows.add_residual(row, alpha, weights);
-                    let col = layer.float().narrow(weights, out).err()?;
-                    Some((range.start + row, col, f64::from(weights[col])))
-                },
+                |weights, (row, out)| rows.rebuild(row, alpha, layer.float(), weights, out),
             )
             .find_first(Option::is_some);
-        if let Some((row, col, value)) = overflow.flatten() {
-            let (tensor, dtype) = (layer.name().to_owned(), layer.meta().dtype.to_string());
-            return Err(SplitError::Overflow { tensor, row, col, value, dtype });
+        if let Some((row, col, value)) = misfit.flatten() {
+            return Err(layer.misfit((range.start + row, col, value)));
         }
         writer.write(&out)?;
         progress.advance(out.len() as u64);
         first = range.end;
     }
-    layer.check_base(&hasher)?;
+    layer.check(&seen)?;
     Ok(writer.end()?)
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use residua_format::{BaseKind, ValueType};
 use residua_memory::ErrorKind;
 
-use crate::DeltaOp;
+use crate::{BaseLocation, DeltaOp};
 
 /// What the residual is measured from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,8 @@ pub enum Selection {
 
 /// Options of [`split`](crate::split()).
 ///
-/// The default: INT4 base with one scale per row, importance by column, density 5 %, bf16 values, every tensor.
+/// The default: INT4 base with one scale per row, importance by column, density 5 %, bf16 values, every tensor, hashes of
+/// the planes.
 ///
 /// ```
 /// use residua_format::{BaseKind, ValueType};
@@ -134,6 +135,9 @@ pub struct SplitOptions {
     pub exclude: Vec<String>,
     /// If not empty, only tensors whose name matches one of these patterns are split.
     pub include: Vec<String>,
+    /// Whether the file holds the BLAKE3 hash of every plane, so that [`verify`](crate::verify()) and
+    /// [`materialize`](crate::materialize()) find a value that changed into another valid value.
+    pub hashes: bool,
 }
 
 impl Default for SplitOptions {
@@ -145,6 +149,7 @@ impl Default for SplitOptions {
             values: ValueType::Bf16,
             exclude: Vec::new(),
             include: Vec::new(),
+            hashes: true,
         }
     }
 }
@@ -191,21 +196,27 @@ impl SplitOptions {
         self.include.extend(patterns.into_iter().map(Into::into));
         self
     }
+
+    /// Sets whether the file holds the hash of every plane.
+    pub fn hashes(mut self, hashes: bool) -> Self {
+        self.hashes = hashes;
+        self
+    }
 }
 
-/// Options of [`materialize`](crate::materialize()). The default: alpha 1, the base at the path stored in the file.
+/// Options of [`materialize`](crate::materialize()). The default: alpha 1, the base near the file.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MaterializeOptions {
     /// The residual's scale: 1 gives the whole model, 0 the base alone.
     pub alpha: f32,
-    /// The base checkpoint of a file that holds only hashes of its bases; `None` looks at the path stored in the file.
-    pub base: Option<PathBuf>,
+    /// Where to look for the base checkpoint of a file that holds only hashes of its bases.
+    pub base: BaseLocation,
 }
 
 impl Default for MaterializeOptions {
     fn default() -> Self {
-        Self { alpha: 1.0, base: None }
+        Self { alpha: 1.0, base: BaseLocation::Near }
     }
 }
 
@@ -218,17 +229,23 @@ impl MaterializeOptions {
 
     /// Names the base checkpoint.
     pub fn base(mut self, base: impl Into<PathBuf>) -> Self {
-        self.base = Some(base.into());
+        self.base = BaseLocation::At(base.into());
+        self
+    }
+
+    /// Follows the path to the base that the file stores, wherever it leads.
+    pub fn follow_base(mut self) -> Self {
+        self.base = BaseLocation::Stored;
         self
     }
 }
 
-/// Options of [`verify`](crate::verify()). The default: no comparison, the base at the path stored in the file.
+/// Options of [`verify`](crate::verify()). The default: no comparison, the base near the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// The base checkpoint of a file that holds only hashes of its bases; `None` looks at the path stored in the file.
-    pub base: Option<PathBuf>,
+    /// Where to look for the base checkpoint of a file that holds only hashes of its bases.
+    pub base: BaseLocation,
     /// The checkpoint to compare the file with.
     pub against: Option<PathBuf>,
 }
@@ -236,7 +253,13 @@ pub struct VerifyOptions {
 impl VerifyOptions {
     /// Names the base checkpoint.
     pub fn base(mut self, base: impl Into<PathBuf>) -> Self {
-        self.base = Some(base.into());
+        self.base = BaseLocation::At(base.into());
+        self
+    }
+
+    /// Follows the path to the base that the file stores, wherever it leads.
+    pub fn follow_base(mut self) -> Self {
+        self.base = BaseLocation::Stored;
         self
     }
 

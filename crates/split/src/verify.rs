@@ -9,20 +9,23 @@ use residua_memory::{AlignedVec, Budget, ErrorKind};
 
 use crate::file::SplitFile;
 use crate::float::sum_of_squares;
-use crate::layer_reader::LayerReader;
+use crate::layer_reader::{LayerReader, Seen};
+use crate::materialize::original_metadata;
 use crate::passed::BLOCK;
 use crate::progress::check_stop;
 use crate::rows::Rows;
 use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 
-/// Checks a split file: its structure, its counts, that values are finite, and the hash of a base in another file.
+/// Checks a split file: its structure, its counts, that every weight fits its element type, the hashes of the planes if
+/// the file stores them, and the hash of a base in another file. A file that passes can be
+/// [materialized](crate::materialize()) at alpha 1.
 ///
-/// A value that changed into another valid value is not found, because nothing in the file says what it was. With
-/// [`VerifyOptions::against`] the job also measures how far every tensor is from the checkpoint's, finds tensors that
+/// A value that changed into another valid value is found by the hash of its plane. A tensor that passed through has no
+/// hash. With [`VerifyOptions::against`] the job also measures how far every tensor is from the checkpoint's, finds tensors that
 /// only one of the two has, and demands that tensors that passed through are the same byte for byte.
 ///
 /// # Errors
-/// When a file cannot be opened or read, the budget is too small, or the caller stops the job. What is wrong with a
+/// When a file cannot be opened or read, a base that is another checkpoint is not found, the budget is too small, or the caller stops the job. What is wrong with a
 /// single tensor is in the report.
 pub fn verify(
     file: impl AsRef<Path>,
@@ -39,8 +42,10 @@ fn run(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, SplitError> {
-    let file = SplitFile::open_at(file, options.base.as_deref())?;
+    let file = SplitFile::open_at(file, &options.base)?;
+    file.require_base()?;
     let container = file.container();
+    original_metadata(container)?;
     let against = options.against.as_deref().map(Checkpoint::open).transpose()?;
     let mut report = VerifyReport::default();
     progress.begin("verifying", container.file().bytes());
@@ -111,11 +116,6 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
 fn note<T>(result: Result<T, SplitError>, line: &mut Option<String>) -> Result<Option<T>, SplitError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        // A missing base is a problem of the tensor that needs it.
-        Err(error @ SplitError::BaseNotFound { .. }) => {
-            *line = Some(error.to_string());
-            Ok(None)
-        }
         Err(error) if matches!(error.kind(), ErrorKind::Budget | ErrorKind::Io | ErrorKind::Interrupted) => {
             Err(error)
         }
@@ -153,24 +153,25 @@ fn check_layer(
     progress: &dyn Progress,
 ) -> Result<Option<Errors>, SplitError> {
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
-    let (file, name) = (layer.path(), layer.name());
     let scratch_bytes = 8 * cols as u64 * rayon::current_num_threads() as u64;
     layer.require(scratch_bytes + row_bytes as u64, budget)?;
+    layer.check_planes(true, budget, progress)?;
     let _scratch = budget.reserve(scratch_bytes, "two rows for each thread")?;
-    let mut hasher = blake3::Hasher::new();
-    let (mut errors, mut nnz, mut first) = (Errors::default(), 0, 0);
+    let (mut errors, mut seen, mut first) = (Errors::default(), Seen::default(), 0);
     while first < layer.rows() {
         check_stop(progress)?;
         let range = layer.next_rows(first, row_bytes as u64, budget)?;
         let rows = layer.read(range.clone(), true, budget)?;
-        nnz += rows.nnz();
-        if let Some(raw) = rows.dense_base() {
-            hasher.update_rayon(raw);
-        }
-        if let Some((row, col)) = rows.not_finite() {
-            let row = range.start + row;
-            let problem = format!("the residual at [{row}, {col}] is not a finite number");
-            return Err(SplitError::tensor(file, name, problem));
+        seen.add(&rows);
+        let misfit = (0..range.len())
+            .into_par_iter()
+            .map_init(
+                || (vec![0.0; cols], vec![0; row_bytes]),
+                |(weights, out), row| rows.rebuild(row, 1.0, layer.float(), weights, out),
+            )
+            .find_first(Option::is_some);
+        if let Some((row, col, value)) = misfit.flatten() {
+            return Err(layer.misfit((range.start + row, col, value)));
         }
         if let Some(original) = original {
             let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the checkpoint")?;
@@ -193,11 +194,7 @@ fn check_layer(
         }
         first = range.end;
     }
-    layer.check_base(&hasher)?;
-    if nnz != layer.meta().nnz {
-        let problem = format!("holds {nnz} non-zeros, its metadata says {}", layer.meta().nnz);
-        return Err(SplitError::tensor(file, name, problem));
-    }
+    layer.check(&seen)?;
     Ok(original.map(|_| errors))
 }
 

@@ -7,8 +7,8 @@ use residua_format::BaseKind;
 use residua_format::file::{Checkpoint, ContainerKind, ContainerWriter, Dtype, FileError};
 use residua_memory::Budget;
 use residua_split::{
-    DiffOptions, ErrorKind, Importance, LayerBase, MaterializeOptions, New, NoProgress, Old, Output,
-    SplitError, SplitFile, SplitOptions, diff, materialize,
+    BaseLocation, DiffOptions, ErrorKind, Importance, LayerBase, MaterializeOptions, New, NoProgress, Old,
+    Output, SplitError, SplitFile, SplitOptions, diff, materialize,
 };
 use split_support::{Bench, Dense, weights};
 
@@ -103,6 +103,38 @@ fn a_base_that_is_gone_is_an_error_only_when_it_is_needed() {
     assert!(found.layer("w").unwrap().read_base(&Budget::unlimited()).is_ok());
     let error = SplitFile::open_with_base(&path, bench.path("nowhere")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}
+
+#[test]
+fn a_stored_path_is_followed_near_the_file_or_on_request() {
+    let (bench, _) = against_a_base(Dtype::F32);
+    let folder = bench.path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("split");
+    std::fs::rename(bench.split_path("w"), &path).unwrap();
+    let near = SplitFile::open(&path).unwrap();
+    let error = near.require_base().unwrap_err();
+    assert!(matches!(&error, SplitError::BaseNotFound { tried: Some(_), source: None, .. }), "{error}");
+    assert_eq!((error.kind(), near.base().is_none()), (ErrorKind::Usage, true));
+    let stored = SplitFile::open_at(&path, &BaseLocation::Stored).unwrap();
+    assert_eq!(stored.base().map(Checkpoint::path), Some(&*bench.path("base")));
+
+    // A relative path starts at the file, whatever the current directory is.
+    let bytes = std::fs::read(&path).unwrap();
+    let absolute = bench.path("base").display().to_string();
+    for (relative, inside) in [("below", true), ("../base", false)] {
+        let text = bytes.windows(absolute.len()).position(|text| text == absolute.as_bytes()).unwrap();
+        let mut moved = bytes.clone();
+        // The rest of the header moves up; spaces at its end keep its length.
+        let end = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        let header = [&bytes[8..text], relative.as_bytes(), &bytes[text + absolute.len()..end]].concat();
+        moved[8..end].fill(b' ');
+        moved[8..8 + header.len()].copy_from_slice(&header);
+        std::fs::write(&path, moved).unwrap();
+        std::fs::copy(bench.path("base"), folder.join("below")).unwrap();
+        assert_eq!(SplitFile::open(&path).unwrap().require_base().is_ok(), inside, "{relative}");
+        assert!(SplitFile::open_at(&path, &BaseLocation::Stored).unwrap().require_base().is_ok());
+    }
 }
 
 #[test]

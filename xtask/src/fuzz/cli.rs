@@ -110,10 +110,10 @@ fn contents(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
 /// number, `S` a size, `W` a word; a `|` stands between options.
 const GRAMMAR: [&str; 18] = [
     "split I -o O|--density N|--threshold N|--base W|--base I|--values W|--calibration I|--importance W|--exclude W|\
-     --include W|--memory-budget S|--threads N|--json|--quiet",
+     --include W|--no-hashes|--memory-budget S|--threads N|--json|--quiet",
     "inspect I|--memory-budget S|--json|--threads N",
-    "verify I|--against I|--memory-budget S|--json|--threads N",
-    "materialize I -o O|--alpha N|--base I|--memory-budget S|--json",
+    "verify I|--against I|--base I|--follow-base|--memory-budget S|--json|--threads N",
+    "materialize I -o O|--alpha N|--base I|--follow-base|--memory-budget S|--json",
     "diff I I -o O|--op W|--memory-budget S|--json|--threads N",
     "patch I I -o O|--memory-budget S|--json",
     "convert I O|--tensor W|--values W|--memory-budget S|--json",
@@ -124,7 +124,7 @@ const GRAMMAR: [&str; 18] = [
     "task O --after F --labels F|--before F|--auxiliary F F|--pairs W|--method W|--memory-budget S|--json",
     "classify I F --classifier W|--labels F|--shrink N|--prior W|-o O|--memory-budget S|--json",
     "evaluate I --method W|--mode W|--variant W|--noise N|--memory-budget S|--json",
-    "report I -o O|--against I|--base I|--variant W|--memory-budget S|--json",
+    "report I -o O|--against I|--base I|--follow-base|--variant W|--memory-budget S|--json",
     "bench I --repetitions 1|--tensor W|--values W|--batch N|--memory-budget S|--json|--threads N",
     "devices|--json",
     "completions W",

@@ -4,12 +4,15 @@ use std::process::{Command, Stdio};
 
 use super::report::Outcome;
 use super::rows::Row;
+use crate::mounted::Mounted;
 use crate::project::Project;
 use crate::workbench::Workbench;
 use crate::{fuzz, kill_test};
 
 /// Number of processes to kill.
 const KILLS: usize = 520;
+/// The same on a file system without unnamed files.
+const NAMED_KILLS: usize = 114;
 /// Seconds of new inputs per target.
 const SECONDS: u64 = 2;
 /// The same for the command line.
@@ -31,6 +34,34 @@ pub(super) fn kills(project: &Project) -> Row {
             }
             let binary = Workbench::binary(&project, true)?;
             let summary = kill_test::run(&binary, &project.target.join("kill-test"), KILLS, SEED, false)?;
+            log.line(&summary.to_string())?;
+            Ok(match summary.problems.len() {
+                0 => Outcome::Ran,
+                n => Outcome::Failed(format!("{n} problems")),
+            })
+        }),
+    }
+}
+
+/// The same where every unfinished file has a name.
+pub(super) fn named_kills(project: &Project) -> Row {
+    let project = project.clone();
+    Row {
+        name: "kill-test-named".into(),
+        what: format!("{NAMED_KILLS} kills on a file system without unnamed files: nothing half-written"),
+        job: Box::new(move |log| {
+            if !cfg!(target_os = "linux") {
+                return Ok(Outcome::not_here("mounts a file system as Linux does"));
+            }
+            let mounted = match Mounted::new(&project.target.join("kill-test-named"))? {
+                Ok(mounted) => mounted,
+                Err(why) => {
+                    return Ok(Outcome::not_here(format!("no such file system can be mounted: {why}")));
+                }
+            };
+            log.line(&format!("on {}", mounted.kind))?;
+            let binary = Workbench::binary(&project, true)?;
+            let summary = kill_test::run(&binary, &mounted.folder.join("run"), NAMED_KILLS, SEED, true)?;
             log.line(&summary.to_string())?;
             Ok(match summary.problems.len() {
                 0 => Outcome::Ran,

@@ -53,6 +53,7 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
         ran(log, Command::new(cargo()).args(["test", "--release", "-p", CLI, "--tests", "--no-fail-fast"]))
     }));
     rows.push(campaign::kills(project));
+    rows.push(campaign::named_kills(project));
     rows.push(campaign::fuzz(project));
     rows.push(row(
         "cli-wgpu",

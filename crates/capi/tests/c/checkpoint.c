@@ -28,11 +28,12 @@ int main(int argc, char **argv)
     residua_backend_t *cpu = residua_backend_open("cpu", 1, 0);
     CHECK(cpu != NULL);
 
-    /* The checkpoint is not where it was: the file opens, its layer does not run as its sparse part alone. */
+    /* The stored path leads elsewhere: the file opens, its layer does not run as its sparse part alone. */
     residua_file_t *file = residua_file_open(split);
     CHECK(file != NULL && residua_file_layer_count(file) == 1);
     CHECK(residua_layer_open(file, "layer.weight", cpu) == NULL);
     CHECK(strstr(residua_last_error(), "layer.weight") != NULL && strstr(residua_last_error(), "base") != NULL);
+    CHECK(strstr(residua_last_error(), "was not followed") != NULL);
     CHECK(residua_file_close(file) == 0);
 
     /* Another checkpoint of the same shape. */

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use residua::split::{MaterializeOptions, Output, materialize};
 
-use crate::args::{BudgetArgs, RunArgs, finite};
+use crate::args::{BaseArgs, BudgetArgs, RunArgs, finite};
 use crate::compensation::expect_weights;
 use crate::escape;
 use crate::failure::Result;
@@ -27,9 +27,8 @@ pub(crate) struct Args {
     /// Where to write the dense checkpoint; replaced only when the run succeeded
     #[arg(short, long, value_name = "DENSE")]
     output: PathBuf,
-    /// The base, if the file was split against a checkpoint [default: the path in the file]
-    #[arg(long, value_name = "CHECKPOINT")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -37,12 +36,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    args.base.iter().for_each(|path| notes::tell_path(path));
+    args.base.base.iter().for_each(|path| notes::tell_path(path));
     expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
     let mut options = MaterializeOptions::default().alpha(args.alpha);
-    options.base.clone_from(&args.base);
+    options.base = args.base.location();
     let report = materialize(&args.file, Output(&args.output), &options, &budget, &args.run.progress())?;
     if args.run.json {
         return print_json(&report);

@@ -8,10 +8,10 @@ use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::Budget;
-use residua::split::{Progress, SplitFile};
+use residua::split::{BaseLocation, Progress, SplitFile};
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs};
+use crate::args::{BaseArgs, BudgetArgs, RunArgs};
 use crate::compensation::methods::{MethodArg, ModeArg};
 use crate::compensation::protocol::{Protocol, Variant, is_protocol};
 use crate::destination;
@@ -43,9 +43,8 @@ pub(crate) struct Args {
     /// The split checkpoint, to measure the true error; or statistics after a task
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// The base, if the file was split against a checkpoint [default: the path in the file]
-    #[arg(long, value_name = "CHECKPOINT")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
     /// Features after the task in a file for evaluate [default: full]
     #[arg(long, value_enum)]
     variant: Option<Variant>,
@@ -62,9 +61,11 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    // A base checkpoint that nobody named is where the file says; a file of another kind has none.
-    let found = || SplitFile::open(&args.file).ok()?.base().map(|base| base.path().to_owned());
-    let base = args.base.clone().or_else(found);
+    // A file of another kind has no base.
+    let found = || {
+        SplitFile::open_at(&args.file, &args.base.location()).ok()?.base().map(|base| base.path().to_owned())
+    };
+    let base = args.base.base.clone().or_else(found);
     let others = args.against.iter().chain(&base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
     args.run.start()?;
@@ -82,13 +83,14 @@ pub(crate) fn run(args: &Args) -> Result {
 /// The sections of this kind of file.
 fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     let file = Checkpoint::open(&args.file)?;
-    let refuse = |option: &str, given: bool, holds: &str| match given {
-        true => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
-        false => Ok(()),
+    let refuse = |option: Option<&str>, holds: &str| match option {
+        Some(option) => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
+        None => Ok(()),
     };
+    let variant = args.variant.map(|_| "--variant");
     if StatisticsReader::is_in(&file) {
-        refuse("--base", args.base.is_some(), "class statistics")?;
-        refuse("--variant", args.variant.is_some(), "class statistics")?;
+        refuse(args.base.given(), "class statistics")?;
+        refuse(variant, "class statistics")?;
         let mut named = vec![(name(&args.file), ClassStatistics::load(&args.file, budget)?)];
         if let Some(other) = &args.against {
             let statistics = ClassStatistics::load(other, budget)?;
@@ -109,8 +111,8 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         return Err(Failure::input(&args.file, problem));
     }
     if is_protocol(&file) {
-        refuse("--against", args.against.is_some(), "features to evaluate")?;
-        refuse("--base", args.base.is_some(), "features to evaluate")?;
+        refuse(args.against.as_ref().map(|_| "--against"), "features to evaluate")?;
+        refuse(args.base.given(), "features to evaluate")?;
         let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
         let (file, variant) = (&args.file, args.variant.unwrap_or(Variant::Full));
         let protocol = Protocol { file, variant, methods, mode, noise: 1.0, spectra: true };
@@ -122,20 +124,22 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         return Err(Failure::input(&args.file, problem));
     }
     let container = Container::from_file(file)?;
-    refuse("--variant", args.variant.is_some(), "weights")?;
-    let (against, base) = (args.against.as_deref(), args.base.as_deref());
-    let measured = read(container, (against, base), budget, bar)?;
+    refuse(variant, "weights")?;
+    let against = args.against.as_deref();
+    let measured = read(container, against, &args.base.location(), budget, bar)?;
     residual::section(against, &measured).map_err(undrawn)
 }
 
 /// Measures a split file for the page.
 pub(crate) fn read(
     container: Container,
-    (against, base): (Option<&Path>, Option<&Path>),
+    against: Option<&Path>,
+    base: &BaseLocation,
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Measured> {
     let file = SplitFile::from_container(container, base)?;
+    file.require_base()?;
     let against = against.map(Checkpoint::open).transpose()?;
     Ok(measure(&file, against.as_ref(), budget, progress)?)
 }

@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Split only tensors with these names; repeat the option for several
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
+    /// Store no hashes of the planes; verify cannot find a changed value then
+    #[arg(long)]
+    no_hashes: bool,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -78,7 +81,7 @@ impl Args {
             Some(threshold) => options.threshold(threshold),
             None => options.density(self.density.unwrap_or(0.05)),
         };
-        Ok(options.exclude(&self.exclude).include(&self.include))
+        Ok(options.exclude(&self.exclude).include(&self.include).hashes(!self.no_hashes))
     }
 }
 

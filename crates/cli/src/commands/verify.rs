@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use residua::split::{VerifiedTensor, VerifyOptions, VerifyReport, verify};
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs};
+use crate::args::{BaseArgs, BudgetArgs, RunArgs};
 use crate::compensation::expect_weights;
 use crate::escape;
 use crate::failure::{Failure, Kind, Result};
@@ -17,11 +17,12 @@ Example:
   residua verify split.safetensors --against model.safetensors
 
 The command checks the header, the length of every plane, row pointers, that columns lie inside the matrix, the
-count of non-zeros, that scales and values are finite, and the hash of a base in another file. It cannot find a
-flipped bit that leaves a valid number: the file does not store the old value. With --against, shapes and types
-must equal those of the checkpoint, and tensors that passed through must equal it byte for byte.
+count of non-zeros, that every weight fits its type, the hashes of the planes, and the hash of a base in another
+file. Where the file stores no hash, for a tensor that passed through or after split --no-hashes, it cannot find a
+flipped bit that leaves a valid number. With --against, shapes and types must equal those of the checkpoint, and
+tensors that passed through must equal it byte for byte.
 
-Exit code 1 means that the file is damaged, or that file and checkpoint do not match. The distance from the
+Exit code 3 means that the file is damaged, 1 that file and checkpoint do not match. The distance from the
 checkpoint is a measurement, never a failure: a residual of 5 % leaves an error by design.";
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// Also measure the distance from this checkpoint
     #[arg(long, value_name = "CHECKPOINT")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    base: BaseArgs,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -50,9 +53,10 @@ struct Done<'a> {
 pub(crate) fn run(args: &Args) -> Result {
     expect_weights(&args.file)?;
     args.run.start()?;
-    args.against.iter().chain([&args.file]).for_each(|path| notes::tell_path(path));
+    args.against.iter().chain(&args.base.base).chain([&args.file]).for_each(|path| notes::tell_path(path));
     let budget = args.budget.budget()?;
     let mut options = VerifyOptions::default();
+    options.base = args.base.location();
     options.against.clone_from(&args.against);
     let report = verify(&args.file, &options, &budget, &args.run.progress())?;
     if args.run.json {
@@ -64,14 +68,16 @@ pub(crate) fn run(args: &Args) -> Result {
     let count =
         |wrong: fn(&VerifiedTensor) -> bool| report.tensors.iter().filter(|tensor| wrong(tensor)).count();
     let (file, all) = (args.file.display(), report.tensors.len());
-    let problem = match (count(|t| t.problem.is_some()), count(|t| t.mismatch.is_some()), &args.against) {
-        (0, 0, _) | (0, _, None) => return Ok(()),
-        (0, other, Some(against)) => {
-            format!("{file}: {other} of {all} tensors do not match those of {}", against.display())
-        }
-        (problems, ..) => format!("{file}: {problems} of {all} tensors have a problem"),
-    };
-    Err(Failure::new(Kind::Other, problem))
+    let (kind, problem) =
+        match (count(|t| t.problem.is_some()), count(|t| t.mismatch.is_some()), &args.against) {
+            (0, 0, _) | (0, _, None) => return Ok(()),
+            (0, other, Some(against)) => {
+                let against = against.display();
+                (Kind::Other, format!("{file}: {other} of {all} tensors do not match those of {against}"))
+            }
+            (problems, ..) => (Kind::Input, format!("{file}: {problems} of {all} tensors have a problem")),
+        };
+    Err(Failure::new(kind, problem))
 }
 
 fn text(report: &VerifyReport, measured: bool) -> String {

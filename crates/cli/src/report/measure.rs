@@ -51,9 +51,7 @@ pub(crate) fn measure(
             rows_by_density[(density * DENSITY_STEPS as f64) as usize] += 1;
         }
         matrices.push(summary);
-        if meta.base.is_some() || file.base().is_some() {
-            sums.push(sum_up(file, against, name, meta, budget, progress)?);
-        }
+        sums.push(sum_up(file, against, name, meta, budget, progress)?);
     }
     progress.end();
     let files = container.file().files().filter_map(|path| std::fs::metadata(path).ok());

@@ -26,14 +26,15 @@ mod waiting_plane;
 use std::path::Path;
 
 use residua_format::file::{
-    ContainerKind, ContainerWriter, MatrixMeta, SafetensorsWriter, TensorInfo, check_output,
+    ContainerKind, ContainerWriter, MatrixMeta, Plane, SafetensorsWriter, TensorInfo, check_output,
 };
 use residua_memory::Budget;
 
 use self::inputs::{Inputs, Job, extremes, partition};
 use self::room::Room;
 use self::tensor::Splitter;
-use crate::file::{BASE_PATH, ORIGINAL_METADATA};
+use crate::base_file::BASE_PATH;
+use crate::file::ORIGINAL_METADATA;
 use crate::passed::copy;
 use crate::progress::check_stop;
 use crate::{BaseSpec, Output, PassedTensor, Progress, SplitError, SplitOptions, SplitReport};
@@ -108,8 +109,11 @@ fn run(
 
     let file = &inputs.checkpoint;
     let metadata = serde_json::to_string(file.metadata()).unwrap_or_default();
-    let header_bytes = header_bytes(&jobs, &passed, &metadata);
+    let header_bytes = header_bytes(&jobs, &passed, &metadata, options.hashes);
     let mut writer = ContainerWriter::create(output, ContainerKind::Split, header_bytes)?;
+    if options.hashes {
+        writer.hash_planes();
+    }
     if !file.metadata().is_empty() {
         writer.metadata(ORIGINAL_METADATA, metadata);
     }
@@ -140,7 +144,7 @@ fn run(
 }
 
 /// An estimate of the header's length, rather too long than too short.
-fn header_bytes(jobs: &[Job<'_>], passed: &[&TensorInfo], metadata: &str) -> u64 {
+fn header_bytes(jobs: &[Job<'_>], passed: &[&TensorInfo], metadata: &str, hashes: bool) -> u64 {
     let jobs = jobs.iter().map(|Job { rows, base, .. }| {
         let mut meta = MatrixMeta::new([rows.rows, rows.cols], rows.info.dtype);
         // The most planes that a matrix can have: modes, value scales and a base.
@@ -148,6 +152,9 @@ fn header_bytes(jobs: &[Job<'_>], passed: &[&TensorInfo], metadata: &str) -> u64
         meta.values = Some(residua_format::ValueType::I8);
         meta.base = Some(residua_format::BaseKind::Int4G128);
         meta.base_hash = base.map(|_| " ".repeat(64));
+        if hashes {
+            meta.hashes = Plane::ALL.map(|plane| (plane.suffix().to_owned(), " ".repeat(64))).into();
+        }
         ContainerWriter::matrix_header_bytes(&rows.info.name, &meta)
     });
     let passed = passed.iter().map(|info| SafetensorsWriter::header_bytes(&info.name, info.shape.len()));

@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
-use residua::split::{Output, SplitOptions, SplitReport, VerifiedTensor, VerifyOptions, split, verify};
+use residua::split::{
+    BaseLocation, Output, SplitOptions, SplitReport, VerifiedTensor, VerifyOptions, split, verify,
+};
 use residua::{Device, DeviceOptions};
 use serde::Serialize;
 use speed::Speed;
@@ -89,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if let Some((tensor, problem)) = found.tensors.iter().find_map(|tensor| Some((tensor, wrong(tensor)?))) {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
     }
-    let measured = report::read(Container::open(&file)?, (Some(&weights), None), &budget, &bar)?;
+    let measured = report::read(Container::open(&file)?, Some(&weights), &BaseLocation::Near, &budget, &bar)?;
     let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
 
     let cpu = Device::open_with("cpu", &DeviceOptions::default().threads(1), &budget)?;

@@ -96,6 +96,10 @@ pub struct MatrixMeta {
     /// BLAKE3 hash of the bytes of the dense tensor that the entries apply to, if the container does not hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_hash: Option<String>,
+    /// BLAKE3 hashes (hexadecimal) of the planes without padding, by [`Plane::suffix`](super::Plane::suffix). A writer
+    /// sets them; empty if it was not asked to ([`ContainerWriter::hash_planes`](super::ContainerWriter::hash_planes)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hashes: BTreeMap<String, String>,
     /// All other keys.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
@@ -116,6 +120,7 @@ impl MatrixMeta {
             values: None,
             base: None,
             base_hash: None,
+            hashes: BTreeMap::new(),
             extra: BTreeMap::new(),
         }
     }

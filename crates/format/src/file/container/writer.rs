@@ -10,6 +10,9 @@ use super::{ContainerKind, FORMAT, MATRIX, MatrixMeta, Plane, VERSION};
 use crate::file::{FileError, Result, SafetensorsWriter};
 use crate::{GapCsr, GapPattern, QuantizedBase, ValuePlane};
 
+/// Bytes that several threads hash faster than one.
+const PARALLEL: usize = 128 << 10;
+
 /// Writes a container front to back: first all planes, then the dense tensors, widest elements first. So every plane
 /// lies at a multiple of 128 bytes, and every dense element at a multiple of its size.
 ///
@@ -21,9 +24,11 @@ use crate::{GapCsr, GapPattern, QuantizedBase, ValuePlane};
 pub struct ContainerWriter {
     file: SafetensorsWriter,
     matrices: BTreeMap<String, MatrixMeta>,
-    /// Tensor → its element type and length without padding.
-    planes: BTreeMap<String, (Dtype, u64)>,
+    /// Tensor → its element type, its length without padding, and its hash.
+    planes: BTreeMap<String, (Dtype, u64, Option<blake3::Hash>)>,
     open: Option<(String, Dtype)>,
+    /// Hashes the open plane, if planes are hashed.
+    hasher: Option<blake3::Hasher>,
     /// Bits of an element of the last dense tensor.
     dense: Option<usize>,
 }
@@ -44,7 +49,12 @@ impl ContainerWriter {
         file.metadata("kind", kind.name());
         file.metadata("creator", concat!("residua ", env!("CARGO_PKG_VERSION")));
         let (matrices, planes) = Default::default();
-        Self { file, matrices, planes, open: None, dense: None }
+        Self { file, matrices, planes, open: None, hasher: None, dense: None }
+    }
+
+    /// From now on, stores the BLAKE3 hash of every plane in its matrix's metadata.
+    pub fn hash_planes(&mut self) {
+        self.hasher = Some(blake3::Hasher::new());
     }
 
     /// Bytes that a matrix with this metadata and its planes take in the header.
@@ -149,6 +159,12 @@ impl ContainerWriter {
     /// # Errors
     /// When nothing is open, or the file cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let (Some(hasher), Some(_)) = (&mut self.hasher, &self.open) {
+            match bytes.len() {
+                PARALLEL.. => hasher.update_rayon(bytes),
+                _ => hasher.update(bytes),
+            };
+        }
         self.file.write(bytes)
     }
 
@@ -159,7 +175,8 @@ impl ContainerWriter {
     pub fn end_plane(&mut self) -> Result<u64> {
         let elements = self.file.end_plane()?;
         if let Some((tensor, dtype)) = self.open.take() {
-            self.planes.insert(tensor, (dtype, elements * (dtype.bitsize() as u64 / 8)));
+            let hash = self.hasher.as_mut().map(|hasher| std::mem::take(hasher).finalize());
+            self.planes.insert(tensor, (dtype, elements * (dtype.bitsize() as u64 / 8), hash));
         }
         Ok(elements)
     }
@@ -204,21 +221,27 @@ impl ContainerWriter {
     pub fn finish(self) -> Result<u64> {
         let Self { mut file, matrices, mut planes, .. } = self;
         let path = file.path().to_owned();
-        for (name, meta) in &matrices {
-            if let Some(problem) = check_meta(meta) {
-                return Err(FileError::tensor(&path, name, problem));
+        for (name, mut meta) in matrices {
+            if let Some(problem) = check_meta(&meta) {
+                return Err(FileError::tensor(&path, &name, problem));
             }
-            for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)) {
-                let tensor = plane.tensor(name);
-                let Some((dtype, bytes)) = planes.remove(&tensor) else {
+            // Metadata that was copied from another file has that file's hashes.
+            meta.hashes.clear();
+            for plane in Plane::ALL {
+                if !plane.belongs(&meta) {
+                    continue;
+                }
+                let tensor = plane.tensor(&name);
+                let Some((dtype, bytes, hash)) = planes.remove(&tensor) else {
                     return Err(FileError::missing(&path, &tensor, []));
                 };
-                if let Some(problem) = check(plane, meta, dtype, bytes, 0) {
+                if let Some(problem) = check(plane, &meta, dtype, bytes, 0) {
                     return Err(FileError::tensor(&path, &tensor, problem));
                 }
+                meta.hashes.extend(hash.map(|hash| (plane.suffix().to_owned(), hash.to_hex().to_string())));
             }
-            let json = serde_json::to_string(meta)
-                .map_err(|error| FileError::tensor(&path, name, format!("metadata: {error}")))?;
+            let json = serde_json::to_string(&meta)
+                .map_err(|error| FileError::tensor(&path, &name, format!("metadata: {error}")))?;
             file.metadata(format!("{MATRIX}{name}"), json);
         }
         match planes.first_key_value() {

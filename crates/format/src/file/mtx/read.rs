@@ -158,7 +158,8 @@ fn array<V: Value>(
     let held = reserve::<V>(budget, path, "array", rows * cols)?;
     let mut values = vec![V::default(); rows * cols];
     let mut read = 0;
-    for col in 0..cols {
+    // Without rows there may be billions of columns and nothing to read.
+    for col in (0..cols).take_while(|_| rows > 0) {
         let first = match banner.symmetry {
             Symmetry::General => 0,
             Symmetry::Symmetric => col,
