@@ -22,10 +22,10 @@ Example:
 /// The choice of the residual's entries.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ImportanceArg {
-    /// residual² times the mean square of the weight's column
-    Column,
     /// residual²
     Uniform,
+    /// residual² times the mean square of the weight's column
+    Column,
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "importance")]
     calibration: Option<PathBuf>,
     /// Score of a weight when there is no calibration
-    #[arg(long, value_enum, default_value = "column")]
+    #[arg(long, value_enum, default_value = "uniform")]
     importance: ImportanceArg,
     /// Pass tensors with these names (* and ? allowed) through unchanged; repeat the option for several
     #[arg(long, value_name = "GLOB")]

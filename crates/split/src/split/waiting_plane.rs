@@ -1,7 +1,7 @@
 //! Planes that wait for their turn in the output, on disk.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use residua_format::file::ContainerWriter;
@@ -40,6 +40,25 @@ impl WaitingPlane {
         self.check(result)
     }
 
+    /// Reads some of its content. The next write goes where the read ended.
+    pub(super) fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), SplitError> {
+        let result = self.file.flush().and_then(|()| {
+            let file = self.file.get_mut();
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_exact(out)
+        });
+        self.check(result)
+    }
+
+    /// Makes it empty.
+    pub(super) fn clear(&mut self) -> Result<(), SplitError> {
+        let flushed = self.file.flush();
+        self.check(flushed)?;
+        let file = self.file.get_mut();
+        let emptied = file.set_len(0).and_then(|()| file.rewind());
+        self.check(emptied)
+    }
+
     /// Writes its content to the output and becomes empty again.
     pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
         let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
@@ -52,9 +71,7 @@ impl WaitingPlane {
                 length => output.write(&buffer[..length])?,
             }
         }
-        let file = self.file.get_mut();
-        let emptied = file.set_len(0).and_then(|()| file.rewind());
-        self.check(emptied)
+        self.clear()
     }
 
     fn check<T>(&self, result: std::io::Result<T>) -> Result<T, SplitError> {
