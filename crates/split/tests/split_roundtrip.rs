@@ -145,7 +145,7 @@ fn real_weights_of_a_sentence_encoder() {
     let (file, dense, budget) = (bench.path("file"), bench.path("dense"), Budget::unlimited());
     let mut last_error = f64::INFINITY;
     for (kind, values, bytes_per_parameter) in [
-        (BaseKind::Int4, ValueType::Bf16, 0.160),
+        (BaseKind::Int4, ValueType::Bf16, 0.166),
         (BaseKind::Int4G32, ValueType::F32, 0.27),
         (BaseKind::Int8, ValueType::I8, 0.115),
     ] {
@@ -160,7 +160,7 @@ fn real_weights_of_a_sentence_encoder() {
         for tensor in &report.tensors {
             assert!((tensor.density - 0.05).abs() < 1e-5 && tensor.error < tensor.base_error);
             let seen = verified.tensors.iter().find(|v| v.name == tensor.name).unwrap();
-            assert!((seen.base_error.unwrap() - tensor.base_error).abs() < 1e-9);
+            assert!((seen.base_error.unwrap() - tensor.base_error).abs() < 1e-7);
             assert!((seen.error.unwrap() - tensor.error).abs() < 1e-7);
         }
         let error = report.tensors.iter().map(|t| t.error).fold(0.0, f64::max);
