@@ -6,7 +6,7 @@ mod split_support;
 use std::path::Path;
 
 use proptest::prelude::*;
-use residua_format::file::Dtype;
+use residua_format::file::{Dtype, Plane};
 use residua_format::{BaseKind, ValueType};
 use residua_memory::Budget;
 use residua_split::{Importance, NoProgress, Output, SplitOptions, SplitReport, split};
@@ -139,5 +139,40 @@ fn every_residual_lowers_the_error() {
         let error = |density| quality(&SplitOptions::default().base(kind).density(density)).0;
         let errors = [0.0, 0.01, 0.05].map(error);
         assert!(errors[0] > errors[1] && errors[1] > errors[2], "{kind}: {errors:?}");
+    }
+}
+
+/// Scales are f16 where f16 loses nothing, and f32 where it would.
+#[test]
+fn scales_are_halves_where_halves_do() {
+    let bench = Bench::new();
+    let ternary: Vec<f32> = (0..64 * 96).map(|i| [0.7, 0.0, -0.7][i * i % 3]).collect();
+    let values = weights(64, 96, 1);
+    let scaled = |exponent| values.iter().map(|w| w * 2f32.powi(exponent)).collect::<Vec<_>>();
+    let tensors = [
+        ("usual", values.clone(), Dtype::F16),
+        ("zero", vec![0.0; 64 * 96], Dtype::F32),
+        ("small", scaled(-14), Dtype::F32),
+        ("large", scaled(40), Dtype::F32),
+        ("exact", ternary.clone(), Dtype::F32),
+    ];
+    let dense: Vec<Dense> =
+        tensors.iter().map(|(name, values, _)| Dense::new(name, Dtype::F32, &[64, 96], values)).collect();
+    bench.write("w", &dense);
+    for kind in BaseKind::ALL {
+        for density in [0.0, 0.05] {
+            let options = SplitOptions::default().base(kind).density(density);
+            let report = bench.split("w", &options).unwrap();
+            assert!(bench.verify("w").is_valid());
+            let container = bench.container("w");
+            for ((name, _, dtype), tensor) in tensors.iter().zip(&report.tensors) {
+                let plane = container.plane(name, Plane::BaseScales).unwrap();
+                assert_eq!(plane.dtype, *dtype, "{kind}, {density}, {name}");
+                let bytes = tensor.planes.iter().find(|plane| plane.plane == "base_scales").unwrap().bytes;
+                assert_eq!(bytes, (64 * kind.groups(96) * dtype.bitsize() / 8) as u64);
+                assert_eq!(tensor.base_bytes(), container.base_bytes(name).unwrap());
+            }
+            assert!(base(&container, "exact") == ternary, "{kind}, {density}");
+        }
     }
 }

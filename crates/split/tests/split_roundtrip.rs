@@ -146,8 +146,8 @@ fn real_weights_of_a_sentence_encoder() {
     let mut last_error = f64::INFINITY;
     for (kind, values, bytes_per_parameter) in [
         (BaseKind::Int4, ValueType::Bf16, 0.166),
-        (BaseKind::Int4G32, ValueType::F32, 0.27),
-        (BaseKind::Int8, ValueType::I8, 0.115),
+        (BaseKind::Int4G32, ValueType::F32, 0.28),
+        (BaseKind::Int8, ValueType::I8, 0.130),
     ] {
         let report =
             split(&assets, Output(&file), &options(kind, values, 0.05), &budget, &NoProgress).unwrap();

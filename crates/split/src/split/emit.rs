@@ -209,9 +209,7 @@ impl Emitter {
         };
         if self.kind.is_some() {
             writer.end_plane()?;
-            writer.begin_plane(name, Plane::BaseScales, Dtype::F32)?;
-            source.drain_scales(writer)?;
-            writer.end_plane()?;
+            source.drain_scales(name, writer)?;
         }
         let builder = std::mem::take(&mut self.builder);
         let mut meta = MatrixMeta::new([job.rows.rows, job.rows.cols], job.rows.info.dtype);
@@ -247,7 +245,7 @@ impl Emitter {
         self.lowest
     }
 
-    /// Bytes of an element of a plane.
+    /// Bytes of an element of a plane, except the base's scales.
     pub(super) fn element_bytes(&self, plane: Plane) -> u64 {
         match plane {
             Plane::RowPtr | Plane::IndexPtr | Plane::Scales | Plane::BaseScales => 4,

@@ -5,6 +5,7 @@
 //! scale of a group minimises the sum of the costs. An outlier costs the limit whatever the scale is, so it does not
 //! shape the base.
 
+use half::f16;
 use residua_format::{BaseKind, ValueType, vectorised};
 
 /// What errors cost: the rule by which scales are chosen.
@@ -30,9 +31,18 @@ pub(super) struct Costs {
 pub(super) struct Fitted {
     /// Squared errors of the scales that follow from the largest magnitudes.
     plain: f64,
-    /// Squared errors of the fitted scales, and of rounding the residual.
-    fitted: f64,
-    /// Fitted errors above the cut.
+    fitted: Errors,
+    /// The same with scales rounded to f16.
+    rounded: Errors,
+    /// Whether some scale is too large for f16, or too small to keep its precision.
+    out_of_range: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Errors {
+    /// Squared errors, and those of rounding the residual.
+    squares: f64,
+    /// Errors above the cut.
     above: f64,
 }
 
@@ -75,7 +85,7 @@ impl Costs {
         Some(Self { kind, factors, anchors, limit, summed, unit, rounding })
     }
 
-    /// No costs: every scale is that of the group's largest magnitude.
+    /// No costs: every scale is that of the group's largest magnitude, in full precision.
     pub(super) fn none(kind: BaseKind) -> Self {
         Self {
             kind,
@@ -108,19 +118,32 @@ impl Costs {
     /// they leave. What the fitted errors leave is at most φ there and its slope there times the way to the true cut.
     pub(super) fn pays(&self, sums: &Fitted, cut: f32, kept: u64) -> bool {
         let way = (f64::from(cut) * self.unit).powi(2) - f64::from(self.summed);
-        let slope = if kept == 0 { 0.0 } else { (sums.above - kept as f64) * way };
+        let errors = if sums.half_scales() { sums.rounded } else { sums.fitted };
+        let slope = if kept == 0 { 0.0 } else { (errors.above - kept as f64) * way };
         // The sums are rounded.
-        sums.fitted + slope <= sums.plain * (1.0 - 1e-5)
+        errors.squares + slope <= sums.plain * (1.0 - 1e-5)
     }
 }
 
 impl Fitted {
+    /// Whether the base loses nothing to speak of when its scales are stored as f16.
+    pub(super) fn half_scales(&self) -> bool {
+        !self.out_of_range && self.rounded.squares <= self.fitted.squares * 1.002
+    }
+
     pub(super) fn add(self, other: Self) -> Self {
         Self {
             plain: self.plain + other.plain,
-            fitted: self.fitted + other.fitted,
-            above: self.above + other.above,
+            fitted: self.fitted.add(other.fitted),
+            rounded: self.rounded.add(other.rounded),
+            out_of_range: self.out_of_range || other.out_of_range,
         }
+    }
+}
+
+impl Errors {
+    fn add(self, other: Self) -> Self {
+        Self { squares: self.squares + other.squares, above: self.above + other.above }
     }
 }
 
@@ -140,6 +163,7 @@ vectorised! {
             for (weights, scale) in weights.chunks(group).zip(scales) {
                 *scale = plain_scale(weights, costs.kind)?;
             }
+            sums.out_of_range = true;
             return Some(sums);
         }
         let groups = weights.chunks(group).zip(costs.factors.chunks(group)).zip(&costs.anchors).zip(scales);
@@ -193,11 +217,17 @@ fn fit_group(
         let scale = (best.1 * multiple).min(costs.kind.max_scale());
         attempt(&mut best, scale);
     }
+    *scale = best.1;
     // As the codes are chosen.
     let exact = |scale: f32| sums(weights, factors, scale, costs.summed, |w| (w / scale).clamp(-code, code));
-    *scale = best.1;
-    let (before, after) = (exact(plain), exact(best.1));
-    Some(Fitted { plain: before.costs.into(), fitted: total(after).into(), above: after.above.into() })
+    let errors = |sums: Sums| Errors { squares: total(sums).into(), above: sums.above.into() };
+    let rounded = f16::from_f32(best.1);
+    Some(Fitted {
+        plain: exact(plain).costs.into(),
+        fitted: errors(exact(best.1)),
+        rounded: errors(exact(rounded.to_f32())),
+        out_of_range: !rounded.is_normal(),
+    })
 }
 
 /// Sums over one group.

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use residua_format::BaseKind;
-use residua_format::file::ContainerWriter;
+use residua_format::file::{ContainerWriter, Dtype, Plane};
 
 use super::inputs::Job;
 use super::residual::Base;
@@ -19,13 +21,18 @@ pub(super) struct Source {
     dense: Block,
     scales: Vec<f32>,
     plane: WaitingPlane,
+    /// Whether scales are rounded to f16.
+    half: bool,
 }
+
+/// Scales that are rounded together.
+const ROUNDED: usize = 1024;
 
 impl Source {
     /// Buffers for blocks of so many bytes.
     pub(super) fn new(kind: Option<BaseKind>, block: usize, plane: WaitingPlane) -> Self {
         let dense = Block::with_bytes(if kind.is_some() { 0 } else { block });
-        Self { kind, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane }
+        Self { kind, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
     }
 
     /// Reads rows without their base.
@@ -39,12 +46,15 @@ impl Source {
         job: &Job<'_>,
         rows: Range<usize>,
     ) -> Result<(&[u8], Base<'_>), SplitError> {
-        let Self { kind, weights, dense, scales, plane } = self;
+        let Self { kind, weights, dense, scales, plane, half } = self;
         let base = match (*kind, &job.base) {
             (Some(kind), _) => {
                 let groups = kind.groups(job.rows.cols);
                 scales.resize(rows.len() * groups, 0.0);
                 plane.read_at((4 * rows.start * groups) as u64, bytemuck::cast_slice_mut(scales))?;
+                if *half {
+                    scales.chunks_mut(ROUNDED).for_each(round);
+                }
                 Base::Quantized { kind, scales }
             }
             (None, Some(base)) => Base::Dense(dense.load(base, rows.clone())?),
@@ -74,8 +84,45 @@ impl Source {
         Ok(result)
     }
 
-    /// Moves all scales to the output.
-    pub(super) fn drain_scales(&mut self, writer: &mut ContainerWriter) -> Result<(), SplitError> {
-        self.plane.drain(writer)
+    /// Rounds all scales to f16, or leaves them as they are.
+    pub(super) fn round_scales(&mut self, half: bool) {
+        self.half = half;
     }
+
+    /// The element type of the scales in the output.
+    pub(super) fn scale_dtype(&self) -> Dtype {
+        if self.half { Dtype::F16 } else { Dtype::F32 }
+    }
+
+    /// Moves all scales to the output, as a plane of matrix `name`.
+    pub(super) fn drain_scales(
+        &mut self,
+        name: &str,
+        writer: &mut ContainerWriter,
+    ) -> Result<(), SplitError> {
+        writer.begin_plane(name, Plane::BaseScales, self.scale_dtype())?;
+        if self.half {
+            self.plane.drain_with(|bytes| {
+                let mut halves = [f16::ZERO; ROUNDED];
+                bytes.chunks(4 * ROUNDED).try_for_each(|bytes| {
+                    let halves = &mut halves[..bytes.len() / 4];
+                    let scales = bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes));
+                    halves.iter_mut().zip(scales).for_each(|(half, scale)| *half = f16::from_f32(scale));
+                    Ok(writer.write(bytemuck::cast_slice(halves))?)
+                })
+            })?;
+        } else {
+            self.plane.drain(writer)?;
+        }
+        writer.end_plane()?;
+        Ok(())
+    }
+}
+
+/// Rounds at most [`ROUNDED`] scales to f16.
+fn round(scales: &mut [f32]) {
+    let mut halves = [f16::ZERO; ROUNDED];
+    let halves = &mut halves[..scales.len()];
+    halves.convert_from_f32_slice(scales);
+    halves.convert_to_f32_slice(scales);
 }

@@ -213,6 +213,7 @@ impl<'a> Splitter<'a> {
             // Row by row, so that the sums do not depend on blocks and threads.
             sums = rows.into_iter().fold(sums, Fitted::add);
         }
+        self.source.round_scales(sums.half_scales());
         Ok(sums)
     }
 
@@ -297,9 +298,13 @@ impl<'a> Splitter<'a> {
     }
 
     fn report(&self, job: &Job<'_>, meta: &MatrixMeta) -> TensorReport {
+        let element_bytes = |plane| match plane {
+            Plane::BaseScales => self.source.scale_dtype().bitsize() as u64 / 8,
+            _ => self.emitter.element_bytes(plane),
+        };
         let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)).map(|plane| PlaneBytes {
             plane: plane.suffix().to_owned(),
-            bytes: plane.elements(meta).unwrap_or(0) * self.emitter.element_bytes(plane),
+            bytes: plane.elements(meta).unwrap_or(0) * element_bytes(plane),
         });
         let (squares, gain) = self.emitter.squares();
         // If all weights are 0, the error is 0.

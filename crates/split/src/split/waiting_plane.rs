@@ -61,14 +61,23 @@ impl WaitingPlane {
 
     /// Writes its content to the output and becomes empty again.
     pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
+        self.drain_with(|bytes| Ok(output.write(bytes)?))
+    }
+
+    /// Gives its content to `write`, in pieces of [`BUFFER`] bytes, and becomes empty again.
+    pub(super) fn drain_with(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> Result<(), SplitError>,
+    ) -> Result<(), SplitError> {
         let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
         self.check(rewound)?;
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = Vec::with_capacity(BUFFER);
         loop {
-            let read = self.file.get_mut().read(&mut buffer);
+            buffer.clear();
+            let read = self.file.get_mut().take(BUFFER as u64).read_to_end(&mut buffer);
             match self.check(read)? {
                 0 => break,
-                length => output.write(&buffer[..length])?,
+                _ => write(&buffer)?,
             }
         }
         self.clear()
