@@ -163,6 +163,15 @@ fn real_weights_of_a_sentence_encoder() {
             assert!((seen.base_error.unwrap() - tensor.base_error).abs() < 1e-7);
             assert!((seen.error.unwrap() - tensor.error).abs() < 1e-7);
         }
+        // Everything together: one long vector.
+        let overall = |error: &dyn Fn(usize) -> f64| {
+            let squares = |i: usize| (report.tensors[i].norm * error(i)).powi(2);
+            let all = report.tensors.iter().map(|t| t.norm.powi(2)).sum::<f64>();
+            ((0..12).map(squares).sum::<f64>() / all).sqrt()
+        };
+        assert!((report.error() - overall(&|i| report.tensors[i].error)).abs() < 1e-12);
+        assert!((verified.error().unwrap() - report.error()).abs() < 1e-7);
+        assert!((verified.base_error().unwrap() - report.base_error()).abs() < 1e-7);
         let error = report.tensors.iter().map(|t| t.error).fold(0.0, f64::max);
         assert!(error < last_error, "finer bases are nearer");
         last_error = error;

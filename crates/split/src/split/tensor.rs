@@ -317,6 +317,7 @@ impl<'a> Splitter<'a> {
             density: meta.density(),
             lowest_score: self.emitter.lowest().map_or(0.0, |lowest| self.weights.score(lowest)),
             planes: planes.collect(),
+            norm: self.sums.total().sqrt(),
             base_error: relative(squares),
             error: relative(squares - gain),
         }
