@@ -93,7 +93,15 @@ fn verify_measures_and_finds_damage() {
     let tensor = &found["tensors"].as_array().unwrap().iter().find(|t| t["split"] == true).unwrap();
     let (base, error) = (tensor["base_error"].as_f64().unwrap(), tensor["error"].as_f64().unwrap());
     assert!(0.0 < error && error < base && base < 0.2, "{tensor}");
-    assert!(bench.ok(&["verify", "split.safetensors"]).contains("✓ sound"));
+    // One tensor was split, so that its errors are those of the file.
+    assert!((found["error"].as_f64().unwrap() - error).abs() < 1e-12);
+    assert!((found["base_error"].as_f64().unwrap() - base).abs() < 1e-12);
+    let split = bench.json(&["split", "model.safetensors", "-o", "again.safetensors"]);
+    assert!((split["error"].as_f64().unwrap() - error).abs() < 1e-7);
+    let against = bench.ok(&["verify", "split.safetensors", "--against", "model.safetensors"]);
+    assert!(against.contains("; error "), "{against}");
+    let alone = bench.ok(&["verify", "split.safetensors"]);
+    assert!(alone.contains("✓ sound") && !alone.contains("; error "), "{alone}");
 
     // A gap of 255 too many at the end of a row leads out of the matrix.
     let file = Checkpoint::open(bench.path("split.safetensors")).unwrap();

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use half::f16;
 use proptest::prelude::*;
 use residua_format::convert::csr_to_gap;
 use residua_format::file::{
@@ -26,7 +27,7 @@ fn gap(rows: &[Vec<u32>], cols: usize, value_type: ValueType) -> GapCsr {
 
 fn base(rows: usize, cols: usize, kind: BaseKind) -> QuantizedBase {
     let codes: Vec<u8> = (0..rows * kind.row_bytes(cols)).map(|i| (i % 7) as u8).collect();
-    let scales: Vec<f32> = (0..rows * kind.groups(cols)).map(|i| i as f32).collect();
+    let scales: Vec<f32> = (0..rows * kind.groups(cols)).map(|i| (i % 2048) as f32).collect();
     QuantizedBase::new(rows, cols, kind, codes.into(), scales.into()).unwrap()
 }
 
@@ -39,12 +40,20 @@ fn rows(cols: u32) -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(row, 0..12)
 }
 
-fn write(path: &Path, gap: &GapCsr, base: &QuantizedBase) -> Result<u64, FileError> {
+/// `half` stores the base's scales as f16.
+fn write(path: &Path, gap: &GapCsr, base: &QuantizedBase, half: bool) -> Result<u64, FileError> {
     let mut writer = ContainerWriter::create(path, ContainerKind::Split, 0)?;
     writer.metadata("alpha", "0.5");
     writer.matrix("layer.w", MatrixMeta { op: Op::Add, ..MatrixMeta::new([0, 0], Dtype::BF16) });
     writer.write_gap("layer.w", gap)?;
-    writer.write_base("layer.w", base)?;
+    if half {
+        let scales: Vec<f16> = base.scales().iter().map(|&scale| f16::from_f32(scale)).collect();
+        writer.plane("layer.w", Plane::Base, Dtype::U8, base.codes())?;
+        writer.plane("layer.w", Plane::BaseScales, Dtype::F16, bytemuck::cast_slice(&scales))?;
+        writer.matrix_mut("layer.w").unwrap().set_base(base);
+    } else {
+        writer.write_base("layer.w", base)?;
+    }
     writer.begin_dense("norm", Dtype::F32, &[3])?;
     writer.write(&[7; 12])?;
     writer.end_dense()?;
@@ -60,12 +69,12 @@ proptest! {
         (cols, rows) in prop_oneof![1u32..40, 200u32..1500, Just(70_000u32)].prop_flat_map(|c| (Just(c), rows(c))),
         value_type in prop::sample::select(&ValueType::ALL[..]),
         kind in prop::sample::select(&BaseKind::ALL[..]),
-        cut in (0usize..13, 0usize..13),
+        cut in (0usize..13, 0usize..13), half in any::<bool>(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.safetensors");
         let (gap, base) = (gap(&rows, cols as usize, value_type), base(rows.len(), cols as usize, kind));
-        let bytes = write(&path, &gap, &base).unwrap();
+        let bytes = write(&path, &gap, &base, half).unwrap();
         prop_assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes);
         let container = Container::open(&path).unwrap();
         let budget = Budget::new(1 << 30);
@@ -76,7 +85,8 @@ proptest! {
         drop(read);
         prop_assert_eq!(budget.used(), 0);
         prop_assert_eq!(container.gap_bytes("layer.w").unwrap(), gap.bytes() as u64);
-        prop_assert_eq!(container.base_bytes("layer.w").unwrap(), base.bytes() as u64);
+        let saved = if half { 2 * base.scales().len() } else { 0 };
+        prop_assert_eq!(container.base_bytes("layer.w").unwrap(), (base.bytes() - saved) as u64);
 
         let meta = container.matrix("layer.w").unwrap();
         prop_assert_eq!((meta.dtype, meta.nnz, meta.op), (Dtype::BF16, gap.nnz() as u64, Op::Add));
@@ -120,7 +130,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.safetensors");
-        write(&path, &gap(&rows, 700, value_type), &base(rows.len(), 700, BaseKind::Int4G32)).unwrap();
+        write(&path, &gap(&rows, 700, value_type), &base(rows.len(), 700, BaseKind::Int4G32), false).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let data = &mut bytes[start..];
@@ -152,7 +162,7 @@ fn budget_is_asked_before_a_plane_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.safetensors");
     let gap = gap(&vec![(0..1000).collect(); 10], 1000, ValueType::F32);
-    write(&path, &gap, &base(10, 1000, BaseKind::Int4)).unwrap();
+    write(&path, &gap, &base(10, 1000, BaseKind::Int4), false).unwrap();
     let container = Container::open(&path).unwrap();
     for least in [1, gap.bytes() as u64 - 1] {
         let error = container.read_gap("layer.w", &Budget::new(least)).unwrap_err();

@@ -78,9 +78,10 @@ pub enum Importance {
     /// Mean squares of the layer's input features, measured on calibration inputs. The file is a safetensors file.
     /// For every tensor that is split it holds a 1-D f32 tensor of `cols` elements under the same name.
     Calibration(PathBuf),
-    /// The mean square of the weight's column.
+    /// The mean square of the weight's column. On real weights the error is a little larger than with
+    /// [`Uniform`](Self::Uniform).
     ColumnMeanSquare,
-    /// 1 for every feature.
+    /// 1 for every feature: the sum of squared errors is what counts.
     Uniform,
 }
 
@@ -106,8 +107,8 @@ pub enum Selection {
 
 /// Options of [`split`](crate::split()).
 ///
-/// The default: INT4 base with one scale per row, importance by column, density 5 %, bf16 values, every tensor, hashes of
-/// the planes.
+/// The default: INT4 base with one scale per row, all features equally important, density 5 %, bf16 values, every tensor,
+/// hashes of the planes.
 ///
 /// ```
 /// use residua_format::{BaseKind, ValueType};
@@ -144,7 +145,7 @@ impl Default for SplitOptions {
     fn default() -> Self {
         Self {
             base: BaseSpec::Quantized(BaseKind::Int4),
-            importance: Importance::ColumnMeanSquare,
+            importance: Importance::Uniform,
             selection: Selection::Density(0.05),
             values: ValueType::Bf16,
             exclude: Vec::new(),

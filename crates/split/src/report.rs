@@ -31,6 +31,8 @@ pub struct TensorReport {
     pub lowest_score: f64,
     /// Bytes of each plane in the file.
     pub planes: Vec<PlaneBytes>,
+    /// The Frobenius norm of W.
+    pub norm: f64,
     /// Relative Frobenius error of the base alone, `‖W − base‖ / ‖W‖`; 0 if W is zero.
     pub base_error: f64,
     /// Relative Frobenius error of base + residual, before rounding to the dtype of W.
@@ -95,6 +97,16 @@ impl SplitReport {
         self.tensors.iter().map(|t| t.nnz).sum()
     }
 
+    /// Relative Frobenius error of all tensors together, base and residual; 0 if nothing was split.
+    pub fn error(&self) -> f64 {
+        overall(self.tensors.iter().map(|t| (t.norm, t.error)))
+    }
+
+    /// The same for the bases alone.
+    pub fn base_error(&self) -> f64 {
+        overall(self.tensors.iter().map(|t| (t.norm, t.base_error)))
+    }
+
     /// Bytes of all bases.
     pub fn base_bytes(&self) -> u64 {
         self.tensors.iter().map(TensorReport::base_bytes).sum()
@@ -152,6 +164,8 @@ pub struct VerifiedTensor {
     pub problem: Option<String>,
     /// Why it cannot be compared with the checkpoint's tensor, or how it differs although it must be equal.
     pub mismatch: Option<String>,
+    /// The Frobenius norm of the checkpoint's tensor W, if the two were compared.
+    pub norm: Option<f64>,
     /// Relative Frobenius error of the base alone against the checkpoint, `‖W − base‖ / ‖W‖`.
     pub base_error: Option<f64>,
     /// Relative Frobenius error of base + residual against the checkpoint, before rounding to its dtype.
@@ -169,6 +183,22 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
+    /// Relative Frobenius error of all tensors that were split and compared, base and residual together; `None` if
+    /// there are none.
+    pub fn error(&self) -> Option<f64> {
+        self.overall(|tensor| tensor.error)
+    }
+
+    /// The same for the bases alone.
+    pub fn base_error(&self) -> Option<f64> {
+        self.overall(|tensor| tensor.base_error)
+    }
+
+    fn overall(&self, error: impl Fn(&VerifiedTensor) -> Option<f64>) -> Option<f64> {
+        let mut errors = self.tensors.iter().filter_map(|t| t.norm.zip(error(t))).peekable();
+        errors.peek().is_some().then(|| overall(errors))
+    }
+
     /// Whether no tensor has a problem.
     pub fn is_valid(&self) -> bool {
         self.tensors.iter().all(|tensor| tensor.problem.is_none())
@@ -178,4 +208,12 @@ impl VerifyReport {
     pub fn matches(&self) -> bool {
         self.tensors.iter().all(|tensor| tensor.mismatch.is_none())
     }
+}
+
+/// The relative error of several tensors together, from the norm and the relative error of each.
+fn overall(errors: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (squares, all) = errors.fold((0.0, 0.0), |(squares, all), (norm, error)| {
+        (squares + (norm * error).powi(2), all + norm.powi(2))
+    });
+    (squares / f64::max(all, f64::MIN_POSITIVE)).sqrt()
 }

@@ -59,6 +59,7 @@ fn run(
             nnz: meta.nnz,
             problem: None,
             mismatch: None,
+            norm: None,
             base_error: None,
             error: None,
             max_abs_error: None,
@@ -72,6 +73,7 @@ fn run(
         if let Some(Errors { weights, base, both, largest }) = note(result, &mut verified.problem)?.flatten()
         {
             let relative = |error: f64| (error / weights.max(f64::MIN_POSITIVE)).sqrt();
+            verified.norm = Some(weights.sqrt());
             verified.base_error = Some(relative(base));
             verified.error = Some(relative(both));
             verified.max_abs_error = Some(largest);
@@ -106,6 +108,7 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
         nnz: 0,
         problem: None,
         mismatch: None,
+        norm: None,
         base_error: None,
         error: None,
         max_abs_error: None,

@@ -8,7 +8,7 @@ use residua_format::file::Dtype;
 use residua_format::{BaseKind, ValueType};
 use residua_memory::Budget;
 use residua_split::{Importance, SplitOptions};
-use split_support::{Bench, Dense, entries, mean_squares, quantized, weights};
+use split_support::{Bench, Dense, base, entries, mean_squares, weights};
 
 /// The positions of the `kept` highest scores in f64, of equals the first, zeros left out; and all scores.
 fn plain(residual: &[f32], h: &[f64], kept: usize) -> (Vec<usize>, Vec<f64>) {
@@ -71,7 +71,7 @@ proptest! {
         let values = tensor.values();
         bench.write("w", &[tensor]);
         let report = bench.split("w", &options(kind, Importance::ColumnMeanSquare, density)).unwrap();
-        let base = quantized(&values, cols, kind);
+        let base = base(&bench.container("w"), "w");
         let residual = residual(&values, &base);
         let kept = (density * values.len() as f64).round() as usize;
         let (positions, scores) = plain(&residual, &mean_squares(&values, cols), kept);
@@ -119,7 +119,7 @@ fn nothing_all_and_zeros() {
     assert_eq!((report.nnz(), report.tensors[0].lowest_score), (0, 0.0));
     let report = bench.split("w", &options(BaseKind::Int4, Importance::ColumnMeanSquare, 1.0)).unwrap();
     // All but those that the base has right.
-    let base = quantized(&values, 30, BaseKind::Int4);
+    let base = base(&bench.container("w"), "w");
     let wrong = values.iter().zip(&base).filter(|(w, b)| w != b).count();
     assert_eq!(report.tensors[0].nnz as usize, wrong);
     assert_eq!(report.tensors[1].nnz, 0);
@@ -138,7 +138,8 @@ fn tiny_and_huge_weights_are_ranked_as_any() {
         bench.split("w", &options(BaseKind::Int8, Importance::ColumnMeanSquare, 0.1)).unwrap();
         entries(&bench.container("w"), "w").into_iter().map(|e| e.0).collect::<Vec<_>>()
     };
-    let positions = split_of(1.0);
+    // All three outside of f16, so that no scale is rounded.
+    let positions = split_of(2f32.powi(-30));
     assert_eq!(positions.len(), 200);
     assert_eq!(split_of(2f32.powi(-90)), positions);
     assert_eq!(split_of(2f32.powi(120)), positions);

@@ -22,10 +22,10 @@ Example:
 /// The choice of the residual's entries.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ImportanceArg {
-    /// residual² times the mean square of the weight's column
-    Column,
     /// residual²
     Uniform,
+    /// residual² times the mean square of the weight's column
+    Column,
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "importance")]
     calibration: Option<PathBuf>,
     /// Score of a weight when there is no calibration
-    #[arg(long, value_enum, default_value = "column")]
+    #[arg(long, value_enum, default_value = "uniform")]
     importance: ImportanceArg,
     /// Pass tensors with these names (* and ? allowed) through unchanged; repeat the option for several
     #[arg(long, value_name = "GLOB")]
@@ -89,6 +89,9 @@ impl Args {
 struct Done<'a> {
     #[serde(flatten)]
     report: &'a SplitReport,
+    /// Of all tensors together.
+    error: f64,
+    base_error: f64,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
     memory_budget_bytes: u64,
@@ -107,7 +110,14 @@ pub(crate) fn run(args: &Args) -> Result {
     let peak = process::peak_rss();
     if args.run.json {
         let memory_budget_bytes = budget.limit();
-        return print_json(&Done { report: &report, seconds, peak_memory_bytes: peak, memory_budget_bytes });
+        return print_json(&Done {
+            report: &report,
+            error: report.error(),
+            base_error: report.base_error(),
+            seconds,
+            peak_memory_bytes: peak,
+            memory_budget_bytes,
+        });
     }
     let mut rows = vec![
         ("split", what(&report)),
@@ -141,11 +151,14 @@ fn residual(report: &SplitReport) -> String {
     )
 }
 
-/// The worst tensor counts: a mean would hide it.
+/// All tensors together, and the worst, which a mean would hide.
 pub(crate) fn errors(report: &SplitReport) -> String {
     let worst = report.tensors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
     worst.map_or_else(
         || "nothing was split".into(),
-        |t| format!("at most {} (base alone {}), in {}", percent(t.error), percent(t.base_error), t.name),
+        |worst| {
+            let (all, base) = (percent(report.error()), percent(report.base_error()));
+            format!("{all} (base alone {base}); at most {}, in {}", percent(worst.error), worst.name)
+        },
     )
 }

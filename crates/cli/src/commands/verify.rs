@@ -46,6 +46,9 @@ struct Done<'a> {
     valid: bool,
     /// The file has the tensors of the checkpoint; `None` without a checkpoint.
     matches: Option<bool>,
+    /// Of all tensors that were split, together; `None` without a checkpoint.
+    error: Option<f64>,
+    base_error: Option<f64>,
     #[serde(flatten)]
     report: &'a VerifyReport,
 }
@@ -61,7 +64,8 @@ pub(crate) fn run(args: &Args) -> Result {
     let report = verify(&args.file, &options, &budget, &args.run.progress())?;
     if args.run.json {
         let matches = args.against.is_some().then_some(report.matches());
-        print_json(&Done { valid: report.is_valid(), matches, report: &report })?;
+        let (error, base_error) = (report.error(), report.base_error());
+        print_json(&Done { valid: report.is_valid(), matches, error, base_error, report: &report })?;
     } else {
         print(text(&report, args.against.is_some()))?;
     }
@@ -109,8 +113,11 @@ fn summary(report: &VerifyReport) -> String {
         (true, false) => "✗ sound, but file and checkpoint do not match",
         (false, _) => "✗ damaged",
     };
+    let error = report.error().zip(report.base_error()).map_or_else(String::new, |(error, base)| {
+        format!("; error {} (base alone {})", percent(error), percent(base))
+    });
     format!(
-        "{verdict}: {split} split tensors with {} non-zeros, {} passed through",
+        "{verdict}: {split} split tensors with {} non-zeros, {} passed through{error}",
         count(nnz),
         tensors.len() - split
     )

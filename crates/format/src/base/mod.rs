@@ -10,7 +10,7 @@ use crate::error::{FormatError, Result};
 
 pub use kind::BaseKind;
 pub(crate) use quantize::{code_int8, scale_of};
-pub use quantize::{dequantize_row, quantize_row};
+pub use quantize::{code_row, dequantize_row, quantize_row};
 
 /// A dense matrix of 4- or 8-bit codes with f32 scales: `w = code · scale`.
 ///

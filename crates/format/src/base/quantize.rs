@@ -21,21 +21,36 @@ pub fn quantize_row(
     codes: &mut [u8],
     scales: &mut [f32],
 ) -> Result<(), usize> {
-    check_lengths(weights.len(), kind, codes, scales);
     let group = kind.group(weights.len());
-    let group_bytes = kind.row_bytes(group);
-    let groups = weights.chunks(group).zip(codes.chunks_mut(group_bytes)).zip(scales);
-    for (number, ((weights, codes), scale)) in groups.enumerate() {
+    assert_eq!(scales.len(), kind.groups(weights.len()), "scales for {} columns of {kind}", weights.len());
+    for (number, (weights, scale)) in weights.chunks(group).zip(&mut *scales).enumerate() {
         *scale = scale_of(weights, kind).ok_or_else(|| {
             let bad = weights.iter().position(|w| !w.is_finite()).unwrap_or(0);
             number * group + bad
         })?;
+    }
+    code_row(weights, kind, scales, codes);
+    Ok(())
+}
+
+/// The codes of one row for given scales: the integer nearest to `w / scale`, ties to even, and at most
+/// [`BaseKind::max_code`] in magnitude. A group with scale 0 has codes 0.
+///
+/// `weights` is one row of finite weights, `scales` its [`BaseKind::groups`] scales, each finite and at least 0. The
+/// function writes all [`BaseKind::row_bytes`] of `codes`.
+///
+/// # Panics
+/// When `codes` or `scales` has the wrong length.
+pub fn code_row(weights: &[f32], kind: BaseKind, scales: &[f32], codes: &mut [u8]) {
+    check_lengths(weights.len(), kind, codes, scales);
+    let group = kind.group(weights.len());
+    let groups = weights.chunks(group).zip(codes.chunks_mut(kind.row_bytes(group))).zip(scales);
+    for ((weights, codes), &scale) in groups {
         match kind {
-            BaseKind::Int8 => code_int8(weights, *scale, bytemuck::cast_slice_mut(codes)),
-            _ => code_int4(weights, *scale, codes),
+            BaseKind::Int8 => code_int8(weights, scale, bytemuck::cast_slice_mut(codes)),
+            _ => code_int4(weights, scale, codes),
         }
     }
-    Ok(())
 }
 
 /// The weights of one row: `code · scale`, exactly what [`QuantizedBase::weight`](super::QuantizedBase::weight)

@@ -3,13 +3,14 @@
 use rayon::prelude::*;
 use residua_format::file::{ContainerWriter, Dtype, MatrixMeta, Plane};
 use residua_format::gap::GapPatternBuilder;
-use residua_format::{BaseKind, FormatError, ValueType};
+use residua_format::{BaseKind, FormatError, ValueType, code_row};
 
 use super::cut::Cut;
 use super::encode::Encoded;
 use super::inputs::Job;
-use super::residual::{RowBase, Scratch};
+use super::residual::{Base, Scratch};
 use super::select::Kept;
+use super::source::Source;
 use super::waiting_plane::WaitingPlane;
 use crate::SplitError;
 
@@ -17,15 +18,13 @@ use crate::SplitError;
 const PIECES: usize = 4;
 
 /// Writes the planes of one tensor after the other. Base codes go straight to the output. The other planes wait in
-/// temporary files until it is their turn.
+/// temporary files until it is their turn; those of the base's scales are the [`Source`]'s.
 pub(super) struct Emitter {
     writer: ContainerWriter,
     kind: Option<BaseKind>,
     values: ValueType,
     pieces: Vec<(Kept, Encoded)>,
     codes: Vec<u8>,
-    scales: Vec<f32>,
-    base_scales: WaitingPlane,
     gaps: WaitingPlane,
     value_plane: WaitingPlane,
     value_scales: WaitingPlane,
@@ -50,8 +49,6 @@ impl Emitter {
             values,
             pieces: Vec::new(),
             codes: Vec::new(),
-            scales: Vec::new(),
-            base_scales: spool()?,
             gaps: spool()?,
             value_plane: spool()?,
             value_scales: spool()?,
@@ -87,7 +84,7 @@ impl Emitter {
         job: &Job<'_>,
         first: usize,
         raw: &[u8],
-        base: &[u8],
+        base: Base<'_>,
         weights: &[f32],
     ) -> Result<(), SplitError> {
         let (cols, row_bytes) = (job.rows.cols, job.rows.row_bytes());
@@ -120,53 +117,48 @@ impl Emitter {
         self.write(job, used, weights)
     }
 
-    /// Computes residuals and selects those that are kept. Writes codes and scales of the base.
+    /// Computes residuals and selects those that are kept. Writes the codes of the base.
     fn select(
         &mut self,
         job: &Job<'_>,
         first: usize,
         raw: &[u8],
-        base: &[u8],
+        base: Base<'_>,
         weights: &[f32],
         piece_rows: usize,
     ) -> Result<(), SplitError> {
         let (cols, row_bytes, float) = (job.rows.cols, job.rows.row_bytes(), job.rows.float);
         let rows = raw.len() / row_bytes;
         let (kind, cut) = (self.kind, self.cut);
-        let (code_bytes, groups) = kind.map_or((0, 0), |kind| (kind.row_bytes(cols), kind.groups(cols)));
+        let code_bytes = kind.map_or(0, |kind| kind.row_bytes(cols));
         self.codes.resize(rows * code_bytes, 0);
-        self.scales.resize(rows * groups, 0.0);
 
-        let (mut codes, mut scales) = (&mut self.codes[..], &mut self.scales[..]);
+        let mut codes = &mut self.codes[..];
         let mut work = Vec::new();
         for (start, (kept, _)) in (0..rows).step_by(piece_rows).zip(&mut self.pieces) {
             let end = rows.min(start + piece_rows);
-            let (own_codes, other_codes) = codes.split_at_mut((end - start) * code_bytes);
-            let (own_scales, other_scales) = scales.split_at_mut((end - start) * groups);
-            (codes, scales) = (other_codes, other_scales);
-            work.push((start..end, kept, own_codes, own_scales));
+            let (own, other) = codes.split_at_mut((end - start) * code_bytes);
+            codes = other;
+            work.push((start..end, kept, own));
         }
         let errors: Vec<_> = work
             .into_par_iter()
             .map_init(
                 || Scratch::new(cols),
-                |scratch, (range, kept, codes, scales)| {
+                |scratch, (range, kept, codes)| {
                     kept.reset(range.len() * cols);
                     for (i, row) in range.enumerate() {
-                        let bytes = row * row_bytes..(row + 1) * row_bytes;
-                        let raw = &raw[bytes.clone()];
-                        let base = match kind {
-                            Some(kind) => RowBase::Quantized {
-                                kind,
-                                codes: &mut codes[i * code_bytes..(i + 1) * code_bytes],
-                                scales: &mut scales[i * groups..(i + 1) * groups],
-                            },
-                            None => RowBase::Dense(&base[bytes.clone()]),
-                        };
-                        match scratch.residual(float, raw, base) {
-                            Ok(residual) => kept.push_row(residual, weights, cut),
+                        let raw = &raw[row * row_bytes..(row + 1) * row_bytes];
+                        let base = base.rows(row..row + 1, &job.rows);
+                        let (residual, row_weights) = match scratch.residual(float, raw, base) {
+                            Ok(both) => both,
                             Err(col) => return Some((row, col)),
+                        };
+                        if let Base::Quantized { kind, scales } = base {
+                            let codes = &mut codes[i * code_bytes..(i + 1) * code_bytes];
+                            code_row(row_weights, kind, scales, codes);
                         }
+                        kept.push_row(residual, weights, cut);
                     }
                     None
                 },
@@ -175,9 +167,9 @@ impl Emitter {
         match errors.into_iter().flatten().next() {
             None => Ok(()),
             Some((row, col)) => {
-                let bytes = row * row_bytes..(row + 1) * row_bytes;
-                let base = base.get(bytes.clone()).unwrap_or_default();
-                Err(job.residual_error(first + row, col, &raw[bytes], base))
+                let base = base.rows(row..row + 1, &job.rows).dense();
+                let raw = &raw[row * row_bytes..(row + 1) * row_bytes];
+                Err(job.residual_error(first + row, col, raw, base))
             }
         }
     }
@@ -186,7 +178,6 @@ impl Emitter {
         let format = |source: FormatError| SplitError::Format { tensor: job.rows.info.name.clone(), source };
         if self.kind.is_some() {
             self.writer.write(&self.codes)?;
-            self.base_scales.write(bytemuck::cast_slice(&self.scales))?;
         }
         for (kept, encoded) in &self.pieces[..used] {
             encoded.plans.iter().try_for_each(|plan| self.builder.push(plan)).map_err(format)?;
@@ -202,7 +193,12 @@ impl Emitter {
     }
 
     /// Writes the planes that waited, and the metadata.
-    pub(super) fn end(&mut self, job: &Job<'_>, base_hash: Option<String>) -> Result<MatrixMeta, SplitError> {
+    pub(super) fn end(
+        &mut self,
+        job: &Job<'_>,
+        source: &mut Source,
+        base_hash: Option<String>,
+    ) -> Result<MatrixMeta, SplitError> {
         let name = &job.rows.info.name;
         let writer = &mut self.writer;
         let spooled = |plane, dtype, spool: &mut WaitingPlane, writer: &mut ContainerWriter| {
@@ -213,7 +209,7 @@ impl Emitter {
         };
         if self.kind.is_some() {
             writer.end_plane()?;
-            spooled(Plane::BaseScales, Dtype::F32, &mut self.base_scales, writer)?;
+            source.drain_scales(name, writer)?;
         }
         let builder = std::mem::take(&mut self.builder);
         let mut meta = MatrixMeta::new([job.rows.rows, job.rows.cols], job.rows.info.dtype);
@@ -249,7 +245,7 @@ impl Emitter {
         self.lowest
     }
 
-    /// Bytes of an element of a plane.
+    /// Bytes of an element of a plane, except the base's scales.
     pub(super) fn element_bytes(&self, plane: Plane) -> u64 {
         match plane {
             Plane::RowPtr | Plane::IndexPtr | Plane::Scales | Plane::BaseScales => 4,

@@ -4,22 +4,27 @@
 //! |---|---|
 //! | `inputs` | which tensors are split, and from what |
 //! | `room` | how the budget is divided among the buffers |
-//! | `tensor` | the three passes over one tensor |
+//! | `tensor` | the passes over one tensor |
+//! | `source`, `residual` | what every pass reads: rows and their base, and the difference |
 //! | `columns`, `score` | the first pass: mean squares of columns, and the scores that follow |
-//! | `cut`, `histogram`, `sift` | the second pass: which scores are kept |
-//! | `residual`, `select`, `encode`, `emit`, `waiting_plane` | the third pass: rows to planes |
+//! | `fit`, `sample` | the second pass: the scales of a quantised base |
+//! | `cut`, `histogram`, `sift` | the third pass: which scores are kept |
+//! | `select`, `encode`, `emit`, `waiting_plane` | the last pass: rows to planes |
 
 mod columns;
 mod cut;
 mod emit;
 mod encode;
+mod fit;
 mod histogram;
 mod inputs;
 mod residual;
 mod room;
+mod sample;
 mod score;
 mod select;
 mod sift;
+mod source;
 mod tensor;
 mod waiting_plane;
 

@@ -1,16 +1,40 @@
 //! The residual of one row: weights minus base.
 
-use residua_format::{BaseKind, quantize_row, vectorised};
+use std::ops::Range;
+
+use residua_format::{BaseKind, vectorised};
 
 use crate::float::{Float, all_finite};
+use crate::rows::Rows;
 
-/// The source of a row's base.
-#[derive(Debug)]
-pub(super) enum RowBase<'a> {
-    /// The row itself at low precision. Its codes and scales are written here.
-    Quantized { kind: BaseKind, codes: &'a mut [u8], scales: &'a mut [f32] },
-    /// A row of another checkpoint, of the same element type.
+/// The base of some rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Base<'a> {
+    /// The rows themselves at low precision, with these scales.
+    Quantized { kind: BaseKind, scales: &'a [f32] },
+    /// Rows of another checkpoint, of the same element type.
     Dense(&'a [u8]),
+}
+
+impl<'a> Base<'a> {
+    /// The base of some of the rows. `of` is the tensor.
+    pub(super) fn rows(self, rows: Range<usize>, of: &Rows<'_>) -> Self {
+        let part = |size: usize| rows.start * size..rows.end * size;
+        match self {
+            Self::Quantized { kind, scales } => {
+                Self::Quantized { kind, scales: &scales[part(kind.groups(of.cols))] }
+            }
+            Self::Dense(raw) => Self::Dense(&raw[part(of.row_bytes())]),
+        }
+    }
+
+    /// The bytes of the other checkpoint's rows.
+    pub(super) fn dense(self) -> &'a [u8] {
+        match self {
+            Self::Quantized { .. } => &[],
+            Self::Dense(raw) => raw,
+        }
+    }
 }
 
 /// Buffers for one row.
@@ -32,60 +56,53 @@ impl Scratch {
         Self { residual: vec![0.0; cols], ..Self::default() }
     }
 
-    /// Weights minus base.
+    /// The weights of one row as f32.
+    pub(super) fn weights<'b>(&'b mut self, float: Float, raw: &'b [u8]) -> &'b [f32] {
+        float.view(raw, &mut self.weights)
+    }
+
+    /// The weights of one row minus their base; also the weights.
     ///
     /// # Errors
     /// The column of the first residual that is not finite.
-    pub(super) fn residual(&mut self, float: Float, raw: &[u8], base: RowBase<'_>) -> Result<&[f32], usize> {
+    pub(super) fn residual<'b>(
+        &'b mut self,
+        float: Float,
+        raw: &'b [u8],
+        base: Base<'_>,
+    ) -> Result<(&'b [f32], &'b [f32]), usize> {
         let Self { residual, weights, base: base_weights } = self;
         let weights = float.view(raw, weights);
         match base {
-            RowBase::Quantized { kind, codes, scales } => {
-                quantize_row(weights, kind, codes, scales)?;
-                subtract_quantized(weights, kind, residual);
-            }
-            RowBase::Dense(raw) => {
-                subtract(weights, float.view(raw, base_weights), residual);
-                if !all_finite(residual) {
-                    return Err(residual.iter().position(|r| !r.is_finite()).unwrap_or(0));
+            Base::Quantized { kind, scales } => {
+                let group = kind.group(weights.len());
+                let groups = weights.chunks(group).zip(residual.chunks_mut(group)).zip(scales);
+                for ((weights, residual), &scale) in groups {
+                    subtract_quantized(weights, f32::from(kind.max_code()), scale, residual);
                 }
             }
+            Base::Dense(raw) => subtract(weights, float.view(raw, base_weights), residual),
         }
-        Ok(residual)
-    }
-
-    /// As [`residual`](Self::residual), without codes. The base is a kind, or a row of another checkpoint.
-    pub(super) fn residual_only(
-        &mut self,
-        float: Float,
-        raw: &[u8],
-        kind: Option<BaseKind>,
-        base: &[u8],
-    ) -> Result<&[f32], usize> {
-        let Some(kind) = kind else { return self.residual(float, raw, RowBase::Dense(base)) };
-        subtract_quantized(float.view(raw, &mut self.weights), kind, &mut self.residual);
-        Ok(&self.residual)
+        if !all_finite(residual) {
+            return Err(residual.iter().position(|r| !r.is_finite()).unwrap_or(0));
+        }
+        Ok((residual, weights))
     }
 }
 
 vectorised! {
-    /// Finite weights minus their quantised values, with the same bits as [`quantize_row`] and `dequantize_row` give.
-    fn subtract_quantized(weights: &[f32], kind: BaseKind, residual: &mut [f32]) {
+    /// Finite weights minus their quantised values, with the same bits as [`code_row`](residua_format::code_row) and
+    /// [`dequantize_row`](residua_format::dequantize_row) give.
+    fn subtract_quantized(weights: &[f32], limit: f32, scale: f32, residual: &mut [f32]) {
         // So large that an addition rounds to whole numbers.
         const ROUND: f32 = 12_582_912.0;
-        let limit = f32::from(kind.max_code());
-        let group = kind.group(weights.len());
-        for (weights, residual) in weights.chunks(group).zip(residual.chunks_mut(group)) {
-            let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
-            let scale = (f32::from_bits(bits as u32) / limit).min(kind.max_scale());
-            if scale > 0.0 {
-                for (weight, residual) in weights.iter().zip(residual) {
-                    let code = (*weight / scale).clamp(-limit, limit) + ROUND - ROUND;
-                    *residual = *weight - code * scale;
-                }
-            } else {
-                residual.copy_from_slice(weights);
+        if scale > 0.0 {
+            for (weight, residual) in weights.iter().zip(residual) {
+                let code = (*weight / scale).clamp(-limit, limit) + ROUND - ROUND;
+                *residual = *weight - code * scale;
             }
+        } else {
+            residual.copy_from_slice(weights);
         }
     }
 }
@@ -102,30 +119,29 @@ vectorised! {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use residua_format::dequantize_row;
+    use residua_format::{code_row, dequantize_row};
 
     proptest! {
-        /// With and without codes the same residual: the weight less what its code and scale stand for.
+        /// The residual is the weight less what its code and scale stand for.
         #[test]
-        fn both_ways_give_the_same_bits(
+        fn residuals_follow_from_codes_and_scales(
             weights in prop::collection::vec(
                 prop_oneof![-1.0f32..1.0, Just(0.0), prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL], 1..300,
             ),
+            scale in prop_oneof![0.0f32..0.3, Just(0.0), Just(1e-40), Just(f32::MAX / 128.0)],
         ) {
-            let raw: &[u8] = bytemuck::cast_slice(&weights);
             for kind in BaseKind::ALL {
-                let mut scratch = Scratch::new(weights.len());
                 let mut codes = vec![0; kind.row_bytes(weights.len())];
-                let mut scales = vec![0.0; kind.groups(weights.len())];
-                let base = RowBase::Quantized { kind, codes: &mut codes, scales: &mut scales };
-                let one = scratch.residual(Float::F32, raw, base).unwrap().to_vec();
-                let mut plain = vec![0.0; weights.len()];
-                dequantize_row(kind, &codes, &scales, &mut plain);
-                plain.iter_mut().zip(&weights).for_each(|(base, weight)| *base = weight - *base);
-                let other = scratch.residual_only(Float::F32, raw, Some(kind), &[]).unwrap();
+                let scales = vec![scale; kind.groups(weights.len())];
+                code_row(&weights, kind, &scales, &mut codes);
+                let mut expected = vec![0.0; weights.len()];
+                dequantize_row(kind, &codes, &scales, &mut expected);
+                expected.iter_mut().zip(&weights).for_each(|(base, weight)| *base = weight - *base);
+                let mut scratch = Scratch::new(weights.len());
+                let base = Base::Quantized { kind, scales: &scales };
+                let (found, _) = scratch.residual(Float::F32, bytemuck::cast_slice(&weights), base).unwrap();
                 let bits = |residual: &[f32]| residual.iter().map(|r| r.to_bits()).collect::<Vec<_>>();
-                prop_assert_eq!(bits(&one), bits(&plain), "{}", kind);
-                prop_assert_eq!(bits(&one), bits(other), "{}", kind);
+                prop_assert_eq!(bits(&expected), bits(found), "{}", kind);
             }
         }
     }

@@ -5,10 +5,13 @@ use residua_memory::{Budget, BudgetError, Reservation};
 
 use super::columns::ColumnSums;
 use super::encode::Encoded;
+use super::fit::{Costs, Fitted};
 use super::histogram::Histogram;
 use super::residual::Scratch;
+use super::sample;
 use super::select::Kept;
 use super::waiting_plane::WaitingPlane;
+use crate::rows::Rows;
 
 /// Bytes per thread that are read at a time: what a second-level cache holds.
 const BLOCK: u64 = 1 << 20;
@@ -40,6 +43,8 @@ pub(super) struct Extremes {
 pub(super) struct Room {
     /// Bytes of rows in memory; with another checkpoint as base, the same again for its rows.
     pub(super) block: usize,
+    /// Bytes of these rows' scales and sums.
+    scales: u64,
     /// Bytes of buffers for emitted rows.
     emit: u64,
     /// Bins of the histogram, a power of two.
@@ -71,13 +76,20 @@ impl Room {
             // A row of the sample, and a row of its base.
             + 2 * largest.row_bytes as u64
             + threads as u64 * Scratch::bytes(largest.cols)
+            + base.map_or(0, |kind| {
+                // Two costs at a time, and for each thread a row of the sample.
+                2 * Costs::bytes(largest.cols)
+                    + sample::BYTES
+                    + threads as u64 * (largest.row_bytes + 4 * kind.groups(largest.cols)) as u64
+            })
             // Pointers and modes of all rows, three times: the vectors grow, and are copied at the end.
             + 3 * 9 * rows
             + OUTPUT
             + WAITING_PLANES * WaitingPlane::BYTES;
         let emit = emit_row_bytes(largest.cols, base, values);
         let block = buffers * largest.row_bytes as u64;
-        let minimum = fixed + emit + block + Histogram::bytes(FEWEST_BINS as usize);
+        let scales = scale_row_bytes(largest.cols, base);
+        let minimum = fixed + emit + block + scales + Histogram::bytes(FEWEST_BINS as usize);
         budget.require(minimum, "splitting the checkpoint's largest rows, one at a time,")?;
 
         let spare = budget.available() - minimum;
@@ -90,11 +102,16 @@ impl Room {
         // No more rows than the caches hold, even if the budget allows more. Every pass reads the tensor again from
         // the system's file cache. That is faster than to fault in and keep a copy.
         let more_block = (spare - more_emit - more_bins - 8 * sample).min(buffers * threads as u64 * BLOCK);
+        // Scales take much less than weights, except in rows of a few columns.
+        let more_scales = if base.is_some() { more_block / 5 } else { 0 };
+        let more_block = more_block - more_scales;
         let (emit, block) = (emit + more_emit, (block + more_block).min(buffers * largest.bytes));
-        let held = fixed + emit + block + Histogram::bytes(bins as usize) + 8 * sample;
+        let scales = scales + more_scales;
+        let held = fixed + emit + block + scales + Histogram::bytes(bins as usize) + 8 * sample;
         let held = budget.reserve(held, "splitting")?;
         Ok(Self {
             block: (block / buffers) as usize,
+            scales,
             emit,
             bins: bins as usize,
             sample: sample as usize,
@@ -102,6 +119,15 @@ impl Room {
             base,
             _held: held,
         })
+    }
+
+    /// Rows of a block.
+    pub(super) fn block_rows(&self, rows: &Rows<'_>) -> usize {
+        let scales = match scale_row_bytes(rows.cols, self.base) {
+            0 => usize::MAX,
+            bytes => (self.scales / bytes) as usize,
+        };
+        (self.block / rows.row_bytes()).min(scales).clamp(1, rows.rows)
     }
 
     /// Rows of `cols` columns that are emitted together.
@@ -112,8 +138,13 @@ impl Room {
 
 /// Maximum bytes of a row while it is emitted: all of its entries are kept.
 fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType) -> u64 {
-    let codes = base.map_or(0, |kind| kind.row_bytes(cols) + 4 * kind.groups(cols)) as u64;
+    let codes = base.map_or(0, |kind| kind.row_bytes(cols)) as u64;
     codes + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)
+}
+
+/// Bytes of a row's scales, and of the sums that fitting them gives.
+fn scale_row_bytes(cols: usize, base: Option<BaseKind>) -> u64 {
+    base.map_or(0, |kind| 4 * kind.groups(cols) + size_of::<Fitted>()) as u64
 }
 
 fn power_of_two_below(n: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! The three passes over one tensor: column statistics, score histogram, emit.
+//! The passes over one tensor: column statistics, scales, score histogram, emit.
 
 use rayon::prelude::*;
 use residua_format::BaseKind;
@@ -8,13 +8,17 @@ use residua_memory::AlignedVec;
 use super::columns::ColumnSums;
 use super::cut::{Cut, Guess, find_cut};
 use super::emit::Emitter;
+use super::fit::{Costs, Fitted};
 use super::histogram::Histogram;
 use super::inputs::Job;
 use super::residual::Scratch;
 use super::room::Room;
+use super::sample::{find_costs, spread};
 use super::score::{ColumnWeights, comparable};
+use super::source::Source;
+use super::waiting_plane::WaitingPlane;
 use crate::progress::check_stop;
-use crate::rows::{Block, Rows};
+use crate::rows::Rows;
 use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
 
 /// Maximum distance between the columns of a sample.
@@ -28,8 +32,7 @@ pub(super) struct Splitter<'a> {
     kind: Option<BaseKind>,
     room: Room,
     progress: &'a dyn Progress,
-    block: Block,
-    base_block: Block,
+    source: Source,
     sums: ColumnSums,
     weights: ColumnWeights,
     histogram: Histogram,
@@ -48,8 +51,7 @@ impl<'a> Splitter<'a> {
             options,
             kind,
             progress,
-            block: Block::with_bytes(room.block),
-            base_block: Block::with_bytes(if kind.is_some() { 0 } else { room.block }),
+            source: Source::new(kind, room.block, WaitingPlane::beside(writer.path())?),
             sums: ColumnSums::default(),
             weights: ColumnWeights::default(),
             histogram: Histogram::default(),
@@ -68,14 +70,17 @@ impl<'a> Splitter<'a> {
         let base_hash = self.statistics(job)?;
         self.weigh(job)?;
         self.progress.advance(third);
-        let cut = self.cut(job)?;
+        let cut = match self.kind {
+            Some(kind) => self.fit_and_cut(job, kind)?,
+            None => self.cut(job)?,
+        };
         self.progress.advance(third);
         let meta = self.emit(job, cut, base_hash, third)?;
         Ok(self.report(job, &meta))
     }
 
     fn block_rows(&self, rows: &Rows<'_>) -> usize {
-        (self.room.block / rows.row_bytes()).clamp(1, rows.rows)
+        self.room.block_rows(rows)
     }
 
     /// The first pass: sums of squares and the hash of the base. The sums also reveal weights that are not finite.
@@ -85,15 +90,15 @@ impl<'a> Splitter<'a> {
         let mut hasher = blake3::Hasher::new();
         for range in rows.blocks(self.block_rows(rows)) {
             check_stop(self.progress)?;
-            let raw = self.block.load(rows, range.clone())?;
+            let raw = self.source.weights(job, range.clone())?;
             self.sums.add(raw, rows.float);
             if let Some(error) =
                 (!self.sums.all_finite()).then(|| rows.not_finite(range.start, raw)).flatten()
             {
                 return Err(error);
             }
-            if let Some(base) = &job.base {
-                hasher.update_rayon(self.base_block.load(base, range)?);
+            if job.base.is_some() {
+                hasher.update_rayon(self.source.rows(job, range)?.1.dense());
             }
         }
         Ok(job.base.map(|_| hasher.finalize().to_hex().to_string()))
@@ -120,14 +125,14 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    /// The second pass: which scores are kept.
+    /// The pass that counts scores: which are kept.
     fn cut(&mut self, job: &Job<'_>) -> Result<Cut, SplitError> {
         let elements = job.rows.info.elements();
         let kept = match self.options.selection {
             Selection::Threshold(threshold) => {
                 return Ok(Cut { score: self.weights.comparable(threshold), ties: u64::MAX });
             }
-            Selection::Density(density) => (density * elements as f64).round() as u64,
+            Selection::Density(density) => kept(density, elements),
         };
         if kept == 0 {
             return Ok(Cut { score: f32::INFINITY, ties: 0 });
@@ -145,29 +150,89 @@ impl<'a> Splitter<'a> {
         })
     }
 
+    /// Chooses the scales of the base, and the scores that are kept.
+    fn fit_and_cut(&mut self, job: &Job<'_>, kind: BaseKind) -> Result<Cut, SplitError> {
+        if let Some(costs) = self.costs(job, kind)? {
+            let sums = self.fit(job, kind, &costs)?;
+            let cut = self.cut(job)?;
+            match self.options.selection {
+                Selection::Density(density)
+                    if !costs.pays(&sums, cut.score, kept(density, job.rows.info.elements())) => {}
+                _ => return Ok(cut),
+            }
+        }
+        self.fit(job, kind, &Costs::none(kind))?;
+        self.cut(job)
+    }
+
+    /// The costs by which the scales are chosen; `None` if plain scales are best.
+    fn costs(&self, job: &Job<'_>, kind: BaseKind) -> Result<Option<Costs>, SplitError> {
+        let (values, weights) = (self.options.values, self.weights.get());
+        let largest = self.sums.total().sqrt();
+        let costs = |limits| Costs::new(kind, values, weights, limits, largest);
+        let elements = job.rows.info.elements();
+        match self.options.selection {
+            Selection::Threshold(threshold) => {
+                let limit = self.weights.comparable(threshold);
+                Ok(costs((limit, limit)))
+            }
+            Selection::Density(density) => match kept(density, elements) {
+                0 => Ok(costs((f32::INFINITY, f32::INFINITY))),
+                all if all >= elements => Ok(None),
+                some => {
+                    let share = some as f64 / elements as f64;
+                    find_costs(&job.rows, share, weights, &Costs::none(kind), costs)
+                }
+            },
+        }
+    }
+
+    /// The pass that writes the scales of the base.
+    fn fit(&mut self, job: &Job<'_>, kind: BaseKind, costs: &Costs) -> Result<Fitted, SplitError> {
+        let Rows { cols, float, .. } = job.rows;
+        let (row_bytes, groups) = (job.rows.row_bytes(), kind.groups(cols));
+        let mut sums = Fitted::default();
+        self.source.clear_scales()?;
+        for range in job.rows.blocks(self.block_rows(&job.rows)) {
+            check_stop(self.progress)?;
+            let rows = self.source.write_scales(job, kind, range.clone(), |raw, scales| {
+                raw.par_chunks(row_bytes)
+                    .zip_eq(scales.par_chunks_mut(groups))
+                    .enumerate()
+                    .with_min_len((PIECE / cols).max(1))
+                    .map_init(
+                        || Scratch::new(cols),
+                        |scratch, (row, (raw, scales))| {
+                            costs
+                                .fit(scratch.weights(float, raw), scales)
+                                .map_err(|col| job.residual_error(range.start + row, col, raw, &[]))
+                        },
+                    )
+                    .collect::<Result<Vec<_>, _>>()
+            })?;
+            // Row by row, so that the sums do not depend on blocks and threads.
+            sums = rows.into_iter().fold(sums, Fitted::add);
+        }
+        self.source.round_scales(sums.half_scales());
+        Ok(sums)
+    }
+
     /// Guesses where the cut lies, from a sample of rows.
-    fn guess(&self, job: &Job<'_>, share: f64) -> Result<Guess, SplitError> {
-        /// Steps of the golden ratio spread evenly, whatever their number, and match no pattern in the rows.
-        const STEP: f64 = 0.618_033_988_749_894_9;
+    fn guess(&mut self, job: &Job<'_>, share: f64) -> Result<Guess, SplitError> {
         let Rows { rows, cols, float, .. } = job.rows;
         // Rows differ more than the scores of one row, so some scores of many rows are better than all scores of a
         // few.
         let stride = (rows / 4 * cols / self.room.sample.max(1)).clamp(1, STRIDE);
         let count = (self.room.sample / cols.div_ceil(stride)).min(rows / 4);
-        let (mut raw, mut base) = (vec![0; job.rows.row_bytes()], Vec::new());
         let mut scratch = Scratch::new(cols);
         let kept = cols / stride;
         let mut scores = Vec::with_capacity(count * kept);
         for i in 0..count {
-            let row = ((i as f64 * STEP).fract() * rows as f64) as usize;
-            job.rows.read(row, &mut raw)?;
-            if let Some(from) = &job.base {
-                base.resize(raw.len(), 0);
-                from.read(row, &mut base)?;
-            }
-            let residual = scratch
-                .residual_only(float, &raw, self.kind, &base)
-                .map_err(|col| job.residual_error(row, col, &raw, &base))?;
+            let row = spread(i, rows);
+            let (raw, base) = self.source.rows(job, row..row + 1)?;
+            let (residual, _) = scratch
+                .residual(float, raw, base)
+                .map_err(|col| job.residual_error(row, col, raw, base.dense()))?;
             // Every row starts at another column, so that all columns have their turn.
             let columns = residual.iter().zip(self.weights.get()).skip(i % stride).step_by(stride);
             scores.extend(columns.take(kept).map(|(&r, &w)| comparable(r, w)));
@@ -181,23 +246,20 @@ impl<'a> Splitter<'a> {
         let Rows { cols, float, .. } = job.rows;
         let row_bytes = job.rows.row_bytes();
         let piece_rows = (PIECE / cols).max(1);
-        let (kind, weights) = (self.kind, self.weights.get());
-        for range in job.rows.blocks(self.block_rows(&job.rows)) {
+        let block_rows = self.block_rows(&job.rows);
+        let weights = self.weights.get();
+        for range in job.rows.blocks(block_rows) {
             check_stop(self.progress)?;
-            let raw = self.block.load(&job.rows, range.clone())?;
-            let base = match &job.base {
-                Some(base) => self.base_block.load(base, range.clone())?,
-                None => &[],
-            };
+            let (raw, base) = self.source.rows(job, range.clone())?;
             raw.par_chunks(piece_rows * row_bytes).enumerate().try_for_each_init(
                 || (Scratch::new(cols), histogram.counter()),
                 |(scratch, counter), (piece, raw)| {
                     for (i, raw) in raw.chunks_exact(row_bytes).enumerate() {
                         let row = piece * piece_rows + i;
-                        let base = base.get(row * row_bytes..(row + 1) * row_bytes).unwrap_or_default();
-                        let residual = scratch
-                            .residual_only(float, raw, kind, base)
-                            .map_err(|col| job.residual_error(range.start + row, col, raw, base))?;
+                        let base = base.rows(row..row + 1, &job.rows);
+                        let (residual, _) = scratch
+                            .residual(float, raw, base)
+                            .map_err(|col| job.residual_error(range.start + row, col, raw, base.dense()))?;
                         counter.add(residual, weights);
                     }
                     Ok::<_, SplitError>(())
@@ -207,7 +269,7 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    /// The third pass: writes the planes.
+    /// The last pass: writes the planes.
     fn emit(
         &mut self,
         job: &Job<'_>,
@@ -221,28 +283,28 @@ impl<'a> Splitter<'a> {
         let mut left = job.rows.info.bytes - 2 * third;
         for range in job.rows.blocks(self.block_rows(&job.rows)) {
             check_stop(self.progress)?;
-            let raw = self.block.load(&job.rows, range.clone())?;
-            let base = match &job.base {
-                Some(base) => self.base_block.load(base, range.clone())?,
-                None => &[],
-            };
+            let (raw, base) = self.source.rows(job, range.clone())?;
             for (number, raw) in raw.chunks(emitted * row_bytes).enumerate() {
-                let start = number * emitted * row_bytes;
-                let base = base.get(start..start + raw.len()).unwrap_or_default();
-                self.emitter.rows(job, range.start + number * emitted, raw, base, self.weights.get())?;
+                let start = number * emitted;
+                let base = base.rows(start..start + raw.len() / row_bytes, &job.rows);
+                self.emitter.rows(job, range.start + start, raw, base, self.weights.get())?;
                 let done = (raw.len() as u64 / 3).min(left);
                 left -= done;
                 self.progress.advance(done);
             }
         }
         self.progress.advance(left);
-        self.emitter.end(job, base_hash)
+        self.emitter.end(job, &mut self.source, base_hash)
     }
 
     fn report(&self, job: &Job<'_>, meta: &MatrixMeta) -> TensorReport {
+        let element_bytes = |plane| match plane {
+            Plane::BaseScales => self.source.scale_dtype().bitsize() as u64 / 8,
+            _ => self.emitter.element_bytes(plane),
+        };
         let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)).map(|plane| PlaneBytes {
             plane: plane.suffix().to_owned(),
-            bytes: plane.elements(meta).unwrap_or(0) * self.emitter.element_bytes(plane),
+            bytes: plane.elements(meta).unwrap_or(0) * element_bytes(plane),
         });
         let (squares, gain) = self.emitter.squares();
         // If all weights are 0, the error is 0.
@@ -255,8 +317,14 @@ impl<'a> Splitter<'a> {
             density: meta.density(),
             lowest_score: self.emitter.lowest().map_or(0.0, |lowest| self.weights.score(lowest)),
             planes: planes.collect(),
+            norm: self.sums.total().sqrt(),
             base_error: relative(squares),
             error: relative(squares - gain),
         }
     }
+}
+
+/// Weights that enter the residual.
+fn kept(density: f64, elements: u64) -> u64 {
+    (density * elements as f64).round() as u64
 }

@@ -1,7 +1,7 @@
 //! Planes that wait for their turn in the output, on disk.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use residua_format::file::ContainerWriter;
@@ -40,21 +40,47 @@ impl WaitingPlane {
         self.check(result)
     }
 
-    /// Writes its content to the output and becomes empty again.
-    pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
-        let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
-        self.check(rewound)?;
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let read = self.file.get_mut().read(&mut buffer);
-            match self.check(read)? {
-                0 => break,
-                length => output.write(&buffer[..length])?,
-            }
-        }
+    /// Reads some of its content. The next write goes where the read ended.
+    pub(super) fn read_at(&mut self, offset: u64, out: &mut [u8]) -> Result<(), SplitError> {
+        let result = self.file.flush().and_then(|()| {
+            let file = self.file.get_mut();
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_exact(out)
+        });
+        self.check(result)
+    }
+
+    /// Makes it empty.
+    pub(super) fn clear(&mut self) -> Result<(), SplitError> {
+        let flushed = self.file.flush();
+        self.check(flushed)?;
         let file = self.file.get_mut();
         let emptied = file.set_len(0).and_then(|()| file.rewind());
         self.check(emptied)
+    }
+
+    /// Writes its content to the output and becomes empty again.
+    pub(super) fn drain(&mut self, output: &mut ContainerWriter) -> Result<(), SplitError> {
+        self.drain_with(|bytes| Ok(output.write(bytes)?))
+    }
+
+    /// Gives its content to `write`, in pieces of [`BUFFER`] bytes, and becomes empty again.
+    pub(super) fn drain_with(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> Result<(), SplitError>,
+    ) -> Result<(), SplitError> {
+        let rewound = self.file.flush().and_then(|()| self.file.get_mut().rewind());
+        self.check(rewound)?;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        loop {
+            buffer.clear();
+            let read = self.file.get_mut().take(BUFFER as u64).read_to_end(&mut buffer);
+            match self.check(read)? {
+                0 => break,
+                _ => write(&buffer)?,
+            }
+        }
+        self.clear()
     }
 
     fn check<T>(&self, result: std::io::Result<T>) -> Result<T, SplitError> {

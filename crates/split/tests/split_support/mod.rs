@@ -135,7 +135,15 @@ pub(crate) fn bytes(path: &Path, tensor: &str) -> Vec<u8> {
     bytes
 }
 
-/// A base as it comes out of the file.
+/// The quantised base of a split tensor, as weights.
+pub(crate) fn base(container: &Container, name: &str) -> Vec<f32> {
+    let base = container.read_base(name, &Budget::unlimited()).unwrap();
+    let mut weights = vec![0.0; base.rows() * base.cols()];
+    weights.chunks_mut(base.cols()).enumerate().for_each(|(row, out)| base.dequantize_row(row, out));
+    weights
+}
+
+/// The base whose scales follow from the largest magnitudes.
 pub(crate) fn quantized(weights: &[f32], cols: usize, kind: BaseKind) -> Vec<f32> {
     let mut base = vec![0.0; weights.len()];
     for (weights, base) in weights.chunks(cols).zip(base.chunks_mut(cols)) {

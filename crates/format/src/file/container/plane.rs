@@ -22,7 +22,7 @@ pub enum Plane {
     Scales,
     /// `base`, U8: codes of the quantised base.
     Base,
-    /// `base_scales`, F32, rows × groups.
+    /// `base_scales`, F32 or F16, rows × groups.
     BaseScales,
 }
 
@@ -74,7 +74,8 @@ impl Plane {
         match (self, meta.values) {
             (Self::RowPtr | Self::IndexPtr, _) => &[Dtype::U32],
             (Self::RowModes | Self::Gaps | Self::Base, _) => &[Dtype::U8],
-            (Self::Scales | Self::BaseScales, _) => &[Dtype::F32],
+            (Self::Scales, _) => &[Dtype::F32],
+            (Self::BaseScales, _) => &[Dtype::F32, Dtype::F16],
             (Self::Values, Some(ValueType::F32)) => &[Dtype::F32],
             (Self::Values, Some(ValueType::F16)) => &[Dtype::F16],
             (Self::Values, Some(ValueType::Bf16)) => &[Dtype::BF16],

@@ -173,7 +173,7 @@ impl Container {
         self.plane_bytes(name, |plane| !matches!(plane, Plane::Base | Plane::BaseScales))
     }
 
-    /// Bytes of the quantised base of a matrix: on disk (without padding) and in memory.
+    /// Bytes of the quantised base of a matrix on disk, without padding. In memory all scales are f32.
     ///
     /// # Errors
     /// When there is no such matrix.

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use residua_memory::{Budget, Reservation};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use residua_memory::{AlignedVec, Budget, Reservation};
+use safetensors::Dtype;
 
 use super::{Container, MatrixMeta, Plane};
 use crate::file::{FileError, Held, Result};
@@ -99,10 +102,26 @@ impl Container {
         let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
         let held = self.reserve(name, (rows.len() * (row_bytes + 4 * groups)) as u64, budget)?;
         let codes = self.read_vec(name, Plane::Base, rows.start * row_bytes, rows.len() * row_bytes)?;
-        let scales = self.read_vec(name, Plane::BaseScales, rows.start * groups, rows.len() * groups)?;
+        let scales = self.read_scales(name, rows.start * groups, rows.len() * groups)?;
         let base = QuantizedBase::new(rows.len(), cols, kind, codes, scales)
             .map_err(FileError::matrix(self.path(), name))?;
         Ok(Held::new(base, held))
+    }
+
+    /// Reads scales of a base. Those of 16 bits are widened.
+    fn read_scales(&self, name: &str, first: usize, count: usize) -> Result<AlignedVec<f32>> {
+        if self.plane(name, Plane::BaseScales)?.dtype == Dtype::F32 {
+            return self.read_vec(name, Plane::BaseScales, first, count);
+        }
+        let mut scales = AlignedVec::zeroed(count);
+        let mut halves = [f16::ZERO; 2048];
+        for (block, scales) in scales.chunks_mut(halves.len()).enumerate() {
+            let offset = 2 * (first + block * halves.len()) as u64;
+            let halves = &mut halves[..scales.len()];
+            self.read_plane_at(name, Plane::BaseScales, offset, bytemuck::cast_slice_mut(halves))?;
+            halves.convert_to_f32_slice(scales);
+        }
+        Ok(scales)
     }
 
     /// Bytes of memory that [`read_gap_rows`](Self::read_gap_rows) takes for some rows; for raw bits,

@@ -1,0 +1,265 @@
+//! The scales of a quantised base, fitted together with the residual.
+//!
+//! The residual repairs the weights with the largest errors. So an error costs its square only up to a limit, the
+//! square of the cut's score; a weight with a larger error enters the residual, and that place costs the limit. The
+//! scale of a group minimises the sum of the costs. An outlier costs the limit whatever the scale is, so it does not
+//! shape the base.
+
+use half::f16;
+use residua_format::{BaseKind, ValueType, vectorised};
+
+/// What errors cost: the rule by which scales are chosen.
+#[derive(Debug)]
+pub(super) struct Costs {
+    kind: BaseKind,
+    /// The factor of each column's errors.
+    factors: Vec<f32>,
+    /// For each group of columns, the scale whose largest rounding error is about the limit.
+    anchors: Vec<f32>,
+    /// The most that an error costs, in squares of scaled scores.
+    limit: f32,
+    /// The limit of the sums that are returned.
+    summed: f32,
+    /// The scale of scores, a power of two.
+    unit: f64,
+    /// The square of a stored value's relative rounding error.
+    rounding: f32,
+}
+
+/// Sums over a row or more, with errors limited to the cut that was expected.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fitted {
+    /// Squared errors of the scales that follow from the largest magnitudes.
+    plain: f64,
+    fitted: Errors,
+    /// The same with scales rounded to f16.
+    rounded: Errors,
+    /// Whether some scale is too large for f16, or too small to keep its precision.
+    out_of_range: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Errors {
+    /// Squared errors, and those of rounding the residual.
+    squares: f64,
+    /// Errors above the cut.
+    above: f64,
+}
+
+impl Costs {
+    /// Bytes for `cols` columns.
+    pub(super) fn bytes(cols: usize) -> u64 {
+        8 * cols as u64
+    }
+
+    /// Costs with this limit, a comparable score; infinite without a residual. `cut` is the cut that is expected,
+    /// `largest` a bound of the weights' magnitudes. `None` if there is no error to speak of.
+    pub(super) fn new(
+        kind: BaseKind,
+        values: ValueType,
+        weights: &[f32],
+        (limit, cut): (f32, f32),
+        largest: f64,
+    ) -> Option<Self> {
+        let reference = if cut.is_finite() { cut.into() } else { largest };
+        if reference == 0.0 {
+            return None;
+        }
+        // The limit becomes about 1. Squares far above it may be infinite, squares far below it may be 0.
+        let unit = reference.log2().floor().clamp(-100.0, 100.0);
+        let unit = 2f64.powi(-(unit as i32));
+        let factors: Vec<f32> = weights.iter().map(|&weight| (f64::from(weight) * unit) as f32).collect();
+        let square = |score: f32| (f64::from(score) * unit).powi(2) as f32;
+        let (limit, summed) = (square(limit), square(cut));
+        let anchors = factors.chunks(kind.group(weights.len())).map(|factors| {
+            let mean = factors.iter().sum::<f32>() / factors.len() as f32;
+            2.0 * limit.min(summed).sqrt() / mean
+        });
+        let anchors = anchors.collect();
+        // Half a unit in the last place.
+        let rounding = match values {
+            ValueType::F32 => 2f32.powi(-48),
+            ValueType::F16 => 2f32.powi(-22),
+            ValueType::Bf16 | ValueType::I8 => 2f32.powi(-16),
+        };
+        Some(Self { kind, factors, anchors, limit, summed, unit, rounding })
+    }
+
+    /// No costs: every scale is that of the group's largest magnitude, in full precision.
+    pub(super) fn none(kind: BaseKind) -> Self {
+        Self {
+            kind,
+            factors: Vec::new(),
+            anchors: Vec::new(),
+            limit: 0.0,
+            summed: 0.0,
+            unit: 0.0,
+            rounding: 0.0,
+        }
+    }
+
+    pub(super) fn kind(&self) -> BaseKind {
+        self.kind
+    }
+
+    /// Chooses the scales of one row.
+    ///
+    /// # Errors
+    /// The column of a weight that is not finite.
+    pub(super) fn fit(&self, weights: &[f32], scales: &mut [f32]) -> Result<Fitted, usize> {
+        fit_row(self, weights, scales).ok_or_else(|| weights.iter().position(|w| !w.is_finite()).unwrap_or(0))
+    }
+
+    /// Whether fitted scales leave no larger error than plain ones, with the best `kept` errors stored in the residual.
+    /// `cut` is the comparable score of the last of them.
+    ///
+    /// Let `φ(t)` be the sum of `min(error², t)` less `kept · t`. It is concave, and its maximum is the error that the
+    /// best `kept` entries leave, at the square of the cut. So φ of the plain errors at the expected cut is at most what
+    /// they leave. What the fitted errors leave is at most φ there and its slope there times the way to the true cut.
+    pub(super) fn pays(&self, sums: &Fitted, cut: f32, kept: u64) -> bool {
+        let way = (f64::from(cut) * self.unit).powi(2) - f64::from(self.summed);
+        let errors = if sums.half_scales() { sums.rounded } else { sums.fitted };
+        let slope = if kept == 0 { 0.0 } else { (errors.above - kept as f64) * way };
+        // The sums are rounded.
+        errors.squares + slope <= sums.plain * (1.0 - 1e-5)
+    }
+}
+
+impl Fitted {
+    /// Whether the base loses nothing to speak of when its scales are stored as f16.
+    pub(super) fn half_scales(&self) -> bool {
+        !self.out_of_range && self.rounded.squares <= self.fitted.squares * 1.002
+    }
+
+    pub(super) fn add(self, other: Self) -> Self {
+        Self {
+            plain: self.plain + other.plain,
+            fitted: self.fitted.add(other.fitted),
+            rounded: self.rounded.add(other.rounded),
+            out_of_range: self.out_of_range || other.out_of_range,
+        }
+    }
+}
+
+impl Errors {
+    fn add(self, other: Self) -> Self {
+        Self { squares: self.squares + other.squares, above: self.above + other.above }
+    }
+}
+
+/// Scales to try, as shares of the plain scale.
+const CLIPS: [f32; 5] = [0.88, 0.78, 0.68, 0.59, 0.5];
+/// Scales to try, as multiples of the anchor.
+const ANCHORED: [f32; 9] = [3.0, 2.2, 1.65, 1.25, 1.0, 0.8, 0.64, 0.5, 0.35];
+/// Scales to try, as multiples of the best so far.
+const FINER: [f32; 4] = [0.93, 1.07, 0.97, 1.03];
+
+vectorised! {
+    /// `None` if some weight is not finite.
+    fn fit_row(costs: &Costs, weights: &[f32], scales: &mut [f32]) -> Option<Fitted> {
+        let group = costs.kind.group(weights.len());
+        let mut sums = Fitted::default();
+        if costs.factors.is_empty() {
+            for (weights, scale) in weights.chunks(group).zip(scales) {
+                *scale = plain_scale(weights, costs.kind)?;
+            }
+            sums.out_of_range = true;
+            return Some(sums);
+        }
+        let groups = weights.chunks(group).zip(costs.factors.chunks(group)).zip(&costs.anchors).zip(scales);
+        for (((weights, factors), &anchor), scale) in groups {
+            sums = sums.add(fit_group(costs, weights, factors, anchor, scale)?);
+        }
+        Some(sums)
+    }
+}
+
+/// The scale that makes the largest magnitude the largest code; `None` if some weight is not finite.
+#[inline(always)]
+fn plain_scale(weights: &[f32], kind: BaseKind) -> Option<f32> {
+    // The bits of floats without their sign order as integers do, infinities and NaN last.
+    let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
+    let largest = Some(f32::from_bits(bits as u32)).filter(|largest| largest.is_finite())?;
+    Some((largest / f32::from(kind.max_code())).min(kind.max_scale()))
+}
+
+#[inline(always)]
+fn fit_group(
+    costs: &Costs,
+    weights: &[f32],
+    factors: &[f32],
+    anchor: f32,
+    scale: &mut f32,
+) -> Option<Fitted> {
+    let (limit, code) = (costs.limit, f32::from(costs.kind.max_code()));
+    let plain = plain_scale(weights, costs.kind)?;
+    *scale = plain;
+    if plain == 0.0 {
+        return Some(Fitted::default());
+    }
+    let total = |sums: Sums| sums.costs + costs.rounding * sums.squares;
+    let quick = |scale: f32| {
+        let inverse = 1.0 / scale;
+        total(sums(weights, factors, scale, limit, |w| (w * inverse).clamp(-code, code)))
+    };
+    let mut best = (quick(plain), plain);
+    let attempt = |best: &mut (f32, f32), scale: f32| {
+        let cost = quick(scale);
+        if cost < best.0 {
+            *best = (cost, scale);
+        }
+    };
+    CLIPS.iter().for_each(|share| attempt(&mut best, plain * share));
+    let below = CLIPS[CLIPS.len() - 1] * plain;
+    let anchored = ANCHORED.iter().map(|multiple| anchor * multiple).filter(|&scale| scale < below);
+    anchored.for_each(|scale| attempt(&mut best, scale));
+    for multiple in FINER {
+        let scale = (best.1 * multiple).min(costs.kind.max_scale());
+        attempt(&mut best, scale);
+    }
+    *scale = best.1;
+    // As the codes are chosen.
+    let exact = |scale: f32| sums(weights, factors, scale, costs.summed, |w| (w / scale).clamp(-code, code));
+    let errors = |sums: Sums| Errors { squares: total(sums).into(), above: sums.above.into() };
+    let rounded = f16::from_f32(best.1);
+    Some(Fitted {
+        plain: exact(plain).costs.into(),
+        fitted: errors(exact(best.1)),
+        rounded: errors(exact(rounded.to_f32())),
+        out_of_range: !rounded.is_normal(),
+    })
+}
+
+/// Sums over one group.
+#[derive(Clone, Copy)]
+struct Sums {
+    costs: f32,
+    squares: f32,
+    above: f32,
+}
+
+#[inline(always)]
+fn sums(weights: &[f32], factors: &[f32], scale: f32, limit: f32, steps: impl Fn(f32) -> f32) -> Sums {
+    // So large that an addition rounds to whole numbers.
+    const ROUND: f32 = 12_582_912.0;
+    const LANES: usize = 16;
+    let (mut costs, mut squares, mut above) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let mut add = |lane: usize, weight: f32, factor: f32| {
+        let error = (weight - (steps(weight) + ROUND - ROUND) * scale) * factor;
+        let square = error * error;
+        costs[lane] += if square < limit { square } else { limit };
+        squares[lane] += square;
+        above[lane] += if square > limit { 1.0 } else { 0.0 };
+    };
+    let ((w, w_rest), (f, f_rest)) = (weights.as_chunks::<LANES>(), factors.as_chunks::<LANES>());
+    for (w, f) in w.iter().zip(f) {
+        for lane in 0..LANES {
+            add(lane, w[lane], f[lane]);
+        }
+    }
+    for (lane, (&w, &f)) in w_rest.iter().zip(f_rest).enumerate() {
+        add(lane, w, f);
+    }
+    let sum = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
+    Sums { costs: sum(costs), squares: sum(squares), above: sum(above) }
+}

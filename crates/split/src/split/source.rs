@@ -1,0 +1,128 @@
+//! Blocks of rows with their bases, as every pass reads them.
+
+use std::ops::Range;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use residua_format::BaseKind;
+use residua_format::file::{ContainerWriter, Dtype, Plane};
+
+use super::inputs::Job;
+use super::residual::Base;
+use super::waiting_plane::WaitingPlane;
+use crate::SplitError;
+use crate::rows::Block;
+
+/// The buffers of a block. The scales of a quantised base lie in a temporary file, because later passes read them again.
+#[derive(Debug)]
+pub(super) struct Source {
+    kind: Option<BaseKind>,
+    weights: Block,
+    dense: Block,
+    scales: Vec<f32>,
+    plane: WaitingPlane,
+    /// Whether scales are rounded to f16.
+    half: bool,
+}
+
+/// Scales that are rounded together.
+const ROUNDED: usize = 1024;
+
+impl Source {
+    /// Buffers for blocks of so many bytes.
+    pub(super) fn new(kind: Option<BaseKind>, block: usize, plane: WaitingPlane) -> Self {
+        let dense = Block::with_bytes(if kind.is_some() { 0 } else { block });
+        Self { kind, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
+    }
+
+    /// Reads rows without their base.
+    pub(super) fn weights(&mut self, job: &Job<'_>, rows: Range<usize>) -> Result<&[u8], SplitError> {
+        Ok(self.weights.load(&job.rows, rows)?)
+    }
+
+    /// Reads rows and their base. The scales of a quantised base must be [written](Self::write_scales).
+    pub(super) fn rows(
+        &mut self,
+        job: &Job<'_>,
+        rows: Range<usize>,
+    ) -> Result<(&[u8], Base<'_>), SplitError> {
+        let Self { kind, weights, dense, scales, plane, half } = self;
+        let base = match (*kind, &job.base) {
+            (Some(kind), _) => {
+                let groups = kind.groups(job.rows.cols);
+                scales.resize(rows.len() * groups, 0.0);
+                plane.read_at((4 * rows.start * groups) as u64, bytemuck::cast_slice_mut(scales))?;
+                if *half {
+                    scales.chunks_mut(ROUNDED).for_each(round);
+                }
+                Base::Quantized { kind, scales }
+            }
+            (None, Some(base)) => Base::Dense(dense.load(base, rows.clone())?),
+            (None, None) => Base::Dense(&[]),
+        };
+        Ok((weights.load(&job.rows, rows)?, base))
+    }
+
+    /// Forgets all scales.
+    pub(super) fn clear_scales(&mut self) -> Result<(), SplitError> {
+        self.plane.clear()
+    }
+
+    /// Reads rows, lets `fit` set their scales, and appends those to the scales before.
+    pub(super) fn write_scales<T>(
+        &mut self,
+        job: &Job<'_>,
+        kind: BaseKind,
+        rows: Range<usize>,
+        fit: impl FnOnce(&[u8], &mut [f32]) -> Result<T, SplitError>,
+    ) -> Result<T, SplitError> {
+        let Self { weights, scales, plane, .. } = self;
+        let raw = weights.load(&job.rows, rows.clone())?;
+        scales.resize(rows.len() * kind.groups(job.rows.cols), 0.0);
+        let result = fit(raw, scales)?;
+        plane.write(bytemuck::cast_slice(scales))?;
+        Ok(result)
+    }
+
+    /// Rounds all scales to f16, or leaves them as they are.
+    pub(super) fn round_scales(&mut self, half: bool) {
+        self.half = half;
+    }
+
+    /// The element type of the scales in the output.
+    pub(super) fn scale_dtype(&self) -> Dtype {
+        if self.half { Dtype::F16 } else { Dtype::F32 }
+    }
+
+    /// Moves all scales to the output, as a plane of matrix `name`.
+    pub(super) fn drain_scales(
+        &mut self,
+        name: &str,
+        writer: &mut ContainerWriter,
+    ) -> Result<(), SplitError> {
+        writer.begin_plane(name, Plane::BaseScales, self.scale_dtype())?;
+        if self.half {
+            self.plane.drain_with(|bytes| {
+                let mut halves = [f16::ZERO; ROUNDED];
+                bytes.chunks(4 * ROUNDED).try_for_each(|bytes| {
+                    let halves = &mut halves[..bytes.len() / 4];
+                    let scales = bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes));
+                    halves.iter_mut().zip(scales).for_each(|(half, scale)| *half = f16::from_f32(scale));
+                    Ok(writer.write(bytemuck::cast_slice(halves))?)
+                })
+            })?;
+        } else {
+            self.plane.drain(writer)?;
+        }
+        writer.end_plane()?;
+        Ok(())
+    }
+}
+
+/// Rounds at most [`ROUNDED`] scales to f16.
+fn round(scales: &mut [f32]) {
+    let mut halves = [f16::ZERO; ROUNDED];
+    let halves = &mut halves[..scales.len()];
+    halves.convert_from_f32_slice(scales);
+    halves.convert_to_f32_slice(scales);
+}
