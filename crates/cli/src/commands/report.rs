@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use residua::compensate::ClassStatistics;
-use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::statistics::{StatisticsReader, require_load};
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
+use residua::compensate::{ClassStatistics, open_checkpoint};
+use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Held};
 use residua::memory::Budget;
 use residua::split::{Progress, SplitFile};
 use serde::Serialize;
@@ -62,15 +62,21 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let files: Vec<_> = [&args.file].into_iter().chain(&args.against).collect();
+    require_load(&files, |extent| ClassStatistics::spectrum_bytes(extent.dim), &budget)?;
+    let file = open_checkpoint(&args.file, &budget)?;
     // A base checkpoint that nobody named is where the file says; a file of another kind has none.
-    let found = || SplitFile::open(&args.file).ok()?.base().map(|base| base.path().to_owned());
+    let found = || {
+        let split = Container::is_container(&file).then(|| SplitFile::open(&args.file).ok())??;
+        split.base().map(|base| base.path().to_owned())
+    };
     let base = args.base.clone().or_else(found);
     let others = args.against.iter().chain(&base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
-    args.run.start()?;
-    let budget = args.budget.budget()?;
     let bar = args.run.progress();
-    let section = section(args, &budget, &bar)?;
+    let section = section(args, file, &budget, &bar)?;
     drop(bar);
     write(&[(name(&args.file), section)], &args.output)?;
     match args.run.json {
@@ -80,8 +86,7 @@ pub(crate) fn run(args: &Args) -> Result {
 }
 
 /// The sections of this kind of file.
-fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
-    let file = Checkpoint::open(&args.file)?;
+fn section(args: &Args, file: Held<Checkpoint>, budget: &Budget, bar: &Bar) -> Result<Section> {
     let refuse = |option: &str, given: bool, holds: &str| match given {
         true => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
         false => Ok(()),
@@ -89,7 +94,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     if StatisticsReader::is_in(&file) {
         refuse("--base", args.base.is_some(), "class statistics")?;
         refuse("--variant", args.variant.is_some(), "class statistics")?;
-        let mut named = vec![(name(&args.file), ClassStatistics::load(&args.file, budget)?)];
+        let mut named = vec![(name(&args.file), StatisticsReader::of(file, budget)?.load(budget)?)];
         if let Some(other) = &args.against {
             let statistics = ClassStatistics::load(other, budget)?;
             if statistics.dim() != named[0].1.dim() {
@@ -121,6 +126,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
                        features as evaluate takes them";
         return Err(Failure::input(&args.file, problem));
     }
+    let (file, _held) = file.into_parts();
     let container = Container::from_file(file)?;
     refuse("--variant", args.variant.is_some(), "weights")?;
     let (against, base) = (args.against.as_deref(), args.base.as_deref());
