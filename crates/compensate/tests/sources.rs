@@ -128,7 +128,6 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-
 #[test]
 fn labels_come_in_every_integer_type() {
     let directory = tempfile::tempdir().unwrap();

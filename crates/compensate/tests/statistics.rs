@@ -249,11 +249,13 @@ fn threads_do_not_decide_whether_it_fits() {
     let rows: Vec<f32> = (0..dim * 2 * classes).map(|i| ((i * 7919) % 101) as f32).collect();
     let labels: Vec<u32> = (0..2 * classes as u32).map(|i| i / 2).collect();
     let small = collect(dim, &rows, &labels, 60, Storage::Smallest);
-    let moved = small.store(Storage::Packed, Precision::F64, &Budget::unlimited()).unwrap().bytes();
+    let counted = Budget::unlimited();
+    let moved = small.store(Storage::Packed, Precision::F64, &counted).unwrap();
+    let (moved, held) = (moved.bytes(), counted.used());
     let scratch = 2 * Covariance::dense_bytes(dim);
     for threads in [1, 8] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let budget = Budget::new(moved + scratch);
+        let budget = Budget::new(held + scratch);
         let done = pool.install(|| small.store(Storage::Packed, Precision::F64, &budget));
         assert_eq!(done.unwrap().bytes(), moved, "{threads}");
     }
