@@ -22,14 +22,14 @@ fuzz_target!(
                 let mut source = MemorySource::new(4, &features, None, Some(&labels)).unwrap();
                 let mut builder = StatisticsBuilder::new(4, &budget);
                 builder.add_source(&mut source, Side::Before).unwrap();
-                builder.finish(storage, precision).unwrap().save(&folder.join(name)).unwrap();
+                builder.finish(storage, precision).unwrap().save(folder.join(name), &budget).unwrap();
             }
         });
     },
     |bytes: &[u8]| {
         let budget = Budget::new(1 << 26);
         with_safetensors(bytes, |path| {
-            let Ok(reader) = StatisticsReader::open(path) else { return };
+            let Ok(reader) = StatisticsReader::open(path, &budget) else { return };
             let counts: Vec<_> = reader.counts().collect();
             // What a few bytes claim is refused where it is read; to merge takes the square of it.
             if reader.dim() > 64 {
@@ -41,7 +41,7 @@ fuzz_target!(
                 let _ = class.merge(&class, &budget);
             }
             if let Ok(all) = ClassStatistics::load(path, &budget) {
-                all.save(&beside("copy.safetensors")).unwrap();
+                all.save(&beside("copy.safetensors"), &Budget::unlimited()).unwrap();
                 let copy = ClassStatistics::load(&beside("copy.safetensors"), &Budget::unlimited()).unwrap();
                 assert_eq!((copy.dim(), copy.len()), (all.dim(), all.len()));
             }

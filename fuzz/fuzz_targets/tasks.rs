@@ -19,18 +19,18 @@ fuzz_target!(
                 let labels: Vec<u32> = (0..30).map(|i| 3 * task + i % 3).collect();
                 let mut source = MemorySource::new(4, &features, Some(&after), Some(&labels)).unwrap();
                 state.finish_task(Task::new(&mut source), &budget).unwrap();
-                state.save(&folder.join(format!("tasks{task}"))).unwrap();
+                state.save(&folder.join(format!("tasks{task}")), &budget).unwrap();
             }
         });
     },
     |bytes: &[u8]| {
         let budget = Budget::new(1 << 26);
         with_safetensors(bytes, |path| {
-            let Ok(reader) = SequenceReader::open(path) else { return };
+            let Ok(reader) = SequenceReader::open(path, &budget) else { return };
             let names: Vec<String> = reader.names().map(str::to_owned).collect();
             for name in names {
                 // Of two variants of one name the first is meant.
-                let Some(statistics) = reader.statistics(&name) else { continue };
+                let Ok(Some(statistics)) = reader.statistics(&name, &budget) else { continue };
                 for (label, count) in statistics.counts().collect::<Vec<_>>() {
                     let Ok(Some(class)) = statistics.class(label, &budget) else { continue };
                     assert_eq!((class.dim(), class.count()), (reader.dim(), count));

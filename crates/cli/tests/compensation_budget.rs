@@ -53,13 +53,13 @@ fn write_labelled(path: &Path, rows: usize, label: impl Fn(usize) -> usize) {
 /// The classes of a file, each under `times` labels; bytes of the new file.
 fn multiply(from: &Path, to: &Path, times: u32) -> u64 {
     let budget = Budget::unlimited();
-    let few = StatisticsReader::open(from).unwrap();
-    let mut many = StatisticsWriter::create(to, few.dim(), 0).unwrap();
+    let few = StatisticsReader::open(from, &budget).unwrap();
+    let mut many = StatisticsWriter::create(to, few.dim(), 0, &budget).unwrap();
     for (label, _) in few.counts() {
         let class = few.class(label, &budget).unwrap().unwrap();
         (0..times).for_each(|time| many.add(label * times + time, &class).unwrap());
     }
-    many.finish().unwrap()
+    many.finish().unwrap().file_bytes
 }
 
 /// Runs a command; it must hold at most `mebibytes`.

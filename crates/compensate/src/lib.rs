@@ -42,6 +42,7 @@ mod error;
 mod setters;
 pub mod source;
 pub mod statistics;
+mod tables;
 pub mod tasks;
 
 pub use cache::{CacheCounters, CacheOptions, CachePrecision, FeatureCache};
@@ -49,8 +50,9 @@ pub use classify::{Classifier, Lda, Ncm, Qda};
 pub use compensator::{Attention, Compensator, Linear, Method, Mode, Rff, WeakNonlinear};
 pub use error::{CompensateError, Content, Result};
 pub use nalgebra;
-pub use source::{FeatureBlock, FeatureSource, MemorySource, NpySource, Side};
+pub use source::{FeatureBlock, FeatureSource, Floats, MemorySource, NpySource, Side};
 pub use statistics::{
     ClassGaussian, ClassStatistics, Covariance, Precision, StatisticsBuilder, StatisticsOptions, Storage,
 };
+pub use tables::open_checkpoint;
 pub use tasks::{Pairs, Task, TaskSequence, Variant};

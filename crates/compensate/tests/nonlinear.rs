@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Fixture, are_positive, assert_reference, collect, drift_by, fit, moments, normal};
+use common::{
+    Fixture, affine_drift, are_positive, assert_reference, collect, drift_by, fit, moments, normal,
+};
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
 use residua_compensate::*;
@@ -215,4 +217,23 @@ fn wrong_settings_and_sources_are_refused() {
     assert!(fails(&weak.clone().with_batches(vec![9]), 9, &budget).contains("batch"));
     let start = (DMatrix::zeros(2, 4), DMatrix::zeros(4, 3));
     assert!(fails(&weak.with_start(start), 9, &budget).contains("second layer"));
+}
+
+/// Drawn points take more than training: a budget without room for them is refused before the steps, which would never end.
+#[test]
+fn a_budget_too_small_to_move_classes_is_refused_before_training() {
+    let (before, after) = affine_drift(24, 300, 1);
+    let method = WeakNonlinear::new(Mode::Compat).with_steps(usize::MAX);
+    let fit = |bytes| {
+        let mut pairs = MemorySource::pairs(24, &before, &after).unwrap();
+        method.fit(&mut pairs, &Budget::new(bytes)).map(drop).unwrap_err()
+    };
+    let CompensateError::Budget(error) = fit(3 << 20) else { panic!("not the budget") };
+    assert_eq!(error.what, "moving class statistics");
+    // Enough for that, and yet not for endless steps.
+    let method = WeakNonlinear::new(Mode::Compat).with_steps(1);
+    let budget = Budget::new(error.minimum);
+    let stale = collect(24, &before, &[0; 300], Storage::Packed);
+    let mut pairs = MemorySource::pairs(24, &before, &after).unwrap();
+    method.fit(&mut pairs, &budget).unwrap().apply(&stale, &budget).unwrap();
 }

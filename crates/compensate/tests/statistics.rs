@@ -184,7 +184,7 @@ proptest! {
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("statistics.safetensors");
-        stored.save(&path).unwrap();
+        stored.save(&path, &Budget::unlimited()).unwrap();
         let loaded = ClassStatistics::load(&path, &budget).unwrap();
         prop_assert_eq!(loaded.len(), stored.len());
         for ((label, a), (other, b)) in loaded.iter().zip(stored.iter()) {
@@ -200,7 +200,7 @@ proptest! {
         let statistics = collect(3, &rows, &labels, 7, Storage::Smallest);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("statistics.safetensors");
-        statistics.save(&path).unwrap();
+        statistics.save(&path, &Budget::unlimited()).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         let at = at % bytes.len();
         bytes[at] = byte;
@@ -249,11 +249,13 @@ fn threads_do_not_decide_whether_it_fits() {
     let rows: Vec<f32> = (0..dim * 2 * classes).map(|i| ((i * 7919) % 101) as f32).collect();
     let labels: Vec<u32> = (0..2 * classes as u32).map(|i| i / 2).collect();
     let small = collect(dim, &rows, &labels, 60, Storage::Smallest);
-    let moved = small.store(Storage::Packed, Precision::F64, &Budget::unlimited()).unwrap().bytes();
+    let counted = Budget::unlimited();
+    let moved = small.store(Storage::Packed, Precision::F64, &counted).unwrap();
+    let (moved, held) = (moved.bytes(), counted.used());
     let scratch = 2 * Covariance::dense_bytes(dim);
     for threads in [1, 8] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let budget = Budget::new(moved + scratch);
+        let budget = Budget::new(held + scratch);
         let done = pool.install(|| small.store(Storage::Packed, Precision::F64, &budget));
         assert_eq!(done.unwrap().bytes(), moved, "{threads}");
     }
@@ -301,10 +303,10 @@ fn files_merge_as_statistics_do() {
     let rows: Vec<f32> = (0..60).map(|i| ((i * 7919) % 101) as f32).collect();
     let a = collect(3, &rows[..30], &[0, 0, 1, 1, 0, 1, 2, 2, 2, 2], 3, Storage::Smallest);
     let b = collect(3, &rows[30..], &[1, 1, 1, 1, 4, 4, 4, 4, 4, 4], 3, Storage::Smallest);
-    a.save(path("a")).unwrap();
-    b.save(path("b")).unwrap();
+    a.save(path("a"), &Budget::unlimited()).unwrap();
+    b.save(path("b"), &Budget::unlimited()).unwrap();
     let mut labels = Vec::new();
-    merge_files(&[path("a"), path("b")], path("c"), &budget, |label| {
+    merge_files(&[path("a"), path("b")], path("c"), &budget, |label, _| {
         labels.push(label);
         Ok(())
     })
@@ -313,14 +315,14 @@ fn files_merge_as_statistics_do() {
     let merged = ClassStatistics::load(path("c"), &budget).unwrap();
     assert_close(&merged, &a.merge(&b, &budget).unwrap(), 0.0);
     let fails = |inputs: &[std::path::PathBuf], output: &str| {
-        let error = merge_files(inputs, path(output), &budget, |_| Ok(())).unwrap_err();
+        let error = merge_files(inputs, path(output), &budget, |_, _| Ok(())).unwrap_err();
         (error.kind(), error.to_string())
     };
     let before = std::fs::read(path("a")).unwrap();
     assert_eq!(fails(&[path("b"), path("a")], "a").0, ErrorKind::Usage);
     assert!(fails(&[path("b"), folder.path().join(".").join("b")], "d").1.contains("twice"));
     assert!(fails(&[], "d").1.contains("empty"));
-    collect(2, &rows, &[0; 30], 3, Storage::Smallest).save(path("e")).unwrap();
+    collect(2, &rows, &[0; 30], 3, Storage::Smallest).save(path("e"), &Budget::unlimited()).unwrap();
     assert!(fails(&[path("a"), path("e")], "d").1.contains("dimension 2, expected 3"));
     assert_eq!(std::fs::read(path("a")).unwrap(), before);
     assert!(!path("d").exists());

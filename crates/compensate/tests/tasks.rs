@@ -104,7 +104,7 @@ fn saved_and_resumed_is_uninterrupted() {
     let budget = Budget::new(64 << 20);
     let mut whole = small();
     (0..2).for_each(|task| run(&mut whole, task, &budget).unwrap());
-    whole.save(&path).unwrap();
+    whole.save(&path, &Budget::unlimited()).unwrap();
     let saved = std::fs::metadata(&path).unwrap().len();
     let resumed = small().resume(&path, &budget).unwrap();
     // Shared classes are written and read once.
@@ -124,7 +124,7 @@ fn saved_and_resumed_is_uninterrupted() {
     // A run that is stopped while it writes leaves the file of the last finished task.
     let before = std::fs::read(&path).unwrap();
     std::fs::create_dir(directory.path().join("taken")).unwrap();
-    assert!(whole.save(directory.path().join("taken")).is_err());
+    assert!(whole.save(directory.path().join("taken"), &Budget::unlimited()).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(saved, before.len() as u64);
 }
@@ -145,18 +145,22 @@ fn from_file_to_file_is_the_same() {
             let held = budget.used();
             let saved = with_task(task, step, |task| new().finish_task_in(&streamed, task, &budget)).unwrap();
             assert_eq!((saved.tasks(), saved.dim()), (task as u64 + 1, DIM));
+            drop(saved);
             assert_eq!(budget.used(), held);
         }
-        state.save(&whole).unwrap();
+        state.save(&whole, &Budget::unlimited()).unwrap();
         let saved = new().resume(&streamed, &budget).unwrap();
-        let reader = SequenceReader::open(&streamed).unwrap();
+        let reader = SequenceReader::open(&streamed, &Budget::unlimited()).unwrap();
         for name in state.names() {
             let (one, other) = (state.statistics(name).unwrap(), saved.statistics(name).unwrap());
             assert_eq!(one.len(), if step == 2 { 6 } else { 4 });
             assert_eq!(one.len(), other.len());
             // A factor is stored with what its diagonal is.
             let (bytes, diagonals) = (one.bytes(), 8 * one.len() as u64);
-            assert!((bytes..=bytes + diagonals).contains(&reader.statistics(name).unwrap().bytes()));
+            assert!(
+                (bytes..=bytes + diagonals)
+                    .contains(&reader.statistics(name, &budget).unwrap().unwrap().bytes())
+            );
             for ((label, a), (other, b)) in one.iter().zip(other.iter()) {
                 assert_eq!(label, other);
                 assert_eq!((a.count(), a.mean(), a.covariance()), (b.count(), b.mean(), b.covariance()));
@@ -216,7 +220,7 @@ fn files_of_something_else_are_refused() {
     let budget = Budget::new(64 << 20);
     let mut state = small();
     run(&mut state, 0, &budget).unwrap();
-    state.save(&path).unwrap();
+    state.save(&path, &Budget::unlimited()).unwrap();
     let resume = |state: TaskSequence| state.resume(&path, &budget).map(drop).unwrap_err().to_string();
     assert!(resume(TaskSequence::new(5, Variant::ALL)).contains("dimension 4, not 5"));
     assert!(resume(TaskSequence::new(DIM, [Variant::SeqFt])).contains("saved for the variants"));
@@ -233,7 +237,7 @@ fn files_of_something_else_are_refused() {
     }
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     assert!(small().resume(&path, &budget).is_err());
-    state.statistics("SeqFT").unwrap().save(&path).unwrap();
+    state.statistics("SeqFT").unwrap().save(&path, &Budget::unlimited()).unwrap();
     assert!(resume(small()).contains("class statistics, not the state"));
 }
 
@@ -263,7 +267,7 @@ fn samples_of_a_finished_task_are_refused_unless_they_may_come_again() {
     let path = folder.path().join("state");
     let mut state = small();
     (0..2).for_each(|task| run(&mut state, task, &budget).unwrap());
-    state.save(&path).unwrap();
+    state.save(&path, &Budget::unlimited()).unwrap();
     let before = std::fs::read(&path).unwrap();
     for (task, number) in [(0, 1), (1, 2)] {
         let error = run(&mut state, task, &budget).unwrap_err();
@@ -281,7 +285,7 @@ fn samples_of_a_finished_task_are_refused_unless_they_may_come_again() {
     state.repeats = true;
     run(&mut state, 1, &budget).unwrap();
     let saved = folder.path().join("saved");
-    state.save(&saved).unwrap();
-    assert_eq!(SequenceReader::open(&path).unwrap().tasks(), 3);
+    state.save(&saved, &Budget::unlimited()).unwrap();
+    assert_eq!(SequenceReader::open(&path, &Budget::unlimited()).unwrap().tasks(), 3);
     assert_eq!(small().resume(&saved, &budget).unwrap().tasks(), 3);
 }

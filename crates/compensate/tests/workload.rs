@@ -105,12 +105,12 @@ fn from_file_to_file_is_the_same_and_a_file_that_is_not_finished_is_not_there() 
     let fitted = workload.fit(&Linear::default());
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    workload.stale.save(path("stale")).unwrap();
-    fitted.apply(&workload.stale, &budget).unwrap().save(path("moved")).unwrap();
-    let stale = StatisticsReader::open(path("stale")).unwrap();
+    workload.stale.save(path("stale"), &budget).unwrap();
+    fitted.apply(&workload.stale, &budget).unwrap().save(path("moved"), &budget).unwrap();
+    let stale = StatisticsReader::open(path("stale"), &budget).unwrap();
     assert_eq!((stale.dim(), stale.len(), stale.is_empty()), (DIM, MOVED, false));
     for finish in [false, true] {
-        let mut file = StatisticsWriter::create(path("again"), DIM, MOVED).unwrap();
+        let mut file = StatisticsWriter::create(path("again"), DIM, MOVED, &budget).unwrap();
         let mut add = |label, old: &ClassGaussian, new: &ClassGaussian| {
             assert_eq!(old.mean(), workload.stale.get(label).unwrap().mean());
             file.add(label, new)
@@ -133,7 +133,7 @@ fn from_file_to_file_is_the_same_and_a_file_that_is_not_finished_is_not_there() 
     assert_eq!(std::fs::read(path("once")).unwrap(), std::fs::read(path("moved")).unwrap());
     let onto_itself = fitted.apply_file(path("stale"), path("stale"), &budget, |_, _, _| Ok(()));
     assert_eq!(onto_itself.unwrap_err().kind(), residua_memory::ErrorKind::Usage);
-    assert_eq!((bytes.unwrap(), labels), (path("once").metadata().unwrap().len(), vec![0, 1, 2]));
+    assert_eq!((bytes.unwrap().file_bytes, labels), (path("once").metadata().unwrap().len(), vec![0, 1, 2]));
     let other = Linear::default().fit(&mut MemorySource::pairs(2, &[1.0; 4], &[1.0; 4]).unwrap(), &budget);
     assert!(other.unwrap().apply_each(&stale, &budget, &mut |_, _, _| Ok(())).is_err());
     assert!(stale.class(99, &budget).unwrap().is_none());

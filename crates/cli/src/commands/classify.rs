@@ -1,13 +1,13 @@
 //! `residua classify STATS FEATURES --classifier C`.
 
-use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use residua::compensate::ClassStatistics;
 use residua::compensate::classify::Prior;
 use residua::compensate::source::for_each_block;
+use residua::compensate::statistics::Extent;
+use residua::compensate::{ClassStatistics, FeatureSource, Side};
 use residua::format::file::{AtomicFile, Dtype, FileError, NpyHeader, SafetensorsWriter};
 use residua::memory::process;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::compensation::classifiers::{ClassifierArg, SHRINK};
 use crate::compensation::features::Features;
 use crate::destination;
 use crate::failure::{Failure, Result};
-use crate::output::{bytes, count, facts, print, print_json};
+use crate::output::{bytes, count, facts, print, print_json, written};
 
 pub(crate) const EXAMPLE: &str = "\
 Example (after those of residua stats --help):
@@ -27,6 +27,8 @@ Example (after those of residua stats --help):
 
 Without -o it prints the labels, one per line. With --labels it prints the accuracy instead.";
 
+/// Bytes of a label in indented JSON, which is made as a whole: in a text that grows, and escaped.
+const JSON_LABEL: u64 = 48;
 /// Rows per block to classify.
 const ROWS: usize = 1024;
 
@@ -96,7 +98,21 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let statistics = ClassStatistics::load(&args.statistics, &budget).map_err(advised)?;
+    let arrays = Arrays {
+        before: args.features.clone(),
+        after: None,
+        labels: args.labels.as_ref().map(|labels| labels.beside(&args.features)),
+    };
+    let bar = args.run.progress();
+    let mut features = Features::open(vec![arrays], "classifying", &budget, &bar)?;
+    // A budget that is too small is refused before the work.
+    let predictions = predicted_bytes(args, features.rows().unwrap_or(0));
+    let work =
+        |extent: &Extent| args.classifier.room(extent).bytes(extent, &features).saturating_add(predictions);
+    let statistics = ClassStatistics::load_for(&args.statistics, work, &budget).map_err(advised)?;
+    let (name, holds) =
+        (args.statistics.display().to_string(), format!("{} holds statistics", args.statistics.display()));
+    features.expect_dim(statistics.dim(), &holds)?;
     let prior = match args.prior {
         PriorArg::Uniform => Prior::Uniform,
         PriorArg::Counts => Prior::Counts,
@@ -105,30 +121,22 @@ pub(crate) fn run(args: &Args) -> Result {
         .classifier
         .build(&statistics, args.shrink.unwrap_or(SHRINK), prior, &budget)
         .map_err(|failure| failure.about(args.statistics.display()))?;
-    let arrays = Arrays {
-        before: args.features.clone(),
-        after: None,
-        labels: args.labels.as_ref().map(|labels| labels.beside(&args.features)),
-    };
-    let known: Vec<u32> = classifier.labels().to_vec();
-    let (mut predictions, mut correct) = (Vec::new(), 0);
-    let mut held = budget.reserve(0, "predictions")?;
-    let (name, bar) = (args.statistics.display().to_string(), args.run.progress());
-    let holds = format!("{name} holds statistics");
-    let mut features = Features::open(vec![arrays], "classifying", &bar)?;
-    features.expect_dim(statistics.dim(), &holds)?;
+    let known = classifier.labels();
+    let _held = budget.reserve(predictions, "predictions")?;
+    let mut predictions = Vec::with_capacity(features.rows().unwrap_or(0) as usize);
+    let mut correct = 0;
     let labels_name = features.labels().to_owned();
     for_each_block(&mut features, ROWS, &budget, |block| {
-        let predicted = classifier.predict(block.before(), &budget)?;
+        let predicted = classifier.predict_floats(block.floats(Side::Before)?, &budget)?;
         if args.labels.is_some() {
             let labels = block.labels()?;
-            Features::expect_known(&known, labels, predictions.len() as u64, &labels_name, &name)?;
+            Features::expect_known(known, labels, predictions.len() as u64, &labels_name, &name)?;
             correct += labels.iter().zip(&predicted).filter(|(label, found)| label == found).count() as u64;
         }
-        held.grow(4 * predicted.len() as u64, "predictions")?;
         predictions.extend(predicted);
         Ok(())
     })?;
+    let classes = known.len();
     drop(features);
     drop(bar);
     if let (Some(path), Some(format)) = (&args.output, format) {
@@ -138,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let labelled = args.labels.is_some();
     let done = Done {
         classifier: args.classifier.name(),
-        classes: known.len(),
+        classes,
         rows,
         correct: labelled.then_some(correct),
         accuracy: labelled.then_some(100.0 * correct as f64 / rows as f64),
@@ -147,13 +155,22 @@ pub(crate) fn run(args: &Args) -> Result {
         peak_memory_bytes: process::peak_rss(),
         memory_budget_bytes: budget.limit(),
     };
-    if args.run.json { print_json(&done) } else { print(text(&done, args)) }
+    match &done.predictions {
+        _ if args.run.json => print_json(&done),
+        Some(predictions) if done.accuracy.is_none() => {
+            written(lines(&mut BufWriter::new(std::io::stdout().lock()), predictions))
+        }
+        _ => print(text(&done, args)),
+    }
+}
+
+/// Bytes of the predictions of `rows` features, and of their JSON if it is printed.
+fn predicted_bytes(args: &Args, rows: u64) -> u64 {
+    let json = args.run.json && args.output.is_none();
+    rows.saturating_mul(if json { 4 + JSON_LABEL } else { 4 })
 }
 
 fn text(done: &Done, args: &Args) -> String {
-    if let (None, Some(predictions)) = (done.accuracy, &done.predictions) {
-        return lines(predictions);
-    }
     let mut rows = vec![("classifier", format!("{}, {} classes", done.classifier, done.classes))];
     let number = count(done.rows);
     rows.push(match (done.correct, done.accuracy) {
@@ -173,12 +190,14 @@ fn text(done: &Done, args: &Args) -> String {
 }
 
 /// Labels, one on each line.
-fn lines(labels: &[u32]) -> String {
-    labels.iter().fold(String::new(), |mut text, label| {
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "{label}");
-        text
-    })
+fn lines(out: &mut impl Write, labels: &[u32]) -> std::io::Result<()> {
+    labels.iter().try_for_each(|label| writeln!(out, "{label}"))?;
+    out.flush()
+}
+
+/// Labels, little-endian, in pieces.
+fn pieces(labels: &[u32]) -> impl Iterator<Item = Vec<u8>> {
+    labels.chunks(4096).map(|piece| piece.iter().flat_map(|label| label.to_le_bytes()).collect())
 }
 
 /// The format of predictions, from the file's suffix.
@@ -205,15 +224,16 @@ impl Format {
     fn write(self, path: &Path, labels: &[u32]) -> Result {
         if let Self::Safetensors = self {
             let mut file = SafetensorsWriter::create(path, 256)?;
-            let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
-            file.tensor("labels", Dtype::U32, &[labels.len()], &bytes)?;
+            file.begin("labels", Dtype::U32, &[labels.len()])?;
+            pieces(labels).try_for_each(|piece| file.write(&piece))?;
+            file.end()?;
             file.finish()?;
             return Ok(());
         }
         let mut file = AtomicFile::create(path)?;
         let written = match self {
             Self::Npy => npy(&mut file, labels),
-            _ => file.write_all(lines(labels).as_bytes()),
+            _ => lines(&mut BufWriter::new(&mut file), labels),
         };
         written.map_err(FileError::io(path, "write"))?;
         Ok(file.commit()?)
@@ -222,6 +242,5 @@ impl Format {
 
 fn npy(file: &mut AtomicFile, labels: &[u32]) -> std::io::Result<()> {
     NpyHeader::write(file, "<u4", &[labels.len()])?;
-    let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
-    file.write_all(&bytes)
+    pieces(labels).try_for_each(|piece| file.write_all(&piece))
 }

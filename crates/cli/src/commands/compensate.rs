@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::compensate::FeatureSource;
-use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::statistics::{StatisticsReader, StatisticsWriter, require_rewrite};
 use residua::memory::process;
 use residua::split::Progress;
 use serde::Serialize;
@@ -88,10 +88,13 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let bar = args.run.progress();
-    let mut source = Features::open(arrays.collect(), "fitting", &bar)?;
-    let stale = StatisticsReader::open(&args.statistics).map_err(advised)?;
+    let mut source = Features::open(arrays.collect(), "fitting", &budget, &bar)?;
+    require_rewrite(&[&args.statistics], &budget)?;
+    let stale = StatisticsReader::open(&args.statistics, &budget).map_err(advised)?;
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
 
+    // Before the work: an output that does not fit the budget is refused at once.
+    let mut output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
     let method = args.method.method(args.mode, args.noise.unwrap_or(1.0));
     let start = Instant::now();
     let fitted = method.fit(&mut source, &budget)?;
@@ -99,12 +102,14 @@ pub(crate) fn run(args: &Args) -> Result {
     let start = Instant::now();
     bar.begin_steps("moving", stale.len());
     let mut shifts = 0.0;
-    let output_bytes = fitted.apply_file(&args.statistics, &args.output, &budget, |_, old, new| {
+    fitted.apply_each(&stale, &budget, &mut |label, old, new| {
+        output.add(label, new)?;
         let shift = (new.mean() - old.mean()).norm();
         shifts += if shift > 0.0 { shift / old.mean().norm() } else { 0.0 };
         bar.advance(1);
         Ok(())
     })?;
+    let output_bytes = output.finish()?.file_bytes;
     bar.end();
     let apply_seconds = start.elapsed().as_secs_f64();
 

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use residua::compensate::ClassStatistics;
-use residua::compensate::statistics::StatisticsReader;
+use residua::compensate::statistics::{StatisticsReader, require_load};
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
+use residua::compensate::{ClassStatistics, open_checkpoint};
+use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Held};
 use residua::memory::Budget;
 use residua::split::{BaseLocation, Progress, SplitFile};
 use serde::Serialize;
@@ -61,17 +61,22 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    // A file of another kind has no base.
+    args.run.start()?;
+    let budget = args.budget.budget()?;
+    let files: Vec<_> = [&args.file].into_iter().chain(&args.against).collect();
+    require_load(&files, |extent| ClassStatistics::spectrum_bytes(extent.dim), &budget)?;
+    let file = open_checkpoint(&args.file, &budget)?;
+    // A base that nobody named is where the file says. A file of another kind has none.
     let found = || {
-        SplitFile::open_at(&args.file, &args.base.location()).ok()?.base().map(|base| base.path().to_owned())
+        let split = Container::is_container(&file)
+            .then(|| SplitFile::open_at(&args.file, &args.base.location()).ok())??;
+        split.base().map(|base| base.path().to_owned())
     };
     let base = args.base.base.clone().or_else(found);
     let others = args.against.iter().chain(&base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
-    args.run.start()?;
-    let budget = args.budget.budget()?;
     let bar = args.run.progress();
-    let section = section(args, &budget, &bar)?;
+    let section = section(args, file, &budget, &bar)?;
     drop(bar);
     write(&[(name(&args.file), section)], &args.output)?;
     match args.run.json {
@@ -81,8 +86,7 @@ pub(crate) fn run(args: &Args) -> Result {
 }
 
 /// The sections of this kind of file.
-fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
-    let file = Checkpoint::open(&args.file)?;
+fn section(args: &Args, file: Held<Checkpoint>, budget: &Budget, bar: &Bar) -> Result<Section> {
     let refuse = |option: Option<&str>, holds: &str| match option {
         Some(option) => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
         None => Ok(()),
@@ -91,7 +95,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     if StatisticsReader::is_in(&file) {
         refuse(args.base.given(), "class statistics")?;
         refuse(variant, "class statistics")?;
-        let mut named = vec![(name(&args.file), ClassStatistics::load(&args.file, budget)?)];
+        let mut named = vec![(name(&args.file), StatisticsReader::of(file, budget)?.load(budget)?)];
         if let Some(other) = &args.against {
             let statistics = ClassStatistics::load(other, budget)?;
             if statistics.dim() != named[0].1.dim() {
@@ -123,6 +127,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
                        features as evaluate takes them";
         return Err(Failure::input(&args.file, problem));
     }
+    let (file, _held) = file.into_parts();
     let container = Container::from_file(file)?;
     refuse(variant, "weights")?;
     let against = args.against.as_deref();

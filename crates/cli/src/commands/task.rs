@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result {
         after: Some(args.after.clone()),
         labels: Some(args.labels.beside(&args.after)),
     };
-    let mut source = Features::open(vec![arrays], "reading", &bar)?;
+    let mut source = Features::open(vec![arrays], "reading", &budget, &bar)?;
     let auxiliary = args.auxiliary.chunks_exact(2).map(|pair| Arrays {
         before: pair[0].clone(),
         after: Some(pair[1].clone()),
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let auxiliary: Vec<_> = auxiliary.collect();
     let mut auxiliary = match auxiliary.is_empty() {
         true => None,
-        false => Some(Features::open(auxiliary, "reading", &bar)?),
+        false => Some(Features::open(auxiliary, "reading", &budget, &bar)?),
     };
     let _lock = lock(&args.state, &bar)?;
     // A file that we cannot access is not a missing file.
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result {
         if !args.method.is_empty() {
             return Err(Failure::usage("--method is for the first task; the state has its methods"));
         }
-        let saved = SequenceReader::open(&args.state).map_err(advised)?;
+        let saved = SequenceReader::open(&args.state, &budget).map_err(advised)?;
         (saved.tasks(), TaskSequence::new(saved.dim(), variants(&saved, &args.state)?))
     } else {
         let methods = if args.method.is_empty() { &[MethodArg::Linear][..] } else { &args.method };

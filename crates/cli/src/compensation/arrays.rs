@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use residua::compensate::FeatureSource;
 use residua::compensate::source::{ArrayAt, FileSource};
+use residua::compensate::{FeatureSource, open_checkpoint};
 use residua::format::file::{Checkpoint, Dtype, TensorInfo};
+use residua::memory::{Budget, Reservation};
 
 use crate::failure::{Failure, Kind, Result};
 
@@ -109,7 +110,7 @@ impl ArrayRef {
     }
 
     /// Finds the array, and notes the tensor's name if it had to choose one.
-    fn locate(&mut self, role: Role) -> Result<ArrayAt> {
+    fn locate(&mut self, role: Role, files: &mut Files) -> Result<ArrayAt> {
         if is_npy(&self.path.to_string_lossy()) {
             return Ok(ArrayAt::Npy(self.path.clone()));
         }
@@ -117,7 +118,7 @@ impl ArrayRef {
             let problem = format!("{}: {} come in .npy or .safetensors files", self, role.name());
             return Err(Failure::usage(problem));
         }
-        let file = Arc::new(Checkpoint::open(&self.path)?);
+        let file = files.open(&self.path)?;
         let name = match &self.tensor {
             Some(name) => name.clone(),
             None => choose(&file, &self.path, role)?,
@@ -147,6 +148,29 @@ fn choose(file: &Checkpoint, path: &Path, role: Role) -> Result<String> {
     }
 }
 
+/// The checkpoints that arrays are in, each open once, and the room of their tables.
+#[derive(Debug)]
+pub(crate) struct Files {
+    budget: Budget,
+    open: Vec<(PathBuf, Arc<Checkpoint>, Reservation)>,
+}
+
+impl Files {
+    pub(crate) fn new(budget: &Budget) -> Self {
+        Self { budget: budget.clone(), open: Vec::new() }
+    }
+
+    fn open(&mut self, path: &Path) -> Result<Arc<Checkpoint>> {
+        if let Some((_, file, _)) = self.open.iter().find(|(known, ..)| known == path) {
+            return Ok(Arc::clone(file));
+        }
+        let (file, held) = open_checkpoint(path, &self.budget)?.into_parts();
+        let file = Arc::new(file);
+        self.open.push((path.to_owned(), Arc::clone(&file), held));
+        Ok(file)
+    }
+}
+
 /// Arrays to read together.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrays {
@@ -157,10 +181,10 @@ pub(crate) struct Arrays {
 
 impl Arrays {
     /// Opens the arrays. Fills in the chosen name for an array without a tensor's name.
-    pub(crate) fn open(&mut self) -> Result<FileSource> {
-        let before = self.before.locate(Role::Features)?;
-        let after = self.after.as_mut().map(|array| array.locate(Role::Features)).transpose()?;
-        let labels = self.labels.as_mut().map(|array| array.locate(Role::Labels)).transpose()?;
+    pub(crate) fn open(&mut self, files: &mut Files) -> Result<FileSource> {
+        let before = self.before.locate(Role::Features, files)?;
+        let after = self.after.as_mut().map(|array| array.locate(Role::Features, files)).transpose()?;
+        let labels = self.labels.as_mut().map(|array| array.locate(Role::Labels, files)).transpose()?;
         let source = FileSource::open(&before, after.as_ref(), labels.as_ref())?;
         if source.dim() == 0 {
             return Err(Failure::new(Kind::Input, format!("{}: features of dimension 0", self.before)));

@@ -1,7 +1,8 @@
 //! Classifiers by name.
 
 use clap::ValueEnum;
-use residua::compensate::classify::{LdaOptions, Metric, NcmOptions, Prior, QdaOptions, Ridge};
+use residua::compensate::classify::{LdaOptions, Metric, NcmOptions, Prior, QdaOptions, Ridge, Room};
+use residua::compensate::statistics::Extent;
 use residua::compensate::{ClassStatistics, Classifier, Lda, Ncm, Qda};
 use residua::memory::Budget;
 
@@ -56,6 +57,16 @@ impl ClassifierArg {
     /// Whether the user can choose how far to shrink.
     pub(crate) fn takes_shrink(self) -> bool {
         matches!(self, Self::LdaShrink | Self::QdaShrink)
+    }
+
+    /// What the classifier takes for statistics of this size.
+    pub(crate) fn room(self, extent: &Extent) -> Room {
+        match self {
+            Self::Ncm | Self::NcmCosine => Ncm::room(extent),
+            Self::Lda | Self::LdaShrink => Lda::room(extent),
+            Self::Qda | Self::QdaShrink | Self::Rgda => Qda::room(extent, false),
+            Self::RgdaLowRank => Qda::room(extent, true),
+        }
     }
 
     /// The classifier of these classes.

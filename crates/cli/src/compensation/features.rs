@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use residua::compensate::source::ChainSource;
 use residua::compensate::{CompensateError, FeatureBlock, FeatureSource, Result as SourceResult};
+use residua::memory::Budget;
 use residua::split::Progress;
 
-use super::arrays::Arrays;
+use super::arrays::{Arrays, Files};
 use crate::failure::{Failure, Kind, Result};
 use crate::progress::Bar;
 
@@ -17,15 +18,22 @@ pub(crate) struct Features<'a> {
     labels: String,
     what: &'static str,
     bar: &'a Bar,
+    /// Keeps the room of what the source has open.
+    _files: Files,
 }
 
 impl<'a> Features<'a> {
     /// Opens all parts; `what` is a verb for the progress bar.
-    pub(crate) fn open(parts: Vec<Arrays>, what: &'static str, bar: &'a Bar) -> Result<Self> {
+    pub(crate) fn open(
+        parts: Vec<Arrays>,
+        what: &'static str,
+        budget: &Budget,
+        bar: &'a Bar,
+    ) -> Result<Self> {
         let mut sources: Vec<Box<dyn FeatureSource>> = Vec::with_capacity(parts.len());
-        let mut labels = String::new();
+        let (mut labels, mut files) = (String::new(), Files::new(budget));
         for mut arrays in parts {
-            sources.push(Box::new(arrays.open()?));
+            sources.push(Box::new(arrays.open(&mut files)?));
             if let (true, Some(array)) = (labels.is_empty(), &arrays.labels) {
                 labels = array.to_string();
             }
@@ -34,7 +42,7 @@ impl<'a> Features<'a> {
         if source.rows() == Some(0) {
             return Err(CompensateError::Empty(source.name()).into());
         }
-        Ok(Self { source, labels, what, bar })
+        Ok(Self { source, labels, what, bar, _files: files })
     }
 
     /// An error unless features have the dimension of what they meet.
@@ -91,6 +99,14 @@ impl FeatureSource for Features<'_> {
         let bytes = self.rows().unwrap_or(0).saturating_mul(4 * self.dim() as u64);
         self.bar.begin(self.what, bytes);
         self.source.rewind()
+    }
+
+    fn is_double(&self) -> bool {
+        self.source.is_double()
+    }
+
+    fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> SourceResult<bool> {
+        self.source.for_each_label(f)
     }
 
     fn name(&self) -> String {

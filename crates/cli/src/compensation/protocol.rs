@@ -13,7 +13,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use residua::compensate::classify::Prior;
 use residua::compensate::source::for_each_block;
-use residua::compensate::{ClassStatistics, FeatureSource, StatisticsOptions};
+use residua::compensate::{ClassStatistics, FeatureSource, Side, StatisticsOptions};
 use residua::format::file::Checkpoint;
 use residua::memory::{Budget, process};
 use residua::split::Progress;
@@ -163,7 +163,7 @@ impl Protocol<'_> {
                 after: Some(self.tensor(&self.after("cur"))),
                 labels: None,
             };
-            let mut source = Features::open(vec![arrays], "", &quiet)?;
+            let mut source = Features::open(vec![arrays], "", budget, &quiet)?;
             source.expect_dim(stale.dim(), "the old classes")?;
             pairs = source.rows().unwrap_or(0);
             let fitted = method.fit(&mut source, budget)?;
@@ -204,7 +204,7 @@ impl Protocol<'_> {
     }
 
     fn collect(&self, features: &str, labels: &str, budget: &Budget, bar: &Bar) -> Result<ClassStatistics> {
-        let mut source = Features::open(vec![self.labelled(features, labels)], "", bar)?;
+        let mut source = Features::open(vec![self.labelled(features, labels)], "", budget, bar)?;
         Ok(ClassStatistics::collect(&mut source, &StatisticsOptions::default(), budget)?)
     }
 
@@ -223,7 +223,7 @@ impl Protocol<'_> {
             .map(|classifier| classifier.build(all, SHRINK, Prior::Uniform, budget))
             .collect::<Result<Vec<_>>>()?;
         let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
-        let mut test = Features::open(vec![self.labelled(&self.after("test"), "y_test")], "", bar)?;
+        let mut test = Features::open(vec![self.labelled(&self.after("test"), "y_test")], "", budget, bar)?;
         test.expect_dim(all.dim(), "the old classes")?;
         let known: Vec<u32> = all.iter().map(|(label, _)| label).collect();
         let (labels_name, mut first) = (test.labels().to_owned(), 0);
@@ -231,7 +231,7 @@ impl Protocol<'_> {
             let labels = block.labels()?;
             Features::expect_known(&known, labels, first, &labels_name, "y_old and y_cur")?;
             for (classifier, counts) in built.iter().zip(&mut counts) {
-                let predicted = classifier.predict(block.before(), budget)?;
+                let predicted = classifier.predict_floats(block.floats(Side::Before)?, budget)?;
                 for (&label, predicted) in labels.iter().zip(predicted) {
                     counts.add(old.get(label).is_some(), label == predicted);
                 }

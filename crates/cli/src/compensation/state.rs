@@ -25,9 +25,10 @@ struct Variant {
 impl State {
     pub(crate) fn new(saved: &SequenceReader) -> Self {
         let variant = |name: &str| {
-            let counts: Vec<_> = saved.statistics(name).iter().flat_map(|all| all.counts()).collect();
-            let samples = counts.iter().map(|(_, count)| count).sum();
-            Variant { name: name.to_owned(), classes: counts.len(), samples }
+            let sums = saved.counts(name).fold((0, 0u64), |(classes, samples), (_, count)| {
+                (classes + 1, samples.saturating_add(count))
+            });
+            Variant { name: name.to_owned(), classes: sums.0, samples: sums.1 }
         };
         Self { tasks: saved.tasks(), dim: saved.dim(), variants: saved.names().map(variant).collect() }
     }

@@ -10,6 +10,8 @@ use super::plots::{Axis, Bar, Line, bars, colour, lines};
 use crate::failure::{Failure, Kind};
 use crate::output::{bytes, count, ratio};
 
+/// Classes of the table.
+const SHOWN: usize = 1000;
 /// The plot shows eigenvalues down to this many powers of ten below the largest.
 const DEPTH: f64 = 5.0;
 
@@ -104,7 +106,7 @@ fn table(named: &[(String, ClassStatistics)]) -> String {
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     let Some((_, first)) = named.first() else { return String::new() };
-    for (label, class) in first.iter() {
+    for (label, class) in first.iter().take(SHOWN) {
         let (covariance, norm) = (class.covariance(), class.mean().norm());
         let variance = covariance.trace() / first.dim().max(1) as f64;
         // Writing into a String cannot fail.
@@ -127,5 +129,9 @@ fn table(named: &[(String, ClassStatistics)]) -> String {
         }
         html.push_str("</tr>\n");
     }
-    html + "</tbody>\n</table>\n"
+    html.push_str("</tbody>\n</table>\n");
+    if let Some(more) = first.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        let _ = write!(html, "<p>{} more of the classes are not shown.</p>\n", count(more as u64));
+    }
+    html
 }

@@ -4,13 +4,13 @@ use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::counts::Counts;
-use super::{Classifier, Prior, Ridge};
+use super::{Classifier, FEATURES, Prior, Ridge, Room};
 use crate::algebra::{self, Cholesky};
 use crate::compensator::{AffineMap, Compensator};
 use crate::error::same_dimension;
 use crate::setters::setters;
 use crate::source::columns;
-use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Precision};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Extent, Precision};
 use crate::{CompensateError, Result};
 
 /// `scores = weightsᵀ·x + bias`.
@@ -44,19 +44,27 @@ pub(super) fn pooled(statistics: &ClassStatistics) -> DMatrix<f64> {
 }
 
 impl Scores {
+    fn bytes(dim: usize, classes: usize) -> u64 {
+        8u64.saturating_mul((dim as u64).saturating_add(2)).saturating_mul(classes as u64)
+    }
+
+    fn reserve(statistics: &ClassStatistics, budget: &Budget) -> Result<Reservation> {
+        Ok(budget.reserve(Self::bytes(statistics.dim(), statistics.len()), "a classifier")?)
+    }
+
     fn new(
         statistics: &ClassStatistics,
         weights: DMatrix<f64>,
         bias: DVector<f64>,
-        budget: &Budget,
+        held: Reservation,
     ) -> Result<Self> {
-        let held = budget.reserve(8 * (weights.len() + bias.len()) as u64, "a classifier")?;
         Ok(Self { labels: statistics.iter().map(|(label, _)| label).collect(), weights, bias, _held: held })
     }
 
-    /// Scores of `x [d, n]`, row-major `[n, C]`.
-    fn scores(&self, x: &DMatrix<f64>) -> Vec<f64> {
-        let mut scores = algebra::product(algebra::t(&self.weights), algebra::n(x));
+    /// Scores of features `[n, d]`, row-major `[n, C]`.
+    fn scores(&self, features: &[f64]) -> Vec<f64> {
+        let features = algebra::columns(features, self.weights.nrows());
+        let mut scores = algebra::product(algebra::t(&self.weights), features);
         scores.column_iter_mut().for_each(|mut column| column += &self.bias);
         scores.data.into()
     }
@@ -106,6 +114,7 @@ impl Ncm {
     pub fn new(statistics: &ClassStatistics, options: NcmOptions, budget: &Budget) -> Result<Self> {
         let NcmOptions { metric, prior } = options;
         statistics.expect(statistics.dim(), "the statistics")?;
+        let held = Scores::reserve(statistics, budget)?;
         let mut weights = means(statistics);
         let mut bias = DVector::from_vec(prior.logarithms(statistics));
         for (mut mean, bias) in weights.column_iter_mut().zip(bias.iter_mut()) {
@@ -115,7 +124,13 @@ impl Ncm {
                 Metric::Euclidean => *bias -= 0.5 * mean.norm_squared(),
             }
         }
-        Ok(Self { scores: Scores::new(statistics, weights, bias, budget)?, metric })
+        Ok(Self { scores: Scores::new(statistics, weights, bias, held)?, metric })
+    }
+
+    /// What it takes for statistics of this size.
+    pub fn room(extent: &Extent) -> Room {
+        let held = Scores::bytes(extent.dim, extent.classes);
+        Room { build: held, held, feature: 8u64.saturating_mul(extent.dim as u64), score: 0 }
     }
 }
 
@@ -128,14 +143,15 @@ impl Classifier for Ncm {
         &self.scores.labels
     }
 
-    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
-        let features = columns(features, self.dim())?;
-        let _held = budget.reserve(8 * features.len() as u64, "features to classify")?;
-        let mut x = features.map(f64::from);
-        if self.metric == Metric::Cosine {
-            x.column_iter_mut().for_each(|mut column| column /= column.norm().max(1e-12));
+    fn scores_f64(&self, features: &[f64], budget: &Budget) -> Result<Vec<f64>> {
+        let x = columns(features, self.dim())?;
+        if self.metric == Metric::Euclidean {
+            return Ok(self.scores.scores(features));
         }
-        Ok(self.scores.scores(&x))
+        let _held = budget.reserve(8 * features.len() as u64, FEATURES)?;
+        let mut x = x.into_owned();
+        x.column_iter_mut().for_each(|mut column| column /= column.norm().max(1e-12));
+        Ok(self.scores.scores(x.as_slice()))
     }
 }
 
@@ -265,7 +281,8 @@ impl Lda {
         statistics.expect(statistics.dim(), "the statistics")?;
         ridge.check()?;
         let dim = statistics.dim();
-        let scratch = 2 * Covariance::dense_bytes(dim) + 8 * (2 * dim * statistics.len()) as u64;
+        let held = Scores::reserve(statistics, budget)?;
+        let scratch = 2 * Covariance::dense_bytes(dim) + Scores::bytes(dim, statistics.len());
         let counts = if uncertainty { Counts::unequal(statistics) } else { None };
         let more = if counts.is_some() { Covariance::dense_bytes(dim) } else { 0 };
         let _scratch = budget.reserve(scratch + more, "building the linear discriminant")?;
@@ -290,7 +307,19 @@ impl Lda {
                 *bias += 0.5 * average.trace() * counts.excess(class.count());
             }
         }
-        Ok(Self(Scores::new(statistics, weights, bias, budget)?))
+        Ok(Self(Scores::new(statistics, weights, bias, held)?))
+    }
+
+    /// What it takes for statistics of this size.
+    pub fn room(extent: &Extent) -> Room {
+        let (held, dense) = (Scores::bytes(extent.dim, extent.classes), Covariance::dense_bytes(extent.dim));
+        let matrices = if extent.equal { 3 } else { 4 };
+        Room {
+            build: (matrices * dense).saturating_add(held).saturating_add(held),
+            held,
+            feature: 0,
+            score: 0,
+        }
     }
 }
 
@@ -303,9 +332,8 @@ impl Classifier for Lda {
         &self.0.labels
     }
 
-    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
-        let features = columns(features, self.dim())?;
-        let _held = budget.reserve(8 * features.len() as u64, "features to classify")?;
-        Ok(self.0.scores(&features.map(f64::from)))
+    fn scores_f64(&self, features: &[f64], _: &Budget) -> Result<Vec<f64>> {
+        columns(features, self.dim())?;
+        Ok(self.0.scores(features))
     }
 }

@@ -15,11 +15,16 @@ pub use quadratic::{Qda, QdaOptions};
 use crate::Result;
 use crate::error::check;
 use crate::setters::setters;
-use crate::source::{FeatureSource, check_finite, for_each_block, samples};
-use crate::statistics::ClassStatistics;
+use crate::source::{FeatureSource, Floats, Side, block_bytes, for_each_block};
+use crate::statistics::{ClassStatistics, Extent};
 
-/// Features that are scored at a time; a multiple of the pieces that threads work on.
+/// What features take memory for, in errors.
+const FEATURES: &str = "features to classify";
+
+/// Features that are scored at a time, if memory allows; a multiple of the pieces that threads work on.
 const CHUNK: usize = 1024;
+/// The smallest number of them.
+const LEAST: usize = 32;
 
 /// How a covariance is regularised before it is inverted: `covariance·Σ + (identity + trace·tr(Σ)/d)·I`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,6 +97,30 @@ impl Prior {
     }
 }
 
+/// Bytes of memory that a classifier takes beside the statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// To build it.
+    build: u64,
+    /// As long as it lives.
+    held: u64,
+    /// For each feature that is scored, beside the scores.
+    feature: u64,
+    /// To score features, however many.
+    score: u64,
+}
+
+impl Room {
+    /// The smallest number of bytes to build the classifier of these statistics and to predict the labels of a source.
+    pub fn bytes(self, extent: &Extent, source: &dyn FeatureSource) -> u64 {
+        let numbers = (extent.dim as u64).saturating_add(extent.classes as u64);
+        let feature = 8u64.saturating_mul(numbers).saturating_add(self.feature);
+        let block = block_bytes(CHUNK, extent.dim, source.is_double());
+        let scoring = feature.saturating_mul(LEAST as u64).saturating_add(self.score).saturating_add(block);
+        self.build.max(self.held.saturating_add(scoring))
+    }
+}
+
 /// A classifier of features of dimension d.
 pub trait Classifier {
     /// The feature dimension d.
@@ -105,19 +134,43 @@ pub trait Classifier {
     ///
     /// # Errors
     /// When the length is no multiple of d, a covariance cannot be inverted, or the budget has no room.
-    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>>;
+    fn scores_f64(&self, features: &[f64], budget: &Budget) -> Result<Vec<f64>>;
+
+    /// As [`scores_f64`](Self::scores_f64), for features in single precision. All of them compute in f64.
+    ///
+    /// # Errors
+    /// As [`scores_f64`](Self::scores_f64).
+    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
+        let _held = budget.reserve(8 * features.len() as u64, FEATURES)?;
+        self.scores_f64(&features.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), budget)
+    }
 
     /// For each of the features `[n, d]`, row-major, the label of the highest score; of equal scores the lowest label.
     ///
     /// # Errors
     /// As [`scores`](Self::scores); also when a feature is not finite.
     fn predict(&self, features: &[f32], budget: &Budget) -> Result<Vec<u32>> {
+        self.predict_floats(Floats::F32(features), budget)
+    }
+
+    /// As [`predict`](Self::predict), for features of either precision.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict).
+    fn predict_floats(&self, features: Floats<'_>, budget: &Budget) -> Result<Vec<u32>> {
         let (dim, labels) = (self.dim(), self.labels());
-        check_finite("features", features, dim, 0)?;
-        let mut predicted = Vec::with_capacity(samples(features, dim)?);
-        for chunk in features.chunks((CHUNK * dim).max(1)) {
+        features.check_finite("features", dim, 0)?;
+        let mut predicted = Vec::with_capacity(features.samples(dim)?);
+        // Of fewer features where many classes make many scores.
+        let feature = 8 * (labels.len() + dim) as u64;
+        let most = usize::try_from(budget.available() / 4 / feature.max(1)).unwrap_or(usize::MAX);
+        let rows = most.clamp(LEAST, CHUNK) / LEAST * LEAST;
+        for chunk in features.chunks(rows * dim) {
             let _held = budget.reserve(8 * (labels.len() * (chunk.len() / dim)) as u64, "scores")?;
-            let scores = self.scores(chunk, budget)?;
+            let scores = match chunk {
+                Floats::F32(chunk) => self.scores(chunk, budget)?,
+                Floats::F64(chunk) => self.scores_f64(chunk, budget)?,
+            };
             predicted.extend(scores.chunks_exact(labels.len()).map(|scores| labels[highest(scores)]));
         }
         Ok(predicted)
@@ -130,7 +183,7 @@ pub trait Classifier {
     fn predict_source(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Vec<u32>> {
         let mut predicted = Vec::new();
         for_each_block(source, CHUNK, budget, |block| {
-            predicted.extend(self.predict(block.before(), budget)?);
+            predicted.extend(self.predict_floats(block.floats(Side::Before)?, budget)?);
             Ok(())
         })?;
         Ok(predicted)

@@ -1,18 +1,18 @@
 //! Quadratic discriminant analysis: a covariance for each class.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 use rayon::prelude::*;
 use residua_memory::{Budget, Reservation};
 
 use super::counts::Counts;
 use super::linear::pooled;
-use super::{Classifier, Prior, Ridge};
+use super::{Classifier, FEATURES, Prior, Ridge, Room};
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::check;
 use crate::setters::setters;
 use crate::source::columns;
-use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Form, workers};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Extent, Form, workers};
 
 /// Options of [`Qda`]: `Σ_c ← ridge.covariance·Σ_c + pooled·Σ̄ + (ridge.identity + ridge.trace·tr(Σ_c)/d)·I`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,7 +73,7 @@ pub struct Qda {
     ridge: Ridge,
     prior: Vec<f64>,
     base: Base,
-    _held: Option<Reservation>,
+    _held: Reservation,
 }
 
 /// The part that the matrices of all classes share.
@@ -104,6 +104,8 @@ struct Common {
 }
 
 const REMEDY: &str = "use a larger ridge";
+/// Bytes of a class beside its matrix.
+const CLASS: u64 = 64;
 
 impl Qda {
     /// From class means and covariances. It shares them with `statistics`, unless a rank is set.
@@ -131,16 +133,17 @@ impl Qda {
             pooled_weight += 0.5 * lost;
             (counts, average)
         });
-        let (base, held) = if pooled_weight == 0.0 {
-            (Base::None, None)
+        let mut held = budget.reserve(CLASS * statistics.len() as u64, "a classifier")?;
+        let base = if pooled_weight == 0.0 {
+            Base::None
         } else {
-            let held = budget.reserve(Covariance::dense_bytes(statistics.dim()), "the average covariance")?;
+            held.grow(Covariance::dense_bytes(statistics.dim()), "the average covariance")?;
             let mut average = pooled(statistics) * pooled_weight;
             if ridge.trace == 0.0 {
                 (0..average.nrows()).for_each(|i| average[(i, i)] += ridge.identity);
-                (Base::Whole(average), Some(held))
+                Base::Whole(average)
             } else {
-                (Base::Pooled(average), Some(held))
+                Base::Pooled(average)
             }
         };
         let labels = statistics.iter().map(|(label, _)| label).collect();
@@ -154,6 +157,16 @@ impl Qda {
             new.credit(counts, &average)?;
         }
         Ok(new)
+    }
+
+    /// What it takes for statistics of this size; `rank` says whether a rank is set.
+    pub fn room(extent: &Extent, rank: bool) -> Room {
+        let dense = Covariance::dense_bytes(extent.dim);
+        let held = dense + CLASS * extent.classes as u64 + if rank { extent.bytes } else { 0 };
+        let weighing = if extent.equal { 0 } else { 7 };
+        let truncating = if rank { 1 + algebra::EIGEN } else { 0 };
+        let build = held + (weighing + truncating) * dense;
+        Room { build, held, feature: 24u64.saturating_mul(extent.dim as u64), score: 4 * dense }
     }
 
     /// Adds to each class's score what the uncertainty of its mean takes off on average; `average` is Σ̄, whole.
@@ -208,7 +221,7 @@ impl Qda {
         &self,
         label: u32,
         class: &ClassGaussian,
-        x: &DMatrix<f64>,
+        x: DMatrixView<'_, f64>,
         common: Option<&Common>,
     ) -> Result<DVector<f64>> {
         let what = || format!("the covariance of class {label}");
@@ -233,7 +246,12 @@ impl Qda {
     }
 
     /// The class in whitened coordinates, if Woodbury's identity saves work there and stays precise.
-    fn whiten(&self, class: &ClassGaussian, x: &DMatrix<f64>, common: Option<&Common>) -> Option<Whitened> {
+    fn whiten(
+        &self,
+        class: &ClassGaussian,
+        x: DMatrixView<'_, f64>,
+        common: Option<&Common>,
+    ) -> Option<Whitened> {
         let covariance = class.covariance();
         let dim = covariance.dim();
         let mut factor = covariance.factor_matrix().filter(|f| f.ncols() < dim)?;
@@ -245,7 +263,7 @@ impl Qda {
             cholesky.whiten(&mut factor);
             let mut mean = DMatrix::from_column_slice(dim, 1, class.mean().as_slice());
             cholesky.whiten(&mut mean);
-            let features = centred(features, &mean.column(0).into_owned());
+            let features = centred(features.as_view(), &mean.column(0).into_owned());
             return Some(Whitened { factor, features, log_determinant: cholesky.log_determinant() });
         }
         let (Base::None, Form::Factor { diagonal, .. }) = (&self.base, &covariance.form) else { return None };
@@ -287,8 +305,8 @@ fn truncated(statistics: &ClassStatistics, rank: usize, budget: &Budget) -> Resu
 }
 
 /// `x − mean`, column by column.
-fn centred(x: &DMatrix<f64>, mean: &DVector<f64>) -> DMatrix<f64> {
-    let mut x = x.clone();
+fn centred(x: DMatrixView<'_, f64>, mean: &DVector<f64>) -> DMatrix<f64> {
+    let mut x = x.into_owned();
     x.column_iter_mut().for_each(|mut column| column -= mean);
     x
 }
@@ -302,17 +320,16 @@ impl Classifier for Qda {
         &self.labels
     }
 
-    fn scores(&self, features: &[f32], budget: &Budget) -> Result<Vec<f64>> {
+    fn scores_f64(&self, features: &[f64], budget: &Budget) -> Result<Vec<f64>> {
         let dim = self.dim();
-        let features = columns(features, dim)?;
-        let count = features.ncols();
+        let x = columns(features, dim)?;
+        let count = x.ncols();
         let size = 8 * features.len() as u64;
-        let _held = budget.reserve(2 * size + Covariance::dense_bytes(dim), "features to classify")?;
-        let x = features.map(f64::from);
+        let _held = budget.reserve(size + Covariance::dense_bytes(dim), FEATURES)?;
         let common = match &self.base {
             Base::Whole(base) => {
                 let cholesky = Cholesky::new(base, "the average class covariance", REMEDY)?;
-                let mut features = x.clone();
+                let mut features = x.into_owned();
                 cholesky.whiten(&mut features);
                 Some(Common { cholesky, features })
             }
@@ -327,7 +344,7 @@ impl Classifier for Qda {
             let _scratch = budget.reserve(scratch * group.len() as u64, "scoring classes")?;
             let rows: Vec<_> = group
                 .par_iter()
-                .map(|(label, class)| self.score(*label, class, &x, common.as_ref()))
+                .map(|(label, class)| self.score(*label, class, x, common.as_ref()))
                 .collect();
             for row in rows {
                 scores.set_row(next, &row?.add_scalar(self.prior[next]).transpose());

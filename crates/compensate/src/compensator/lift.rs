@@ -49,11 +49,6 @@ pub(super) fn draw_uniform(count: usize, seed: u64) -> DVector<f64> {
 }
 
 impl Lift {
-    /// Bytes of a lift.
-    pub(super) fn bytes(dim: usize, count: usize) -> u64 {
-        4 * ((dim + 1) * count) as u64
-    }
-
     /// The features of the reference: `√(2/D)·cos(Ωᵀ·x/|x| + b)`. Draws Ω and b unless they are given.
     pub(super) fn reference(
         dim: usize,

@@ -9,7 +9,7 @@ use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
 use crate::Result;
 use crate::error::check;
 use crate::setters::setters;
-use crate::source::{BLOCK, FeatureSource, for_each_block};
+use crate::source::{BLOCK, FeatureSource, for_each_pair};
 
 /// Ridge regression of features after the task on features before it. It accumulates normal equations block by block:
 /// memory is about 7·8·d² bytes for any number of samples.
@@ -107,13 +107,12 @@ impl Linear {
         let held = budget.reserve(scratch, "fitting the linear compensator")?;
         let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
         let (mut x, mut drift) = (DMatrix::zeros(dim, 0), DMatrix::zeros(dim, 0));
-        for_each_block(source, BLOCK, budget, |block| {
-            let (before, after) = (block.columns_before(), block.columns_after()?);
+        for_each_pair(source, budget, |before, after| {
             match self.mode {
                 Mode::Compat => moments.add(&normalised(before), &normalised(after)),
                 Mode::Exact => {
-                    if x.ncols() != block.rows() {
-                        x = DMatrix::zeros(dim, block.rows());
+                    if x.ncols() != before.ncols() {
+                        x = DMatrix::zeros(dim, before.ncols());
                         drift = x.clone();
                     }
                     x.copy_from(&before);

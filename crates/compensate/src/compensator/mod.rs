@@ -29,7 +29,7 @@ pub use weak::WeakNonlinear;
 use crate::error::same_dimension;
 use crate::source::FeatureSource;
 use crate::statistics::{
-    ClassGaussian, ClassStatistics, Covariance, StatisticsReader, StatisticsWriter, workers,
+    ClassGaussian, ClassStatistics, Covariance, StatisticsReader, StatisticsWriter, Written, workers,
 };
 use crate::{CompensateError, Result};
 
@@ -101,7 +101,6 @@ pub trait Compensator: Send + Sync {
 impl dyn Compensator {
     /// Moves the statistics in the file `input` to the file `output`, class by class. `each` sees every label, the class
     /// as it was and the class as it is moved; its error stops the job. The output appears complete or not at all.
-    /// Returns its size in bytes.
     ///
     /// # Errors
     /// As [`apply_each`](Compensator::apply_each); also when the output is the input or cannot be written.
@@ -111,11 +110,11 @@ impl dyn Compensator {
         output: impl AsRef<Path>,
         budget: &Budget,
         mut each: impl FnMut(u32, &ClassGaussian, &ClassGaussian) -> Result<()>,
-    ) -> Result<u64> {
+    ) -> Result<Written> {
         let (input, output) = (input.as_ref(), output.as_ref());
         check_output(output, [input])?;
-        let stale = StatisticsReader::open(input)?;
-        let mut file = StatisticsWriter::create(output, stale.dim(), stale.len())?;
+        let stale = StatisticsReader::open(input, budget)?;
+        let mut file = StatisticsWriter::create(output, stale.dim(), stale.len(), budget)?;
         self.apply_each(&stale, budget, &mut |label, old, new| {
             file.add(label, new)?;
             each(label, old, new)

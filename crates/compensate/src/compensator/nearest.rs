@@ -9,7 +9,7 @@ use residua_memory::{Budget, Reservation};
 use super::not_empty;
 use super::store::Store;
 use crate::algebra;
-use crate::source::{BLOCK, FeatureSource, for_each_block};
+use crate::source::{FeatureSource, for_each_pair};
 use crate::{Precision, Result};
 
 /// Points that one thread works on at a time.
@@ -83,9 +83,8 @@ impl Nearest {
             drift.reserve(numbers);
         }
         let mut count = 0;
-        for_each_block(source, BLOCK, budget, |block| {
-            let (before, after) = (block.columns_before(), block.columns_after()?);
-            count += block.rows();
+        for_each_pair(source, budget, |before, after| {
+            count += before.ncols();
             let needed = 2 * keys.number_bytes() * (count * dim) as u64;
             if needed > held.bytes() {
                 held.grow(needed - held.bytes(), "stored features")?;

@@ -87,7 +87,8 @@ impl Moments {
     /// Bytes of the moments and of solving them; recent products take less than solving.
     pub(super) fn bytes(features: usize, targets: usize) -> u64 {
         let (features, targets) = (features as u64, targets as u64);
-        let all = features.saturating_mul(2 * features + 3 * targets) + 2 * targets.saturating_mul(targets);
+        let rows = features.saturating_mul(2).saturating_add(3 * targets);
+        let all = features.saturating_mul(rows).saturating_add(2 * targets.saturating_mul(targets));
         all.saturating_mul(8)
     }
 

@@ -4,13 +4,13 @@ use nalgebra::{DMatrix, DVector};
 use residua_memory::Budget;
 
 use super::lift::{Activation, Lift};
-use super::ridge::{self, Exact};
+use super::ridge::{self, Exact, RidgeMap};
 use super::transport::{Points, STALE, Transport};
 use super::{Compensator, Method, Mode};
 use crate::Result;
 use crate::error::check;
 use crate::setters::setters;
-use crate::source::FeatureSource;
+use crate::source::{BLOCK, FeatureSource, block_bytes};
 
 /// Kernel ridge regression of the drift by random Fourier features (Rahimi and Recht, "Random features for large-scale
 /// kernel machines", 2007). The drift may be any smooth function of the feature. Normal equations are accumulated block
@@ -113,6 +113,12 @@ impl Method for Rff {
                 let (dim, base) = (source.dim(), self.base.as_ref());
                 let points = Points::drawn(dim, self.points, self.seed, base, STALE, budget)?;
                 let (directions, offsets) = (self.directions.as_ref(), self.offsets.as_ref());
+                let held = RidgeMap::bytes(dim, self.features, false);
+                let block = block_bytes(BLOCK, dim, source.is_double());
+                let fitting =
+                    RidgeMap::reference_bytes(dim, self.features).saturating_add(held).saturating_add(block);
+                let scratch = |points| RidgeMap::scratch_bytes(dim, self.features, points);
+                points.require(dim, fitting, held, scratch, budget)?;
                 let numbers = (dim as u64 + 1).saturating_mul(self.features as u64);
                 let drawing = budget.reserve(numbers.saturating_mul(12), "drawing random features")?;
                 let lift = Lift::reference(dim, self.features, self.seed, directions, offsets)?;

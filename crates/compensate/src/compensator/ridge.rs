@@ -8,7 +8,7 @@ use super::lift::{Activation, Lift};
 use super::regress::{ExplainedAndNoise, Moments};
 use super::transport::PointMap;
 use super::{noise, not_empty};
-use crate::source::{BLOCK, FeatureSource, for_each_block};
+use crate::source::{BLOCK, FeatureSource, for_each_pair};
 use crate::{CompensateError, Result, algebra};
 
 /// Candidate ridges for random features, relative to their mean variance. They rise, so that of equally good ones the
@@ -28,8 +28,21 @@ pub(super) struct RidgeMap {
 
 impl RidgeMap {
     /// Bytes of a map.
-    fn bytes(dim: usize, lift: usize, linear: bool) -> u64 {
-        Lift::bytes(dim, lift) + 4 * (dim * (lift + 1) + if linear { dim * dim } else { 0 }) as u64
+    pub(super) fn bytes(dim: usize, lift: usize, linear: bool) -> u64 {
+        let (dim, lift) = (dim as u64, lift as u64);
+        let numbers = (2 * dim + 1).saturating_mul(lift).saturating_add(dim);
+        4u64.saturating_mul(numbers.saturating_add(if linear { dim * dim } else { 0 }))
+    }
+
+    /// Bytes to move `points` points.
+    pub(super) fn scratch_bytes(dim: usize, lift: usize, points: usize) -> u64 {
+        (4 * points as u64).saturating_mul((lift as u64).saturating_add(dim as u64))
+    }
+
+    /// Bytes to fit the map of the reference, beside it.
+    pub(super) fn reference_bytes(dim: usize, lift: usize) -> u64 {
+        let block = (2 * lift as u64).saturating_add(3 * dim as u64).saturating_mul(8 * BLOCK as u64);
+        Moments::bytes(lift, dim).saturating_add(block)
     }
 }
 
@@ -39,7 +52,7 @@ impl PointMap for RidgeMap {
     }
 
     fn scratch(&self, points: usize) -> u64 {
-        4 * (points * (self.lift.count() + self.dim())) as u64
+        Self::scratch_bytes(self.dim(), self.lift.count(), points)
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {
@@ -85,14 +98,13 @@ impl Exact {
         let scratch = budget.reserve(scratch, "fitting a ridge regression")?;
         let mut lift: Option<Lift> = None;
         let mut moments = Moments::new(all, dim, self.noise > 0.0);
-        for_each_block(source, BLOCK, budget, |block| {
-            let (before, after) = (block.columns_before(), block.columns_after()?);
+        for_each_pair(source, budget, |before, after| {
             // There is one pass only, so the first block shows where features lie and how far apart.
             let lift = lift.get_or_insert_with(|| {
                 Lift::like(before, self.activation, self.features, self.bandwidth, self.seed)
             });
             let random = lift.features(before);
-            let mut x = DMatrix::zeros(all, block.rows());
+            let mut x = DMatrix::zeros(all, before.ncols());
             x.rows_mut(0, dim).copy_from(&before);
             x.rows_mut(dim, self.features).copy_from(&random);
             moments.add_centred(&mut x, &mut (after - before));
@@ -164,11 +176,9 @@ pub(super) fn reference(
 ) -> Result<RidgeMap> {
     let (dim, count) = (source.dim(), lift.count());
     let held = budget.reserve(RidgeMap::bytes(dim, count, false), "a map of random features")?;
-    let block = 8 * BLOCK as u64 * (2 * count + 3 * dim) as u64;
-    let _scratch = budget.reserve(Moments::bytes(count, dim) + block, "fitting a ridge regression")?;
+    let _scratch = budget.reserve(RidgeMap::reference_bytes(dim, count), "fitting a ridge regression")?;
     let mut moments = Moments::new(count, dim, false);
-    for_each_block(source, BLOCK, budget, |block| {
-        let (before, after) = (block.columns_before(), block.columns_after()?);
+    for_each_pair(source, budget, |before, after| {
         let features = lift.features(before).map(f64::from);
         moments.add(&features, &(after.map(f64::from) - before.map(f64::from)));
         Ok(())

@@ -10,6 +10,7 @@ use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
 use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
+use crate::tables;
 
 /// What compat mode adds to variances before it draws.
 const DRAW_RIDGE: f64 = 1e-4;
@@ -67,6 +68,26 @@ impl Points {
         Ok(Self::Cubature { least })
     }
 
+    /// Before a map is fitted: an error unless the budget has room for `fitting` bytes, and then to move a class by these
+    /// drawn points. The map takes `held` bytes, and [`scratch`](PointMap::scratch) for each class.
+    pub(super) fn require(
+        &self,
+        dim: usize,
+        fitting: u64,
+        held: u64,
+        scratch: impl Fn(usize) -> u64,
+        budget: &Budget,
+    ) -> Result<()> {
+        let (points, dense) = self.needs(&Covariance::isotropic(dim, 1.0));
+        // The class before and after.
+        let class = Covariance::dense_bytes(dim);
+        let moving = moving_bytes(dim, points, dense)
+            .saturating_add(scratch(points))
+            .saturating_add(held)
+            .saturating_add(class);
+        tables::require(budget, moving.max(fitting), "moving class statistics")
+    }
+
     /// Number of points for a class, and of dense matrices beside them.
     fn needs(&self, covariance: &Covariance) -> (usize, u64) {
         match self {
@@ -80,6 +101,11 @@ impl Points {
             }
         }
     }
+}
+
+/// Bytes to move so many points, beside what the map takes, and of dense matrices.
+fn moving_bytes(dim: usize, points: usize, dense: u64) -> u64 {
+    dense * Covariance::dense_bytes(dim) + 28 * (dim * points) as u64
 }
 
 /// A map of features, with points to take class moments through it.
@@ -100,7 +126,7 @@ impl<M: PointMap> Compensator for Transport<M> {
         same_dimension("the statistics", statistics.dim(), dim)?;
         let needs = |class: &ClassGaussian| {
             let (points, dense) = self.points.needs(class.covariance());
-            dense * Covariance::dense_bytes(dim) + 28 * (dim * points) as u64 + self.map.scratch(points)
+            moving_bytes(dim, points, dense) + self.map.scratch(points)
         };
         let scratch = statistics.iter().map(|(_, class)| needs(class)).max().unwrap_or(0);
         statistics.map(scratch, budget, |_, class| {

@@ -12,7 +12,7 @@ use super::{Compensator, Method, Mode, not_empty};
 use crate::cache::{CacheOptions, CachePrecision, FeatureCache};
 use crate::error::{check, same_dimension};
 use crate::setters::setters;
-use crate::source::{BLOCK, FeatureSource, for_each_block};
+use crate::source::{BLOCK, FeatureSource, block_bytes, for_each_pair};
 use crate::{CompensateError, Result};
 
 /// Samples of a piece of a batch: one piece at a time has a hidden layer in memory.
@@ -146,6 +146,12 @@ impl Method for WeakNonlinear {
             Mode::Compat => {
                 let (dim, base) = (source.dim(), self.base.as_ref());
                 let points = Points::drawn(dim, self.points, self.seed, base, 0.0, budget)?;
+                let hidden = self.width(dim);
+                let (network, work) = Self::training_bytes(dim, hidden);
+                // A cache of samples takes no more than half of the rest.
+                let fitting = network + work + 3 * block_bytes(BLOCK, dim, source.is_double());
+                let scratch = |points| Trained::scratch_bytes(dim, hidden, points);
+                points.require(dim, fitting, network, scratch, budget)?;
                 let map = self.train(source, budget)?;
                 Ok(Box::new(Transport { map, points, stretch: None }))
             }
@@ -154,19 +160,26 @@ impl Method for WeakNonlinear {
 }
 
 impl WeakNonlinear {
+    /// Hidden units of the network.
+    fn width(&self, dim: usize) -> usize {
+        self.start.as_ref().map_or(self.hidden.unwrap_or(dim), |(inner, _)| inner.nrows())
+    }
+
+    /// Bytes of a network, and those that training takes beside it.
+    fn training_bytes(dim: usize, hidden: usize) -> (u64, u64) {
+        let size = 4 * Network::len(dim, hidden) as u64;
+        // The gradient and two moments, or before them the draws of the first weights; a batch's pieces on all layers.
+        let work = (3 * size).max(16 * (dim * hidden) as u64) + (8 * PIECE * (5 * dim + 2 * hidden)) as u64;
+        (size, work)
+    }
+
     fn train(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Trained> {
         check(self.batch > 0, "batch", self.batch as f64, "1 or more")?;
         check(self.rate > 0.0 && self.rate.is_finite(), "rate", self.rate, "above 0")?;
         check(self.decay >= 0.0 && self.decay.is_finite(), "decay", self.decay, "0 or more")?;
-        let dim = source.dim();
-        let hidden = match &self.start {
-            Some((inner, _)) => inner.nrows(),
-            None => self.hidden.unwrap_or(dim),
-        };
-        let size = 4 * Network::len(dim, hidden) as u64;
+        let (dim, hidden) = (source.dim(), self.width(source.dim()));
+        let (size, work) = Self::training_bytes(dim, hidden);
         let held = budget.reserve(size, "a network")?;
-        // The gradient and two moments, or before them the draws of the first weights; a batch's pieces on all layers.
-        let work = (3 * size).max(16 * (dim * hidden) as u64) + (8 * PIECE * (5 * dim + 2 * hidden)) as u64;
         let _work = budget.reserve(work, "training a network")?;
         let mut network = self.initial(dim)?;
         let (mut samples, count) = store(source, budget)?;
@@ -263,10 +276,10 @@ fn store(source: &mut dyn FeatureSource, budget: &Budget) -> Result<(FeatureCach
     let mut samples = FeatureCache::new(2 * dim, options, budget)?;
     let mut count = 0;
     let mut row = Vec::with_capacity(2 * dim);
-    for_each_block(source, BLOCK, budget, |block| {
-        for (before, after) in block.before().chunks_exact(dim).zip(block.after()?.chunks_exact(dim)) {
+    for_each_pair(source, budget, |before, after| {
+        for (before, after) in before.column_iter().zip(after.column_iter()) {
             row.clear();
-            row.extend(before.iter().chain(after));
+            row.extend(before.iter().chain(after.iter()));
             samples.insert(count, &row)?;
             count += 1;
         }
@@ -301,13 +314,19 @@ struct Trained {
     _held: Reservation,
 }
 
+impl Trained {
+    fn scratch_bytes(dim: usize, hidden: usize, points: usize) -> u64 {
+        4 * (points * (dim + 2 * hidden)) as u64
+    }
+}
+
 impl PointMap for Trained {
     fn dim(&self) -> usize {
         self.network.linear.nrows()
     }
 
     fn scratch(&self, points: usize) -> u64 {
-        4 * (points * (self.dim() + 2 * self.network.inner.nrows())) as u64
+        Self::scratch_bytes(self.dim(), self.network.inner.nrows(), points)
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {

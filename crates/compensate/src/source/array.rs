@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use residua_format::file::{Checkpoint, FileError, NpyFile, TensorInfo};
+use residua_format::Value;
+use residua_format::file::{Checkpoint, Dtype, FileError, NpyFile, TensorInfo};
 
-use super::check_finite;
+use super::Floats;
 use crate::{CompensateError, Result};
 
 /// An array `[rows, width]` in a file (`width` 1: also `[rows]`).
@@ -72,26 +73,48 @@ impl Array {
         Ok(Self { place, role: "features", rows, width })
     }
 
-    /// Appends `count` rows from `first` on, as f32; all of them are finite.
-    pub(super) fn read_features(&mut self, first: u64, count: usize, out: &mut Vec<f32>) -> Result<()> {
-        let start = out.len();
-        out.resize(start + count * self.width, 0.0);
-        let rows = &mut out[start..];
-        match &self.place {
-            Place::Npy(file) => file.read_rows(range(first, count), rows)?,
-            Place::Tensor { file, tensor } => file.read_values(tensor, first * self.width as u64, rows)?,
-        }
+    /// Whether f32 cannot hold every number of its element type.
+    pub(super) fn is_double(&self) -> bool {
+        let dtype = match &self.place {
+            Place::Npy(file) => file.dtype(),
+            Place::Tensor { tensor, .. } => tensor.dtype,
+        };
+        matches!(dtype, Dtype::F64 | Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64)
+    }
+
+    /// Reads `count` rows from `first` on into `buffer`; all of them are finite.
+    pub(super) fn read_features<'a>(
+        &self,
+        first: u64,
+        count: usize,
+        buffer: &'a mut Buffer,
+    ) -> Result<Floats<'a>> {
+        let floats = if self.is_double() {
+            Floats::F64(self.fill(first, count, &mut buffer.double)?)
+        } else {
+            Floats::F32(self.fill(first, count, &mut buffer.single)?)
+        };
         // Here, where the file and the row in it are known.
-        check_finite("", rows, self.width, first).map_err(|error| match error {
+        floats.check_finite("", self.width, first).map_err(|error| match error {
             CompensateError::NotFinite { row, column, value, .. } => {
                 CompensateError::NotFinite { what: self.described(), row, column, value }
             }
             other => other,
-        })
+        })?;
+        Ok(floats)
+    }
+
+    fn fill<'a, V: Value>(&self, first: u64, count: usize, out: &'a mut Vec<V>) -> Result<&'a [V]> {
+        out.resize(count * self.width, V::default());
+        match &self.place {
+            Place::Npy(file) => file.read_rows(range(first, count), out)?,
+            Place::Tensor { file, tensor } => file.read_values(tensor, first * self.width as u64, out)?,
+        }
+        Ok(out)
     }
 
     /// Appends `count` labels from `first` on.
-    pub(super) fn read_labels(&mut self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn read_labels(&self, first: u64, count: usize, out: &mut Vec<u32>) -> Result<()> {
         let start = out.len();
         out.resize(start + count, 0);
         let labels = &mut out[start..];
@@ -107,6 +130,13 @@ impl Array {
             other => other.into(),
         })
     }
+}
+
+/// Where features of one array are read to.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    single: Vec<f32>,
+    double: Vec<f64>,
 }
 
 /// `count` rows from `first` on, of an array whose rows fit into memory addresses.

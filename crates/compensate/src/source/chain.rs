@@ -78,6 +78,19 @@ impl FeatureSource for ChainSource<'_> {
         self.sources.iter_mut().try_for_each(|source| source.rewind())
     }
 
+    fn is_double(&self) -> bool {
+        self.sources.iter().any(|source| source.is_double())
+    }
+
+    fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
+        for source in &mut self.sources {
+            if !source.for_each_label(f)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn name(&self) -> String {
         self.sources.first().map_or_else(String::new, |source| source.name())
     }

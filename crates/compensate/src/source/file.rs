@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use residua_format::file::Checkpoint;
 
-use super::array::Array;
+use super::array::{Array, Buffer};
 use super::{FeatureBlock, FeatureSource};
 use crate::{CompensateError, Result};
+
+/// Labels that are read at a time.
+const LABELS: u64 = 16 << 10;
 
 /// Arrays of equal length, read together.
 #[derive(Debug)]
@@ -16,7 +19,7 @@ struct Arrays {
     after: Option<Array>,
     labels: Option<Array>,
     next: u64,
-    buffers: (Vec<f32>, Vec<f32>, Vec<u32>),
+    buffers: (Buffer, Buffer, Vec<u32>),
 }
 
 impl Arrays {
@@ -54,17 +57,14 @@ impl FeatureSource for Arrays {
     fn read(&mut self, most: usize, block: &mut FeatureBlock) -> Result<usize> {
         let count = (self.before.rows - self.next).min(most as u64) as usize;
         let (before, after, labels) = &mut self.buffers;
-        before.clear();
-        after.clear();
+        let before = self.before.read_features(self.next, count, before)?;
+        let after =
+            self.after.as_ref().map(|array| array.read_features(self.next, count, after)).transpose()?;
         labels.clear();
-        self.before.read_features(self.next, count, before)?;
-        if let Some(array) = &mut self.after {
-            array.read_features(self.next, count, after)?;
-        }
-        if let Some(array) = &mut self.labels {
+        if let Some(array) = &self.labels {
             array.read_labels(self.next, count, labels)?;
         }
-        block.push(before, self.after.as_ref().map(|_| &**after), self.labels.as_ref().map(|_| &**labels))?;
+        block.push_floats(before, after, self.labels.as_ref().map(|_| &**labels))?;
         self.next += count as u64;
         Ok(count)
     }
@@ -72,6 +72,23 @@ impl FeatureSource for Arrays {
     fn rewind(&mut self) -> Result<()> {
         self.next = 0;
         Ok(())
+    }
+
+    fn is_double(&self) -> bool {
+        self.before.is_double() || self.after.as_ref().is_some_and(Array::is_double)
+    }
+
+    fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
+        let Some(array) = &self.labels else { return Ok(false) };
+        let (mut labels, mut first) = (Vec::new(), 0);
+        while first < array.rows {
+            let count = (array.rows - first).min(LABELS) as usize;
+            labels.clear();
+            array.read_labels(first, count, &mut labels)?;
+            f(&labels);
+            first += count as u64;
+        }
+        Ok(true)
     }
 
     fn name(&self) -> String {
@@ -114,7 +131,8 @@ impl TensorNames {
     }
 }
 
-/// Features in a safetensors checkpoint: floats or integers, read as f32; labels: integers from 0 to 2³² − 1.
+/// Features in a safetensors checkpoint: floats or integers of any type. f64 stays f64; integers are exact, and one that f64
+/// cannot hold is an error. Labels: integers from 0 to 2³² − 1.
 #[derive(Debug)]
 pub struct SafetensorsSource(Arrays);
 
@@ -139,8 +157,8 @@ impl SafetensorsSource {
     }
 }
 
-/// Features `[n, d]` in `.npy` files: floats or integers in C or Fortran order and either byte order, read as f32; labels
-/// `[n]`: integers from 0 to 2³² − 1.
+/// Features `[n, d]` in `.npy` files: floats or integers of any type in C or Fortran order and either byte order. f64 stays
+/// f64; integers are exact, and one that f64 cannot hold is an error. Labels `[n]`: integers from 0 to 2³² − 1.
 ///
 /// ```no_run
 /// use residua_compensate::source::NpySource;
@@ -242,6 +260,12 @@ macro_rules! delegate {
             }
             fn rewind(&mut self) -> Result<()> {
                 self.0.rewind()
+            }
+            fn is_double(&self) -> bool {
+                self.0.is_double()
+            }
+            fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
+                self.0.for_each_label(f)
             }
             fn name(&self) -> String {
                 self.0.name()

@@ -24,7 +24,7 @@ impl<'a> MemorySource<'a> {
         after: Option<&'a [f32]>,
         labels: Option<&'a [u32]>,
     ) -> Result<Self> {
-        let rows = samples(before, dim)?;
+        let rows = samples(before.len(), dim)?;
         let check = |what: &str, len: usize, width: usize| {
             if len == rows * width {
                 return Ok(());
@@ -70,6 +70,10 @@ impl FeatureSource for MemorySource<'_> {
         block.push(&self.before[features], after, self.labels.map(|labels| &labels[rows.clone()]))?;
         self.next = end;
         Ok(rows.len())
+    }
+
+    fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
+        Ok(self.labels.map(f).is_some())
     }
 
     fn rewind(&mut self) -> Result<()> {

@@ -7,8 +7,10 @@ mod array;
 mod block;
 mod chain;
 mod file;
+mod floats;
 mod iter;
 mod memory;
+mod pairs;
 
 use std::path::PathBuf;
 
@@ -18,14 +20,21 @@ use residua_memory::Budget;
 pub use block::{FeatureBlock, Side};
 pub use chain::ChainSource;
 pub use file::{ArrayAt, FileSource, NpySource, SafetensorsSource, TensorNames};
+pub use floats::Floats;
+pub(crate) use floats::extend_f64;
 pub use iter::IterSource;
 pub use memory::MemorySource;
+pub(crate) use pairs::for_each_pair;
 
 use crate::{CompensateError, Result};
 
 /// Samples that a fit works on at a time. The number is fixed, so that neither the budget nor the way a source cuts
 /// its batches changes a bit of a result.
 pub(crate) const BLOCK: usize = 256;
+
+/// What errors call the features of pairs.
+const BEFORE: &str = "features before the task";
+const AFTER: &str = "features after the task";
 
 /// Features that are read progressively.
 pub trait FeatureSource {
@@ -46,6 +55,20 @@ pub trait FeatureSource {
     /// # Errors
     /// When samples have been read and cannot be read again.
     fn rewind(&mut self) -> Result<()>;
+
+    /// Whether blocks have features in double precision.
+    fn is_double(&self) -> bool {
+        false
+    }
+
+    /// Calls `f` with all labels in order, without reading features. `false` if the source cannot do that.
+    ///
+    /// # Errors
+    /// When the labels cannot be read.
+    fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
+        let _ = f;
+        Ok(false)
+    }
 
     /// What errors call the source, such as the file that it reads.
     fn name(&self) -> String {
@@ -76,6 +99,14 @@ impl<S: FeatureSource + ?Sized> FeatureSource for &mut S {
         (**self).rewind()
     }
 
+    fn is_double(&self) -> bool {
+        (**self).is_double()
+    }
+
+    fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
+        (**self).for_each_label(f)
+    }
+
     fn name(&self) -> String {
         (**self).name()
     }
@@ -99,9 +130,7 @@ pub fn for_each_block(
 ) -> Result<()> {
     source.rewind()?;
     let dim = source.dim();
-    // The block, and the bytes and numbers that a file is read through.
-    let bytes = (rows as u64).saturating_mul(4 + 32 * dim as u64);
-    let _held = budget.reserve(bytes, "a block of features")?;
+    let _held = budget.reserve(block_bytes(rows, dim, source.is_double()), "a block of features")?;
     let mut block = FeatureBlock::new(dim);
     let mut first = 0;
     loop {
@@ -115,39 +144,35 @@ pub fn for_each_block(
         if block.rows() == 0 {
             return Ok(());
         }
-        let what = if block.has_after() { "features before the task" } else { "features" };
-        check_finite(what, block.before(), dim, first)?;
-        if block.has_after() {
-            check_finite("features after the task", block.after()?, dim, first)?;
+        let sides: &[_] = match block.has_after() {
+            true => &[(Side::Before, BEFORE), (Side::After, AFTER)],
+            false => &[(Side::Before, "features")],
+        };
+        for &(side, what) in sides {
+            block.floats(side)?.check_finite(what, dim, first)?;
         }
         f(&block)?;
         first += block.rows() as u64;
     }
 }
 
-/// An error that names the first number of `features [n, dim]` that is not finite; `first` is the number of the first
-/// sample.
-pub(crate) fn check_finite(what: &str, features: &[f32], dim: usize, first: u64) -> Result<()> {
-    // A sum without a branch for each number: branches are what costs here.
-    if features.iter().fold(true, |all, value| all & value.is_finite()) {
-        return Ok(());
-    }
-    let at = features.iter().position(|value| !value.is_finite()).unwrap_or(0);
-    let (row, column) = (first + (at / dim.max(1)) as u64, at % dim.max(1));
-    Err(CompensateError::NotFinite { what: what.into(), row, column, value: features[at].into() })
+/// Bytes of a block of both sides, and of the numbers that a file is read through.
+pub(crate) fn block_bytes(rows: usize, dim: usize, is_double: bool) -> u64 {
+    let number = if is_double { 48 } else { 32 };
+    (rows as u64).saturating_mul((dim as u64).saturating_mul(number).saturating_add(4))
 }
 
 /// `features [n, dim]` as columns `[dim, n]`; an error unless they are whole samples.
-pub(crate) fn columns(features: &[f32], dim: usize) -> Result<DMatrixView<'_, f32>> {
-    Ok(DMatrixView::from_slice(features, dim, samples(features, dim)?))
+pub(crate) fn columns<T: nalgebra::Scalar>(features: &[T], dim: usize) -> Result<DMatrixView<'_, T>> {
+    Ok(DMatrixView::from_slice(features, dim, samples(features.len(), dim)?))
 }
 
-/// Number of samples in `features [n, dim]`; an error unless they are whole samples.
-pub(crate) fn samples(features: &[f32], dim: usize) -> Result<usize> {
-    let rows = features.len() / dim.max(1);
-    if rows * dim == features.len() {
+/// Number of samples of dimension `dim` in `numbers` numbers; an error unless they are whole samples.
+pub(crate) fn samples(numbers: usize, dim: usize) -> Result<usize> {
+    let rows = numbers / dim.max(1);
+    if rows * dim == numbers {
         return Ok(rows);
     }
     let what = format!("the last of {rows} samples and a part");
-    Err(CompensateError::Dimension { what, found: features.len() - rows * dim, expected: dim })
+    Err(CompensateError::Dimension { what, found: numbers - rows * dim, expected: dim })
 }

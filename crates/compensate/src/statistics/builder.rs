@@ -10,14 +10,14 @@ use super::{
     ClassGaussian, ClassStatistics, Covariance, Precision, SINGLE_SAMPLE_VARIANCE, Shrinkage, Storage,
 };
 use crate::error::same_dimension;
-use crate::source::{BLOCK, FeatureSource, Side, check_finite, for_each_block, samples};
+use crate::source::{BLOCK, FeatureSource, Floats, Side, extend_f64, for_each_block};
 use crate::{CompensateError, Result, algebra};
 
 /// Collects class statistics in one pass.
 ///
-/// A class of up to d samples keeps the samples themselves in f32: they are smaller than its scatter matrix, and lose
-/// nothing. A larger class keeps its scatter in f64 and folds samples in by the hundreds. The places of the folds
-/// depend on the order of samples alone, so batches of any size give the same bits.
+/// A class of up to d samples keeps the samples themselves, f32 or f64 as they came: in f32 they are smaller than its
+/// scatter matrix, and they lose nothing. A larger class keeps its scatter in f64 and folds samples in by the hundreds. The
+/// places of the folds depend on the order of samples alone, so batches of any size give the same bits.
 ///
 /// ```
 /// use residua_compensate::{Precision, StatisticsBuilder, Storage};
@@ -51,9 +51,96 @@ struct Class {
     /// Packed lower triangle, column after column; empty before the first fold.
     scatter: Vec<f64>,
     /// Samples not folded yet, one after the other.
-    rows: Vec<f32>,
+    rows: Rows,
     held: Reservation,
 }
+
+/// Samples of a class, one after the other: all f32, or all f64 once one of them is.
+#[derive(Debug, Default)]
+struct Rows {
+    single: Vec<f32>,
+    double: Vec<f64>,
+    is_double: bool,
+}
+
+impl Rows {
+    fn floats(&self) -> Floats<'_> {
+        if self.is_double { Floats::F64(&self.double) } else { Floats::F32(&self.single) }
+    }
+
+    /// Number of numbers.
+    fn len(&self) -> usize {
+        self.floats().len()
+    }
+
+    fn capacity(&self) -> usize {
+        if self.is_double { self.double.capacity() } else { self.single.capacity() }
+    }
+
+    /// Bytes of a number.
+    fn width(&self) -> u64 {
+        if self.is_double { 8 } else { 4 }
+    }
+
+    /// Bytes of memory.
+    fn bytes(&self) -> u64 {
+        self.width() * self.capacity() as u64
+    }
+
+    fn reserve_exact(&mut self, more: usize) {
+        if self.is_double { self.double.reserve_exact(more) } else { self.single.reserve_exact(more) }
+    }
+
+    /// Makes the samples f64.
+    fn widen(&mut self) {
+        self.double.reserve_exact(self.single.capacity());
+        extend_f64(&mut self.double, Floats::F32(&self.single));
+        (self.single, self.is_double) = (Vec::new(), true);
+    }
+
+    /// Appends a sample. One of f64 needs [`widen`](Self::widen) first.
+    fn extend(&mut self, sample: Floats<'_>) {
+        match sample {
+            Floats::F32(sample) if !self.is_double => self.single.extend_from_slice(sample),
+            _ => extend_f64(&mut self.double, sample),
+        }
+    }
+
+    /// Frees the samples.
+    fn clear(&mut self) {
+        (self.single, self.double) = Default::default();
+    }
+}
+
+/// How many samples of a class wait at most: as many as take the room of the scatter, and few once the scatter is there.
+pub(super) fn most_rows(dim: usize, folded: bool) -> usize {
+    if folded { dim.min(BLOCK) } else { dim }
+}
+
+/// How many more samples get room when `rows` of `most` have it. Half as much again each time: few moves, and only a small
+/// part of the buffer stays unused.
+pub(super) fn more_rows(rows: usize, most: usize) -> usize {
+    (rows / 2).clamp(8, most.max(8))
+}
+
+/// Bytes to fold `rows` waiting samples into the scatter.
+pub(super) fn fold_bytes(dim: usize, rows: usize) -> u64 {
+    Covariance::dense_bytes(dim) + 16 * (rows * dim) as u64
+}
+
+/// Bytes to finish a class beside its samples, from the room of a dense matrix and of the samples.
+pub(super) fn finish_bytes(dim: usize, rows: usize, folded: bool, storage: Storage) -> u64 {
+    let dense = match storage {
+        Storage::LowRank(_) => 1 + algebra::EIGEN,
+        // The class stays a factor.
+        Storage::Smallest if !folded && 2 * rows <= dim + 1 => 0,
+        _ => 2,
+    };
+    dense * Covariance::dense_bytes(dim) + 16 * (rows * dim) as u64
+}
+
+/// Bytes of a class that is collected, beside its numbers: the structure, its place in a map, and what the allocator adds.
+pub(super) const OPEN_BYTES: u64 = 512;
 
 impl StatisticsBuilder {
     /// Nothing collected yet, of features of dimension `dim`.
@@ -69,7 +156,7 @@ impl StatisticsBuilder {
     pub fn add_source(&mut self, source: &mut dyn FeatureSource, side: Side) -> Result<()> {
         same_dimension("the source", source.dim(), self.dim)?;
         let budget = self.budget.clone();
-        for_each_block(source, BLOCK, &budget, |block| self.add(block.side(side)?, block.labels()?))
+        for_each_block(source, BLOCK, &budget, |block| self.add_floats(block.floats(side)?, block.labels()?))
     }
 
     /// Adds samples: features row-major `[n, d]` and n labels.
@@ -77,23 +164,31 @@ impl StatisticsBuilder {
     /// # Errors
     /// When lengths do not fit, a feature is not finite, or the budget has no room.
     pub fn add(&mut self, features: &[f32], labels: &[u32]) -> Result<()> {
-        let (found, expected) = (labels.len() as u64, samples(features, self.dim)? as u64);
+        self.add_floats(Floats::F32(features), labels)
+    }
+
+    /// As [`add`](Self::add), for features of either precision.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_floats(&mut self, features: Floats<'_>, labels: &[u32]) -> Result<()> {
+        let (found, expected) = (labels.len() as u64, features.samples(self.dim)? as u64);
         if found != expected {
             return Err(CompensateError::Rows { what: "labels".into(), found, expected });
         }
-        check_finite("features", features, self.dim, 0)?;
-        for (sample, &label) in features.chunks_exact(self.dim.max(1)).zip(labels) {
+        features.check_finite("features", self.dim, 0)?;
+        for (sample, &label) in features.chunks(self.dim).zip(labels) {
             self.push(label, sample)?;
         }
         Ok(())
     }
 
-    fn push(&mut self, label: u32, sample: &[f32]) -> Result<()> {
+    fn push(&mut self, label: u32, sample: Floats<'_>) -> Result<()> {
         let dim = self.dim;
         let class = match self.classes.entry(label) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let held = self.budget.reserve(8 * dim as u64, "a class's mean")?;
+                let held = self.budget.reserve(OPEN_BYTES + 8 * dim as u64, "a class's mean")?;
                 let (scatter, rows) = Default::default();
                 entry.insert(Class { folded: 0, mean: DVector::zeros(dim), scatter, rows, held })
             }
@@ -131,24 +226,27 @@ impl StatisticsBuilder {
 }
 
 impl Class {
-    /// How many samples wait at most: as many as take the room of the scatter, and few once the scatter is there.
     fn most_rows(&self) -> usize {
-        let dim = self.mean.len();
-        if self.folded == 0 { dim } else { dim.min(BLOCK) }
+        most_rows(self.mean.len(), self.folded > 0)
     }
 
-    fn push(&mut self, sample: &[f32], budget: &Budget) -> Result<()> {
+    fn push(&mut self, sample: Floats<'_>, budget: &Budget) -> Result<()> {
         let dim = self.mean.len();
+        if matches!(sample, Floats::F64(_)) && !self.rows.is_double {
+            let single = self.rows.bytes();
+            self.held.grow(2 * single, "a class's samples")?;
+            self.rows.widen();
+            self.held.shrink(single);
+        }
         if self.rows.len() == self.most_rows() * dim {
             self.fold(budget)?;
         }
         if self.rows.len() == self.rows.capacity() {
-            // Half as much again each time: few moves, and only a small part of the buffer stays unused.
-            let more = (self.rows.len() / dim.max(1) / 2).clamp(8, self.most_rows().max(8)) * dim;
-            self.held.grow(4 * more as u64, "a class's samples")?;
+            let more = more_rows(self.rows.len() / dim.max(1), self.most_rows()) * dim;
+            self.held.grow(self.rows.width() * more as u64, "a class's samples")?;
             self.rows.reserve_exact(more);
         }
-        self.rows.extend_from_slice(sample);
+        self.rows.extend(sample);
         Ok(())
     }
 
@@ -156,8 +254,9 @@ impl Class {
     fn centred(&self) -> (u64, DVector<f64>, DMatrix<f64>) {
         let dim = self.mean.len();
         let count = self.rows.len() / dim.max(1);
-        let rows = self.rows.iter().map(|&v| f64::from(v));
-        let mut centred = DMatrix::from_iterator(dim, count, rows);
+        let mut numbers = Vec::with_capacity(self.rows.len());
+        extend_f64(&mut numbers, self.rows.floats());
+        let mut centred = DMatrix::from_vec(dim, count, numbers);
         let mean = centred.column_mean();
         centred.column_iter_mut().for_each(|mut column| column -= &mean);
         (count as u64, mean, centred)
@@ -165,18 +264,18 @@ impl Class {
 
     /// Moves the waiting samples into the scatter.
     fn fold(&mut self, budget: &Budget) -> Result<()> {
-        if self.rows.is_empty() {
+        if self.rows.len() == 0 {
             return Ok(());
         }
         let dim = self.mean.len();
-        let scratch = Covariance::dense_bytes(dim) + 2 * self.rows.len() as u64 * 8;
+        let scratch = fold_bytes(dim, self.rows.len() / dim.max(1));
         let _scratch = budget.reserve(scratch, "adding samples to a class")?;
         let (count, mean, centred) = self.centred();
         let mut sum = DMatrix::zeros(dim, dim);
         algebra::add_gram(&mut sum, 1.0, algebra::n(&centred));
         self.add_scatter(count, &mean, sum)?;
-        self.held.shrink(4 * self.rows.capacity() as u64);
-        self.rows = Vec::new();
+        self.held.shrink(self.rows.bytes());
+        self.rows.clear();
         Ok(())
     }
 
@@ -216,7 +315,7 @@ impl Class {
             let _scratch = budget.reserve(Covariance::dense_bytes(dim), "merging a class")?;
             self.add_scatter(other.folded, &other.mean, other.scatter_matrix())?;
         }
-        other.rows.chunks_exact(dim.max(1)).try_for_each(|sample| self.push(sample, budget))
+        other.rows.floats().chunks(dim).try_for_each(|sample| self.push(sample, budget))
     }
 
     fn finish(
@@ -227,13 +326,8 @@ impl Class {
         budget: &Budget,
     ) -> Result<ClassGaussian> {
         let dim = self.mean.len();
-        let dense = match storage {
-            Storage::LowRank(_) => 1 + algebra::EIGEN,
-            // The class stays a factor.
-            Storage::Smallest if self.folded == 0 && 2 * self.rows.len() <= dim * (dim + 1) => 0,
-            _ => 2,
-        };
-        let scratch = dense * Covariance::dense_bytes(dim) + 16 * self.rows.len() as u64;
+        let rows = self.rows.len() / dim.max(1);
+        let scratch = finish_bytes(dim, rows, self.folded > 0, storage);
         let _scratch = budget.reserve(scratch, "finishing a class's statistics")?;
         let (count, mean, covariance) = if self.folded == 0 {
             let (count, mean, mut factor) = self.centred();
@@ -250,11 +344,12 @@ impl Class {
         };
         // Free the samples before the statistics need room.
         drop(self);
-        let class = ClassGaussian::new(count, mean, covariance, &Budget::unlimited())?;
-        let shrunk = shrinkage.map(|shrinkage| class.shrunk(shrinkage)).transpose()?;
-        let covariance = shrunk.as_ref().unwrap_or(class.covariance());
-        let storage = if covariance.form() == "isotropic" { Storage::Smallest } else { storage };
-        let covariance = covariance.store(storage, precision)?;
-        ClassGaussian::new(count, class.mean().clone(), covariance, budget)
+        let mut class = ClassGaussian::new(count, mean, covariance, &Budget::unlimited())?;
+        if let Some(shrinkage) = shrinkage {
+            let covariance = class.shrunk(shrinkage)?;
+            class = ClassGaussian::new(count, class.mean().clone(), covariance, &Budget::unlimited())?;
+        }
+        let storage = if class.covariance().form() == "isotropic" { Storage::Smallest } else { storage };
+        class.store(storage, precision, budget)
     }
 }

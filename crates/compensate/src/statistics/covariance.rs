@@ -233,6 +233,34 @@ impl Covariance {
         }
     }
 
+    /// Variances of all axes.
+    fn variances(&self) -> DVector<f64> {
+        match &self.form {
+            Form::Packed(values) => DVector::from_fn(self.dim, |i, _| values.get(packed_index(self.dim, i))),
+            Form::Factor { columns, diagonal, .. } => {
+                let mut variances = DVector::from_fn(self.dim, |i, _| diagonal.get(i));
+                for (at, value) in columns.iter().enumerate() {
+                    variances[at % self.dim] += value * value;
+                }
+                variances
+            }
+        }
+    }
+
+    /// Axes whose variance underflowed in `stored`, the same covariance in another precision, and their variances here.
+    pub(super) fn vanished(&self, stored: &Self) -> impl Iterator<Item = (usize, f64)> {
+        let small = |variances: &DVector<f64>| variances.iter().any(|&v| v > 0.0 && v < TINY);
+        let exact = (stored.precision() != Precision::F64).then(|| self.variances()).filter(small);
+        let found = exact.map(|exact| {
+            let pairs = exact.iter().copied().zip(stored.variances().iter().copied().collect::<Vec<_>>());
+            let lost = pairs
+                .enumerate()
+                .filter(|(_, (exact, stored))| *exact < TINY && (exact - stored).abs() > 0.01 * exact);
+            lost.map(|(axis, (exact, _))| (axis, exact)).collect::<Vec<_>>()
+        });
+        found.into_iter().flatten()
+    }
+
     /// The same covariance stored another way.
     ///
     /// # Errors
@@ -349,6 +377,9 @@ impl Covariance {
         }
     }
 }
+
+/// Smaller variances may underflow in f32.
+const TINY: f64 = 1e-30;
 
 /// The index of diagonal element `i` in the packed lower triangle.
 fn packed_index(dim: usize, i: usize) -> usize {

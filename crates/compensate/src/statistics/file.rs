@@ -9,26 +9,36 @@
 //!
 //! The metadata entry `residua.statistics` holds a JSON object: version, dimension, counts by label.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use nalgebra::DVector;
-use residua_format::file::{Checkpoint, Dtype, FileError, SafetensorsWriter, TensorInfo};
-use residua_memory::Budget;
+use residua_format::file::{Checkpoint, Dtype, FileError, Held, SafetensorsWriter, TensorInfo};
+use residua_memory::{Budget, Reservation};
 use serde::{Deserialize, Serialize};
 
+use super::gaussian::CLASS_BYTES;
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
-use crate::Result;
 use crate::error::{Content, same_dimension};
+use crate::tables::{self, Header, WRITTEN_CLASS, open_checkpoint};
+use crate::{CompensateError, Result};
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.statistics";
 /// The version of this layout.
 const VERSION: u32 = 1;
+/// What a file that is written takes memory for, in errors.
+pub(crate) const WRITING: &str = "the tables of the file that is written";
 /// Names of the tensors of a class.
 const PARTS: [&str; 4] = ["mean", "packed", "factor", "diagonal"];
+/// Bytes of maps of classes for each byte of the metadata entry.
+pub(crate) const MAPS: u64 = 6;
+/// Bytes of a class in the metadata entry: more than labels and counts of data that fits into memory take.
+const LONGEST_ENTRY: u64 = 14;
+/// What classes take memory for, in errors.
+const STATISTICS: &str = "class statistics";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
@@ -41,9 +51,10 @@ struct Meta {
 /// Class statistics in a file. Classes are read one by one, on demand.
 #[derive(Debug)]
 pub struct StatisticsReader {
-    file: Arc<Checkpoint>,
+    file: Arc<Held<Checkpoint>>,
     dim: usize,
     classes: BTreeMap<u32, Stored>,
+    _held: Reservation,
 }
 
 /// A class in a file.
@@ -59,11 +70,20 @@ impl StatisticsReader {
     /// Opens what [`ClassStatistics::save`] or a [`StatisticsWriter`] wrote.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no class statistics.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = Checkpoint::open(path)?;
+    /// When the file cannot be read or holds no class statistics, or the budget has no room for its tables of tensors and
+    /// classes.
+    pub fn open(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
+        Self::of(open_checkpoint(path, budget)?, budget)
+    }
+
+    /// The statistics in an open file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of(file: Held<Checkpoint>, budget: &Budget) -> Result<Self> {
+        let path = file.path();
         let meta = Content::Statistics.expect_in(&file)?;
+        let held = tables::reserve(budget, MAPS * meta.len() as u64, "the table of classes")?;
         let meta: Meta = serde_json::from_str(meta)
             .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
@@ -71,7 +91,8 @@ impl StatisticsReader {
             return Err(FileError::malformed(path, problem).into());
         }
         let stored = |(label, count): (u32, u64)| (label, Stored { number: label.into(), count });
-        Ok(Self::new(Arc::new(file), meta.dim, meta.classes.into_iter().map(stored).collect()))
+        let classes = meta.classes.into_iter().map(stored).collect();
+        Ok(Self::new(Arc::new(file), meta.dim, classes, held))
     }
 
     /// Whether a file holds class statistics.
@@ -79,9 +100,14 @@ impl StatisticsReader {
         Content::of(file) == Content::Statistics
     }
 
-    /// These classes of a file.
-    pub(crate) fn new(file: Arc<Checkpoint>, dim: usize, classes: BTreeMap<u32, Stored>) -> Self {
-        Self { file, dim, classes }
+    /// These classes of a file, and the room of their map.
+    pub(crate) fn new(
+        file: Arc<Held<Checkpoint>>,
+        dim: usize,
+        classes: BTreeMap<u32, Stored>,
+        held: Reservation,
+    ) -> Self {
+        Self { file, dim, classes, _held: held }
     }
 
     /// The feature dimension d.
@@ -118,6 +144,15 @@ impl StatisticsReader {
         self.classes.values().map(bytes).sum()
     }
 
+    /// The size of all classes.
+    pub fn extent(&self) -> Extent {
+        let mut counts = self.counts().map(|(_, count)| count);
+        let first = counts.next();
+        let equal = counts.all(|count| Some(count) == first);
+        let bytes = self.bytes() + CLASS_BYTES * self.len() as u64;
+        Extent { dim: self.dim, classes: self.len(), equal, bytes }
+    }
+
     /// Reads one class and checks every number; `None` if there is no such class.
     ///
     /// # Errors
@@ -129,6 +164,16 @@ impl StatisticsReader {
     /// Reads one of [`stored`](Self::stored).
     pub(crate) fn read_stored(&self, class: Stored, budget: &Budget) -> Result<ClassGaussian> {
         read_class(&self.file, class, self.dim, budget)
+    }
+
+    /// Reads all classes and checks every number.
+    ///
+    /// # Errors
+    /// As [`class`](Self::class).
+    pub fn load(&self, budget: &Budget) -> Result<ClassStatistics> {
+        // For all classes at once, so that an error states the whole need.
+        budget.require(self.extent().bytes, STATISTICS)?;
+        self.read(self.classes.keys().copied(), budget)
     }
 
     /// Reads the classes with these labels and checks every number. Labels that the file lacks are skipped.
@@ -153,18 +198,20 @@ impl StatisticsReader {
 pub struct StatisticsWriter {
     file: SafetensorsWriter,
     meta: Meta,
+    _held: Reservation,
 }
 
 impl StatisticsWriter {
     /// Starts a file that will replace `path`, for about `classes` classes of features of dimension `dim`.
     ///
     /// # Errors
-    /// When the file cannot be created.
-    pub fn create(path: impl AsRef<Path>, dim: usize, classes: usize) -> Result<Self> {
+    /// When the file cannot be created, or the budget has no room for the tables of its tensors.
+    pub fn create(path: impl AsRef<Path>, dim: usize, classes: usize, budget: &Budget) -> Result<Self> {
+        let held = tables::reserve(budget, WRITTEN_CLASS.saturating_mul(classes as u64), WRITING)?;
         // A label and a count have at most 10 and 20 digits.
         let header = 512 + (256 + 2 * 36) * classes as u64;
         let file = SafetensorsWriter::create(path.as_ref(), header)?;
-        Ok(Self { file, meta: Meta { version: VERSION, dim, classes: BTreeMap::new() } })
+        Ok(Self { file, meta: Meta { version: VERSION, dim, classes: BTreeMap::new() }, _held: held })
     }
 
     /// Writes a class.
@@ -178,27 +225,64 @@ impl StatisticsWriter {
         Ok(())
     }
 
-    /// Puts the file in its place; returns its size in bytes.
+    /// Puts the file in its place.
     ///
     /// # Errors
     /// When the file cannot be written. A file that was there stays.
-    pub fn finish(mut self) -> Result<u64> {
+    pub fn finish(mut self) -> Result<Written> {
         let json = serde_json::to_string(&self.meta)
             .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
         self.file.metadata(KEY, json);
-        Ok(self.file.finish()?)
+        let Meta { dim, classes, .. } = &self.meta;
+        Ok(Written {
+            classes: classes.len(),
+            samples: classes.values().sum(),
+            dim: *dim,
+            bytes: self.file.data_bytes(),
+            file_bytes: self.file.finish()?,
+        })
     }
+}
+
+/// A file of class statistics that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// Number of classes.
+    pub classes: usize,
+    /// Samples of all classes.
+    pub samples: u64,
+    /// The feature dimension d.
+    pub dim: usize,
+    /// Bytes of all means and covariances.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+}
+
+/// The size of class statistics.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Extent {
+    /// The feature dimension d.
+    pub dim: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Whether all classes are known to have the same number of samples.
+    pub equal: bool,
+    /// Bytes of the statistics in memory.
+    pub bytes: u64,
 }
 
 impl ClassStatistics {
     /// Writes the statistics to a file, which appears complete or not at all.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut file = StatisticsWriter::create(path, self.dim(), self.len())?;
+    /// When the file cannot be written, or the budget has no room for the tables of its tensors.
+    pub fn save(&self, path: impl AsRef<Path>, budget: &Budget) -> Result<Written> {
+        let mut file = StatisticsWriter::create(path, self.dim(), self.len(), budget)?;
         self.iter().try_for_each(|(label, class)| file.add(label, class))?;
-        file.finish().map(drop)
+        file.finish()
     }
 
     /// Reads statistics and checks every number.
@@ -206,12 +290,98 @@ impl ClassStatistics {
     /// # Errors
     /// When the file is not one that [`save`](Self::save) writes, or the budget has no room.
     pub fn load(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
-        let file = StatisticsReader::open(path)?;
-        // For all classes at once, so that an error states the whole need.
-        budget.require(file.bytes(), "class statistics")?;
-        file.read(file.classes.keys().copied(), budget)
+        Self::load_for(path, |_| 0, budget)
+    }
+
+    /// As [`load`](Self::load), for work that then takes `work` bytes beside the statistics. A budget that is too small for
+    /// both is refused at once, with the smallest one that is enough.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_for(path: impl AsRef<Path>, work: impl Fn(&Extent) -> u64, budget: &Budget) -> Result<Self> {
+        let (path, before) = (path.as_ref(), budget.used());
+        let file = match StatisticsReader::open(path, budget) {
+            Err(CompensateError::Budget(error)) => {
+                require_load(&[path], work, budget)?;
+                return Err(error.into());
+            }
+            other => other?,
+        };
+        let extent = file.extent();
+        // The file is closed when the work begins.
+        let closed = budget.used() - before;
+        let work = extent.bytes.saturating_add(work(&extent)).saturating_sub(closed);
+        tables::require(budget, extent.bytes.max(work), STATISTICS)?;
+        file.load(budget)
     }
 }
+
+/// The size of the statistics in a file that is not open.
+fn header_extent(header: &Header) -> Extent {
+    let bytes = header.data + CLASS_BYTES * header.classes;
+    Extent { dim: header.dim as usize, classes: header.classes as usize, equal: false, bytes }
+}
+
+/// Bytes of an open file of statistics.
+fn open_bytes(header: &Header) -> u64 {
+    header.memory().1 + MAPS * LONGEST_ENTRY * header.classes
+}
+
+/// An error unless the budget has room to read these files of class statistics at once and to write their classes to one
+/// file, with the smallest budget that is enough.
+///
+/// # Errors
+/// When a file cannot be read, or the budget has no room.
+pub fn require_rewrite<P: AsRef<Path>>(inputs: &[P], budget: &Budget) -> Result<()> {
+    let (mut labels, mut more) = (BTreeSet::new(), 0);
+    let mut room = budget.reserve(0, WRITING)?;
+    let (mut open, mut most, mut dim, mut class) = (0, 0, 0, 0);
+    for input in inputs {
+        let header = Header::scan_classes(input.as_ref(), &mut |label| {
+            if labels.contains(&label) {
+            } else if room.grow(LABEL, WRITING).is_ok() {
+                labels.insert(label);
+            } else {
+                more += 1;
+            }
+        })?;
+        most = most.max(open + header.memory().0);
+        open += open_bytes(&header);
+        dim = dim.max(header.dim as usize);
+        class = class.max(header.data / header.classes.max(1));
+    }
+    let classes = labels.len() as u64 + more;
+    drop((labels, room));
+    let working = 2 * Covariance::dense_bytes(dim) + 3 * class;
+    tables::require(budget, most.max(open + (LABEL + WRITTEN_CLASS) * classes + working), WRITING)
+}
+
+/// An error unless the budget has room to load the class statistics of these files, one after the other, and then for
+/// `work` bytes more, with the smallest budget that is enough. Files that hold something else take nothing.
+///
+/// # Errors
+/// When a file cannot be read, or the budget has no room.
+pub fn require_load<P: AsRef<Path>>(
+    inputs: &[P],
+    work: impl Fn(&Extent) -> u64,
+    budget: &Budget,
+) -> Result<()> {
+    let (mut loaded, mut most) = (0, 0);
+    for input in inputs {
+        let header = Header::scan(input.as_ref())?;
+        let extent = header_extent(&header);
+        if extent.classes == 0 {
+            return Ok(());
+        }
+        let open = loaded + header.memory().0.max(extent.bytes + open_bytes(&header));
+        loaded += extent.bytes;
+        most = most.max(open).max(loaded.saturating_add(work(&extent)));
+    }
+    tables::require(budget, most, STATISTICS)
+}
+
+/// Bytes of a label in a set.
+pub(super) const LABEL: u64 = 24;
 
 /// Writes the tensors of one class.
 pub(crate) fn write_class(file: &mut SafetensorsWriter, number: u64, class: &ClassGaussian) -> Result<()> {

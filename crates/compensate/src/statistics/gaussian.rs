@@ -3,7 +3,7 @@
 use nalgebra::DVector;
 use residua_memory::{Budget, Reservation};
 
-use super::Covariance;
+use super::{Covariance, Precision, Storage};
 use crate::error::same_dimension;
 use crate::{CompensateError, Result};
 
@@ -12,6 +12,9 @@ pub const SINGLE_SAMPLE_VARIANCE: f64 = 1e-4;
 
 /// The largest number of samples of a class: sums over many classes do not overflow.
 const MOST_SAMPLES: u64 = 1 << 48;
+
+/// Bytes of memory of a class beside its numbers: the structure, its place in a map, and what the allocator adds.
+pub(super) const CLASS_BYTES: u64 = 384;
 
 /// A class: the number of its samples, their mean `[d]` and covariance `[d, d]` (divided by n − 1).
 ///
@@ -32,7 +35,8 @@ impl ClassGaussian {
     /// has no room.
     pub fn new(count: u64, mean: DVector<f64>, covariance: Covariance, budget: &Budget) -> Result<Self> {
         same_dimension("a class's covariance", covariance.dim(), mean.len())?;
-        let held = budget.reserve(8 * mean.len() as u64 + covariance.bytes(), "class statistics")?;
+        let bytes = CLASS_BYTES + 8 * mean.len() as u64 + covariance.bytes();
+        let held = budget.reserve(bytes, "class statistics")?;
         if count == 0 {
             return Err(CompensateError::Empty("a class".into()));
         }
@@ -45,6 +49,24 @@ impl ClassGaussian {
         }
         covariance.validate().map_err(problem)?;
         Ok(Self { count, mean, covariance, _held: held })
+    }
+
+    /// The same class stored another way.
+    pub(super) fn store(&self, storage: Storage, precision: Precision, budget: &Budget) -> Result<Self> {
+        let covariance = self.covariance.store(storage, precision)?;
+        // A variance that is only rounding of a constant may vanish.
+        let counts =
+            |axis: usize, variance: f64| variance.sqrt() > f64::EPSILON * 16.0 * self.mean[axis].abs();
+        if let Some((axis, variance)) =
+            self.covariance.vanished(&covariance).find(|&(axis, v)| counts(axis, v))
+        {
+            let problem = format!(
+                "variance {axis} is {variance:e}, too small for its precision: it needs a higher precision, or features \
+                 of a larger scale"
+            );
+            return Err(CompensateError::Statistics { problem });
+        }
+        Self::new(self.count, self.mean.clone(), covariance, budget)
     }
 
     /// The feature dimension d.

@@ -6,12 +6,12 @@ use std::path::Path;
 use residua_format::file::check_output;
 use residua_memory::Budget;
 
-use super::{ClassGaussian, StatisticsReader, StatisticsWriter};
+use super::file::LABEL;
+use super::{ClassGaussian, StatisticsReader, StatisticsWriter, Written, require_rewrite};
 use crate::{CompensateError, Result};
 
 /// Merges the statistics in `inputs` to the file `output`, class by class, as [`ClassStatistics::merge`] does. `each` sees
-/// the label of every class that is done; its error stops the job. The output appears complete or not at all. Returns
-/// its size in bytes.
+/// the label of every class that is done, and the number of all classes; its error stops the job. The output appears complete or not at all.
 ///
 /// [`ClassStatistics::merge`]: super::ClassStatistics::merge
 ///
@@ -22,14 +22,16 @@ pub fn merge_files<P: AsRef<Path>>(
     inputs: &[P],
     output: impl AsRef<Path>,
     budget: &Budget,
-    mut each: impl FnMut(u32) -> Result<()>,
-) -> Result<u64> {
+    mut each: impl FnMut(u32, usize) -> Result<()>,
+) -> Result<Written> {
     check_output(output.as_ref(), inputs.iter().map(AsRef::as_ref))?;
     if let Some(path) = repeated(inputs) {
         let problem = format!("{} is given twice: its samples would count twice", path.display());
         return Err(CompensateError::Statistics { problem });
     }
-    let files = inputs.iter().map(StatisticsReader::open).collect::<Result<Vec<_>>>()?;
+    require_rewrite(inputs, budget)?;
+    let files =
+        inputs.iter().map(|input| StatisticsReader::open(input, budget)).collect::<Result<Vec<_>>>()?;
     let Some(dim) = files.first().map(StatisticsReader::dim) else {
         return Err(CompensateError::Empty("the list of files to merge".into()));
     };
@@ -37,8 +39,11 @@ pub fn merge_files<P: AsRef<Path>>(
         let what = format!("{}: a set of statistics to merge", path.as_ref().display());
         return Err(CompensateError::Dimension { what, found: file.dim(), expected: dim });
     }
+    let most = files.iter().map(StatisticsReader::len).sum::<usize>() as u64;
+    let _held = budget.reserve(LABEL * most, "the labels of all files")?;
     let labels: BTreeSet<u32> = files.iter().flat_map(|file| file.counts().map(|(label, _)| label)).collect();
-    let mut output = StatisticsWriter::create(output, dim, labels.len())?;
+    let count = labels.len();
+    let mut output = StatisticsWriter::create(output, dim, count, budget)?;
     for label in labels {
         let mut merged: Option<ClassGaussian> = None;
         for file in &files {
@@ -49,7 +54,7 @@ pub fn merge_files<P: AsRef<Path>>(
             });
         }
         merged.iter().try_for_each(|class| output.add(label, class))?;
-        each(label)?;
+        each(label, count)?;
     }
     // Some systems do not replace a file that is open.
     drop(files);

@@ -7,6 +7,7 @@ mod gaussian;
 mod merge;
 mod merge_files;
 mod options;
+mod plan;
 mod shrink;
 mod spectrum;
 mod values;
@@ -20,8 +21,8 @@ use residua_memory::Budget;
 pub use builder::StatisticsBuilder;
 pub use covariance::{Covariance, Storage};
 pub(crate) use covariance::{Diagonal, Form};
-pub(crate) use file::{KEY, Stored, read_class, write_class};
-pub use file::{StatisticsReader, StatisticsWriter};
+pub use file::{Extent, StatisticsReader, StatisticsWriter, Written, require_load, require_rewrite};
+pub(crate) use file::{KEY, MAPS, Stored, WRITING, read_class, write_class};
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
 pub use merge_files::merge_files;
 pub use options::StatisticsOptions;
@@ -108,8 +109,7 @@ impl ClassStatistics {
     pub fn store(&self, storage: Storage, precision: Precision, budget: &Budget) -> Result<Self> {
         let dense = if matches!(storage, Storage::LowRank(_)) { 1 + algebra::EIGEN } else { 2 };
         self.map(dense * Covariance::dense_bytes(self.dim), budget, |_, class| {
-            let covariance = class.covariance().store(storage, precision)?;
-            ClassGaussian::new(class.count(), class.mean().clone(), covariance, budget)
+            class.store(storage, precision, budget)
         })
     }
 

@@ -1,10 +1,13 @@
 //! Statistics of a source in one call.
 
+use std::path::Path;
+
 use residua_memory::Budget;
 
-use super::{ClassStatistics, Precision, Shrinkage, StatisticsBuilder, Storage};
+use super::{ClassStatistics, Precision, Shrinkage, StatisticsBuilder, Storage, Written, plan};
 use crate::setters::setters;
 use crate::source::{FeatureSource, Side};
+use crate::tables::WRITTEN_CLASS;
 use crate::{CompensateError, Result};
 
 /// How statistics are collected and stored.
@@ -42,7 +45,8 @@ impl Default for StatisticsOptions {
 }
 
 impl ClassStatistics {
-    /// Statistics of a source's features by its labels, in one pass.
+    /// Statistics of a source's features by its labels, in one pass. If the source tells its labels, a budget that is too
+    /// small is refused before the features are read, with the smallest one that is enough.
     ///
     /// # Errors
     /// When the source fails, is empty, lacks labels or the wanted side, or holds a number that is not finite; when a
@@ -66,6 +70,31 @@ impl ClassStatistics {
         options: &StatisticsOptions,
         budget: &Budget,
     ) -> Result<Self> {
+        Self::collect_to(source, options, 0, budget)
+    }
+
+    /// As [`collect`](Self::collect) and [`save`](Self::save). A budget that is too small is refused before the features are
+    /// read, with the smallest one that is enough for both, if the source tells its labels.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn collect_and_save(
+        source: &mut dyn FeatureSource,
+        options: &StatisticsOptions,
+        path: impl AsRef<Path>,
+        budget: &Budget,
+    ) -> Result<Written> {
+        Self::collect_to(source, options, WRITTEN_CLASS, budget)?.save(path, budget)
+    }
+
+    /// As [`collect`](Self::collect), where each class will then take `saved` bytes more.
+    pub(crate) fn collect_to(
+        source: &mut dyn FeatureSource,
+        options: &StatisticsOptions,
+        saved: u64,
+        budget: &Budget,
+    ) -> Result<Self> {
+        plan::require(source, options, saved, budget)?;
         let mut builder = StatisticsBuilder::new(source.dim(), budget);
         builder.shrinkage = options.shrinkage;
         builder.add_source(source, options.side)?;

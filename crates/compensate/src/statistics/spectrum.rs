@@ -14,8 +14,7 @@ impl ClassStatistics {
     /// When the eigenvalues cannot be computed or the budget has no room.
     pub fn spectrum(&self, budget: &Budget) -> Result<Vec<f64>> {
         let dim = self.dim();
-        let bytes = (1 + algebra::EIGEN) * Covariance::dense_bytes(dim);
-        let _held = budget.reserve(bytes, "the average covariance's spectrum")?;
+        let _held = budget.reserve(Self::spectrum_bytes(dim), "the average covariance's spectrum")?;
         let weight = |count: u64| (count - 1).max(1) as f64;
         let all: f64 = self.iter().map(|(_, class)| weight(class.count())).sum();
         if self.is_empty() {
@@ -27,5 +26,10 @@ impl ClassStatistics {
         }
         let (values, _) = algebra::eigen(&sum, "the average class covariance")?;
         Ok(values.iter().rev().copied().collect())
+    }
+
+    /// Bytes of memory that [`spectrum`](Self::spectrum) takes for features of dimension `dim`.
+    pub fn spectrum_bytes(dim: usize) -> u64 {
+        (1 + algebra::EIGEN) * Covariance::dense_bytes(dim)
     }
 }

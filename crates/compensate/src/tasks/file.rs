@@ -9,17 +9,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use residua_format::file::{Checkpoint, FileError, SafetensorsWriter};
-use residua_memory::Budget;
+use residua_format::file::{Checkpoint, FileError, Held, SafetensorsWriter};
+use residua_memory::{Budget, Reservation};
 use serde::{Deserialize, Serialize};
 
 use super::{State, TaskSequence};
 use crate::Result;
 use crate::error::Content;
-use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, Stored, read_class, write_class};
+use crate::statistics::{
+    ClassGaussian, ClassStatistics, MAPS, StatisticsReader, Stored, WRITING, read_class, write_class,
+};
+use crate::tables::{self, WRITTEN_CLASS, open_checkpoint};
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.drift";
+/// Bytes of a class in a variant's table of classes.
+const STORED: u64 = 32;
 /// The version of this layout.
 const VERSION: u32 = 1;
 
@@ -46,20 +51,29 @@ struct VariantMeta {
 /// A saved state. Classes are read one by one, on demand.
 #[derive(Debug)]
 pub struct SequenceReader {
-    file: Arc<Checkpoint>,
+    file: Arc<Held<Checkpoint>>,
     meta: Meta,
+    _held: Reservation,
 }
 
 impl SequenceReader {
     /// Opens what a [`TaskSequence`] wrote.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no such state.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = Checkpoint::open(path)?;
+    /// When the file cannot be read or holds no such state, or the budget has no room for its tables of tensors and classes.
+    pub fn open(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
+        Self::of(open_checkpoint(path, budget)?, budget)
+    }
+
+    /// The state in an open file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of(file: Held<Checkpoint>, budget: &Budget) -> Result<Self> {
+        let path = file.path();
         let wrong = |problem: String| FileError::malformed(path, problem);
         let meta = Content::Tasks.expect_in(&file)?;
+        let held = tables::reserve(budget, MAPS * meta.len() as u64, "the table of classes")?;
         let meta: Meta =
             serde_json::from_str(meta).map_err(|error| wrong(format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
@@ -72,7 +86,7 @@ impl SequenceReader {
                 return Err(wrong(format!("variant {name:?} names class {number} of {known}")).into());
             }
         }
-        Ok(Self { file: Arc::new(file), meta })
+        Ok(Self { file: Arc::new(file), meta, _held: held })
     }
 
     /// Whether a file holds the state of tasks.
@@ -96,10 +110,24 @@ impl SequenceReader {
     }
 
     /// The statistics of a variant; `None` if there is no such variant.
-    pub fn statistics(&self, name: &str) -> Option<StatisticsReader> {
-        let variant = self.meta.variants.iter().find(|variant| variant.name == name)?;
+    ///
+    /// # Errors
+    /// When the budget has no room for a table of its classes.
+    pub fn statistics(&self, name: &str, budget: &Budget) -> Result<Option<StatisticsReader>> {
+        let Some(variant) = self.variant(name) else { return Ok(None) };
+        let held = budget.reserve(STORED * variant.classes.len() as u64, "the table of classes")?;
         let classes = variant.classes.iter().map(|(&label, &number)| (label, self.stored(number)));
-        Some(StatisticsReader::new(Arc::clone(&self.file), self.meta.dim, classes.collect()))
+        Ok(Some(StatisticsReader::new(Arc::clone(&self.file), self.meta.dim, classes.collect(), held)))
+    }
+
+    /// Labels, rising, and numbers of samples of a variant's classes; none if there is no such variant.
+    pub fn counts(&self, name: &str) -> impl Iterator<Item = (u32, u64)> {
+        let classes = self.variant(name).into_iter().flat_map(|variant| &variant.classes);
+        classes.map(|(&label, &number)| (label, self.meta.counts[number]))
+    }
+
+    fn variant(&self, name: &str) -> Option<&VariantMeta> {
+        self.meta.variants.iter().find(|variant| variant.name == name)
     }
 
     /// Fingerprints of the finished tasks' samples, the latest last.
@@ -112,27 +140,39 @@ impl SequenceReader {
     }
 }
 
+/// Bytes of a label of a variant in a state that is written.
+pub(super) const WRITTEN_LABEL: u64 = 120;
+
+/// Bytes of memory to write a state of so many classes and labels of all variants together.
+pub(super) fn written_bytes(classes: usize, labels: usize) -> u64 {
+    WRITTEN_CLASS.saturating_mul(classes as u64).saturating_add(WRITTEN_LABEL.saturating_mul(labels as u64))
+}
+
 /// Writes a state class by class.
 pub(super) struct SequenceWriter {
     file: SafetensorsWriter,
     meta: Meta,
+    _held: Reservation,
 }
 
 impl SequenceWriter {
-    /// Starts a file that will replace `path`, for about `classes` classes of all variants together, and tasks with
-    /// these samples.
+    /// Starts a file that will replace `path`, for about `classes` classes with `labels` labels of all variants together,
+    /// and tasks with these samples.
     pub(super) fn create(
         path: &Path,
         dim: usize,
         tasks: u64,
         classes: usize,
+        labels: usize,
         samples: Vec<String>,
+        budget: &Budget,
     ) -> Result<Self> {
+        let held = tables::reserve(budget, written_bytes(classes, labels), WRITING)?;
         // The tensors of a class, its count, a label and a number; the metadata is escaped.
-        let bytes = 1024 + (256 + 72) * classes as u64 + 48 * samples.len() as u64;
+        let bytes = 1024 + 256 * classes as u64 + 72 * labels as u64 + 48 * samples.len() as u64;
         let file = SafetensorsWriter::create(path, bytes)?;
         let meta = Meta { version: VERSION, dim, tasks, counts: Vec::new(), variants: Vec::new(), samples };
-        Ok(Self { file, meta })
+        Ok(Self { file, meta, _held: held })
     }
 
     /// Writes a class; returns its number.
@@ -162,11 +202,12 @@ impl TaskSequence {
     /// Writes the state after the last finished task to a file, which appears complete or not at all.
     ///
     /// # Errors
-    /// When the file cannot be written. A file that was there stays.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+    /// When the file cannot be written, or the budget has no room for the tables of its tensors. A file that was there stays.
+    pub fn save(&self, path: impl AsRef<Path>, budget: &Budget) -> Result<()> {
         let path = path.as_ref();
-        let classes = self.variants.iter().map(|state| state.statistics.len()).sum();
-        let mut file = SequenceWriter::create(path, self.dim, self.tasks, classes, self.finished.clone())?;
+        let labels = self.variants.iter().map(|state| state.statistics.len()).sum();
+        let finished = self.finished.clone();
+        let mut file = SequenceWriter::create(path, self.dim, self.tasks, labels, labels, finished, budget)?;
         let mut numbers: HashMap<*const ClassGaussian, usize> = HashMap::new();
         for State { name, statistics, .. } in &self.variants {
             let mut by_label = BTreeMap::new();
@@ -189,7 +230,7 @@ impl TaskSequence {
     /// # Errors
     /// When [`save`](Self::save) did not write the file, its dimension or variants differ, or the budget has no room.
     pub fn resume(mut self, path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
-        let saved = self.open(path.as_ref())?;
+        let saved = self.open(path.as_ref(), budget)?;
         let classes = (0..saved.meta.counts.len())
             .map(|number| read_class(&saved.file, saved.stored(number), self.dim, budget).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
@@ -206,8 +247,8 @@ impl TaskSequence {
     }
 
     /// Opens a saved state with the same dimension and variants.
-    pub(super) fn open(&self, path: &Path) -> Result<SequenceReader> {
-        let saved = SequenceReader::open(path)?;
+    pub(super) fn open(&self, path: &Path, budget: &Budget) -> Result<SequenceReader> {
+        let saved = SequenceReader::open(path, budget)?;
         let wrong = |problem: String| FileError::malformed(path, problem);
         if saved.dim() != self.dim {
             let problem = format!("saved for features of dimension {}, not {}", saved.dim(), self.dim);

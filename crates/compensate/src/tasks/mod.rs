@@ -18,7 +18,7 @@ pub use variant::Variant;
 use crate::compensator::{Compensator, Method};
 use crate::error::same_dimension;
 use crate::source::{ChainSource, FeatureSource, Side};
-use crate::statistics::{ClassStatistics, Precision, StatisticsBuilder, Storage};
+use crate::statistics::{ClassStatistics, Precision, StatisticsOptions, Storage};
 use crate::{CompensateError, Result};
 
 /// The samples that a compensator learns from: features before and after a task.
@@ -195,7 +195,7 @@ impl TaskSequence {
     /// When a source fails, lacks labels or features, the samples are those of a finished task, or the budget has no
     /// room. Then nothing has changed.
     pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
-        let new = self.collect(&mut task, budget)?;
+        let new = self.collect(&mut task, 0, budget)?;
         let fingerprint = self.fingerprint(&new, &self.finished, self.tasks)?;
         let mut done = Vec::with_capacity(self.variants.len());
         for state in &self.variants {
@@ -225,13 +225,11 @@ impl TaskSequence {
         Ok(fingerprint)
     }
 
-    /// Statistics of the task's classes.
-    fn collect(&self, task: &mut Task<'_>, budget: &Budget) -> Result<ClassStatistics> {
+    /// Statistics of the task's classes, each of which will then take `saved` bytes more.
+    fn collect(&self, task: &mut Task<'_>, saved: u64, budget: &Budget) -> Result<ClassStatistics> {
         same_dimension("the task's features", task.current.dim(), self.dim)?;
-        let mut builder = StatisticsBuilder::new(self.dim, budget);
-        builder.add_source(task.current, Side::After)?;
-        let new = builder.finish(self.storage, self.precision)?;
-        if new.is_empty() { Err(CompensateError::Empty(task.current.name())) } else { Ok(new) }
+        let options = StatisticsOptions::default().with_side(Side::After).with_storage(self.storage);
+        ClassStatistics::collect_to(task.current, &options.with_precision(self.precision), saved, budget)
     }
 
     /// Fits a method on the chosen pairs.

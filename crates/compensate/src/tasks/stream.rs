@@ -6,10 +6,11 @@ use std::path::Path;
 use residua_format::file::{FileError, check_output};
 use residua_memory::Budget;
 
-use super::file::{SequenceReader, SequenceWriter};
+use super::file::{SequenceReader, SequenceWriter, WRITTEN_LABEL, written_bytes};
 use super::{State, Task, TaskSequence};
 use crate::Result;
-use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader};
+use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, WRITING};
+use crate::tables::{self, WRITTEN_CLASS};
 
 impl TaskSequence {
     /// [`resume`](Self::resume), [`finish_task`](Self::finish_task) and [`save`](Self::save) in one, with the same bits for
@@ -29,19 +30,34 @@ impl TaskSequence {
         check_output(path, task.files().iter().map(|file| &**file))?;
         // A file that cannot be accessed must not count as missing.
         let there = path.try_exists().map_err(FileError::io(path, "look for"))?;
-        let saved = if there { Some(self.open(path)?) } else { None };
-        let new = self.collect(&mut task, budget)?;
+        let saved = if there { Some(self.open(path, budget)?) } else { None };
+        let counts = |state: &State| saved.as_ref().map_or(0, |saved| saved.counts(&state.name).count());
+        let old = self.variants.iter().map(counts).sum::<usize>();
+        let room = tables::reserve(budget, written_bytes(old, old), WRITING)?;
+        let written = WRITTEN_CLASS + WRITTEN_LABEL * self.variants.len() as u64;
+        let new = self.collect(&mut task, written, budget)?;
+        drop(room);
         let mut samples = saved.as_ref().map_or_else(Vec::new, |saved| saved.samples().to_vec());
         let tasks = saved.as_ref().map_or(0, SequenceReader::tasks);
         samples.push(self.fingerprint(&new, &samples, tasks)?);
-        let stale = |state: &State| saved.as_ref().and_then(|saved| saved.statistics(&state.name));
-        let old = self.variants.iter().map(|state| stale(state).map_or(0, |stale| stale.len()));
-        let classes = old.sum::<usize>() + new.len() * self.variants.len();
-        let file = SequenceWriter::create(path, self.dim, tasks.saturating_add(1), classes, samples)?;
+        let stale = |state: &State| match &saved {
+            Some(saved) => saved.statistics(&state.name, budget),
+            None => Ok(None),
+        };
+        let (classes, labels) = (old + new.len(), old + new.len() * self.variants.len());
+        let file = SequenceWriter::create(
+            path,
+            self.dim,
+            tasks.saturating_add(1),
+            classes,
+            labels,
+            samples,
+            budget,
+        )?;
         let mut output = Output { file, new: &new, budget, kept: HashMap::new(), fresh: HashMap::new() };
         for state in &self.variants {
             let mut numbers = BTreeMap::new();
-            match (stale(state), &state.method) {
+            match (stale(state)?, &state.method) {
                 (Some(stale), Some(method)) if !stale.is_empty() => {
                     let fitted = self.fit(&**method, &mut task, budget)?;
                     fitted.apply_each(&stale, budget, &mut |label, _, moved| {
@@ -58,7 +74,7 @@ impl TaskSequence {
         // Some systems do not replace a file that is open.
         drop(saved);
         output.file.finish()?;
-        SequenceReader::open(path)
+        SequenceReader::open(path, budget)
     }
 }
 

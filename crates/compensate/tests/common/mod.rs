@@ -133,3 +133,12 @@ pub fn assert_reference(method: &dyn Method, expected: &Fixture, name: &str, tol
     let features = DMatrix::from_vec(dim, count, expected.numbers(&format!("/{name}/features")));
     assert!(difference(&moved, &features) < tolerance[1]);
 }
+
+/// An array in numpy's format.
+pub fn npy(path: &std::path::Path, dtype: &str, shape: &str, data: &[u8]) {
+    let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
+    let header = format!("{text:<117}\n");
+    let bytes =
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat();
+    std::fs::write(path, bytes).unwrap();
+}

@@ -4,9 +4,10 @@ mod statistics;
 
 use std::path::{Path, PathBuf};
 
+use residua::compensate::open_checkpoint;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{Checkpoint, Container, TensorInfo};
+use residua::format::file::{Container, TensorInfo};
 use residua::split::{DiffReport, Stored, read_delta};
 use serde::Serialize;
 
@@ -96,17 +97,18 @@ impl From<&TensorInfo> for Dense {
 pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let file = Checkpoint::open(&args.file)?;
+    let file = open_checkpoint(&args.file, &budget)?;
     crate::notes::tell(&file);
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
     let (mut statistics, mut tasks) = (None, None);
     let (kind, matrices, dense) = if StatisticsReader::is_in(&file) {
-        statistics = Some(Statistics::read(&StatisticsReader::open(&args.file)?, &budget)?);
+        statistics = Some(Statistics::read(&StatisticsReader::of(file, &budget)?, args.run.json, &budget)?);
         ("statistics", Vec::new(), Vec::new())
     } else if SequenceReader::is_in(&file) {
-        tasks = Some(State::new(&SequenceReader::open(&args.file)?));
+        tasks = Some(State::new(&SequenceReader::of(file, &budget)?));
         ("tasks", Vec::new(), Vec::new())
     } else if Container::is_container(&file) {
+        let (file, _held) = file.into_parts();
         let container = Container::from_file(file)?;
         let mut matrices = Vec::new();
         for (name, meta) in container.matrices() {

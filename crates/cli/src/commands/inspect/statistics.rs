@@ -1,7 +1,7 @@
 //! What a file of class statistics holds.
 
 use residua::compensate::statistics::StatisticsReader;
-use residua::compensate::{ClassGaussian, Precision};
+use residua::compensate::{ClassGaussian, Covariance, Precision};
 use residua::memory::Budget;
 use serde::Serialize;
 
@@ -18,7 +18,16 @@ pub(super) struct Statistics {
     /// Bytes that full f32 covariances would take.
     full_bytes: u64,
     classes: Vec<Class>,
+    /// Number of all classes.
+    #[serde(skip)]
+    count: usize,
 }
+
+/// Classes of a table for people.
+const SHOWN: usize = 1000;
+/// Bytes of a class in JSON and in a table.
+const JSON_CLASS: u64 = 800;
+const SHOWN_CLASS: u64 = 2400;
 
 #[derive(Serialize)]
 struct Class {
@@ -68,19 +77,25 @@ impl Class {
 }
 
 impl Statistics {
-    /// Of a file, whose classes are read one at a time.
-    pub(super) fn read(file: &StatisticsReader, budget: &Budget) -> Result<Self> {
-        let mut classes = Vec::new();
+    /// Of a file, whose classes are read one at a time. Keeps all of them, or those of a table for people.
+    pub(super) fn read(file: &StatisticsReader, all: bool, budget: &Budget) -> Result<Self> {
+        let (count, class) = match all {
+            true => (file.len(), JSON_CLASS),
+            false => (SHOWN.min(file.len()), SHOWN_CLASS),
+        };
+        let _held = budget.reserve(class * count as u64, "a table of classes")?;
+        let full_bytes = (Covariance::dense_bytes(file.dim()) / 2).saturating_mul(file.len() as u64);
+        let (dim, classes) = (file.dim(), Vec::with_capacity(count));
+        let mut new = Self { dim, samples: 0, bytes: 0, full_bytes, classes, count: file.len() };
         for (label, _) in file.counts() {
-            classes.extend(file.class(label, budget)?.map(|class| Class::new(label, &class)));
+            let Some(class) = file.class(label, budget)? else { continue };
+            new.samples += class.count();
+            new.bytes += class.bytes();
+            if new.classes.len() < count {
+                new.classes.push(Class::new(label, &class));
+            }
         }
-        Ok(Self {
-            dim: file.dim(),
-            samples: classes.iter().map(|class| class.samples).sum(),
-            bytes: classes.iter().map(|class| class.bytes).sum(),
-            full_bytes: 4 * (file.dim() as u64).pow(2) * classes.len() as u64,
-            classes,
-        })
+        Ok(new)
     }
 
     pub(super) fn text(&self) -> String {
@@ -98,10 +113,14 @@ impl Statistics {
         }
         let full = ratio(self.full_bytes, self.bytes);
         let totals = facts(&[
-            ("classes", format!("{} of {} samples", self.classes.len(), count(self.samples))),
+            ("classes", format!("{} of {} samples", self.count, count(self.samples))),
             ("dimension", self.dim.to_string()),
             ("size", format!("{}, full f32 covariances take {full:.1} times that", bytes(self.bytes))),
         ]);
-        format!("{table}\n\n{totals}")
+        let more = match self.count - self.classes.len() {
+            0 => String::new(),
+            more => format!("\n\n{} more of the classes are in --json", count(more as u64)),
+        };
+        format!("{table}{more}\n\n{totals}")
     }
 }

@@ -40,9 +40,9 @@ pub(super) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    let state = SequenceReader::open(&args.state).map_err(advised)?;
+    let state = SequenceReader::open(&args.state, &budget).map_err(advised)?;
     let name = args.method.map_or(Variant::SeqFt, MethodArg::variant).name();
-    let Some(statistics) = state.statistics(name) else {
+    let Some(statistics) = state.statistics(name, &budget)? else {
         let known: Vec<_> = state.names().collect();
         return Err(Failure::usage(format!(
             "{} has no variant {name}; it has {}",
@@ -50,12 +50,12 @@ pub(super) fn run(args: &Args) -> Result {
             known.join(", ")
         )));
     };
-    let mut output = StatisticsWriter::create(&args.output, statistics.dim(), statistics.len())?;
+    let (dim, classes) = (statistics.dim(), statistics.len());
+    let mut output = StatisticsWriter::create(&args.output, dim, classes, &budget)?;
     for (label, _) in statistics.counts() {
         statistics.class(label, &budget)?.iter().try_for_each(|class| output.add(label, class))?;
     }
-    output.finish()?;
-    let done = Written::new(&args.output, start, &budget)?;
+    let done = Written::new(output.finish()?, start, &budget);
     let rows = [("variant", format!("{name}, {}", number_of(state.tasks(), "task")))];
     if args.run.json { print_json(&done) } else { print(done.text(&rows, &args.output)) }
 }

@@ -1,11 +1,10 @@
 //! `residua stats merge A B.. -o OUT`.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::Progress;
-use residua::compensate::statistics::{StatisticsReader, merge_files};
+use residua::compensate::statistics::merge_files;
 use residua::format::file::same_file;
 
 use super::Written;
@@ -48,24 +47,17 @@ pub(super) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let start = Instant::now();
     let bar = args.run.progress();
-    bar.begin_steps("merging", classes(&args.files)?);
-    merge_files(&args.files, &args.output, &budget, |_| {
+    let mut started = false;
+    let written = merge_files(&args.files, &args.output, &budget, |_, classes| {
+        if !std::mem::replace(&mut started, true) {
+            bar.begin_steps("merging", classes);
+        }
         Progress::advance(&bar, 1);
         Ok(())
     })
     .map_err(advised)?;
     drop(bar);
-    let done = Written::new(&args.output, start, &budget)?;
+    let done = Written::new(written, start, &budget);
     let files = [("merged", format!("{} files", args.files.len()))];
     if args.run.json { print_json(&done) } else { print(done.text(&files, &args.output)) }
-}
-
-/// Number of different classes in files.
-fn classes(files: &[PathBuf]) -> Result<usize> {
-    let mut labels = BTreeSet::new();
-    for path in files {
-        let file = StatisticsReader::open(path).map_err(advised)?;
-        labels.extend(file.counts().map(|(label, _)| label));
-    }
-    Ok(labels.len())
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use clap::{Subcommand, ValueEnum};
-use residua::compensate::statistics::{Shrinkage, StatisticsReader};
+use residua::compensate::statistics::{self, Shrinkage};
 use residua::compensate::{ClassStatistics, Precision, StatisticsOptions, Storage};
 use residua::memory::{Budget, process};
 use serde::Serialize;
@@ -125,19 +125,17 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Reads the file that was written.
-    pub(super) fn new(output: &Path, start: Instant, budget: &Budget) -> Result<Self> {
-        let file = StatisticsReader::open(output)?;
-        Ok(Self {
-            classes: file.len(),
-            samples: file.counts().map(|(_, count)| count).sum(),
-            dim: file.dim(),
-            statistics_bytes: file.bytes(),
-            output_bytes: std::fs::metadata(output).map_or(0, |metadata| metadata.len()),
+    pub(super) fn new(file: statistics::Written, start: Instant, budget: &Budget) -> Self {
+        Self {
+            classes: file.classes,
+            samples: file.samples,
+            dim: file.dim,
+            statistics_bytes: file.bytes,
+            output_bytes: file.file_bytes,
             seconds: start.elapsed().as_secs_f64(),
             peak_memory_bytes: process::peak_rss(),
             memory_budget_bytes: budget.limit(),
-        })
+        }
     }
 
     /// The facts for people; `more` comes first.
@@ -173,8 +171,8 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
-    collect(arrays, args, &budget, &args.run.progress())?.save(output)?;
-    let done = Written::new(output, start, &budget)?;
+    let written = collect(arrays, args, output, &budget, &args.run.progress())?;
+    let done = Written::new(written, start, &budget);
     if args.run.json { print_json(&done) } else { print(done.text(&[], output)) }
 }
 
@@ -202,11 +200,17 @@ fn arrays(features: &[ArrayRef], labels: &[ArrayRef]) -> Result<Vec<Arrays>> {
     features.iter().enumerate().map(one).collect()
 }
 
-/// Statistics of all files, one after the other.
-fn collect(parts: Vec<Arrays>, args: &Args, budget: &Budget, bar: &Bar) -> Result<ClassStatistics> {
-    let mut source = Features::open(parts, "collecting", bar)?;
+/// Writes the statistics of all files, one after the other.
+fn collect(
+    parts: Vec<Arrays>,
+    args: &Args,
+    output: &Path,
+    budget: &Budget,
+    bar: &Bar,
+) -> Result<statistics::Written> {
+    let mut source = Features::open(parts, "collecting", budget, bar)?;
     let mut options =
         StatisticsOptions::default().with_storage(args.storage).with_precision(args.precision.into());
     options.shrinkage = args.shrinkage;
-    Ok(ClassStatistics::collect(&mut source, &options, budget)?)
+    Ok(ClassStatistics::collect_and_save(&mut source, &options, output, budget)?)
 }

@@ -1,0 +1,164 @@
+//! Memory of the tables that an open or growing safetensors file takes, which grow with its number of tensors.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use residua_format::file::{Checkpoint, FileError, Held};
+use residua_memory::{Budget, Reservation};
+
+use crate::Result;
+
+/// Bytes for each tensor while a header is parsed, and while the file is open.
+const PARSED: u64 = 330;
+const OPEN: u64 = 260;
+/// Bytes for each class of a file that is written: up to three tensors, their text in the header, and the class's entry in
+/// the metadata.
+pub(crate) const WRITTEN_CLASS: u64 = 1100;
+
+/// How much more the process itself may hold at the start of the next run.
+const SPREAD: u64 = 512 << 10;
+
+/// What each tensor has in a header, and the mean of each class.
+const TENSOR: &[u8] = b"\"data_offsets\"";
+const CLASS: &[u8] = b"\"class.";
+const MEAN: &[u8] = b".mean\":{\"dtype\":\"F64\",\"shape\":[";
+/// Bytes that are looked at together: the marks of a mean and two numbers.
+const AHEAD: usize = 96;
+/// Longer headers are refused when they are parsed.
+const LONGEST: u64 = 100_000_000;
+
+/// What a safetensors file holds, as far as a scan of its header can tell.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Header {
+    /// Bytes of the header.
+    bytes: u64,
+    /// Bytes of the data.
+    pub(crate) data: u64,
+    tensors: u64,
+    /// Means of classes.
+    pub(crate) classes: u64,
+    /// Numbers of the last mean.
+    pub(crate) dim: u64,
+}
+
+impl Header {
+    /// Scans a file. What is no such file holds nothing: opening it reports why.
+    pub(crate) fn scan(path: &Path) -> Result<Self> {
+        Self::scan_classes(path, &mut |_| {})
+    }
+
+    /// As [`scan`](Self::scan); calls `class` with the number of each class.
+    pub(crate) fn scan_classes(path: &Path, class: &mut dyn FnMut(u64)) -> Result<Self> {
+        let mut new = Self::default();
+        // Opening a pipe would wait.
+        let Some(length) = path.metadata().ok().filter(|metadata| metadata.is_file()).map(|file| file.len())
+        else {
+            return Ok(new);
+        };
+        let mut file = File::open(path).map_err(FileError::io(path, "open"))?;
+        let mut bytes = [0; 8];
+        if file.read_exact(&mut bytes).is_err() || u64::from_le_bytes(bytes) > LONGEST {
+            return Ok(new);
+        }
+        new.bytes = u64::from_le_bytes(bytes);
+        new.data = length.saturating_sub(8 + new.bytes);
+        new.count(file.take(new.bytes), class).map_err(FileError::io(path, "read"))?;
+        Ok(new)
+    }
+
+    fn count(&mut self, mut text: impl Read, class: &mut dyn FnMut(u64)) -> std::io::Result<()> {
+        let (mut buffer, mut kept) = (vec![0; 64 << 10], 0);
+        loop {
+            let read = text.read(&mut buffer[kept..])?;
+            let all = kept + read;
+            // What begins behind `end` may continue in the next piece.
+            let end = if read == 0 { all } else { all.saturating_sub(AHEAD) };
+            for start in 0..end {
+                let rest = &buffer[start..all];
+                if rest.starts_with(TENSOR) {
+                    self.tensors += 1;
+                } else if let Some(rest) = rest.strip_prefix(CLASS) {
+                    let (label, rest) = number(rest);
+                    if let Some(rest) = rest.strip_prefix(MEAN) {
+                        self.dim = number(rest).0;
+                        self.classes += 1;
+                        class(label);
+                    }
+                }
+            }
+            if read == 0 {
+                return Ok(());
+            }
+            buffer.copy_within(end..all, 0);
+            kept = all - end;
+        }
+    }
+
+    /// Bytes of memory to open the file, and while it is open.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.bytes + PARSED * self.tensors, OPEN * self.tensors)
+    }
+}
+
+/// As [`Budget::require`], but an error states what is enough for the next run too, in which the process itself may hold
+/// more.
+pub(crate) fn require(budget: &Budget, bytes: u64, what: &str) -> Result<()> {
+    reserve(budget, bytes, what).map(drop)
+}
+
+/// As [`Budget::reserve`]; an error as that of [`require`].
+pub(crate) fn reserve(budget: &Budget, bytes: u64, what: &str) -> Result<Reservation> {
+    if budget.baseline() == 0 || bytes <= budget.available() {
+        return Ok(budget.reserve(bytes, what)?);
+    }
+    Ok(budget.reserve(bytes.saturating_add(SPREAD), what)?)
+}
+
+/// The number at the start of a text, and the rest.
+fn number(text: &[u8]) -> (u64, &[u8]) {
+    let (digits, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    let next = |number: u64, digit: &u8| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    (digits.iter().fold(0, next), rest)
+}
+
+/// Opens a checkpoint, and counts the tables of its tensors in the budget before it makes them.
+///
+/// # Errors
+/// As [`Checkpoint::open`]; also when the budget has no room.
+pub fn open_checkpoint(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<Checkpoint>> {
+    let path = path.as_ref();
+    let (most, rest) = Header::scan(path)?.memory();
+    let mut held = reserve(budget, most, "the tables of a file's tensors")?;
+    let file = Checkpoint::open(path)?;
+    held.shrink(most.saturating_sub(rest));
+    Ok(Held::new(file, held))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Gives a few bytes at a time.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(out.len());
+            out[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn tensors_are_counted_across_pieces() {
+        let text = r#"{"class.7.mean":{"dtype":"F64","shape":[384],"data_offsets":[0,4]},"b":{"data_offsets":[4,8]}}"#;
+        for piece in 1..80 {
+            let mut header = Header::default();
+            header.count(Slow(text.as_bytes(), piece), &mut |class| assert_eq!(class, 7)).unwrap();
+            assert_eq!(header, Header { tensors: 2, classes: 1, dim: 384, ..Header::default() }, "{piece}");
+        }
+    }
+}
