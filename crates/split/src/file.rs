@@ -41,7 +41,7 @@ impl SplitFile {
     /// # Errors
     /// When the file cannot be read, is malformed, or is no split file. A delta is no split file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SplitError> {
-        Self::open_at(path.as_ref(), None)
+        Self::open_at(path.as_ref(), None, &Budget::unlimited())
     }
 
     /// Opens a split file whose base is the checkpoint at `base`: a safetensors file, the index of a sharded
@@ -51,14 +51,15 @@ impl SplitFile {
     /// As [`open`](Self::open), and when the base is needed and cannot be opened. Its content is checked when it is
     /// read.
     pub fn open_with_base(path: impl AsRef<Path>, base: impl AsRef<Path>) -> Result<Self, SplitError> {
-        Self::open_at(path.as_ref(), Some(base.as_ref()))
+        Self::open_at(path.as_ref(), Some(base.as_ref()), &Budget::unlimited())
     }
 
-    pub(crate) fn open_at(path: &Path, base: Option<&Path>) -> Result<Self, SplitError> {
-        Self::from_container(Container::open(path)?, base)
+    pub(crate) fn open_at(path: &Path, base: Option<&Path>, budget: &Budget) -> Result<Self, SplitError> {
+        Self::from_container(Container::open_within(path, budget)?, base)
     }
 
-    /// Takes an open container as a split file. `base` is the base checkpoint; without it the stored path is tried.
+    /// Takes an open container as a split file. `base` is the base checkpoint; without it the stored path is tried. The
+    /// memory of its headers comes from the budget of the container.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base).
@@ -74,9 +75,9 @@ impl SplitFile {
         let base = if container.matrices().iter().all(|(_, meta)| meta.base.is_some()) {
             BaseFile::NotNeeded
         } else if let Some(path) = base {
-            BaseFile::Open(Checkpoint::open(path)?)
+            BaseFile::Open(Checkpoint::open_within(path, container.file().budget())?)
         } else {
-            BaseFile::stored(container.metadata(BASE_PATH).map(PathBuf::from))
+            BaseFile::stored(container.metadata(BASE_PATH).map(PathBuf::from), container.file().budget())?
         };
         Ok(Self { container, base })
     }
@@ -121,12 +122,13 @@ impl SplitFile {
 
 impl BaseFile {
     /// The base at the path that a file stores.
-    fn stored(tried: Option<PathBuf>) -> Self {
-        match tried.as_deref().map(Checkpoint::open) {
+    fn stored(tried: Option<PathBuf>, budget: &Budget) -> Result<Self, SplitError> {
+        Ok(match tried.as_deref().map(|path| Checkpoint::open_within(path, budget)) {
             Some(Ok(file)) => Self::Open(file),
+            Some(Err(error @ FileError::Budget { .. })) => return Err(error.into()),
             Some(Err(error)) => Self::NotFound { tried, source: Some(Arc::new(error)) },
             None => Self::NotFound { tried, source: None },
-        }
+        })
     }
 }
 

@@ -37,6 +37,7 @@ mod verify;
 
 pub use delta::{
     DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
+    report_delta,
 };
 pub use diff::diff;
 pub use error::SplitError;

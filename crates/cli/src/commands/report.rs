@@ -62,13 +62,16 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    args.run.start()?;
+    let budget = args.budget.budget()?;
     // A base checkpoint that nobody named is where the file says; a file of another kind has none.
-    let found = || SplitFile::open(&args.file).ok()?.base().map(|base| base.path().to_owned());
+    let found = || {
+        let container = Container::open_within(&args.file, &budget).ok()?;
+        SplitFile::from_container(container, None).ok()?.base().map(|base| base.path().to_owned())
+    };
     let base = args.base.clone().or_else(found);
     let others = args.against.iter().chain(&base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
-    args.run.start()?;
-    let budget = args.budget.budget()?;
     let bar = args.run.progress();
     let section = section(args, &budget, &bar)?;
     drop(bar);
@@ -81,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result {
 
 /// The sections of this kind of file.
 fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
-    let file = Checkpoint::open(&args.file)?;
+    let file = Checkpoint::open_within(&args.file, budget)?;
     let refuse = |option: &str, given: bool, holds: &str| match given {
         true => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
         false => Ok(()),
@@ -136,7 +139,7 @@ pub(crate) fn read(
     progress: &dyn Progress,
 ) -> Result<Measured> {
     let file = SplitFile::from_container(container, base)?;
-    let against = against.map(Checkpoint::open).transpose()?;
+    let against = against.map(|path| Checkpoint::open_within(path, budget)).transpose()?;
     Ok(measure(&file, against.as_ref(), budget, progress)?)
 }
 
