@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use residua::memory::{Budget, ByteSize};
+use residua::memory::{Budget, ByteSize, process};
 use residua::split::BaseLocation;
 
 use crate::failure::{Failure, Result};
@@ -79,6 +80,15 @@ impl BaseArgs {
     }
 }
 
+/// The budget of the command; 0 while there is none.
+static LIMIT: AtomicU64 = AtomicU64::new(0);
+
+/// Peak and budget, if the process held more than its budget. A debug build has no such promise to keep.
+pub(crate) fn over_budget() -> Option<(u64, u64)> {
+    let (peak, limit) = (process::peak_rss()?, LIMIT.load(Ordering::Relaxed));
+    (limit > 0 && peak > limit && !cfg!(debug_assertions)).then_some((peak, limit))
+}
+
 /// How much memory to take.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BudgetArgs {
@@ -90,6 +100,7 @@ pub(crate) struct BudgetArgs {
 impl BudgetArgs {
     /// The budget, minus the memory that the process already holds.
     pub(crate) fn budget(&self) -> Result<Budget> {
+        LIMIT.store(self.memory_budget.0, Ordering::Relaxed);
         let slack = SLACK + SLACK_PER_THREAD * rayon::current_num_threads() as u64;
         Ok(Budget::for_process(self.memory_budget.0, slack)?)
     }

@@ -22,7 +22,7 @@ mod usage;
 
 use std::process::ExitCode;
 
-use crate::failure::Kind;
+use crate::failure::{Failure, Kind};
 
 fn main() -> ExitCode {
     // First, so that an early signal finds the handler.
@@ -32,7 +32,15 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(code) => return code,
     };
-    match command.run() {
+    let done = command.run().and_then(|()| match args::over_budget() {
+        None => Ok(()),
+        Some((peak, limit)) => {
+            let (peak, limit) = (output::bytes(peak), output::bytes(limit));
+            let problem = format!("the command is done, but it held {peak} of a memory budget of {limit}");
+            Err(Failure::new(Kind::Budget, problem))
+        }
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if failure.kind() != Kind::BrokenPipe {

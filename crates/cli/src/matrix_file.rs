@@ -7,6 +7,7 @@ use residua::format::convert::gap_to_csr;
 use residua::format::file::{
     Checkpoint, Container, FileError, FileMatrix, Held, TensorInfo, read_mtx, read_npy, read_npz,
 };
+use residua::format::gap::RowPlan;
 use residua::memory::{Budget, Reservation};
 
 use crate::failure::{Failure, Result};
@@ -70,7 +71,7 @@ pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result
             (None, (FileMatrix::Dense(dense), held))
         }
         Format::Safetensors => {
-            let file = Checkpoint::open(path)?;
+            let file = Checkpoint::open_within(path, budget)?;
             let (name, matrix) = if Container::is_container(&file) {
                 sparse(Container::from_file(file)?, tensor, budget)?
             } else {
@@ -80,6 +81,36 @@ pub(crate) fn read(path: &Path, tensor: Option<&str>, budget: &Budget) -> Result
         }
     };
     Ok(Loaded { name, matrix, held })
+}
+
+/// Memory of sorted rows of f64.
+pub(crate) fn csr_bytes(rows: usize, nnz: usize) -> u64 {
+    (nnz as u64 * (4 + 8)).saturating_add(4 * (rows as u64 + 1))
+}
+
+/// Memory to bring a matrix into sorted rows, without the matrix.
+pub(crate) fn sorting_bytes(matrix: &FileMatrix<f64>) -> u64 {
+    match matrix {
+        FileMatrix::Csr(_) => 0,
+        // A copy of the triplets by row, a copy of the largest group of rows, and the result; lengths, ends and pointers of
+        // rows; a dense row for every thread if rows are long enough for it.
+        FileMatrix::Coo(coo) => {
+            let (rows, cols, entries) = (coo.rows() as u64, coo.cols() as u64, coo.nnz() as u64);
+            let dense =
+                if entries * 256 >= cols { 9 * cols * rayon::current_num_threads() as u64 } else { 0 };
+            (16 + 16 + 12) * entries + (8 + 8 + 4) * rows + dense
+        }
+        // Lengths and pointers of rows, and the entries.
+        FileMatrix::Dense(dense) => {
+            (dense.rows() as u64).saturating_add(matrix.nnz() as u64).saturating_mul(12)
+        }
+    }
+}
+
+/// Memory to encode sorted rows, without them: a plan and pointers of every row, twice while they are copied; a row's
+/// columns and values; both planes, which never take more than four index bytes an entry beside its value.
+pub(crate) fn encoding_bytes(rows: usize, nnz: usize) -> u64 {
+    nnz as u64 * 16 + rows as u64 * (size_of::<RowPlan>() as u64 + 3 * 9)
 }
 
 type Parts = (String, (FileMatrix<f64>, Reservation));

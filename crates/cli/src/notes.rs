@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use residua::format::file::Checkpoint;
+use residua::memory::Budget;
 
 use crate::escape;
 use crate::output::complain;
@@ -18,8 +19,8 @@ pub(crate) fn tell(file: &Checkpoint) {
 }
 
 /// Prints the notes about how the folder or index at `path` was read. The command itself reports errors in it.
-pub(crate) fn tell_path(path: &Path) {
+pub(crate) fn tell_path(path: &Path, budget: &Budget) {
     if path.is_dir() || path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {
-        _ = Checkpoint::open(path).map(|file| tell(&file));
+        _ = Checkpoint::open_within(path, budget).map(|file| tell(&file));
     }
 }

@@ -1,7 +1,7 @@
 //! What goes to stdout: text and tables for people, JSON for machines.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use residua::memory::ByteSize;
@@ -39,8 +39,28 @@ pub(crate) fn complain(text: &str) {
 
 /// Writes a value as indented JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Kind::Other, error))?;
-    write(&escape::json(&text))
+    let mut out = Escaped(BufWriter::new(io::stdout().lock()));
+    match serde_json::to_writer_pretty(&mut out, value) {
+        Err(error) if !error.is_io() => Err(Failure::new(Kind::Other, error)),
+        done => {
+            written(done.map_err(Into::into).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+        }
+    }
+}
+
+/// Writes JSON as [`escape::json`] makes it. Pieces come from serde_json, which cuts texts between characters.
+struct Escaped<W>(W);
+
+impl<W: Write> Write for Escaped<W> {
+    fn write(&mut self, json: &[u8]) -> io::Result<usize> {
+        let text = std::str::from_utf8(json).map_err(io::Error::other)?;
+        self.0.write_all(escape::json(text).as_bytes())?;
+        Ok(json.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Rows of cells, one line each. Cells are escaped.
@@ -58,12 +78,8 @@ impl Table {
         }
     }
 
-    pub(crate) fn row_count(&self) -> usize {
+    fn row_count(&self) -> usize {
         self.0.row_count()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -85,6 +101,30 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
         }
     }
     Table(table)
+}
+
+/// Rows of a table that are laid out at a time: a table takes many times the memory of its text.
+const PIECE: usize = 250;
+
+/// Prints a table and an empty line after it. A long one comes in pieces, each with the header. Returns the number of rows.
+pub(crate) fn print_table<const N: usize>(
+    empty: impl Fn() -> Table,
+    rows: impl Iterator<Item = [String; N]>,
+) -> Result<usize> {
+    let (mut piece, mut count) = (empty(), 0);
+    for row in rows {
+        if piece.row_count() == PIECE {
+            print(format!("{piece}\n"))?;
+            piece = empty();
+        }
+        piece.add_row(row);
+        count += 1;
+    }
+    if count > 0 {
+        write(&escape::lines(&format!("{piece}")))?;
+        write("")?;
+    }
+    Ok(count)
 }
 
 /// Names and values, aligned, one pair per line. Values are escaped.

@@ -49,6 +49,9 @@ pub(crate) struct MatrixSummary {
 }
 
 impl MatrixSummary {
+    /// Memory of a summary, without its name.
+    pub(crate) const MEMORY: u64 = size_of::<Self>() as u64 + 768;
+
     /// Reads the pattern of a matrix block by block and summarises it; also returns the length of every row.
     pub(crate) fn read(
         container: &Container,
@@ -88,6 +91,11 @@ impl MatrixSummary {
         };
         drop(held);
         Ok((new, lengths))
+    }
+
+    /// Rows times columns.
+    pub(crate) fn elements(&self) -> u64 {
+        self.shape[0] as u64 * self.shape[1] as u64
     }
 
     /// The tensor's shape as text.

@@ -54,5 +54,4 @@ pub use source::{FeatureBlock, FeatureSource, Floats, MemorySource, NpySource, S
 pub use statistics::{
     ClassGaussian, ClassStatistics, Covariance, Precision, StatisticsBuilder, StatisticsOptions, Storage,
 };
-pub use tables::open_checkpoint;
 pub use tasks::{Pairs, Task, TaskSequence, Variant};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, FileError, Held};
+use residua_format::file::FileError;
 use residua_memory::{Budget, Reservation};
 
 use crate::Result;
@@ -120,19 +120,6 @@ fn number(text: &[u8]) -> (u64, &[u8]) {
     let (digits, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
     let next = |number: u64, digit: &u8| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
     (digits.iter().fold(0, next), rest)
-}
-
-/// Opens a checkpoint, and counts the tables of its tensors in the budget before it makes them.
-///
-/// # Errors
-/// As [`Checkpoint::open`]; also when the budget has no room.
-pub fn open_checkpoint(path: impl AsRef<Path>, budget: &Budget) -> Result<Held<Checkpoint>> {
-    let path = path.as_ref();
-    let (most, rest) = Header::scan(path)?.memory();
-    let mut held = reserve(budget, most, "the tables of a file's tensors")?;
-    let file = Checkpoint::open(path)?;
-    held.shrink(most.saturating_sub(rest));
-    Ok(Held::new(file, held))
 }
 
 #[cfg(test)]

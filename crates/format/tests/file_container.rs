@@ -91,7 +91,7 @@ proptest! {
         let meta = container.matrix("layer.w").unwrap();
         prop_assert_eq!((meta.dtype, meta.nnz, meta.op), (Dtype::BF16, gap.nnz() as u64, Op::Add));
         prop_assert_eq!(container.metadata("alpha"), Some("0.5"));
-        let dense: Vec<_> = container.dense().iter().map(|t| (&*t.name, t.shape.clone())).collect();
+        let dense: Vec<_> = container.dense().map(|t| (&*t.name, t.shape.clone())).collect();
         prop_assert_eq!(dense, [("norm", vec![3]), ("step", vec![])]);
         for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)) {
             prop_assert_eq!(container.plane("layer.w", plane).unwrap().offset() % 128, 0);

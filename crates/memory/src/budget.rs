@@ -61,6 +61,9 @@ struct Shared {
 pub struct Budget(Arc<Shared>);
 
 impl Budget {
+    /// Bytes of a table that nobody reserves.
+    pub const SMALL_TABLE: u64 = 128 << 10;
+
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {
         Self::with_baseline(bytes, 0)
@@ -134,6 +137,15 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), bytes })
     }
 
+    /// As [`reserve`](Self::reserve), for a table of names: takes only what it has beyond [`SMALL_TABLE`](Self::SMALL_TABLE).
+    /// The tables of ordinary files are part of the slack, so that they change no minimum.
+    ///
+    /// # Errors
+    /// When that is not left.
+    pub fn reserve_table(&self, bytes: u64, what: &str) -> Result<Reservation, BudgetError> {
+        self.reserve(bytes.saturating_sub(Self::SMALL_TABLE), what)
+    }
+
     /// Fails if `bytes` cannot be reserved now, and takes nothing. A job calls it up front to check what it will
     /// need.
     ///
@@ -178,6 +190,11 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// The budget that it was taken from.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         self.bytes

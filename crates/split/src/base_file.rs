@@ -47,13 +47,14 @@ pub(crate) enum BaseFile {
 
 impl BaseFile {
     /// # Errors
-    /// When the caller named a path and there is no checkpoint.
+    /// When the caller named a path and there is no checkpoint, or the budget does not hold the headers.
     pub(crate) fn find(container: &Container, location: &BaseLocation) -> Result<Self, SplitError> {
         if container.matrices().iter().all(|(_, meta)| meta.base.is_some()) {
             return Ok(Self::NotNeeded);
         }
+        let budget = container.file().budget();
         if let BaseLocation::At(path) = location {
-            return Ok(Self::Open(Checkpoint::open(path)?));
+            return Ok(Self::Open(Checkpoint::open_within(path, budget)?));
         }
         let file = container.file().files().next().unwrap_or(container.path());
         let folder = match file.parent() {
@@ -67,8 +68,9 @@ impl BaseFile {
         if *location == BaseLocation::Near && !is_inside(&path, folder) {
             return Ok(Self::NotFound { tried: Some(path), source: None });
         }
-        Ok(match Checkpoint::open(&path) {
+        Ok(match Checkpoint::open_within(&path, budget) {
             Ok(file) => Self::Open(file),
+            Err(error @ FileError::Budget { .. }) => return Err(error.into()),
             Err(error) => Self::NotFound { tried: Some(path), source: Some(Arc::new(error)) },
         })
     }

@@ -31,7 +31,7 @@ impl SplitFile {
     /// # Errors
     /// When the file cannot be read, is malformed, or is no split file. A delta is no split file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SplitError> {
-        Self::open_at(path, &BaseLocation::Near)
+        Self::open_at(path, &BaseLocation::Near, &Budget::unlimited())
     }
 
     /// Opens a split file whose base is the checkpoint at `base`: a safetensors file, the index of a sharded
@@ -41,18 +41,19 @@ impl SplitFile {
     /// As [`open`](Self::open), and when the base is needed and cannot be opened. Its content is checked when it is
     /// read.
     pub fn open_with_base(path: impl AsRef<Path>, base: impl AsRef<Path>) -> Result<Self, SplitError> {
-        Self::open_at(path, &BaseLocation::At(base.as_ref().to_owned()))
+        Self::open_at(path, &BaseLocation::At(base.as_ref().to_owned()), &Budget::unlimited())
     }
 
-    /// Opens a split file whose base is at this place.
+    /// Opens a split file whose base is at this place. The memory of all headers comes from the budget.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base).
-    pub fn open_at(path: impl AsRef<Path>, base: &BaseLocation) -> Result<Self, SplitError> {
-        Self::from_container(Container::open(path)?, base)
+    /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base), and when the budget does not hold the headers.
+    pub fn open_at(path: impl AsRef<Path>, base: &BaseLocation, budget: &Budget) -> Result<Self, SplitError> {
+        Self::from_container(Container::open_within(path, budget)?, base)
     }
 
-    /// Takes an open container as a split file whose base is at this place.
+    /// Takes an open container as a split file whose base is at this place. The memory of the base's headers comes from
+    /// the budget of the container.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base).

@@ -39,6 +39,7 @@ mod verify;
 pub use base_file::BaseLocation;
 pub use delta::{
     DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
+    report_delta,
 };
 pub use diff::diff;
 pub use error::SplitError;

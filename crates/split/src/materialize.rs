@@ -14,6 +14,7 @@ use crate::file::{ORIGINAL_METADATA, SplitFile};
 use crate::layer_reader::{LayerReader, Seen};
 use crate::passed::{BLOCK, copy};
 use crate::progress::check_stop;
+use crate::report::reserve_report;
 use crate::{
     MaterializeOptions, MaterializeReport, MaterializedTensor, Output, PassedTensor, Progress, SplitError,
 };
@@ -52,28 +53,40 @@ fn run(
     if !alpha.is_finite() {
         return Err(SplitError::Usage(format!("alpha {alpha} is not a finite number")));
     }
-    let file = SplitFile::open_at(file, &options.base)?;
+    let file = SplitFile::open_at(file, &options.base, budget)?;
     let container = file.container();
     check_output(
         output,
         [file.path()].into_iter().chain(options.base.named()).chain(file.base().map(Checkpoint::path)),
     )?;
     let _buffers = budget.reserve(BUFFERS, "output buffers")?;
+    // The list of tensors, and the report.
+    let _lists = reserve_report::<(Tensor<'_>, MaterializedTensor)>(
+        file.layers().chain(container.dense().map(|info| &*info.name)),
+        budget,
+    )?;
     let mut tensors = Vec::new();
     for name in file.layers() {
         let layer = LayerReader::new(file.layer(name)?)?;
         layer.require(other_bytes(&layer) + layer.row_bytes() as u64, budget)?;
         tensors.push(Tensor::Split(layer));
     }
-    tensors.extend(container.dense().iter().map(Tensor::Dense));
+    tensors.extend(container.dense().map(Tensor::Dense));
     // Widest elements first, so that every element is aligned.
-    tensors.sort_by_key(|tensor| (Reverse(tensor.dtype().bitsize()), tensor.name().to_owned()));
+    let key = |tensor: &Tensor<'_>| Reverse(tensor.dtype().bitsize());
+    tensors.sort_unstable_by(|a, b| (key(a), a.name()).cmp(&(key(b), b.name())));
 
     let header = tensors.iter().map(|tensor| SafetensorsWriter::header_bytes(tensor.name(), 4)).sum::<u64>();
+    let json = container.metadata(ORIGINAL_METADATA).unwrap_or_default();
+    // The longest text while it is parsed, and an allocation for each key and value.
+    let texts = 2 * json.matches("\",\"").count() + 2;
+    let _metadata = budget.reserve_table((json.len() + 64 * texts) as u64, "the checkpoint's metadata")?;
     let metadata = original_metadata(container)?;
     let metadata_bytes: u64 =
         metadata.iter().map(|(key, value)| SafetensorsWriter::metadata_bytes(key, value)).sum();
-    let mut writer = SafetensorsWriter::create(output, header + metadata_bytes + 1024)?;
+    let header = header + metadata_bytes + 1024;
+    let _header = budget.reserve_table(SafetensorsWriter::memory(header), "the header of the output")?;
+    let mut writer = SafetensorsWriter::create(output, header)?;
     metadata.into_iter().for_each(|(key, value)| writer.metadata(key, value));
 
     progress.begin("materializing", tensors.iter().map(Tensor::bytes).sum());

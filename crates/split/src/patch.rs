@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use residua_format::FormatError;
-use residua_format::file::{AtomicFile, Checkpoint, FileError, Plane, check_output};
+use residua_format::file::{AtomicFile, Checkpoint, Container, FileError, Plane, check_output};
 use residua_memory::{Budget, BudgetError};
 
 use crate::delta::OUTPUT_MEMORY;
@@ -14,6 +14,7 @@ use crate::delta::target::Target;
 use crate::delta::tree_hash::TreeHash;
 use crate::delta::workers::{Slot, Workers, advance, read_row};
 use crate::progress::check_stop;
+use crate::report::reserve_report;
 use crate::{Delta, Old, Output, PatchReport, PatchedTensor, Progress, SplitError, Stored};
 
 /// Writes the new checkpoint of a delta, one safetensors file, from the old checkpoint.
@@ -44,16 +45,20 @@ fn run(
     progress: &dyn Progress,
 ) -> Result<PatchReport, SplitError> {
     check_output(new, [old, delta])?;
-    let (old, delta) = (&Checkpoint::open(old)?, &DeltaFile::open(delta)?);
+    let (old, delta) = (&Checkpoint::open_within(old, budget)?, Container::open_within(delta, budget)?);
+    let delta = &DeltaFile::new(&delta)?;
     check_layout(old, delta)?;
-    let targets = delta.tensors.iter().map(|(target, _)| Layout::new(target.dtype, target.bytes));
+    let names = delta.tensors().map(|(target, _)| &*target.name);
+    let removed = delta.removed.iter().map(|removed| &*removed.name);
+    let _report = reserve_report::<PatchedTensor>(names.chain(removed), budget)?;
+    let targets = delta.tensors().map(|(target, _)| Layout::of(target));
     let _output = budget.reserve(OUTPUT_MEMORY, "the output's buffer")?;
     let workers = Workers::new(old.tensors().iter().map(Layout::of).chain(targets), budget, progress)?;
     let output = AtomicFile::create(new)?;
     let mut patcher = Patcher { old, delta, workers, output, progress };
 
     let removed: u64 = delta.removed.iter().filter_map(|r| old.tensor(&r.name)).map(|t| t.bytes).sum();
-    progress.begin("patching", removed + delta.tensors.iter().map(|(target, _)| target.bytes).sum::<u64>());
+    progress.begin("patching", removed + delta.tensors().map(|(target, _)| target.bytes).sum::<u64>());
     for removed in &delta.removed {
         progress.tensor(&removed.name);
         let hash = patcher.hash_old(&removed.name)?;
@@ -64,12 +69,12 @@ fn run(
     patcher.write(header)?;
     let mut report =
         PatchReport { tensors: Vec::new(), removed: Vec::new(), output_bytes: 8 + header.len() as u64 };
-    for (target, entry) in &delta.tensors {
+    for (target, entry) in delta.tensors() {
         progress.tensor(&target.name);
         patcher.tensor(target, entry)?;
         report.output_bytes += target.bytes;
-        let Target { name, bytes, .. } = target.clone();
-        report.tensors.push(PatchedTensor { name, stored: entry.stored, bytes });
+        let Target { name, bytes, .. } = target;
+        report.tensors.push(PatchedTensor { name: name.clone(), stored: entry.stored, bytes: *bytes });
     }
     report.removed = delta.removed.iter().map(|removed| removed.name.clone()).collect();
     check_stop(progress)?;
@@ -79,7 +84,7 @@ fn run(
 }
 
 /// Fails unless the old checkpoint has exactly the tensors that the delta was made from.
-fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
+fn check_layout(old: &Checkpoint, delta: &DeltaFile<'_>) -> Result<(), SplitError> {
     let mut known = 0;
     let mut check = |name: &str, dtype, shape: &[usize]| {
         let Some(tensor) = old.tensor(name) else {
@@ -93,7 +98,7 @@ fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
         known += 1;
         Ok(())
     };
-    for (target, entry) in &delta.tensors {
+    for (target, entry) in delta.tensors() {
         match &entry.base {
             _ if entry.stored == Stored::Added => {
                 if old.tensor(&target.name).is_some() {
@@ -108,18 +113,21 @@ fn check_layout(old: &Checkpoint, delta: &DeltaFile) -> Result<(), SplitError> {
         check(&removed.name, removed.dtype, &removed.shape)?;
     }
     if known < old.tensors().len() {
-        let listed = |name: &str| {
-            delta.tensors.iter().any(|(target, _)| target.name == name)
-                || delta.removed.iter().any(|removed| removed.name == name)
-        };
-        if let Some(tensor) = old.tensors().iter().find(|tensor| !listed(&tensor.name)) {
+        let mut listed = vec![false; old.tensors().len()];
+        let targets = delta.tensors().map(|(target, _)| &target.name);
+        for name in targets.chain(delta.removed.iter().map(|removed| &removed.name)) {
+            if let Some(position) = old.position(name) {
+                listed[position] = true;
+            }
+        }
+        if let Some((tensor, _)) = old.tensors().iter().zip(listed).find(|(_, listed)| !listed) {
             return Err(wrong_base(old, delta, &tensor.name, "the delta's base does not have it"));
         }
     }
     Ok(())
 }
 
-fn wrong_base(old: &Checkpoint, delta: &DeltaFile, tensor: &str, problem: &str) -> SplitError {
+fn wrong_base(old: &Checkpoint, delta: &DeltaFile<'_>, tensor: &str, problem: &str) -> SplitError {
     let path = old.tensor(tensor).map_or(old.path(), |tensor| old.file_of(tensor));
     let delta = delta.container.path().display();
     FileError::tensor(path, tensor, format!("not the base that {delta} was made from: {problem}")).into()
@@ -127,7 +135,7 @@ fn wrong_base(old: &Checkpoint, delta: &DeltaFile, tensor: &str, problem: &str) 
 
 struct Patcher<'a> {
     old: &'a Checkpoint,
-    delta: &'a DeltaFile,
+    delta: &'a DeltaFile<'a>,
     workers: Workers<'a>,
     output: AtomicFile,
     progress: &'a dyn Progress,
@@ -221,13 +229,13 @@ fn write(output: &mut AtomicFile, bytes: &[u8]) -> Result<(), SplitError> {
 
 /// Applies a row of a sparse matrix to the old row in `slot`. Returns `false` if the row is empty.
 fn apply_row(
-    delta: &DeltaFile,
+    delta: &DeltaFile<'_>,
     name: &str,
     layout: Layout,
     row: u64,
     slot: &mut Slot,
 ) -> Result<bool, SplitError> {
-    let container = &delta.container;
+    let container = delta.container;
     // The room of a slot: two bytes per column. An encoder never takes a mode that needs more.
     let room = Budget::new(2 * ROW as u64 + 64);
     let at = row as usize;

@@ -1,7 +1,20 @@
 //! Reports of split, materialize and verify.
 
 use residua_format::file::TensorInfo;
+use residua_memory::{Budget, BudgetError, Reservation};
 use serde::Serialize;
+
+/// Memory of the texts and the shape of a tensor in a report, without its name.
+const TEXTS: u64 = 256;
+
+/// Reserves the memory of a report with an entry `T` for each of these tensors.
+pub(crate) fn reserve_report<'a, T>(
+    names: impl Iterator<Item = &'a str>,
+    budget: &Budget,
+) -> Result<Reservation, BudgetError> {
+    let bytes = names.map(|name| size_of::<T>() as u64 + TEXTS + name.len() as u64).sum();
+    budget.reserve_table(bytes, "the report of every tensor")
+}
 
 /// One plane of a tensor in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,6 +1,5 @@
 //! Split file in, a report of its state out.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -13,6 +12,7 @@ use crate::layer_reader::{LayerReader, Seen};
 use crate::materialize::original_metadata;
 use crate::passed::BLOCK;
 use crate::progress::check_stop;
+use crate::report::reserve_report;
 use crate::rows::Rows;
 use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 
@@ -42,11 +42,16 @@ fn run(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, SplitError> {
-    let file = SplitFile::open_at(file, &options.base)?;
+    let file = SplitFile::open_at(file, &options.base, budget)?;
     file.require_base()?;
     let container = file.container();
     original_metadata(container)?;
-    let against = options.against.as_deref().map(Checkpoint::open).transpose()?;
+    let open = |path| Checkpoint::open_within(path, budget);
+    let against = options.against.as_deref().map(open).transpose()?;
+    let tensors = container.matrices().iter().map(|(name, _)| &**name);
+    let tensors = tensors.chain(container.dense().map(|info| &*info.name));
+    let others = against.iter().flat_map(Checkpoint::tensors).map(|info| &*info.name);
+    let _report = reserve_report::<VerifiedTensor>(tensors.chain(others), budget)?;
     let mut report = VerifyReport::default();
     progress.begin("verifying", container.file().bytes());
     for (name, meta) in container.matrices() {
@@ -89,8 +94,8 @@ fn run(
         progress.advance(info.bytes);
         report.tensors.push(verified);
     }
-    let names: HashSet<String> = report.tensors.iter().map(|tensor| tensor.name.clone()).collect();
-    let missing = against.iter().flat_map(Checkpoint::tensors).filter(|info| !names.contains(&info.name));
+    let known = |name: &str| container.matrix(name).is_some() || container.dense_tensor(name).is_some();
+    let missing = against.iter().flat_map(Checkpoint::tensors).filter(|info| !known(&info.name));
     report.tensors.extend(missing.map(|info| {
         let mismatch = Some("is in the checkpoint and not in the file".to_owned());
         VerifiedTensor { mismatch, ..dense(info) }
@@ -157,13 +162,17 @@ fn check_layer(
 ) -> Result<Option<Errors>, SplitError> {
     let (cols, row_bytes) = (layer.cols(), layer.row_bytes());
     let scratch_bytes = 8 * cols as u64 * rayon::current_num_threads() as u64;
-    layer.require(scratch_bytes + row_bytes as u64, budget)?;
+    // A row of the checkpoint, and its errors.
+    let other_row = original.map_or(0, |_| row_bytes + size_of::<Errors>()) as u64;
+    // Every thread rebuilds a row, too.
+    let scratch_bytes = scratch_bytes + row_bytes as u64 * rayon::current_num_threads() as u64;
+    layer.require(scratch_bytes + other_row, budget)?;
     layer.check_planes(true, budget, progress)?;
     let _scratch = budget.reserve(scratch_bytes, "two rows for each thread")?;
     let (mut errors, mut seen, mut first) = (Errors::default(), Seen::default(), 0);
     while first < layer.rows() {
         check_stop(progress)?;
-        let range = layer.next_rows(first, row_bytes as u64, budget)?;
+        let range = layer.next_rows(first, other_row, budget)?;
         let rows = layer.read(range.clone(), true, budget)?;
         seen.add(&rows);
         let misfit = (0..range.len())
@@ -177,7 +186,7 @@ fn check_layer(
             return Err(layer.misfit((range.start + row, col, value)));
         }
         if let Some(original) = original {
-            let _held = budget.reserve((range.len() * row_bytes) as u64, "rows of the checkpoint")?;
+            let _held = budget.reserve(range.len() as u64 * other_row, "rows of the checkpoint")?;
             let mut raw = AlignedVec::<u8>::zeroed(range.len() * row_bytes);
             original.read(range.start, &mut raw)?;
             let per_row: Vec<Errors> = raw

@@ -196,7 +196,7 @@ fn verify_sees_damage() {
     let bytes = std::fs::read(bench.split_path("w")).unwrap();
     let planes = [Plane::RowPtr, Plane::Gaps, Plane::Values, Plane::Base, Plane::BaseScales];
     let places = planes.map(|plane| container.plane("w", plane).unwrap().offset());
-    for offset in places.into_iter().chain([container.dense()[0].offset()]) {
+    for offset in places.into_iter().chain([container.dense().next().unwrap().offset()]) {
         let mut damaged = bytes.clone();
         // A high bit of a little-endian element.
         damaged[offset as usize + 1] ^= 0x41;

@@ -7,7 +7,7 @@ use residua::format::convert::csr_to_gap;
 use residua::format::file::{
     ContainerKind, ContainerWriter, Dense, FileError, FileMatrix, write_mtx_csr, write_npy, write_npz_csr,
 };
-use residua::format::{Coo, Csr, Duplicates, Value, ValueType};
+use residua::format::{Csr, Duplicates, Value, ValueType};
 use residua::memory::{Budget, Reservation};
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::args::{BudgetArgs, RunArgs, value_type};
 use crate::destination;
 use crate::escape;
 use crate::failure::{Failure, Result};
-use crate::matrix_file::{Format, read};
+use crate::matrix_file::{Format, csr_bytes, encoding_bytes, read, sorting_bytes};
 use crate::notes;
 use crate::output::{bytes, count, percent, print, print_json};
 
@@ -67,12 +67,12 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.values == Some(ValueType::I8) && format != Format::Safetensors {
         return Err(Failure::usage("--values i8 needs the scales of a .safetensors output"));
     }
-    destination::check(&args.output, [&*args.input])?;
     args.run.start()?;
     let budget = args.budget.budget()?;
+    destination::check(&args.output, [&*args.input])?;
     let loaded = read(&args.input, args.tensor.as_deref(), &budget)?;
     let name = loaded.name.unwrap_or_else(|| NAME.to_owned());
-    let (csr, _held) = sorted(loaded.matrix, loaded.held, &args.input, &budget)?;
+    let (csr, _held) = sorted(loaded.matrix, loaded.held, &args.input, format, &budget)?;
     let (shape, nnz, density) = ([csr.rows(), csr.cols()], csr.nnz(), csr.density());
     let values = write(csr, &name, args, format, &budget)?;
     let done = Done {
@@ -102,18 +102,14 @@ fn sorted(
     matrix: FileMatrix<f64>,
     held: Reservation,
     input: &Path,
+    format: Format,
     budget: &Budget,
 ) -> Result<(Csr<f64>, Reservation)> {
-    let sorting = match &matrix {
-        FileMatrix::Csr(_) => 0,
-        FileMatrix::Coo(coo) => sorting_bytes(coo),
-        // Lengths and pointers of rows, and the entries.
-        FileMatrix::Dense(dense) => {
-            (dense.rows() as u64).saturating_add(matrix.nnz() as u64).saturating_mul(12)
-        }
-    };
-    let sorting = budget.reserve(sorting, "sorted rows")?;
     let (entries, limit) = (matrix.nnz(), 2f64.powi(53));
+    // Refused before the work is done.
+    let writing = csr_bytes(matrix.shape()[0], entries) + writing_bytes(matrix.shape(), entries, format);
+    budget.require(writing.saturating_sub(held.bytes()), "writing the matrix")?;
+    let sorting = budget.reserve(sorting_bytes(&matrix), "sorted rows")?;
     // Each integer may be exact while their sum is not.
     let inexact = match &matrix {
         FileMatrix::Coo(coo) => {
@@ -129,17 +125,17 @@ fn sorted(
     }
     // The input and the memory for sorting are freed; the rows remain.
     drop((held, sorting));
-    let bytes = csr.nnz() as u64 * (4 + 8) + 4 * (csr.rows() as u64 + 1);
-    let held = budget.reserve(bytes, "sorted rows")?;
+    let held = budget.reserve(csr_bytes(csr.rows(), csr.nnz()), "sorted rows")?;
     Ok((csr, held))
 }
 
-/// Memory to sort triplets into rows, without the triplets: a copy of them by row, a copy of the largest group of rows,
-/// and the result; lengths, ends and pointers of rows; a dense row for every thread if rows are long enough for it.
-fn sorting_bytes(coo: &Coo<f64>) -> u64 {
-    let (rows, cols, entries) = (coo.rows() as u64, coo.cols() as u64, coo.nnz() as u64);
-    let dense = if entries * 256 >= cols { 9 * cols * rayon::current_num_threads() as u64 } else { 0 };
-    (16 + 16 + 12) * entries + (8 + 8 + 4) * rows + dense
+/// Memory that writing takes beside the sorted rows, at the least.
+fn writing_bytes([rows, cols]: [usize; 2], nnz: usize, format: Format) -> u64 {
+    match format {
+        Format::Safetensors => encoding_bytes(rows, nnz),
+        Format::Npy => (rows as u64).saturating_mul(cols as u64).saturating_mul(2),
+        Format::Npz | Format::Mtx => 0,
+    }
 }
 
 /// Writes the matrix; returns the type of the values written.
@@ -150,8 +146,7 @@ fn write(csr: Csr<f64>, name: &str, args: &Args, format: Format, budget: &Budget
             expect_f32(&csr, input)?;
         }
         let values = args.values.unwrap_or(ValueType::F32);
-        // Columns and values while rows are encoded, then both planes.
-        let _held = budget.reserve(csr.nnz() as u64 * 16 + csr.rows() as u64 * 16, "gap-encoded rows")?;
+        let _held = budget.reserve(encoding_bytes(csr.rows(), csr.nnz()), "gap-encoded rows")?;
         let gap = csr_to_gap(&csr, values)?;
         let mut writer = ContainerWriter::create(output, ContainerKind::Matrix, 4096)?;
         writer.write_gap(name, &gap)?;

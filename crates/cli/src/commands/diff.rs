@@ -44,9 +44,9 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    [&args.old, &args.new].into_iter().for_each(|path| notes::tell_path(path));
     args.run.start()?;
     let budget = args.budget.budget()?;
+    [&args.old, &args.new].into_iter().for_each(|path| notes::tell_path(path, &budget));
     let start = Instant::now();
     let (old, new, options) = (Old(&args.old), New(&args.new), DiffOptions::default().op(args.op));
     let report = diff(old, new, Output(&args.output), &options, &budget, &args.run.progress())?;

@@ -36,10 +36,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    args.base.base.iter().for_each(|path| notes::tell_path(path));
-    expect_weights(&args.file)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
+    args.base.base.iter().for_each(|path| notes::tell_path(path, &budget));
+    expect_weights(&args.file, &budget)?;
     let mut options = MaterializeOptions::default().alpha(args.alpha);
     options.base = args.base.location();
     let report = materialize(&args.file, Output(&args.output), &options, &budget, &args.run.progress())?;

@@ -42,10 +42,10 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    notes::tell_path(&args.old);
-    expect_weights(&args.delta)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
+    notes::tell_path(&args.old, &budget);
+    expect_weights(&args.delta, &budget)?;
     let start = Instant::now();
     let (old, delta) = (Old(&args.old), Delta(&args.delta));
     let report = patch(old, delta, Output(&args.output), &budget, &args.run.progress())?;

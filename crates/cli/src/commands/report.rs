@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use residua::compensate::statistics::{StatisticsReader, require_load};
 use residua::compensate::tasks::SequenceReader;
-use residua::compensate::{ClassStatistics, open_checkpoint};
-use residua::format::file::{AtomicFile, Checkpoint, Container, FileError, Held};
+use residua::compensate::ClassStatistics;
+use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::Budget;
 use residua::split::{BaseLocation, Progress, SplitFile};
 use serde::Serialize;
@@ -65,18 +65,17 @@ pub(crate) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let files: Vec<_> = [&args.file].into_iter().chain(&args.against).collect();
     require_load(&files, |extent| ClassStatistics::spectrum_bytes(extent.dim), &budget)?;
-    let file = open_checkpoint(&args.file, &budget)?;
     // A base that nobody named is where the file says. A file of another kind has none.
     let found = || {
-        let split = Container::is_container(&file)
-            .then(|| SplitFile::open_at(&args.file, &args.base.location()).ok())??;
+        let container = Container::open_within(&args.file, &budget).ok()?;
+        let split = SplitFile::from_container(container, &args.base.location()).ok()?;
         split.base().map(|base| base.path().to_owned())
     };
     let base = args.base.base.clone().or_else(found);
     let others = args.against.iter().chain(&base).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
     let bar = args.run.progress();
-    let section = section(args, file, &budget, &bar)?;
+    let section = section(args, &budget, &bar)?;
     drop(bar);
     write(&[(name(&args.file), section)], &args.output)?;
     match args.run.json {
@@ -86,7 +85,8 @@ pub(crate) fn run(args: &Args) -> Result {
 }
 
 /// The sections of this kind of file.
-fn section(args: &Args, file: Held<Checkpoint>, budget: &Budget, bar: &Bar) -> Result<Section> {
+fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
+    let file = Checkpoint::open_within(&args.file, budget)?;
     let refuse = |option: Option<&str>, holds: &str| match option {
         Some(option) => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
         None => Ok(()),
@@ -127,7 +127,6 @@ fn section(args: &Args, file: Held<Checkpoint>, budget: &Budget, bar: &Bar) -> R
                        features as evaluate takes them";
         return Err(Failure::input(&args.file, problem));
     }
-    let (file, _held) = file.into_parts();
     let container = Container::from_file(file)?;
     refuse(variant, "weights")?;
     let against = args.against.as_deref();
@@ -145,7 +144,7 @@ pub(crate) fn read(
 ) -> Result<Measured> {
     let file = SplitFile::from_container(container, base)?;
     file.require_base()?;
-    let against = against.map(Checkpoint::open).transpose()?;
+    let against = against.map(|path| Checkpoint::open_within(path, budget)).transpose()?;
     Ok(measure(&file, against.as_ref(), budget, progress)?)
 }
 

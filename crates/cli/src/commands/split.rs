@@ -100,10 +100,10 @@ struct Done<'a> {
 pub(crate) fn run(args: &Args) -> Result {
     let options = args.options()?;
     let base = options.base.checkpoint();
-    [&*args.input].into_iter().chain(base).for_each(notes::tell_path);
-    [&*args.input].into_iter().chain(base).try_for_each(expect_weights)?;
     args.run.start()?;
     let budget = args.budget.budget()?;
+    [&*args.input].into_iter().chain(base).for_each(|path| notes::tell_path(path, &budget));
+    [&*args.input].into_iter().chain(base).try_for_each(|path| expect_weights(path, &budget))?;
     let start = Instant::now();
     let report = split(&args.input, Output(&args.output), &options, &budget, &args.run.progress())?;
     let seconds = start.elapsed().as_secs_f64();

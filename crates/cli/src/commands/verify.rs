@@ -10,7 +10,7 @@ use crate::compensation::expect_weights;
 use crate::escape;
 use crate::failure::{Failure, Kind, Result};
 use crate::notes;
-use crate::output::{count, percent, print, print_json, table};
+use crate::output::{count, percent, print, print_json, print_table, table};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
@@ -54,10 +54,10 @@ struct Done<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
-    expect_weights(&args.file)?;
     args.run.start()?;
-    args.against.iter().chain(&args.base.base).chain([&args.file]).for_each(|path| notes::tell_path(path));
     let budget = args.budget.budget()?;
+    expect_weights(&args.file, &budget)?;
+    args.against.iter().chain(&args.base.base).chain([&args.file]).for_each(|path| notes::tell_path(path, &budget));
     let mut options = VerifyOptions::default();
     options.base = args.base.location();
     options.against.clone_from(&args.against);
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result {
         let (error, base_error) = (report.error(), report.base_error());
         print_json(&Done { valid: report.is_valid(), matches, error, base_error, report: &report })?;
     } else {
-        print(text(&report, args.against.is_some()))?;
+        show(&report, args.against.is_some())?;
     }
     let count =
         |wrong: fn(&VerifiedTensor) -> bool| report.tensors.iter().filter(|tensor| wrong(tensor)).count();
@@ -84,24 +84,23 @@ pub(crate) fn run(args: &Args) -> Result {
     Err(Failure::new(kind, problem))
 }
 
-fn text(report: &VerifyReport, measured: bool) -> String {
-    let mut text = String::new();
+fn show(report: &VerifyReport, measured: bool) -> Result {
     if measured {
-        let mut table = table(["tensor", "non-zeros", "base error", "error", "largest difference"]);
-        for tensor in report.tensors.iter().filter(|tensor| tensor.split) {
+        let split = report.tensors.iter().filter(|tensor| tensor.split);
+        let rows = split.map(|tensor| {
             let share = |error: Option<f64>| error.map_or_else(|| "–".into(), percent);
             let most = tensor.max_abs_error.map_or_else(|| "–".into(), |most| format!("{most:.3e}"));
             let (base, error) = (share(tensor.base_error), share(tensor.error));
-            table.add_row([tensor.name.clone(), count(tensor.nnz), base, error, most]);
-        }
-        text += &format!("{table}\n");
+            [tensor.name.clone(), count(tensor.nnz), base, error, most]
+        });
+        print_table(|| table(["tensor", "non-zeros", "base error", "error", "largest difference"]), rows)?;
     }
     for tensor in &report.tensors {
         for problem in tensor.problem.iter().chain(&tensor.mismatch) {
-            text += &format!("✗ {}\n", escape::line(&format!("{}: {problem}", tensor.name)));
+            print(format!("✗ {}", escape::line(&format!("{}: {problem}", tensor.name))))?;
         }
     }
-    text + &summary(report)
+    print(summary(report))
 }
 
 fn summary(report: &VerifyReport) -> String {

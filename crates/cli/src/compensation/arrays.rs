@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use residua::compensate::source::{ArrayAt, FileSource};
-use residua::compensate::{FeatureSource, open_checkpoint};
+use residua::compensate::FeatureSource;
 use residua::format::file::{Checkpoint, Dtype, TensorInfo};
 use residua::memory::{Budget, Reservation};
 
@@ -152,7 +152,7 @@ fn choose(file: &Checkpoint, path: &Path, role: Role) -> Result<String> {
 #[derive(Debug)]
 pub(crate) struct Files {
     budget: Budget,
-    open: Vec<(PathBuf, Arc<Checkpoint>, Reservation)>,
+    open: Vec<(PathBuf, Arc<Checkpoint>)>,
 }
 
 impl Files {
@@ -161,12 +161,11 @@ impl Files {
     }
 
     fn open(&mut self, path: &Path) -> Result<Arc<Checkpoint>> {
-        if let Some((_, file, _)) = self.open.iter().find(|(known, ..)| known == path) {
+        if let Some((_, file)) = self.open.iter().find(|(known, _)| known == path) {
             return Ok(Arc::clone(file));
         }
-        let (file, held) = open_checkpoint(path, &self.budget)?.into_parts();
-        let file = Arc::new(file);
-        self.open.push((path.to_owned(), Arc::clone(&file), held));
+        let file = Arc::new(Checkpoint::open_within(path, &self.budget)?);
+        self.open.push((path.to_owned(), Arc::clone(&file)));
         Ok(file)
     }
 }

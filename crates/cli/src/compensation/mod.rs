@@ -12,6 +12,7 @@ use std::path::Path;
 
 use residua::compensate::{CompensateError, Content};
 use residua::format::file::Checkpoint;
+use residua::memory::Budget;
 
 use crate::failure::{Failure, Kind, Result};
 
@@ -28,9 +29,9 @@ pub(crate) fn advised(error: CompensateError) -> Failure {
 }
 
 /// Refuses a file of class statistics if a command needs weights.
-pub(crate) fn expect_weights(path: &Path) -> Result {
+pub(crate) fn expect_weights(path: &Path, budget: &Budget) -> Result {
     // The command itself reports a file that it cannot open.
-    let Ok(file) = Checkpoint::open(path) else { return Ok(()) };
+    let Ok(file) = Checkpoint::open_within(path, budget) else { return Ok(()) };
     let takers = match Content::of(&file) {
         Content::Statistics => "compensate, classify, stats merge, inspect and report",
         Content::Tasks => "task, stats extract and inspect",

@@ -91,28 +91,74 @@ impl Sums {
     }
 }
 
-/// Relative error of all matrices together, `√(Σ squared errors / Σw²)`, at each alpha.
-pub(crate) fn by_alpha(matrices: &[Sums], alphas: impl Iterator<Item = f64>) -> Vec<(f64, f64)> {
-    let target: f64 = matrices.iter().map(|sums| sums.target).sum();
-    let error = |alpha| matrices.iter().map(|sums| sums.squared_error_at(alpha)).sum();
-    alphas.map(|alpha| (alpha, relative(error(alpha), target))).collect()
+/// Steps of a curve.
+const STEPS: usize = 100;
+/// The end of the curve over alpha.
+const LAST_ALPHA: f64 = 2.0;
+
+/// The curves of all matrices together.
+#[derive(Debug)]
+pub(crate) struct Curves {
+    /// Σw².
+    target: f64,
+    nnz: u64,
+    elements: u64,
+    /// Squared errors at each step of alpha.
+    alphas: Vec<f64>,
+    /// Squared errors with each share of every matrix's entries kept.
+    shares: Vec<f64>,
+    matrices: usize,
 }
 
-/// Relative error of all matrices together with the same share of every matrix's entries kept, the largest first:
-/// `(density, error)` from 0 to the file's density in `steps` steps.
-pub(crate) fn by_density(matrices: &[Sums], steps: usize) -> Vec<(f64, f64)> {
-    let target: f64 = matrices.iter().map(|sums| sums.target).sum();
-    let (nnz, elements) = matrices.iter().fold((0, 0), |(n, e), sums| (n + sums.nnz, e + sums.elements));
-    let shares: Vec<f64> = (0..=steps).map(|step| step as f64 / steps.max(1) as f64).collect();
-    let mut errors = vec![0.0; shares.len()];
-    for sums in matrices {
-        let counts: Vec<f64> = shares.iter().map(|share| share * sums.nnz as f64).collect();
-        for (sum, error) in errors.iter_mut().zip(sums.squared_errors_keeping(&counts)) {
+impl Default for Curves {
+    fn default() -> Self {
+        let errors = vec![0.0; STEPS + 1];
+        Self { target: 0.0, nnz: 0, elements: 0, alphas: errors.clone(), shares: errors, matrices: 0 }
+    }
+}
+
+impl Curves {
+    /// Adds a matrix.
+    pub(crate) fn add(&mut self, sums: &Sums) {
+        self.target += sums.target;
+        self.nnz += sums.nnz;
+        self.elements += sums.elements;
+        self.matrices += 1;
+        for (step, error) in self.alphas.iter_mut().enumerate() {
+            *error += sums.squared_error_at(alpha(step));
+        }
+        let counts: Vec<f64> = (0..=STEPS).map(|step| share(step) * sums.nnz as f64).collect();
+        for (sum, error) in self.shares.iter_mut().zip(sums.squared_errors_keeping(&counts)) {
             *sum += error;
         }
     }
-    let density = nnz as f64 / (elements as f64).max(1.0);
-    shares.iter().zip(errors).map(|(share, error)| (share * density, relative(error, target))).collect()
+
+    /// Whether there is no matrix.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.matrices == 0
+    }
+
+    /// Relative error, `√(Σ squared errors / Σw²)`, by alpha from 0 to 2.
+    pub(crate) fn by_alpha(&self) -> Vec<(f64, f64)> {
+        let errors = self.alphas.iter().enumerate();
+        errors.map(|(step, error)| (alpha(step), relative(*error, self.target))).collect()
+    }
+
+    /// Relative error with the same share of every matrix's entries kept, the largest first: `(density, error)` from 0 to
+    /// the file's density.
+    pub(crate) fn by_density(&self) -> Vec<(f64, f64)> {
+        let density = self.nnz as f64 / (self.elements as f64).max(1.0);
+        let errors = self.shares.iter().enumerate();
+        errors.map(|(step, error)| (share(step) * density, relative(*error, self.target))).collect()
+    }
+}
+
+fn share(step: usize) -> f64 {
+    step as f64 / STEPS as f64
+}
+
+fn alpha(step: usize) -> f64 {
+    LAST_ALPHA * share(step)
 }
 
 fn relative(squared: f64, target: f64) -> f64 {
@@ -142,17 +188,22 @@ mod tests {
     fn check(weights: Option<&[f32]>, target: &[f32]) {
         let mut sums = Sums::default();
         sums.add_row(&BASE, RESIDUAL.into_iter(), weights);
-        let sums = [sums];
-        for (alpha, error) in by_alpha(&sums, [0.0, 0.5, 1.0, 1.5].into_iter()) {
+        let mut curves = Curves::default();
+        curves.add(&sums);
+        for (alpha, error) in curves.by_alpha() {
             let expected = direct(target, alpha as f32, |_| true);
             assert!((error - expected).abs() < 1e-6, "alpha {alpha}: {error}, {expected}");
         }
+        let thirds = sums.squared_errors_keeping(&[0.0, 1.0, 2.0, 3.0]);
         let kept: [&[u32]; 4] = [&[], &[3], &[0, 3], &[0, 3, 4]];
-        for ((density, error), kept) in by_density(&sums, 3).into_iter().zip(kept) {
+        for (error, kept) in thirds.into_iter().map(|error| relative(error, sums.target)).zip(kept) {
             let expected = direct(target, 1.0, |column| kept.contains(&column));
-            assert!((error - expected).abs() < 1e-6, "density {density}: {error}, {expected}");
-            assert!((density - kept.len() as f64 / 6.0).abs() < 1e-9);
+            assert!((error - expected).abs() < 1e-6, "{kept:?}: {error}, {expected}");
         }
+        let ends = curves.by_density();
+        assert_eq!((ends[0].0, ends[STEPS].0), (0.0, 0.5));
+        assert!((ends[0].1 - direct(target, 0.0, |_| true)).abs() < 1e-6);
+        assert!((ends[STEPS].1 - direct(target, 1.0, |_| true)).abs() < 1e-6);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One pass over a container: sizes, row lengths, and the sums behind the error curves.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
@@ -7,8 +8,9 @@ use residua::format::{QuantizedBase, dequantize_row};
 use residua::memory::{Budget, ChunkPolicy};
 use residua::split::{Progress, SplitFile};
 
-use super::curves::Sums;
+use super::curves::{Curves, Sums};
 use crate::dense_rows::{read_rows, row_bytes};
+use crate::sizes::Sizes;
 use crate::summary::MatrixSummary;
 
 /// Rows by their density, in steps of a thousandth.
@@ -17,14 +19,35 @@ const DENSITY_STEPS: usize = 1000;
 const BLOCK: usize = 256;
 /// Bytes per block to hash.
 const HASHED: usize = 1 << 20;
+/// Matrices that the page lists, at most.
+const LISTED: usize = 100;
+
+/// Sums over all matrices.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) matrices: u64,
+    pub(crate) elements: u64,
+    pub(crate) nnz: u64,
+    pub(crate) residual_bytes: u64,
+    pub(crate) base_bytes: u64,
+    pub(crate) sizes: Sizes,
+    /// Names of value types.
+    pub(crate) values: BTreeSet<&'static str>,
+    /// Names of kinds of bases.
+    pub(crate) bases: BTreeSet<&'static str>,
+}
+
 /// The data of the page.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    pub(crate) matrices: Vec<MatrixSummary>,
+    /// Sums over all matrices.
+    pub(crate) totals: Totals,
+    /// The largest matrices, in the order of the file.
+    pub(crate) largest: Vec<MatrixSummary>,
     /// Rows whose density is `i` thousandths, of all matrices.
     pub(crate) rows_by_density: Vec<u64>,
-    /// Sums per matrix; empty without the base.
-    pub(crate) sums: Vec<Sums>,
+    /// Errors; empty without the base.
+    pub(crate) curves: Curves,
     /// Bytes of all files of the container.
     pub(crate) file_bytes: u64,
     /// Bytes of tensors that passed through.
@@ -42,7 +65,7 @@ pub(crate) fn measure(
     let elements = |meta: &MatrixMeta| meta.shape[0] as u64 * meta.shape[1] as u64;
     progress.begin("measuring", container.matrices().iter().map(|(_, meta)| elements(meta)).sum());
     let mut rows_by_density = vec![0; DENSITY_STEPS + 1];
-    let (mut matrices, mut sums) = (Vec::new(), Vec::new());
+    let (mut totals, mut largest, mut curves) = (Totals::default(), Vec::new(), Curves::default());
     for (name, meta) in container.matrices() {
         progress.tensor(name);
         let (summary, lengths) = MatrixSummary::read(container, name, meta, budget)?;
@@ -50,14 +73,39 @@ pub(crate) fn measure(
             let density = f64::from(length) / (meta.shape[1] as f64).max(1.0);
             rows_by_density[(density * DENSITY_STEPS as f64) as usize] += 1;
         }
-        matrices.push(summary);
-        sums.push(sum_up(file, against, name, meta, budget, progress)?);
+        totals.add(&summary);
+        largest.push(summary);
+        if largest.len() == 2 * LISTED {
+            keep_largest(&mut largest);
+        }
+        curves.add(&sum_up(file, against, name, meta, budget, progress)?);
     }
     progress.end();
+    keep_largest(&mut largest);
     let files = container.file().files().filter_map(|path| std::fs::metadata(path).ok());
     let file_bytes = files.map(|metadata| metadata.len()).sum();
-    let dense_bytes = container.dense().iter().map(|tensor| tensor.bytes).sum();
-    Ok(Measured { matrices, rows_by_density, sums, file_bytes, dense_bytes })
+    let dense_bytes = container.dense().map(|tensor| tensor.bytes).sum();
+    Ok(Measured { totals, largest, rows_by_density, curves, file_bytes, dense_bytes })
+}
+
+/// Keeps the [`LISTED`] matrices with the most elements, in the order of their names.
+fn keep_largest(matrices: &mut Vec<MatrixSummary>) {
+    matrices.sort_by_key(|matrix| std::cmp::Reverse(matrix.elements()));
+    matrices.truncate(LISTED);
+    matrices.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+impl Totals {
+    fn add(&mut self, matrix: &MatrixSummary) {
+        self.matrices += 1;
+        self.elements += matrix.elements();
+        self.nnz += matrix.nnz;
+        self.residual_bytes += matrix.residual_bytes;
+        self.base_bytes += matrix.base_bytes;
+        self.sizes += matrix.sizes;
+        self.values.insert(matrix.value_name());
+        self.bases.extend(matrix.base);
+    }
 }
 
 fn sum_up(

@@ -1,15 +1,13 @@
 //! The part of the page about a split file.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::curves::{by_alpha, by_density};
-use super::measure::Measured;
+use super::measure::{Measured, Totals};
 use super::page::{Figure, Section, Tile, escape};
 use super::plots::{Axis, Bar, bars, curve, histogram};
 use crate::output::{bytes, count, percent, ratio};
-use crate::sizes::Sizes;
-use crate::summary::MatrixSummary;
 
 /// Bars of the row histogram, at most.
 const ROW_BARS: usize = 40;
@@ -23,40 +21,30 @@ pub(crate) fn section(against: Option<&Path>, measured: &Measured) -> Result<Sec
         intro: intro(measured),
         tiles: tiles(measured),
         figures: figures(against, measured)?,
-        table: table(&measured.matrices),
+        table: table(measured),
     })
 }
 
 fn intro(measured: &Measured) -> String {
-    let parameters = measured.matrices.iter().map(|m| m.shape[0] as u64 * m.shape[1] as u64).sum();
-    let kinds = |of: fn(&MatrixSummary) -> Option<&'static str>| {
-        let mut names: Vec<_> = measured.matrices.iter().filter_map(of).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.join(", ")
-    };
-    let base = kinds(|m| m.base);
+    let Totals { matrices, elements, values, bases, .. } = &measured.totals;
+    let names = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
     format!(
-        "{} matrices with {} parameters, {} residual{}",
-        measured.matrices.len(),
-        count(parameters),
-        kinds(|m| Some(m.value_name())),
-        if base.is_empty() { String::new() } else { format!(" over an {base} base") },
+        "{matrices} matrices with {} parameters, {} residual{}",
+        count(*elements),
+        names(values),
+        if bases.is_empty() { String::new() } else { format!(" over an {} base", names(bases)) },
     )
 }
 
 /// The key figures.
 fn tiles(measured: &Measured) -> Vec<Tile> {
-    let nnz = total(measured, |m| m.nnz);
-    let residual = total(measured, |m| m.residual_bytes);
-    let elements = measured.matrices.iter().map(|m| m.shape[0] as u64 * m.shape[1] as u64).sum();
-    let coo = sizes(measured).torch_coo;
+    let Totals { nnz, residual_bytes: residual, elements, sizes, .. } = measured.totals;
     let tiles = [
         (format!("{:.2}", ratio(residual, nnz)), "bytes per non-zero"),
         (percent(ratio(nnz, elements)), "density"),
         (count(nnz), "non-zeros"),
         (bytes(residual), "residual"),
-        (format!("{:.1}×", ratio(coo, residual)), "smaller than torch COO"),
+        (format!("{:.1}×", ratio(sizes.torch_coo, residual)), "smaller than torch COO"),
         (bytes(measured.file_bytes), "file"),
     ];
     tiles.into()
@@ -64,10 +52,10 @@ fn tiles(measured: &Measured) -> Vec<Tile> {
 
 fn figures(against: Option<&Path>, measured: &Measured) -> Result<Vec<Figure>, String> {
     let mut figures = vec![memory(measured)?];
-    if !measured.matrices.is_empty() {
+    if measured.totals.matrices > 0 {
         figures.push(rows(measured)?);
     }
-    if measured.sums.is_empty() {
+    if measured.curves.is_empty() {
         return Ok(figures);
     }
     let against = match against {
@@ -80,8 +68,7 @@ fn figures(against: Option<&Path>, measured: &Measured) -> Result<Vec<Figure>, S
 }
 
 fn memory(measured: &Measured) -> Result<Figure, String> {
-    let sizes = sizes(measured);
-    let (residual, base) = (total(measured, |m| m.residual_bytes), total(measured, |m| m.base_bytes));
+    let Totals { sizes, residual_bytes: residual, base_bytes: base, .. } = measured.totals;
     let bar = |label: &str, value: u64, ours| Bar {
         label: label.to_owned(),
         value: value as f64,
@@ -133,7 +120,7 @@ fn rows(measured: &Measured) -> Result<Figure, String> {
 }
 
 fn density(measured: &Measured, against: &str) -> Result<Figure, String> {
-    let points = by_density(&measured.sums, 100);
+    let points = measured.curves.by_density();
     let end = points.last().copied().unwrap_or_default();
     let most = points.first().map_or(0.0, |point| point.1);
     let x = Axis { label: "density", range: (0.0, end.0 * 1.04), format: short_percent };
@@ -144,7 +131,7 @@ fn density(measured: &Measured, against: &str) -> Result<Figure, String> {
 }
 
 fn alpha(measured: &Measured, against: &str) -> Result<Figure, String> {
-    let points = by_alpha(&measured.sums, (0..=100).map(|step| f64::from(step) / 50.0));
+    let points = measured.curves.by_alpha();
     let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
     let x = Axis { label: "alpha", range: (0.0, 2.0), format: |alpha| format!("{alpha:.1}") };
     let y = Axis { label: "relative error", range: (0.0, above(most)), format: short_percent };
@@ -164,20 +151,18 @@ fn short_percent(share: f64) -> String {
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn total(measured: &Measured, of: fn(&MatrixSummary) -> u64) -> u64 {
-    measured.matrices.iter().map(of).sum()
-}
-
-fn sizes(measured: &Measured) -> Sizes {
-    measured.matrices.iter().map(|m| m.sizes).sum()
-}
-
-fn table(matrices: &[MatrixSummary]) -> String {
-    let mut html = String::from(
+fn table(measured: &Measured) -> String {
+    let (all, listed) = (measured.totals.matrices, measured.largest.len());
+    let mut html = String::new();
+    if all > listed as u64 {
+        let all = count(all);
+        let _ = writeln!(html, "<p>The {listed} largest of {all} matrices; residua inspect lists all.</p>");
+    }
+    html.push_str(
         "<table>\n<thead><tr><th>tensor<th>shape<th>density<th>B/nnz<th>residual\
          <th>base<th>row nnz<th class=\"left\">rows by nnz (log)</tr></thead>\n<tbody>\n",
     );
-    for m in matrices {
+    for m in &measured.largest {
         let _ = writeln!(
             html,
             "<tr><td>{}<td>{}<td>{}<td>{:.2}<td>{}<td>{}<td>{}–{}<td class=\"bars\">{}</tr>",

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nalgebra::DVector;
-use residua_format::file::{Checkpoint, Dtype, FileError, Held, SafetensorsWriter, TensorInfo};
+use residua_format::file::{Checkpoint, Dtype, FileError, SafetensorsWriter, TensorInfo};
 use residua_memory::{Budget, Reservation};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use super::gaussian::CLASS_BYTES;
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
 use crate::error::{Content, same_dimension};
-use crate::tables::{self, Header, WRITTEN_CLASS, open_checkpoint};
+use crate::tables::{self, Header, WRITTEN_CLASS};
 use crate::{CompensateError, Result};
 
 /// The metadata entry.
@@ -51,7 +51,7 @@ struct Meta {
 /// Class statistics in a file. Classes are read one by one, on demand.
 #[derive(Debug)]
 pub struct StatisticsReader {
-    file: Arc<Held<Checkpoint>>,
+    file: Arc<Checkpoint>,
     dim: usize,
     classes: BTreeMap<u32, Stored>,
     _held: Reservation,
@@ -73,14 +73,14 @@ impl StatisticsReader {
     /// When the file cannot be read or holds no class statistics, or the budget has no room for its tables of tensors and
     /// classes.
     pub fn open(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
-        Self::of(open_checkpoint(path, budget)?, budget)
+        Self::of(Checkpoint::open_within(path, budget)?, budget)
     }
 
     /// The statistics in an open file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn of(file: Held<Checkpoint>, budget: &Budget) -> Result<Self> {
+    pub fn of(file: Checkpoint, budget: &Budget) -> Result<Self> {
         let path = file.path();
         let meta = Content::Statistics.expect_in(&file)?;
         let held = tables::reserve(budget, MAPS * meta.len() as u64, "the table of classes")?;
@@ -102,7 +102,7 @@ impl StatisticsReader {
 
     /// These classes of a file, and the room of their map.
     pub(crate) fn new(
-        file: Arc<Held<Checkpoint>>,
+        file: Arc<Checkpoint>,
         dim: usize,
         classes: BTreeMap<u32, Stored>,
         held: Reservation,

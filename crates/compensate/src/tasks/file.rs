@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use residua_format::file::{Checkpoint, FileError, Held, SafetensorsWriter};
+use residua_format::file::{Checkpoint, FileError, SafetensorsWriter};
 use residua_memory::{Budget, Reservation};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use crate::error::Content;
 use crate::statistics::{
     ClassGaussian, ClassStatistics, MAPS, StatisticsReader, Stored, WRITING, read_class, write_class,
 };
-use crate::tables::{self, WRITTEN_CLASS, open_checkpoint};
+use crate::tables::{self, WRITTEN_CLASS};
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.drift";
@@ -51,7 +51,7 @@ struct VariantMeta {
 /// A saved state. Classes are read one by one, on demand.
 #[derive(Debug)]
 pub struct SequenceReader {
-    file: Arc<Held<Checkpoint>>,
+    file: Arc<Checkpoint>,
     meta: Meta,
     _held: Reservation,
 }
@@ -62,14 +62,14 @@ impl SequenceReader {
     /// # Errors
     /// When the file cannot be read or holds no such state, or the budget has no room for its tables of tensors and classes.
     pub fn open(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
-        Self::of(open_checkpoint(path, budget)?, budget)
+        Self::of(Checkpoint::open_within(path, budget)?, budget)
     }
 
     /// The state in an open file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn of(file: Held<Checkpoint>, budget: &Budget) -> Result<Self> {
+    pub fn of(file: Checkpoint, budget: &Budget) -> Result<Self> {
         let path = file.path();
         let wrong = |problem: String| FileError::malformed(path, problem);
         let meta = Content::Tasks.expect_in(&file)?;

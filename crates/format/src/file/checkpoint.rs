@@ -1,13 +1,15 @@
 //! Dense checkpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use residua_memory::Budget;
 use safetensors::Dtype;
 
 use super::folder::{self, Found, listed};
-use super::header::Header;
+use super::header::{Header, by_name};
+use super::header_memory::HeaderMemory;
 use super::index_json::{self, Shards};
 use super::positioned::{open_regular, read_exact_at};
 use super::{FileError, Result};
@@ -23,10 +25,15 @@ pub struct Checkpoint {
     index: Option<PathBuf>,
     shards: Vec<Shard>,
     tensors: Vec<TensorInfo>,
-    by_name: HashMap<String, usize>,
+    /// Tensors in the order of their names.
+    by_name: Vec<u32>,
     metadata: BTreeMap<String, String>,
     notes: Vec<String>,
+    held: HeaderMemory,
 }
+
+/// Memory of a shard and its open file.
+const SHARD: u64 = 256;
 
 #[derive(Debug)]
 struct Shard {
@@ -48,12 +55,17 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Bytes of its data.
     pub bytes: u64,
-    shard: usize,
+    shard: u32,
     /// From the start of the shard.
     offset: u64,
 }
 
 impl TensorInfo {
+    /// A tensor of a header.
+    pub(super) fn new(name: String, dtype: Dtype, shape: Vec<usize>, bytes: u64, offset: u64) -> Self {
+        Self { name, dtype, shape, bytes, shard: 0, offset }
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> u64 {
         // The header was checked, so the product fits.
@@ -75,18 +87,27 @@ impl Checkpoint {
     /// not hold it, or a shard outside its folder; when a folder holds no checkpoint, several indices, or several
     /// files of which none is called `model.safetensors`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_at(path.as_ref())
+        Self::open_within(path, &Budget::unlimited())
     }
 
-    fn open_at(path: &Path) -> Result<Self> {
+    /// As [`open`](Self::open), with the memory of the headers taken from `budget` as long as the checkpoint is open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the budget does not hold the headers.
+    pub fn open_within(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
+        Self::open_at(path.as_ref(), budget)
+    }
+
+    fn open_at(path: &Path, budget: &Budget) -> Result<Self> {
         let mut new = Self {
             path: path.to_owned(),
             index: None,
             shards: Vec::new(),
             tensors: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: Vec::new(),
             metadata: BTreeMap::new(),
             notes: Vec::new(),
+            held: HeaderMemory::new(budget),
         };
         let is_json = path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"));
         if path.is_dir() {
@@ -111,41 +132,41 @@ impl Checkpoint {
     }
 
     fn add_shards(&mut self, index: &Path) -> Result<Shards> {
-        let shards = index_json::read(index)?;
+        let (shards, _held) = index_json::read(index, self.held.budget())?;
         for (shard, names) in &shards {
             self.add(&index.with_file_name(shard), Some(names))?;
         }
+        self.by_name = by_name(&self.tensors);
         Ok(shards)
     }
 
     /// Adds one file's tensors: all, or those of the sorted `names`.
     fn add(&mut self, path: &Path, names: Option<&[String]>) -> Result<()> {
         let (file, _) = open_regular(path)?;
-        let (header, start) = Header::read(path, &file)?;
+        self.held.grow(SHARD, path)?;
+        let (mut header, start) = Header::read(path, &file, &mut self.held)?;
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }
-        let shard = self.shards.len();
-        let (first, all) = (self.tensors.len(), header.tensors.len());
-        for (name, entry) in header.tensors {
-            if names.is_some_and(|names| names.binary_search(&name).is_err()) {
-                continue;
+        let shard = self.shards.len() as u32;
+        let all = header.tensors.len();
+        if let Some(names) = names {
+            header.tensors.retain(|tensor| names.binary_search(&tensor.name).is_ok());
+            if header.tensors.len() < names.len() {
+                let there: HashSet<_> = header.tensors.iter().map(|tensor| &tensor.name).collect();
+                let missing = names.iter().find(|name| !there.contains(name)).map_or("", |name| name);
+                return Err(FileError::missing(path, missing, []));
             }
-            let (from, to) = entry.data_offsets;
-            self.by_name.insert(name.clone(), self.tensors.len());
-            self.tensors.push(TensorInfo {
-                name,
-                dtype: entry.dtype,
-                shape: entry.shape,
-                bytes: to - from,
-                shard,
-                offset: start + from,
-            });
         }
-        let added = self.tensors.len() - first;
-        if let Some(missing) = names.iter().copied().flatten().find(|name| !self.by_name.contains_key(*name))
-        {
-            return Err(FileError::missing(path, missing, []));
+        let added = header.tensors.len();
+        header.tensors.iter_mut().for_each(|tensor| {
+            tensor.shard = shard;
+            tensor.offset += start;
+        });
+        if self.tensors.is_empty() {
+            (self.tensors, self.by_name) = (header.tensors, header.by_name);
+        } else {
+            self.tensors.extend(header.tensors);
         }
         if added < all {
             let (out, tensors) = (all - added, if all - added == 1 { "tensor" } else { "tensors" });
@@ -154,6 +175,16 @@ impl Checkpoint {
         }
         self.shards.push(Shard { path: path.to_owned(), file, whole: added == all });
         Ok(())
+    }
+
+    /// Takes more of the budget, for what a reader keeps beside the headers.
+    pub(super) fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.held.grow(bytes, &self.path)
+    }
+
+    /// The budget that holds the headers.
+    pub fn budget(&self) -> &Budget {
+        self.held.budget()
     }
 
     /// The path that was opened.
@@ -187,7 +218,7 @@ impl Checkpoint {
 
     /// The file that holds a tensor of this checkpoint.
     pub fn file_of(&self, tensor: &TensorInfo) -> &Path {
-        self.shards.get(tensor.shard).map_or(&self.path, |shard| &shard.path)
+        self.shards.get(tensor.shard as usize).map_or(&self.path, |shard| &shard.path)
     }
 
     /// Every tensor: in the order of the files, inside a file in the order of the data.
@@ -197,7 +228,18 @@ impl Checkpoint {
 
     /// A tensor by name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.by_name.get(name).map(|&i| &self.tensors[i])
+        self.position(name).map(|i| &self.tensors[i])
+    }
+
+    /// Where a tensor is in [`tensors`](Self::tensors).
+    pub fn position(&self, name: &str) -> Option<usize> {
+        let found = self.by_name.binary_search_by(|&i| (*self.tensors[i as usize].name).cmp(name));
+        found.ok().map(|place| self.by_name[place] as usize)
+    }
+
+    /// Every tensor and its place in [`tensors`](Self::tensors), in the bytewise order of names.
+    pub fn tensors_by_name(&self) -> impl Iterator<Item = (usize, &TensorInfo)> {
+        self.by_name.iter().map(|&i| (i as usize, &self.tensors[i as usize]))
     }
 
     /// A tensor by name.
@@ -226,7 +268,7 @@ impl Checkpoint {
     /// # Errors
     /// When the range goes beyond the end of the tensor, or the file cannot be read.
     pub fn read_at(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<()> {
-        let Some(shard) = self.shards.get(tensor.shard) else {
+        let Some(shard) = self.shards.get(tensor.shard as usize) else {
             return Err(FileError::missing(&self.path, &tensor.name, []));
         };
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > tensor.bytes) {
@@ -238,6 +280,6 @@ impl Checkpoint {
             });
         }
         read_exact_at(&shard.file, out, tensor.offset + offset)
-            .map_err(FileError::io(&shard.path, format!("read tensor {}", tensor.name)))
+            .map_err(|error| FileError::io(&shard.path, format!("read tensor {}", tensor.name))(error))
     }
 }

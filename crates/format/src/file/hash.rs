@@ -29,10 +29,8 @@ impl Checkpoint {
     /// # Errors
     /// When a file cannot be read.
     pub fn hash(&self, buffer: &mut [u8]) -> Result<String> {
-        let mut tensors: Vec<&TensorInfo> = self.tensors().iter().collect();
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
         let mut hasher = CheckpointHasher::new();
-        for tensor in tensors {
+        for (_, tensor) in self.tensors_by_name() {
             hasher.tensor(tensor, &self.hash_tensor(tensor, buffer)?);
         }
         Ok(hasher.finish())

@@ -1,41 +1,47 @@
 //! The header of a safetensors file.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use residua_memory::Budget;
 use safetensors::Dtype;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::positioned::read_exact_at;
-use super::{FileError, Result};
+use super::footprint::Footprint;
+use super::header_memory::HeaderMemory;
+use super::positioned::{Section, read_exact_at};
+use super::{FileError, Held, Result, TensorInfo};
 
 /// Bytes of the largest header that the safetensors library reads.
 pub(super) const MAX_BYTES: u64 = 100_000_000;
 /// The key of the file's own metadata.
-const METADATA: &str = "__metadata__";
+pub(super) const METADATA: &str = "__metadata__";
 
-/// A tensor of the header. Offsets count from the end of the header.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Entry {
+/// A tensor as the header writes it. Offsets count from the end of the header.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry<S = Vec<usize>> {
     pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
+    pub(super) shape: S,
     pub(super) data_offsets: (u64, u64),
 }
 
-/// Metadata, and tensors in the order of their data.
+/// Metadata, and tensors in the order of their data. Offsets of tensors count from the end of the header.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
-    pub(super) tensors: Vec<(String, Entry)>,
+    pub(super) tensors: Vec<TensorInfo>,
+    /// The tensors in the order of their names.
+    pub(super) by_name: Vec<u32>,
 }
 
 impl Header {
-    /// Reads and checks the header of an open file. Returns it and the start of the data in the file.
-    pub(super) fn read(path: &Path, file: &File) -> Result<(Self, u64)> {
+    /// Reads and checks the header of an open file. Returns it and the start of the data in the file. `held` grows by
+    /// the memory of the header.
+    pub(super) fn read(path: &Path, file: &File, held: &mut HeaderMemory) -> Result<(Self, u64)> {
         let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         let truncated = |what: &str, needed| {
             let what = what.to_owned();
@@ -55,13 +61,11 @@ impl Header {
         if start > length {
             return truncated("the safetensors header", start);
         }
-        let mut json = vec![0; bytes as usize];
-        read_exact_at(file, &mut json, 8).map_err(FileError::io(path, "read"))?;
-        let mut header: Self = serde_json::from_slice(&json)
-            .map_err(|error| FileError::malformed(path, format!("safetensors header: {error}")))?;
-        // Also by name, because empty tensors share their place.
-        header.tensors.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
-        let end = header.check(path)?;
+        let footprint = Footprint::of(Section::new(file, 8, bytes)).map_err(FileError::io(path, "read"))?;
+        let text = Section::new(file, 8, bytes);
+        let header: Self = parse(path, text, bytes, &footprint, held, "safetensors header")?;
+        let header = header.checked(path)?;
+        let end = header.tensors.last().map_or(0, |tensor| tensor.offset() + tensor.bytes);
         if start + end > length {
             return truncated("the tensor data", start + end);
         }
@@ -72,32 +76,97 @@ impl Header {
         Ok((header, start))
     }
 
-    /// Checks that tensors lie end to end and that their bytes match element type and shape. Returns their end.
-    pub(super) fn check(&self, path: &Path) -> Result<u64> {
+    /// Sorts the tensors. Checks that names are there once, that tensors lie end to end, and that their bytes match
+    /// element type and shape.
+    fn checked(mut self, path: &Path) -> Result<Self> {
+        // Also by name, because empty tensors share their place.
+        let tensors = &mut self.tensors;
+        tensors.sort_unstable_by(|a, b| (a.offset(), a.bytes, &a.name).cmp(&(b.offset(), b.bytes, &b.name)));
+        self.by_name = by_name(tensors);
+        // JSON libraries differ in which of two equal keys they keep, so readers would see different tensors.
+        let name = |&i: &u32| &tensors[i as usize].name;
+        if let Some(pair) = self.by_name.windows(2).find(|pair| name(&pair[0]) == name(&pair[1])) {
+            let problem = format!("safetensors header: {:?} is there twice", name(&pair[0]));
+            return Err(FileError::malformed(path, problem));
+        }
         let mut end = 0;
-        for (name, Entry { dtype, shape, data_offsets: (from, to) }) in &self.tensors {
+        for tensor in &self.tensors {
+            let TensorInfo { name, dtype, shape, bytes, .. } = tensor;
+            let (from, to) = (tensor.offset(), tensor.offset() + bytes);
             let error = |problem: String| Err(FileError::tensor(path, name, problem));
-            if *from != end {
+            if from != end {
                 return error(format!(
                     "its data starts at byte {from}, but the data before it ends at {end}"
                 ));
             }
-            let Some(bytes) = byte_length(*dtype, shape) else {
+            let Some(expected) = byte_length(*dtype, shape) else {
                 return error(format!(
                     "shape {shape:?} of {dtype} is not a whole number of bytes below 2^64"
                 ));
             };
-            if from.checked_add(bytes) != Some(*to) {
-                return error(format!("shape {shape:?} of {dtype} has {bytes} bytes, its data {from}..{to}"));
+            if expected != *bytes {
+                return error(format!(
+                    "shape {shape:?} of {dtype} has {expected} bytes, its data {from}..{to}"
+                ));
             }
-            end = *to;
+            end = to;
         }
         // 8 + header + end is compared with the length of the file.
         if end > i64::MAX as u64 {
             return Err(FileError::malformed(path, format!("{end} bytes of tensors")));
         }
-        Ok(end)
+        Ok(self)
     }
+}
+
+/// The tensors that the text of a safetensors header describes, in the order of their data; empty tensors by name. Their
+/// offsets count from the end of the header. It checks that names are there once, that the tensors lie end to end, and that
+/// their bytes match element type and shape. Errors name the file `path` and call the header
+/// `what`.
+///
+/// # Errors
+/// When the header breaks a rule, or the budget does not hold the tensors.
+pub fn header_tensors(path: &Path, text: &str, what: &str, budget: &Budget) -> Result<Held<Vec<TensorInfo>>> {
+    let footprint = Footprint::of(text.as_bytes()).map_err(FileError::io(path, "read"))?;
+    let held = budget.reserve_table(footprint.held() + footprint.passing(), what);
+    let mut held = held.map_err(FileError::budget(path))?;
+    let header: Header =
+        serde_json::from_str(text).map_err(|error| FileError::malformed(path, format!("{what}: {error}")))?;
+    held.shrink(footprint.passing());
+    Ok(Held::new(header.checked(path)?.tensors, held))
+}
+
+/// Parses a JSON text of `bytes` bytes. `held` grows by what stays in memory.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    mut text: Section<'_>,
+    bytes: u64,
+    footprint: &Footprint,
+    held: &mut HeaderMemory,
+    what: &str,
+) -> Result<T> {
+    let (stays, passing) = (footprint.held(), footprint.passing());
+    held.grow(stays + passing, path)?;
+    // Faster from memory, if the text fits too.
+    let parsed = match held.budget().reserve_table(bytes, what) {
+        Ok(_text) => {
+            let mut json = vec![0; bytes as usize];
+            text.read_exact(&mut json).and_then(|()| Ok(serde_json::from_slice(&json)?))
+        }
+        Err(_) => serde_json::from_reader(BufReader::new(text)).map_err(Into::into),
+    };
+    held.shrink(passing);
+    parsed.map_err(|error: io::Error| match error.downcast::<serde_json::Error>() {
+        Ok(error) => FileError::malformed(path, format!("{what}: {error}")),
+        Err(error) => FileError::io(path, "read")(error),
+    })
+}
+
+/// The tensors in the order of their names.
+pub(super) fn by_name(tensors: &[TensorInfo]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..tensors.len() as u32).collect();
+    order.sort_unstable_by(|&a, &b| tensors[a as usize].name.cmp(&tensors[b as usize].name));
+    order
 }
 
 /// Bytes of a tensor; `None` if that is not a whole number below 2⁶⁴.
@@ -105,17 +174,6 @@ pub(super) fn byte_length(dtype: Dtype, shape: &[usize]) -> Option<u64> {
     let elements = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64))?;
     let bits = elements.checked_mul(dtype.bitsize() as u64)?;
     bits.is_multiple_of(8).then_some(bits / 8)
-}
-
-impl Serialize for Header {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if !self.metadata.is_empty() {
-            map.serialize_entry(METADATA, &self.metadata)?;
-        }
-        self.tensors.iter().try_for_each(|(name, entry)| map.serialize_entry(name, entry))?;
-        map.end()
-    }
 }
 
 impl<'de> Deserialize<'de> for Header {
@@ -128,17 +186,21 @@ impl<'de> Deserialize<'de> for Header {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
                 let mut header = Header::default();
-                let mut names = HashSet::new();
+                let mut has_metadata = false;
                 while let Some(key) = map.next_key::<String>()? {
-                    // JSON libraries differ in which of two equal keys they keep, so readers would see different
-                    // tensors.
-                    if !names.insert(key.clone()) {
+                    if key != METADATA {
+                        let Entry { dtype, shape, data_offsets: (from, to) } = map.next_value()?;
+                        let Some(bytes) = to.checked_sub(from) else {
+                            let problem =
+                                format!("tensor {key}: its data starts at byte {from} and ends at {to}");
+                            return Err(A::Error::custom(problem));
+                        };
+                        header.tensors.push(TensorInfo::new(key, dtype, shape, bytes, from));
+                    } else if has_metadata {
                         return Err(A::Error::custom(format!("{key:?} is there twice")));
-                    }
-                    if key == METADATA {
-                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
                     } else {
-                        header.tensors.push((key, map.next_value()?));
+                        has_metadata = true;
+                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
                     }
                 }
                 Ok(header)

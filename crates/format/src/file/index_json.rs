@@ -1,21 +1,35 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 
+use residua_memory::Budget;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::header::MAX_BYTES;
-use super::positioned::{open_regular, read_exact_at};
+use super::footprint::Footprint;
+use super::header::{MAX_BYTES, parse};
+use super::header_memory::HeaderMemory;
+use super::positioned::{Section, open_regular};
 use super::{FileError, Result};
+
+const WHAT: &str = "index of shards";
+/// Bytes of the longest text that an index may hold.
+const LONGEST: u64 = 1 << 20;
+/// The most shards of an index.
+const MOST_SHARDS: usize = 1 << 16;
 
 /// Tensor name → shard, a path relative to the index.
 #[derive(Deserialize)]
-struct IndexJson {
-    weight_map: WeightMap,
+struct IndexJson<M> {
+    weight_map: M,
 }
+
+/// The distinct values of the map.
+struct ShardNames(BTreeSet<String>);
 
 /// A map that refuses a key given twice.
 struct WeightMap(BTreeMap<String, String>);
@@ -23,34 +37,59 @@ struct WeightMap(BTreeMap<String, String>);
 /// Shard → names of its tensors. A shard is a path relative to the index, with no `.` or `..` in it.
 pub(super) type Shards = BTreeMap<PathBuf, Vec<String>>;
 
-/// Reads an index; its shards lie in the folder of the index or below, and names of tensors are sorted.
+/// Reads an index; its shards lie in the folder of the index or below, and names of tensors are sorted. All of that is in
+/// the memory that comes with it.
 ///
 /// # Errors
 /// When the file cannot be read, is larger than a header may be, or is not an index; when a tensor is there twice,
-/// or a shard outside the folder.
-pub(super) fn read(path: &Path) -> Result<Shards> {
-    let (file, length) = open_regular(path)?;
-    if length > MAX_BYTES {
-        let problem = format!("no index of shards: {length} bytes, at most {MAX_BYTES} are read");
-        return Err(FileError::malformed(path, problem));
-    }
-    let mut text = vec![0; length as usize];
-    read_exact_at(&file, &mut text, 0).map_err(FileError::io(path, "read"))?;
-    let index: IndexJson = serde_json::from_slice(&text)
-        .map_err(|error| FileError::malformed(path, format!("index of shards: {error}")))?;
+/// or a shard outside the folder; when the budget does not hold it.
+pub(super) fn read(path: &Path, budget: &Budget) -> Result<(Shards, HeaderMemory)> {
+    let mut held = HeaderMemory::new(budget);
+    let (file, length, footprint) = open(path)?;
+    let text = Section::new(&file, 0, length);
+    let index: IndexJson<WeightMap> = parse(path, text, length, &footprint, &mut held, WHAT)?;
     let mut shards = Shards::new();
     for (tensor, shard) in index.weight_map.0 {
-        let Some(inside) = inside(&shard) else {
-            let problem = format!("its shard {shard:?} is no file below the index");
-            return Err(FileError::tensor(path, &tensor, problem));
-        };
-        shards.entry(inside).or_default().push(tensor);
+        shards.entry(inside(path, &tensor, &shard)?).or_default().push(tensor);
     }
-    Ok(shards)
+    Ok((shards, held))
+}
+
+/// The shards that an index names. Takes memory for their distinct names only.
+///
+/// # Errors
+/// As [`read`], except that a tensor may be there twice.
+pub(super) fn shards(path: &Path) -> Result<Vec<PathBuf>> {
+    let (file, length, _) = open(path)?;
+    let text = BufReader::new(Section::new(&file, 0, length));
+    let index: IndexJson<ShardNames> = serde_json::from_reader(text)
+        .map_err(|error| FileError::malformed(path, format!("{WHAT}: {error}")))?;
+    let at = |shard: &String| Ok(path.with_file_name(inside(path, "of an index", shard)?));
+    index.weight_map.0.iter().map(at).collect()
+}
+
+/// Opens an index; also its length, and the memory that it takes when it is parsed.
+fn open(path: &Path) -> Result<(File, u64, Footprint)> {
+    let (file, length) = open_regular(path)?;
+    let wrong = |problem: String| Err(FileError::malformed(path, format!("no {WHAT}: {problem}")));
+    if length > MAX_BYTES {
+        return wrong(format!("{length} bytes, at most {MAX_BYTES} are read"));
+    }
+    let footprint = Footprint::of(Section::new(&file, 0, length)).map_err(FileError::io(path, "read"))?;
+    if footprint.longest() > LONGEST {
+        return wrong(format!("a text of {} bytes, at most {LONGEST} are read", footprint.longest()));
+    }
+    Ok((file, length, footprint))
+}
+
+/// The path of a shard relative to the index.
+fn inside(index: &Path, tensor: &str, shard: &str) -> Result<PathBuf> {
+    let problem = || format!("its shard {shard:?} is no file below the index");
+    plain(shard).ok_or_else(|| FileError::tensor(index, tensor, problem()))
 }
 
 /// A relative path without `.`; `None` where it is empty or leads out of the folder.
-fn inside(shard: &str) -> Option<PathBuf> {
+fn plain(shard: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for component in Path::new(shard).components() {
         match component {
@@ -85,6 +124,29 @@ impl<'de> Deserialize<'de> for WeightMap {
     }
 }
 
+impl<'de> Deserialize<'de> for ShardNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = ShardNames;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from tensor to file name")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ShardNames, A::Error> {
+                let mut all = BTreeSet::new();
+                while let Some((_, shard)) = map.next_entry::<IgnoredAny, String>()? {
+                    all.insert(shard);
+                    if all.len() > MOST_SHARDS {
+                        return Err(A::Error::custom(format!("more than {MOST_SHARDS} shards")));
+                    }
+                }
+                Ok(ShardNames(all))
+            }
+        }
+        deserializer.deserialize_map(Values)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,10 +154,10 @@ mod tests {
     #[test]
     fn shards_lie_below_the_index() {
         for (shard, expected) in [("a", "a"), ("./a", "a"), ("./././b/a", "b/a"), ("b/./a", "b/a")] {
-            assert_eq!(inside(shard), Some(expected.into()), "{shard}");
+            assert_eq!(plain(shard), Some(expected.into()), "{shard}");
         }
         for shard in ["", ".", "..", "../a", "b/../a", "/a", "a/../../b"] {
-            assert_eq!(inside(shard), None, "{shard}");
+            assert_eq!(plain(shard), None, "{shard}");
         }
     }
 }

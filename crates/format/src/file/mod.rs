@@ -18,8 +18,10 @@ mod container;
 mod dense;
 mod error;
 mod folder;
+mod footprint;
 mod hash;
 mod header;
+mod header_memory;
 mod held;
 mod index_json;
 mod matrix;
@@ -37,6 +39,7 @@ pub use container::{Container, ContainerKind, ContainerWriter, MatrixMeta, Op, P
 pub use dense::{Dense, write_dense};
 pub use error::FileError;
 pub use hash::{CheckpointHasher, hash_bytes};
+pub use header::header_tensors;
 pub use held::Held;
 pub use matrix::FileMatrix;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{AtomicFile, Checkpoint, FileError, Result};
+use super::{AtomicFile, FileError, Result, folder, index_json};
 
 /// Checks, before a job does any work, that it may write to `output`.
 ///
@@ -22,15 +22,17 @@ pub fn check_output<'a>(output: impl AsRef<Path>, inputs: impl IntoIterator<Item
     AtomicFile::check(output)
 }
 
-/// The files of an input.
+/// The files of an input. The job reports a checkpoint that cannot be opened.
 fn files(input: &Path) -> Vec<PathBuf> {
     let mut files = vec![input.to_owned()];
-    if input.is_dir() || input.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json")) {
-        // The job reports a checkpoint that cannot be opened.
-        let checkpoint = Checkpoint::open(input).ok();
-        files.extend(
-            checkpoint.iter().flat_map(|file| file.index().into_iter().chain(file.files())).map(Into::into),
-        );
+    let is_json = |path: &Path| path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("json"));
+    if input.is_dir()
+        && let Ok(found) = folder::find(input)
+    {
+        files.push(found.file);
+    }
+    if let Some(index) = files.last().filter(|path| is_json(path)) {
+        files.extend(index_json::shards(index).unwrap_or_default());
     }
     files
 }

@@ -1,7 +1,7 @@
 //! Files to read, and reads and writes at a position: they leave the file's cursor alone where the system allows it.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::{FileError, Result};
@@ -35,6 +35,48 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
     }
     let what = if metadata.is_dir() { "is a folder, not a regular file" } else { "not a regular file" };
     Err(FileError::malformed(path, what))
+}
+
+/// Bytes of a file, read or written from front to back.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    file: &'a File,
+    offset: u64,
+    left: u64,
+}
+
+impl<'a> Section<'a> {
+    /// `length` bytes from `offset` on.
+    pub(super) fn new(file: &'a File, offset: u64, length: u64) -> Self {
+        Self { file, offset, left: length }
+    }
+
+    fn next(&mut self, wanted: usize) -> (u64, usize) {
+        let (offset, count) = (self.offset, self.left.min(wanted as u64));
+        self.offset += count;
+        self.left -= count;
+        (offset, count as usize)
+    }
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let (offset, count) = self.next(out.len());
+        read_exact_at(self.file, &mut out[..count], offset)?;
+        Ok(count)
+    }
+}
+
+impl Write for Section<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (offset, count) = self.next(bytes.len());
+        write_all_at(self.file, &bytes[..count], offset)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(unix)]

@@ -1,15 +1,15 @@
 //! A safetensors file written as a stream.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use residua_memory::ALIGNMENT;
 use safetensors::Dtype;
 
-use super::header::{Entry, Header, MAX_BYTES, byte_length};
-use super::positioned::{read_exact_at, write_all_at};
+use super::header::{Entry, MAX_BYTES, METADATA, byte_length};
+use super::positioned::{Section, read_exact_at, write_all_at};
 use super::{AtomicFile, FileError, Result};
 
 const ALIGN: u64 = ALIGNMENT as u64;
@@ -35,12 +35,19 @@ const MOVE: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct SafetensorsWriter {
     file: AtomicFile,
-    header: Header,
-    names: HashSet<String>,
+    metadata: BTreeMap<String, String>,
+    /// The header's entries of tensors, as JSON.
+    tensors: Vec<u8>,
+    /// Hashes of the tensors' names.
+    names: HashSet<[u8; 16]>,
     /// Bytes reserved for the header and its length.
     room: u64,
     /// Bytes of data so far.
     end: u64,
+    /// Where the last complete tensor ends.
+    complete: u64,
+    /// The first tensor after one that failed half-way.
+    hole: Option<FileError>,
     open: Option<Open>,
 }
 
@@ -54,6 +61,9 @@ struct Open {
 }
 
 impl SafetensorsWriter {
+    /// Bytes of the longest header that readers take.
+    pub const MAX_HEADER: u64 = MAX_BYTES;
+
     /// Starts a file that will replace `path`, with room for `header_capacity` bytes of header. A header that
     /// outgrows its room costs one more pass over the data and nothing else.
     ///
@@ -68,8 +78,8 @@ impl SafetensorsWriter {
             header_capacity.min(MAX_BYTES - ALIGN).saturating_add(8).max(ALIGN).next_multiple_of(ALIGN);
         let mut file = AtomicFile::create(path)?;
         file.seek(SeekFrom::Start(room)).map_err(FileError::io(path, "write"))?;
-        let (header, names) = Default::default();
-        Ok(Self { file, header, names, room, end: 0, open: None })
+        let (metadata, tensors, names) = Default::default();
+        Ok(Self { file, metadata, tensors, names, room, end: 0, complete: 0, hole: None, open: None })
     }
 
     /// Bytes that a tensor of `dimensions` dimensions takes in the header, enough for any name without characters
@@ -80,9 +90,19 @@ impl SafetensorsWriter {
         (FIXED + name.len() + 2 * 20 + 21 * dimensions) as u64
     }
 
-    /// Bytes that a metadata entry takes in the header, enough even if JSON escapes every character.
+    /// Bytes that a metadata entry takes in the header.
     pub fn metadata_bytes(key: &str, value: &str) -> u64 {
-        (r#""":"","#.len() + 2 * (key.len() + value.len())) as u64
+        let escaped = |byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+            0..0x20 => 6,
+            _ => 1,
+        };
+        r#""":"","#.len() as u64 + key.bytes().chain(value.bytes()).map(escaped).sum::<u64>()
+    }
+
+    /// Memory that a writer takes for a header of this many bytes, its metadata included.
+    pub fn memory(header_bytes: u64) -> u64 {
+        header_bytes.saturating_add(header_bytes / 4)
     }
 
     /// The file that will be replaced.
@@ -97,7 +117,7 @@ impl SafetensorsWriter {
 
     /// Sets an entry of the file's metadata, at any time before [`finish`](Self::finish).
     pub fn metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
-        self.header.metadata.insert(key.into(), value.into());
+        self.metadata.insert(key.into(), value.into());
     }
 
     /// Starts a tensor of known shape; [`write`](Self::write) its bytes, then [`end`](Self::end) it.
@@ -130,7 +150,9 @@ impl SafetensorsWriter {
             let problem = format!("begun while tensor {} is open", open.name);
             return Err(FileError::tensor(self.path(), name, problem));
         }
-        if name == "__metadata__" || !self.names.insert(name.to_owned()) {
+        let mut hash = [0; 16];
+        blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut hash);
+        if name == METADATA || !self.names.insert(hash) {
             return Err(FileError::tensor(self.path(), name, "the name is taken"));
         }
         self.open = Some(Open { name: name.to_owned(), dtype, shape, start: self.end });
@@ -145,7 +167,8 @@ impl SafetensorsWriter {
         if self.open.is_none() {
             return Err(FileError::malformed(self.path(), "bytes written outside of a tensor"));
         }
-        self.file.write_all(bytes).map_err(FileError::io(self.file.target(), "write"))?;
+        let written = self.file.write_all(bytes);
+        written.map_err(|error| FileError::io(self.file.target(), "write")(error))?;
         self.end += bytes.len() as u64;
         Ok(())
     }
@@ -162,8 +185,7 @@ impl SafetensorsWriter {
             let problem = format!("{found} bytes written, shape {shape:?} of {} has {expected}", open.dtype);
             return Err(FileError::tensor(self.path(), &open.name, problem));
         }
-        self.push(open.name, open.dtype, shape, open.start);
-        Ok(())
+        self.push(&open.name, open.dtype, &shape, open.start)
     }
 
     /// Ends the open plane and pads it with zeros to a multiple of 128 bytes. Returns the number of elements written,
@@ -184,7 +206,7 @@ impl SafetensorsWriter {
             .map_err(FileError::io(self.file.target(), "write"))?;
         self.end += padding as u64;
         let elements = (self.end - open.start) / size;
-        self.push(open.name, open.dtype, vec![elements as usize], open.start);
+        self.push(&open.name, open.dtype, &[elements as usize], open.start)?;
         Ok(bytes / size)
     }
 
@@ -198,8 +220,21 @@ impl SafetensorsWriter {
         }
     }
 
-    fn push(&mut self, name: String, dtype: Dtype, shape: Vec<usize>, start: u64) {
-        self.header.tensors.push((name, Entry { dtype, shape, data_offsets: (start, self.end) }));
+    fn push(&mut self, name: &str, dtype: Dtype, shape: &[usize], start: u64) -> Result<()> {
+        let entry = Entry { dtype, shape, data_offsets: (start, self.end) };
+        self.tensors.push(b',');
+        let written = serde_json::to_writer(&mut self.tensors, name).and_then(|()| {
+            self.tensors.push(b':');
+            serde_json::to_writer(&mut self.tensors, &entry)
+        });
+        written.map_err(|error| FileError::tensor(self.path(), name, error.to_string()))?;
+        if self.complete != start && self.hole.is_none() {
+            let before = self.complete;
+            let problem = format!("its data starts at byte {start}, but the data before it ends at {before}");
+            self.hole = Some(FileError::tensor(self.path(), name, problem));
+        }
+        self.complete = self.end;
+        Ok(())
     }
 
     /// Writes one whole tensor.
@@ -226,32 +261,74 @@ impl SafetensorsWriter {
     ///
     /// # Errors
     /// When a tensor is still open or the file cannot be written. The old target stays then.
-    pub fn finish(mut self) -> Result<u64> {
+    pub fn finish(self) -> Result<u64> {
         if let Some(open) = &self.open {
             return Err(FileError::tensor(self.path(), &open.name, "not ended"));
         }
         let path = self.path().to_owned();
-        // A tensor that failed half-way leaves a hole.
-        self.header.check(&path)?;
-        let mut json = serde_json::to_vec(&self.header)
-            .map_err(|error| FileError::malformed(&path, format!("safetensors header: {error}")))?;
-        if json.len() as u64 > MAX_BYTES {
-            let problem = format!("its header would have {} bytes, readers take {MAX_BYTES}", json.len());
+        if let Some(hole) = self.hole {
+            return Err(hole);
+        }
+        if self.complete != self.end {
+            return Err(FileError::malformed(&path, "its last tensor is incomplete"));
+        }
+        let Self { mut file, metadata, tensors, mut room, end, .. } = self;
+        let mut length = Length(0);
+        write_header(&metadata, &tensors, &mut length).map_err(FileError::io(&path, "write"))?;
+        let length = length.0;
+        if length > MAX_BYTES {
+            let problem = format!("its header would have {length} bytes, readers take {MAX_BYTES}");
             return Err(FileError::malformed(&path, problem));
         }
-        let needed = (json.len() as u64 + 8).next_multiple_of(ALIGN);
-        let file = self.file.flushed()?;
-        if needed > self.room {
-            move_up(file, self.room, self.end, needed - self.room).map_err(FileError::io(&path, "write"))?;
-            self.room = needed;
+        let needed = (length + 8).next_multiple_of(ALIGN);
+        let out = file.flushed()?;
+        if needed > room {
+            move_up(out, room, end, needed - room).map_err(FileError::io(&path, "write"))?;
+            room = needed;
         }
-        json.resize(self.room as usize - 8, b' ');
-        write_all_at(file, &(json.len() as u64).to_le_bytes(), 0).map_err(FileError::io(&path, "write"))?;
-        write_all_at(file, &json, 8).map_err(FileError::io(&path, "write"))?;
+        let mut header = BufWriter::new(Section::new(out, 0, room));
+        header
+            .write_all(&(room - 8).to_le_bytes())
+            .and_then(|()| write_header(&metadata, &tensors, &mut header))
+            .and_then(|()| io::copy(&mut io::repeat(b' ').take(room - 8 - length), &mut header))
+            .and_then(|_| header.flush())
+            .map_err(FileError::io(&path, "write"))?;
         // A file without data has no byte written after its header yet.
-        file.set_len(self.room + self.end).map_err(FileError::io(&path, "write"))?;
-        self.file.commit()?;
-        Ok(self.room + self.end)
+        out.set_len(room + end).map_err(FileError::io(&path, "write"))?;
+        drop(header);
+        file.commit()?;
+        Ok(room + end)
+    }
+}
+
+/// Writes the header's JSON: metadata, then tensors. Every tensor has a comma before it.
+fn write_header(
+    metadata: &BTreeMap<String, String>,
+    mut tensors: &[u8],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    out.write_all(b"{")?;
+    if metadata.is_empty() {
+        tensors = tensors.get(1..).unwrap_or_default();
+    } else {
+        write!(out, "\"{METADATA}\":")?;
+        serde_json::to_writer(&mut *out, metadata)?;
+    }
+    out.write_all(tensors)?;
+    out.write_all(b"}")
+}
+
+/// Counts bytes.
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

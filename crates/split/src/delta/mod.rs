@@ -20,7 +20,7 @@ use residua_format::file::Op;
 use residua_memory::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-pub use file::read_delta;
+pub use file::{read_delta, report_delta};
 pub use report::{DiffReport, DiffTensor, PatchReport, PatchedTensor, Stored};
 
 use crate::passed::BLOCK;

@@ -6,31 +6,39 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, Dtype, FileError};
-use residua_memory::ALIGNMENT;
-use safetensors::tensor::{Metadata, TensorInfo};
+use residua_format::file::{Checkpoint, FileError, Held, SafetensorsWriter, TensorInfo, header_tensors};
+use residua_memory::{ALIGNMENT, Budget};
 
 use crate::SplitError;
 
 /// A tensor of the file that a patch writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) name: String,
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) bytes: u64,
+pub(crate) type Target = TensorInfo;
+
+/// Bytes that [`header_of`] takes, at most.
+pub(crate) fn header_bytes(checkpoint: &Checkpoint) -> Result<u64, SplitError> {
+    if let Some(path) = checkpoint.whole_file() {
+        let file = std::fs::metadata(path).map_err(FileError::io(path, "read"))?;
+        return Ok(file.len().saturating_sub(checkpoint.bytes()));
+    }
+    let tensors =
+        checkpoint.tensors().iter().map(|t| SafetensorsWriter::header_bytes(&t.name, t.shape.len()));
+    let metadata =
+        checkpoint.metadata().iter().map(|(key, value)| SafetensorsWriter::metadata_bytes(key, value));
+    Ok(tensors.sum::<u64>() + metadata.sum::<u64>() + ALIGNMENT as u64)
 }
 
 /// The header of a checkpoint. For a sharded checkpoint it is the header of one file with all tensors in their order
 /// and the metadata of the shards.
 pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     if let Some(path) = checkpoint.whole_file() {
+        let checkpoint_header = header_bytes(checkpoint)?;
         let read = || {
             let mut file = File::open(path)?;
             let mut length = [0; 8];
             file.read_exact(&mut length)?;
-            let mut header = String::new();
-            file.take(u64::from_le_bytes(length)).read_to_string(&mut header)?;
+            let length = u64::from_le_bytes(length);
+            let mut header = String::with_capacity(length.min(checkpoint_header) as usize);
+            file.take(length).read_to_string(&mut header)?;
             Ok(header)
         };
         return Ok(read().map_err(FileError::io(path, "read"))?);
@@ -63,22 +71,11 @@ pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     Ok(header)
 }
 
-/// The tensors that a header describes, in the order of their data; empty tensors by name. Checks that they lie end
-/// to end and that their bytes match element type and shape.
-pub(crate) fn tensors_of(header: &str, path: &Path) -> Result<Vec<Target>, SplitError> {
-    let broken = |problem: &dyn std::fmt::Display| {
-        FileError::malformed(path, format!("header of the new checkpoint: {problem}"))
-    };
-    let metadata: Metadata = serde_json::from_str(header).map_err(|error| broken(&error))?;
-    let mut tensors: Vec<(String, TensorInfo)> =
-        metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-    tensors.sort_by(|(a, x), (b, y)| (x.data_offsets, a).cmp(&(y.data_offsets, b)));
-    Metadata::new(None, tensors.clone()).map_err(|error| broken(&error))?;
-    let target = |(name, TensorInfo { dtype, shape, data_offsets: (from, to) })| Target {
-        name,
-        dtype,
-        shape,
-        bytes: (to - from) as u64,
-    };
-    Ok(tensors.into_iter().map(target).collect())
+/// The tensors that the header of a new checkpoint describes, see [`header_tensors`].
+pub(crate) fn tensors_of(
+    header: &str,
+    path: &Path,
+    budget: &Budget,
+) -> Result<Held<Vec<Target>>, SplitError> {
+    Ok(header_tensors(path, header, "header of the new checkpoint", budget)?)
 }

@@ -80,6 +80,12 @@ impl<'a> Workers<'a> {
         // A single slot must be taken before it is worked on again.
         let half = self.slots.len().div_ceil(2);
         let (mut done, mut free) = self.slots.split_at_mut(half);
+        // A single row is not worth a thread.
+        if let ([slot, ..], 1) = (&mut *done, rows) {
+            check_stop(progress)?;
+            work(slot, 0)?;
+            return take(slot, 0);
+        }
         if free.is_empty() {
             return (0..rows).try_for_each(|row| {
                 check_stop(progress)?;

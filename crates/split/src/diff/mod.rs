@@ -2,25 +2,26 @@
 //!
 //! `scan` compares tensors and puts the changes into spools. `write` writes the delta from the spools.
 
+mod room;
 mod scan;
 mod spool;
 mod write;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, CheckpointHasher, MatrixMeta, TensorInfo, check_output};
+use residua_format::file::{Checkpoint, CheckpointHasher, FileError, MatrixMeta, TensorInfo, check_output};
 use residua_memory::Budget;
 
+use self::room::Room;
 use self::scan::{Planes, Scanned};
 use self::spool::Spool;
 use self::write::{Draft, Found, dense_bytes, sparse_bytes};
 use crate::delta::OUTPUT_MEMORY;
 use crate::delta::file::{Entry, Removed};
 use crate::delta::row::Layout;
-use crate::delta::target::{header_of, tensors_of};
+use crate::delta::target::{header_bytes, header_of, tensors_of};
 use crate::delta::workers::{Workers, advance};
-use crate::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Progress, SplitError, Stored, read_delta};
+use crate::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Progress, SplitError, Stored};
 
 /// Bytes of memory that a row of a sparse matrix takes until the delta is written: two pointers and a mode.
 const ROW_POINTERS: u64 = 4 + 4 + 1;
@@ -93,44 +94,67 @@ fn run(
     progress: &dyn Progress,
 ) -> Result<DiffReport, SplitError> {
     check_output(delta, [old, new])?;
-    let (old, new) = (&Checkpoint::open(old)?, &Checkpoint::open(new)?);
+    let (old, new) = (&Checkpoint::open_within(old, budget)?, &Checkpoint::open_within(new, budget)?);
+    let header_bytes = header_bytes(new)?;
+    let _header = budget.reserve_table(header_bytes, "the header of the new checkpoint")?;
     let header = header_of(new)?;
+    let _tables = budget.reserve_table(room::memory(old, new), "the table of the delta")?;
     // The order of the table is the order in which a reader finds the tensors in this header.
-    let targets = tensors_of(&header, new.path())?;
-    let targets: Vec<_> =
-        targets.iter().map(|target| new.expect_tensor(&target.name)).collect::<Result<_, _>>()?;
-    let gone = || old.tensors().iter().filter(|tensor| new.tensor(&tensor.name).is_none());
+    let targets = tensors_of(&header, new.path(), budget)?;
+    let mut places = Vec::with_capacity(targets.len());
+    for target in targets.iter() {
+        let Some(place) = place(new, &target.name, places.len()) else {
+            return Err(FileError::missing(new.path(), &target.name, []).into());
+        };
+        places.push(place);
+    }
+    drop(targets);
+    let targets = || places.iter().map(|&place| &new.tensors()[place]);
+    let gone = old.tensors().iter().enumerate().filter(|(i, tensor)| place(new, &tensor.name, *i).is_none());
+    let gone: Vec<&TensorInfo> = gone.map(|(_, tensor)| tensor).collect();
 
-    let rows: u64 = targets.iter().map(|tensor| Layout::of(tensor).rows()).sum();
+    let rows: u64 = targets().map(|tensor| Layout::of(tensor).rows()).sum();
     let _pointers = budget.reserve(rows * ROW_POINTERS, "row pointers of the delta")?;
     let _output = budget.reserve(OUTPUT_MEMORY, "buffers of the delta's file")?;
     let planes = Planes { index: Spool::new(delta, budget)?, values: Spool::new(delta, budget)? };
     let workers = Workers::new(old.tensors().iter().chain(new.tensors()).map(Layout::of), budget, progress)?;
-    let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes: BTreeMap::new() };
+    let old_hashes = vec![String::new(); old.tensors().len()];
+    let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes };
 
-    progress.begin("comparing", new.bytes() + gone().map(|tensor| tensor.bytes).sum::<u64>());
-    let found: Vec<Found<'_>> =
-        targets.iter().map(|target| differ.tensor(target)).collect::<Result<_, _>>()?;
-    let removed: Vec<Removed> = gone().map(|tensor| differ.removed(tensor)).collect::<Result<_, _>>()?;
+    progress.begin("comparing", new.bytes() + gone.iter().map(|tensor| tensor.bytes).sum::<u64>());
+    let (mut room, mut found) = (Room::new(delta), Vec::with_capacity(places.len()));
+    for target in targets() {
+        found.push(differ.tensor(target, found.len())?);
+        found.last().map_or(Ok(()), |found| room.add(found))?;
+    }
+    let removed: Vec<Removed> =
+        gone.into_iter().map(|tensor| differ.removed(tensor)).collect::<Result<_, _>>()?;
     progress.end();
 
     let Differ { planes, old_hashes, .. } = differ;
-    let new_hashes = found.iter().map(|found| (&*found.tensor.name, &*found.entry.hash)).collect();
-    let old_hashes = old_hashes.iter().map(|(name, hash)| (&**name, &**hash)).collect();
-    let (base_hash, target_hash) = (whole_hash(old, old_hashes), whole_hash(new, new_hashes));
-    Draft { op, new, header, base_hash, target_hash, found, removed, planes }.write(delta, progress)?;
-    read_delta(delta)
+    let base_hash = whole_hash(old, &old_hashes);
+    drop(old_hashes);
+    let mut new_hashes = vec![""; new.tensors().len()];
+    places.iter().zip(&found).for_each(|(&place, found)| new_hashes[place] = &found.entry.hash);
+    let target_hash = whole_hash(new, &new_hashes);
+    Draft { op, new, header, base_hash, target_hash, found, removed, planes }.write(delta, progress)
 }
 
-/// [`Checkpoint::hash`] from the hashes of the tensors, by name.
-fn whole_hash(checkpoint: &Checkpoint, hashes: BTreeMap<&str, &str>) -> String {
+/// [`Checkpoint::hash`] from the hashes of the tensors, in their order.
+fn whole_hash(checkpoint: &Checkpoint, hashes: &[impl AsRef<str>]) -> String {
     let mut whole = CheckpointHasher::new();
-    for (name, hash) in hashes {
-        if let Some(tensor) = checkpoint.tensor(name) {
-            whole.tensor(tensor, hash);
-        }
+    for (place, tensor) in checkpoint.tensors_by_name() {
+        whole.tensor(tensor, hashes[place].as_ref());
     }
     whole.finish()
+}
+
+/// Where a checkpoint has a tensor. `likely` is the place to look first: most checkpoints have the same order.
+fn place(file: &Checkpoint, name: &str, likely: usize) -> Option<usize> {
+    match file.tensors().get(likely) {
+        Some(tensor) if tensor.name == name => Some(likely),
+        _ => file.position(name),
+    }
 }
 
 struct Differ<'a> {
@@ -140,30 +164,32 @@ struct Differ<'a> {
     planes: Planes,
     workers: Workers<'a>,
     progress: &'a dyn Progress,
-    old_hashes: BTreeMap<String, String>,
+    /// In the order of the old checkpoint's tensors.
+    old_hashes: Vec<String>,
 }
 
 impl Differ<'_> {
-    /// Finds how to store a tensor of the new checkpoint.
-    fn tensor<'t>(&mut self, new: &'t TensorInfo) -> Result<Found<'t>, SplitError> {
+    /// Finds how to store a tensor of the new checkpoint. `likely` is its place in the old one.
+    fn tensor<'t>(&mut self, new: &'t TensorInfo, likely: usize) -> Result<Found<'t>, SplitError> {
         self.progress.tensor(&new.name);
-        let Some(old) = self.old.tensor(&new.name) else {
+        let Some(old_place) = place(self.old, &new.name, likely) else {
             let hash = self.hash(self.new, new)?;
             return Ok(Found::whole(new, Entry::new(Stored::Added, hash)));
         };
+        let old = &self.old.tensors()[old_place];
         if (old.dtype, &old.shape) != (new.dtype, &new.shape) {
             // Progress counts the bytes of new tensors.
             let base_hash = self.workers.hash(self.old, old, |_| Ok(()))?;
             let mut entry = Entry::new(Stored::Reshaped, self.hash(self.new, new)?);
             entry.base = Some((old.dtype, old.shape.clone()));
             entry.base_hash = Some(base_hash.clone());
-            self.old_hashes.insert(old.name.clone(), base_hash);
+            self.old_hashes[old_place] = base_hash;
             return Ok(Found::whole(new, entry));
         }
         let start = self.planes.lengths();
         let Scanned { old_hash, new_hash, changed, sparse } =
             self.planes.scan(&mut self.workers, (self.old, old), (self.new, new), self.op, self.progress)?;
-        self.old_hashes.insert(old.name.clone(), old_hash.clone());
+        self.old_hashes[old_place] = old_hash.clone();
         if changed == 0 {
             return Ok(Found::whole(new, Entry::new(Stored::Same, new_hash)));
         }
@@ -177,7 +203,7 @@ impl Differ<'_> {
             meta.base_hash = Some(old_hash.clone());
             if sparse_bytes(&new.name, &meta) < dense_bytes(new) {
                 let entry = Entry::new(Stored::Sparse, new_hash);
-                return Ok(Found { tensor: new, entry, matrix: Some((meta, sparse)) });
+                return Ok(Found { tensor: new, entry, matrix: Some(Box::new((meta, sparse))) });
             }
             self.planes.forget(start)?;
         }
@@ -191,7 +217,9 @@ impl Differ<'_> {
     fn removed(&mut self, tensor: &TensorInfo) -> Result<Removed, SplitError> {
         self.progress.tensor(&tensor.name);
         let hash = self.hash(self.old, tensor)?;
-        self.old_hashes.insert(tensor.name.clone(), hash.clone());
+        if let Some(place) = self.old.position(&tensor.name) {
+            self.old_hashes[place] = hash.clone();
+        }
         let TensorInfo { name, dtype, shape, .. } = tensor;
         Ok(Removed { name: name.clone(), dtype: *dtype, shape: shape.clone(), hash })
     }

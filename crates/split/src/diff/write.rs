@@ -9,12 +9,17 @@ use residua_format::file::{
 use residua_memory::ALIGNMENT;
 
 use super::scan::{Planes, Sparse};
-use crate::delta::file::{BASE_HASH, Entry, HEADER, OP, Removed, TABLE, TARGET_HASH, Table};
+use crate::delta::file::{
+    BASE_HASH, Entry, HEADER, HEADER_TENSOR, OP, Removed, TABLE, TABLE_TENSOR, TARGET_HASH, Table,
+};
 use crate::delta::row::Layout;
 use crate::delta::workers::advance;
 use crate::passed::copy;
 use crate::progress::check_stop;
-use crate::{DeltaOp, Progress, SplitError};
+use crate::{DeltaOp, DiffReport, Progress, SplitError};
+
+/// Bytes of the header for everything but the tensors.
+const METADATA: u64 = 1 << 10;
 
 /// The result for a tensor of the new checkpoint.
 #[derive(Debug)]
@@ -22,7 +27,7 @@ pub(super) struct Found<'a> {
     pub(super) tensor: &'a TensorInfo,
     pub(super) entry: Entry,
     /// The matrix, if the tensor is stored sparse. Its long planes are in the spools, in the order of the tensors.
-    pub(super) matrix: Option<(MatrixMeta, Sparse)>,
+    pub(super) matrix: Option<Box<(MatrixMeta, Sparse)>>,
 }
 
 impl<'a> Found<'a> {
@@ -46,17 +51,22 @@ pub(super) struct Draft<'a> {
     pub(super) planes: Planes,
 }
 
-/// Bytes that a matrix takes in the file, header and padding included.
-pub(super) fn sparse_bytes(name: &str, meta: &MatrixMeta) -> u64 {
+/// Bytes of each plane of a matrix, without padding.
+fn plane_bytes(meta: &MatrixMeta) -> impl Iterator<Item = u64> {
     let size = Layout::new(meta.dtype, 0).size as u64;
-    let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)).map(|plane| {
+    Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)).map(move |plane| {
         let size = match plane {
             Plane::Values => size,
             Plane::RowPtr | Plane::IndexPtr => 4,
             _ => 1,
         };
-        (plane.elements(meta).unwrap_or(0) * size).next_multiple_of(ALIGNMENT as u64)
-    });
+        plane.elements(meta).unwrap_or(0) * size
+    })
+}
+
+/// Bytes that a matrix takes in the file, header and padding included.
+pub(super) fn sparse_bytes(name: &str, meta: &MatrixMeta) -> u64 {
+    let planes = plane_bytes(meta).map(|bytes| bytes.next_multiple_of(ALIGNMENT as u64));
     planes.sum::<u64>() + matrix_header_bytes(name, meta)
 }
 
@@ -70,28 +80,31 @@ fn matrix_header_bytes(name: &str, meta: &MatrixMeta) -> u64 {
     let planes = Plane::ALL.into_iter().filter(|plane| plane.belongs(meta));
     let tensors: u64 = planes.map(|plane| SafetensorsWriter::header_bytes(&plane.tensor(name), 1)).sum();
     let json = serde_json::to_string(meta).unwrap_or_default();
-    tensors + entry_bytes(&format!("matrix:{name}"), &json)
-}
-
-/// Bytes of a metadata entry in the header.
-fn entry_bytes(key: &str, value: &str) -> u64 {
-    let escaped = |text| serde_json::to_string(text).map_or(0, |json| json.len() as u64);
-    escaped(key) + escaped(value) + 2
+    tensors + SafetensorsWriter::metadata_bytes(&format!("matrix:{name}"), &json)
 }
 
 impl Draft<'_> {
-    /// Writes the file.
-    pub(super) fn write(mut self, path: &Path, progress: &dyn Progress) -> Result<(), SplitError> {
-        let metadata = self.metadata(path)?;
+    /// Writes the file; what it holds.
+    pub(super) fn write(mut self, path: &Path, progress: &dyn Progress) -> Result<DiffReport, SplitError> {
+        let mut report = self.report();
         let whole = whole(&self.found);
+        let table = self.table(path)?;
+        let [table_name, header_name] = [TABLE_TENSOR, HEADER_TENSOR].map(|name| free_name(self.new, name));
         let matrices = self.found.iter().filter_map(|Found { tensor, matrix, .. }| {
-            matrix.as_ref().map(|(meta, _)| matrix_header_bytes(&tensor.name, meta))
+            matrix.as_ref().map(|matrix| matrix_header_bytes(&tensor.name, &matrix.0))
         });
         let header_bytes = matrices.sum::<u64>()
             + whole.iter().map(|t| SafetensorsWriter::header_bytes(&t.name, t.shape.len())).sum::<u64>()
-            + metadata.iter().map(|(key, value)| entry_bytes(key, value)).sum::<u64>();
+            + METADATA;
         let (index, values) = self.planes.lengths();
         progress.begin("writing", index + values + whole.iter().map(|tensor| tensor.bytes).sum::<u64>());
+        let metadata = [
+            (OP, self.op.name()),
+            (BASE_HASH, &self.base_hash),
+            (TARGET_HASH, &self.target_hash),
+            (TABLE, &table_name),
+            (HEADER, &header_name),
+        ];
 
         let mut writer = ContainerWriter::create(path, ContainerKind::Delta, header_bytes)?;
         for (key, value) in metadata {
@@ -100,39 +113,67 @@ impl Draft<'_> {
         self.planes.index.rewind()?;
         self.planes.values.rewind()?;
         for Found { tensor, matrix, .. } in &self.found {
-            if let Some((meta, sparse)) = matrix {
-                write_matrix(&mut writer, &mut self.planes, &tensor.name, meta, sparse, progress)?;
+            if let Some(matrix) = matrix {
+                write_matrix(&mut writer, &mut self.planes, &tensor.name, matrix, progress)?;
             }
         }
-        for tensor in whole {
-            progress.tensor(&tensor.name);
-            writer.begin_dense(&tensor.name, tensor.dtype, &tensor.shape)?;
-            copy(self.new, tensor, progress, |bytes| writer.write(bytes))?;
+        let copy_all = |tensors: &[&TensorInfo], writer: &mut ContainerWriter| {
+            tensors.iter().try_for_each(|tensor| {
+                progress.tensor(&tensor.name);
+                writer.begin_dense(&tensor.name, tensor.dtype, &tensor.shape)?;
+                copy(self.new, tensor, progress, |bytes| writer.write(bytes))?;
+                Ok::<_, SplitError>(writer.end_dense()?)
+            })
+        };
+        // Widest elements first: the tables are bytes.
+        let (wide, narrow) = whole.split_at(whole.partition_point(|tensor| tensor.dtype.bitsize() >= 8));
+        copy_all(wide, &mut writer)?;
+        for (name, text) in [(&table_name, &table), (&header_name, &self.header)] {
+            writer.begin_dense(name, Dtype::U8, &[text.len()])?;
+            writer.write(text.as_bytes())?;
             writer.end_dense()?;
         }
+        copy_all(narrow, &mut writer)?;
         check_stop(progress)?;
-        writer.finish()?;
+        report.delta_bytes = writer.finish()?;
         progress.end();
-        Ok(())
+        Ok(report)
     }
 
-    fn metadata(&mut self, path: &Path) -> Result<[(&'static str, String); 5], SplitError> {
-        let header = std::mem::take(&mut self.header);
+    /// As [`read_delta`](crate::read_delta) reads it from the file, which has no length yet.
+    fn report(&self) -> DiffReport {
+        let sparse = |matrix: &Box<(MatrixMeta, Sparse)>| (matrix.0.nnz, plane_bytes(&matrix.0).sum());
+        let tensor = |found: &Found<'_>| found.entry.report(found.tensor, found.matrix.as_ref().map(sparse));
+        DiffReport {
+            op: self.op,
+            tensors: self.found.iter().map(tensor).collect(),
+            removed: self.removed.iter().map(|removed| removed.name.clone()).collect(),
+            base_hash: self.base_hash.clone(),
+            target_hash: self.target_hash.clone(),
+            target_bytes: self.found.iter().map(|found| found.tensor.bytes).sum(),
+            delta_bytes: 0,
+        }
+    }
+
+    /// The table's JSON; takes the entries.
+    fn table(&mut self, path: &Path) -> Result<String, SplitError> {
         let table = Table {
-            header_hash: hash_bytes(header.as_bytes()),
-            tensors: self.found.iter().map(|found| found.entry.clone()).collect(),
+            header_hash: hash_bytes(self.header.as_bytes()),
+            tensors: self.found.iter_mut().map(|found| found.entry.take()).collect(),
             removed: std::mem::take(&mut self.removed),
         };
-        let table = serde_json::to_string(&table)
-            .map_err(|error| FileError::malformed(path, format!("table of tensors: {error}")))?;
-        Ok([
-            (OP, self.op.name().to_owned()),
-            (BASE_HASH, std::mem::take(&mut self.base_hash)),
-            (TARGET_HASH, std::mem::take(&mut self.target_hash)),
-            (TABLE, table),
-            (HEADER, header),
-        ])
+        Ok(serde_json::to_string(&table)
+            .map_err(|error| FileError::malformed(path, format!("table of tensors: {error}")))?)
     }
+}
+
+/// The name of a table that no tensor of the new checkpoint has.
+fn free_name(new: &Checkpoint, wanted: &str) -> String {
+    let mut name = wanted.to_owned();
+    while new.tensor(&name).is_some() {
+        name.push('_');
+    }
+    name
 }
 
 /// The tensors that are stored whole, widest elements first. The container demands this order.
@@ -148,8 +189,7 @@ fn write_matrix(
     writer: &mut ContainerWriter,
     planes: &mut Planes,
     name: &str,
-    meta: &MatrixMeta,
-    sparse: &Sparse,
+    (meta, sparse): &(MatrixMeta, Sparse),
     progress: &dyn Progress,
 ) -> Result<(), SplitError> {
     writer.plane(name, Plane::RowPtr, Dtype::U32, sparse.row_ptr.as_bytes())?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use glob::Pattern;
 use residua_format::file::{Checkpoint, Container, Dtype, TensorInfo};
+use residua_memory::Budget;
 
 use super::room::Extremes;
 use crate::rows::Rows;
@@ -18,9 +19,9 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn open(input: &Path, options: &SplitOptions) -> Result<Self, SplitError> {
+    pub(super) fn open(input: &Path, options: &SplitOptions, budget: &Budget) -> Result<Self, SplitError> {
         let dense = |path: &Path| {
-            let file = Checkpoint::open(path)?;
+            let file = Checkpoint::open_within(path, budget)?;
             if Container::is_container(&file) {
                 let path = path.display();
                 return Err(SplitError::Usage(format!(
@@ -36,7 +37,7 @@ impl Inputs {
                 BaseSpec::Quantized(_) => None,
             },
             calibration: match &options.importance {
-                Importance::Calibration(path) => Some(Checkpoint::open(path)?),
+                Importance::Calibration(path) => Some(Checkpoint::open_within(path, budget)?),
                 Importance::ColumnMeanSquare | Importance::Uniform => None,
             },
         })

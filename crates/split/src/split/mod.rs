@@ -42,7 +42,10 @@ use crate::base_file::BASE_PATH;
 use crate::file::ORIGINAL_METADATA;
 use crate::passed::copy;
 use crate::progress::check_stop;
-use crate::{BaseSpec, Output, PassedTensor, Progress, SplitError, SplitOptions, SplitReport};
+use crate::report::reserve_report;
+use crate::{
+    BaseSpec, Output, PassedTensor, PlaneBytes, Progress, SplitError, SplitOptions, SplitReport, TensorReport,
+};
 
 /// Splits the checkpoint at `input` into base and residual.
 ///
@@ -104,8 +107,15 @@ fn run(
 ) -> Result<SplitReport, SplitError> {
     let others = options.base.checkpoint().into_iter().chain(options.importance.file());
     check_output(output, [input].into_iter().chain(others))?;
-    let inputs = Inputs::open(input, options)?;
+    let inputs = Inputs::open(input, options, budget)?;
+    let names = inputs.checkpoint.tensors().iter().map(|info| &*info.name);
+    let jobs = (names.len() * size_of::<Job<'_>>()) as u64;
+    let _jobs = budget.reserve_table(jobs, "the list of tensors")?;
     let (jobs, passed) = partition(&inputs, options)?;
+    let names = jobs.iter().map(|job| &*job.rows.info.name);
+    let _report = reserve_report::<(TensorReport, [PlaneBytes; 8])>(names, budget)?;
+    let names = passed.iter().map(|info| &*info.name);
+    let _passed = reserve_report::<PassedTensor>(names, budget)?;
     let kind = match options.base {
         BaseSpec::Quantized(kind) => Some(kind),
         BaseSpec::Checkpoint(_) => None,
@@ -113,8 +123,12 @@ fn run(
     let room = Room::take(budget, extremes(&jobs), kind, options.values)?;
 
     let file = &inputs.checkpoint;
+    let texts = file.metadata().iter().map(|(key, value)| SafetensorsWriter::metadata_bytes(key, value));
+    let _metadata = budget.reserve_table(texts.sum(), "the checkpoint's metadata")?;
     let metadata = serde_json::to_string(file.metadata()).unwrap_or_default();
     let header_bytes = header_bytes(&jobs, &passed, &metadata, options.hashes);
+    let _header =
+        budget.reserve_table(SafetensorsWriter::memory(header_bytes), "the header of the output")?;
     let mut writer = ContainerWriter::create(output, ContainerKind::Split, header_bytes)?;
     if options.hashes {
         writer.hash_planes();

@@ -33,7 +33,7 @@ pub(super) fn cuda(args: &Args, budget: &Budget) -> Result<Done> {
     let mut ready = Vec::new();
     for &batch in &args.batch {
         let batch = batch.into();
-        let mut operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape))?;
+        let mut operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape), budget)?;
         // One launch for all products, like a runtime.
         let graph = gpu.record(|gpu| {
             let mut all = matrices.iter().zip(&mut operands);
@@ -102,7 +102,7 @@ pub(super) fn wgpu(args: &Args, budget: &Budget) -> Result<Done> {
     let mut ready = Vec::new();
     for &batch in &args.batch {
         let batch = batch.into();
-        let operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape))?;
+        let operands = operands(&gpu, batch, matrices.iter().map(Shaped::shape), budget)?;
         ready.push((batch, operands, Vec::new(), Clock::Host));
     }
     // The first round builds the kernels; it does not count.

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, share, threads, value_type};
 use crate::failure::{Failure, Result};
-use crate::matrix_file::{Format, read};
+use crate::matrix_file::{Format, csr_bytes, encoding_bytes, read, sorting_bytes};
 use crate::output::{bytes, count, print, print_json, table};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -147,7 +147,7 @@ fn cpu(args: &Args, budget: &Budget) -> Result<Done> {
     for &threads in &thread_counts(args) {
         let cpu = CpuBackend::open(&CpuOptions::default().threads(threads), budget)?;
         for &batch in &args.batch {
-            ready.push(Ready::new(cpu.clone(), batch.into(), &matrices)?);
+            ready.push(Ready::new(cpu.clone(), batch.into(), &matrices, budget)?);
         }
     }
     // The first round is a warm-up.
@@ -183,15 +183,15 @@ fn load<M>(args: &Args, budget: &Budget, mut upload: impl FnMut(&GapCsr) -> Resu
         return (0..u64::from(args.matrices))
             .map(|index| {
                 let entries = (rows as f64 * cols as f64 * args.density) as u64;
-                // CSR, the same once more while it is encoded, and its gap-encoded form.
-                let _held = budget.reserve(entries * 24 + 4 * rows as u64, "a random matrix")?;
+                let bytes = csr_bytes(rows, entries as usize) + encoding_bytes(rows, entries as usize);
+                let _held = budget.reserve(bytes, "a random matrix")?;
                 let csr = random::csr(args.shape, args.density, args.seed, index)?;
                 upload(&csr_to_gap(&csr, args.values)?)
             })
             .collect();
     };
     if Format::of_input(path)? == Format::Safetensors {
-        let file = Checkpoint::open(path)?;
+        let file = Checkpoint::open_within(path, budget)?;
         crate::notes::tell(&file);
         if Container::is_container(&file) {
             let container = Container::from_file(file)?;
@@ -204,7 +204,9 @@ fn load<M>(args: &Args, budget: &Budget, mut upload: impl FnMut(&GapCsr) -> Resu
 
 fn encoded(path: &std::path::Path, values: ValueType, budget: &Budget) -> Result<GapCsr> {
     let loaded = read(path, None, budget)?;
-    let _held = budget.reserve(loaded.matrix.nnz() as u64 * 28, "encoding the matrix")?;
+    let (rows, nnz) = (loaded.matrix.shape()[0], loaded.matrix.nnz());
+    let bytes = sorting_bytes(&loaded.matrix) + csr_bytes(rows, nnz) + encoding_bytes(rows, nnz);
+    let _held = budget.reserve(bytes, "encoding the matrix")?;
     let csr: Csr<f64> = loaded.matrix.into_csr(Duplicates::Sum)?;
     Ok(csr_to_gap(&csr, values)?)
 }
@@ -214,11 +216,13 @@ fn operands<B: Backend>(
     backend: &B,
     batch: usize,
     shapes: impl Iterator<Item = [usize; 2]>,
+    budget: &Budget,
 ) -> Result<Vec<(B::Vector, B::Vector)>> {
     if batch == 0 {
         return Err(Failure::usage("--batch 0: at least one column is needed"));
     }
     let pair = |[rows, cols]: [usize; 2]| {
+        let _x = budget.reserve((cols as u64 * batch as u64).saturating_mul(4), "an input vector")?;
         let x: Vec<f32> = (0..cols * batch).map(|i| (i % 17) as f32 / 16.0).collect();
         Ok((
             backend.upload_vector(&x, VectorShape { len: cols, batch })?,
@@ -229,8 +233,8 @@ fn operands<B: Backend>(
 }
 
 impl Ready {
-    fn new(cpu: CpuBackend, batch: usize, matrices: &[CpuMatrix]) -> Result<Self> {
-        let operands = operands(&cpu, batch, matrices.iter().map(Shaped::shape))?;
+    fn new(cpu: CpuBackend, batch: usize, matrices: &[CpuMatrix], budget: &Budget) -> Result<Self> {
+        let operands = operands(&cpu, batch, matrices.iter().map(Shaped::shape), budget)?;
         Ok(Self { cpu, batch, operands, seconds: Vec::new() })
     }
 

@@ -23,10 +23,8 @@ use crate::commands::report;
 use crate::compensation::protocol::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Table, bytes, count, facts, percent, print, print_json, ratio, table};
-use crate::report::curves::by_alpha;
 use crate::report::{drift as drift_report, residual};
 use crate::sizes::Sizes;
-use crate::summary::MatrixSummary;
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
@@ -92,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::new(Kind::Other, format!("{}: {}: {problem}", file.display(), tensor.name)));
     }
     let measured = report::read(Container::open(&file)?, Some(&weights), &BaseLocation::Near, &budget, &bar)?;
-    let errors = by_alpha(&measured.sums, [0.0, 1.0].into_iter());
+    let errors = measured.curves.by_alpha();
 
     let cpu = Device::open_with("cpu", &DeviceOptions::default().threads(1), &budget)?;
     let speed = speed::measure(&file, &Checkpoint::open(&weights)?, &cpu, &BATCHES)?;
@@ -113,8 +111,9 @@ pub(crate) fn run(args: &Args) -> Result {
         device: cpu.description(),
         split: report,
         split_seconds,
-        errors: [0, 1].map(|alpha| errors.get(alpha).map_or(0.0, |point| point.1)),
-        sizes: measured.matrices.iter().map(|m: &MatrixSummary| m.sizes).sum(),
+        errors: [0.0, 1.0]
+            .map(|at| errors.iter().find(|(alpha, _)| *alpha == at).map_or(0.0, |point| point.1)),
+        sizes: measured.totals.sizes,
         speed,
         compensation: drift::Compensation::from(&evaluation),
         report: page,

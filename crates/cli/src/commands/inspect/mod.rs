@@ -4,19 +4,18 @@ mod statistics;
 
 use std::path::{Path, PathBuf};
 
-use residua::compensate::open_checkpoint;
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
-use residua::format::file::{Container, TensorInfo};
-use residua::split::{DiffReport, Stored, read_delta};
-use serde::Serialize;
+use residua::format::file::{Checkpoint, Container, ContainerKind, Dtype, TensorInfo};
+use residua::split::{DiffReport, Stored, report_delta};
+use serde::{Serialize, Serializer};
 
 use self::statistics::Statistics;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::state::State;
 use crate::escape;
 use crate::failure::Result;
-use crate::output::{Table, bytes, count, facts, percent, print, print_json, ratio, shape_text, table};
+use crate::output::{bytes, count, facts, percent, print, print_json, print_table, ratio, shape_text, table};
 use crate::sizes::Sizes;
 use crate::summary::MatrixSummary;
 
@@ -40,7 +39,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
-struct Inspection {
+struct Inspection<'a> {
     #[serde(serialize_with = "escape::serialize_path")]
     file: PathBuf,
     /// split, matrix, delta, statistics, tasks, or dense.
@@ -53,7 +52,7 @@ struct Inspection {
     /// Sums over all matrices.
     sizes: Sizes,
     matrices: Vec<MatrixSummary>,
-    dense: Vec<Dense>,
+    dense: Vec<Dense<'a>>,
     /// What a delta changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     delta: Option<Delta>,
@@ -80,43 +79,69 @@ impl From<DiffReport> for Delta {
 }
 
 #[derive(Serialize)]
-struct Dense {
-    name: String,
-    shape: Vec<usize>,
-    dtype: String,
+struct Dense<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    #[serde(serialize_with = "as_text")]
+    dtype: Dtype,
     bytes: u64,
 }
 
-impl From<&TensorInfo> for Dense {
-    fn from(tensor: &TensorInfo) -> Self {
-        let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-        Self { name, shape, dtype: tensor.dtype.to_string(), bytes: tensor.bytes }
+impl<'a> From<&'a TensorInfo> for Dense<'a> {
+    fn from(tensor: &'a TensorInfo) -> Self {
+        Self { name: &tensor.name, shape: &tensor.shape, dtype: tensor.dtype, bytes: tensor.bytes }
     }
+}
+
+fn as_text<S: Serializer>(dtype: &Dtype, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(dtype)
+}
+
+/// The open file.
+enum Source {
+    Checkpoint(Checkpoint),
+    Container(Container),
+    Statistics(StatisticsReader),
+    Tasks(SequenceReader),
 }
 
 pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let file = open_checkpoint(&args.file, &budget)?;
+    let file = Checkpoint::open_within(&args.file, &budget)?;
     crate::notes::tell(&file);
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
+    let source = match file {
+        file if StatisticsReader::is_in(&file) => Source::Statistics(StatisticsReader::of(file, &budget)?),
+        file if SequenceReader::is_in(&file) => Source::Tasks(SequenceReader::of(file, &budget)?),
+        file if Container::is_container(&file) => Source::Container(Container::from_file(file)?),
+        file => Source::Checkpoint(file),
+    };
+    let _held = budget.reserve_table(source.memory(), "what the file holds, tensor by tensor")?;
     let (mut statistics, mut tasks) = (None, None);
-    let (kind, matrices, dense) = if StatisticsReader::is_in(&file) {
-        statistics = Some(Statistics::read(&StatisticsReader::of(file, &budget)?, args.run.json, &budget)?);
-        ("statistics", Vec::new(), Vec::new())
-    } else if SequenceReader::is_in(&file) {
-        tasks = Some(State::new(&SequenceReader::of(file, &budget)?));
-        ("tasks", Vec::new(), Vec::new())
-    } else if Container::is_container(&file) {
-        let (file, _held) = file.into_parts();
-        let container = Container::from_file(file)?;
-        let mut matrices = Vec::new();
-        for (name, meta) in container.matrices() {
-            matrices.push(MatrixSummary::read(&container, name, meta, &budget)?.0);
+    let (kind, matrices, dense) = match &source {
+        Source::Statistics(reader) => {
+            statistics = Some(Statistics::read(reader, args.run.json, &budget)?);
+            ("statistics", Vec::new(), Vec::new())
         }
-        (container.kind().name(), matrices, container.dense().iter().map(Dense::from).collect())
-    } else {
-        ("dense", Vec::new(), file.tensors().iter().map(Dense::from).collect())
+        Source::Tasks(reader) => {
+            tasks = Some(State::new(reader));
+            ("tasks", Vec::new(), Vec::new())
+        }
+        Source::Container(container) => {
+            let mut matrices = Vec::with_capacity(container.matrices().len());
+            for (name, meta) in container.matrices() {
+                matrices.push(MatrixSummary::read(container, name, meta, &budget)?.0);
+            }
+            (container.kind().name(), matrices, container.dense().map(Dense::from).collect())
+        }
+        Source::Checkpoint(file) => ("dense", Vec::new(), file.tensors().iter().map(Dense::from).collect()),
+    };
+    let delta = match &source {
+        Source::Container(container) if container.kind() == ContainerKind::Delta => {
+            Some(report_delta(container)?.into())
+        }
+        _ => None,
     };
     let sum = |of: fn(&MatrixSummary) -> u64| matrices.iter().map(of).sum();
     let (nnz, residual_bytes, base_bytes) =
@@ -132,42 +157,58 @@ pub(crate) fn run(args: &Args) -> Result {
         sizes: matrices.iter().map(|m| m.sizes).sum(),
         matrices,
         dense,
-        delta: if kind == "delta" { Some(read_delta(&args.file)?.into()) } else { None },
+        delta,
         statistics,
         tasks,
     };
-    if args.run.json { print_json(&inspection) } else { print(text(&inspection, &args.file)) }
+    if args.run.json { print_json(&inspection) } else { show(&inspection, &args.file) }
 }
 
-fn text(all: &Inspection, file: &Path) -> String {
-    let mut text = format!("{}: {}, {}\n\n", escape::path(file), all.kind, bytes(all.file_bytes));
+impl Source {
+    /// Memory of what is shown of it. The report of a delta and the table of classes take their own.
+    fn memory(&self) -> u64 {
+        let dense = size_of::<Dense<'_>>() as u64;
+        match self {
+            Self::Checkpoint(file) => file.tensors().len() as u64 * dense,
+            Self::Statistics(_) | Self::Tasks(_) => 0,
+            Self::Container(container) => {
+                let names = container.matrices().iter().map(|(name, _)| name.len() as u64);
+                let matrices = names.map(|name| name + MatrixSummary::MEMORY).sum::<u64>();
+                matrices + container.dense().len() as u64 * dense
+            }
+        }
+    }
+}
+
+fn show(all: &Inspection<'_>, file: &Path) -> Result {
+    print(format!("{}: {}, {}\n", escape::path(file), all.kind, bytes(all.file_bytes)))?;
+    print("")?;
     if let Some(delta) = &all.delta {
-        return text + &changes(delta);
+        return show_changes(delta);
     }
     if let Some(statistics) = &all.statistics {
-        return text + &statistics.text();
+        return print(statistics.text());
     }
     if let Some(tasks) = &all.tasks {
-        return text + &tasks.text();
+        return print(tasks.text());
     }
     if !all.matrices.is_empty() {
-        text += &format!("{}\n\n{}", matrices(all), facts(&totals(all)));
+        show_matrices(all)?;
+        print(facts(&totals(all)))?;
     }
     if all.kind == "dense" {
-        let mut table = table(["tensor", "shape", "dtype", "size"]);
-        for tensor in &all.dense {
-            let (dtype, size) = (tensor.dtype.clone(), bytes(tensor.bytes));
-            table.add_row([tensor.name.clone(), shape_text(&tensor.shape), dtype, size]);
-        }
-        text += &table.to_string();
+        let rows = all.dense.iter().map(|tensor| {
+            [tensor.name.to_owned(), shape_text(tensor.shape), tensor.dtype.to_string(), bytes(tensor.bytes)]
+        });
+        print_table(|| table(["tensor", "shape", "dtype", "size"]), rows)?;
     } else if !all.dense.is_empty() {
         let sum = all.dense.iter().map(|tensor| tensor.bytes).sum();
-        text += &format!("\n{} more tensors passed through dense, {}", all.dense.len(), bytes(sum));
+        print(format!("\n{} more tensors passed through dense, {}", all.dense.len(), bytes(sum)))?;
     }
-    text
+    Ok(())
 }
 
-fn matrices(all: &Inspection) -> Table {
+fn show_matrices(all: &Inspection<'_>) -> Result {
     let header = [
         "tensor",
         "shape",
@@ -181,12 +222,15 @@ fn matrices(all: &Inspection) -> Table {
         "row nnz",
         "rows by nnz",
     ];
-    let mut table = table(header);
-    table.end_with_text();
-    for matrix in &all.matrices {
+    let empty = || {
+        let mut table = table(header);
+        table.end_with_text();
+        table
+    };
+    let rows = all.matrices.iter().map(|matrix| {
         let times = |other: u64| format!("{:.1}×", ratio(other, matrix.residual_bytes));
         let lengths = &matrix.row_lengths;
-        table.add_row([
+        [
             matrix.name.clone(),
             matrix.shape_text(),
             matrix.value_name().to_owned(),
@@ -198,21 +242,17 @@ fn matrices(all: &Inspection) -> Table {
             times(matrix.sizes.torch_csr),
             format!("{}–{}", lengths.min, lengths.max),
             lengths.bars(),
-        ]);
-    }
-    table
+        ]
+    });
+    print_table(empty, rows).map(drop)
 }
 
 /// The changes of a delta, tensor by tensor; unchanged tensors are only counted.
-fn changes(delta: &Delta) -> String {
-    let mut table = table(["tensor", "shape", "dtype", "stored", "changed", "share", "size", "B/change"]);
-    let mut same = 0;
-    for tensor in &delta.report.tensors {
-        if tensor.stored == Stored::Same {
-            same += 1;
-            continue;
-        }
-        table.add_row([
+fn show_changes(delta: &Delta) -> Result {
+    let tensors = &delta.report.tensors;
+    let changed = tensors.iter().filter(|tensor| tensor.stored != Stored::Same);
+    let rows = changed.map(|tensor| {
+        [
             tensor.name.clone(),
             shape_text(&tensor.shape),
             tensor.dtype.clone(),
@@ -221,21 +261,23 @@ fn changes(delta: &Delta) -> String {
             percent(ratio(tensor.changed, tensor.elements)),
             bytes(tensor.bytes),
             format!("{:.2}", ratio(tensor.bytes, tensor.changed)),
-        ]);
-    }
+        ]
+    });
+    let header = ["tensor", "shape", "dtype", "stored", "changed", "share", "size", "B/change"];
+    let changed = print_table(|| table(header), rows)?;
+    let same = tensors.len() - changed;
     let DiffReport { op, removed, base_hash, target_hash, target_bytes, .. } = &delta.report;
-    let totals = facts(&[
+    print(facts(&[
         ("op", op.to_string()),
         ("changed", format!("{} elements, {:.2} bytes each", count(delta.changed), delta.bytes_per_change)),
-        ("tensors", format!("{} changed, {same} the same, {} removed", table.row_count(), removed.len())),
+        ("tensors", format!("{changed} changed, {same} the same, {} removed", removed.len())),
         ("checkpoint", format!("{} of tensors", bytes(*target_bytes))),
         ("from", base_hash.clone()),
         ("to", target_hash.clone()),
-    ]);
-    if table.is_empty() { totals } else { format!("{table}\n\n{totals}") }
+    ]))
 }
 
-fn totals(all: &Inspection) -> Vec<(&'static str, String)> {
+fn totals(all: &Inspection<'_>) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("residual", format!("{} non-zeros, {}", count(all.nnz), bytes(all.residual_bytes))),
         ("per non-zero", format!("{:.3} bytes", all.bytes_per_nnz)),

@@ -18,4 +18,4 @@ const FORMAT: &str = "residua";
 /// Value of the metadata key `format_version`.
 const VERSION: &str = "1";
 /// Prefix of the metadata keys that hold a [`MatrixMeta`].
-const MATRIX: &str = "matrix:";
+pub(super) const MATRIX: &str = "matrix:";

@@ -1,6 +1,6 @@
 //! Reading a container.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytemuck::Pod;
@@ -43,9 +43,23 @@ use crate::{FormatError, GapCsr, GapPattern, QuantizedBase};
 pub struct Container {
     file: Checkpoint,
     kind: ContainerKind,
+    /// In the order of names.
     matrices: Vec<(String, MatrixMeta)>,
-    by_name: HashMap<String, usize>,
-    dense: Vec<TensorInfo>,
+    /// Positions in the file's tensors.
+    dense: Vec<u32>,
+}
+
+/// Commas in the metadata of a matrix of this program, at most.
+const COMMAS: usize = 24;
+/// Memory of a value under a key of another writer.
+const VALUE: u64 = 128;
+
+/// Memory of keys in the metadata of matrices that this program does not write. The file has reserved the others.
+fn extra_memory(metadata: &BTreeMap<String, String>) -> u64 {
+    let matrices = metadata.iter().filter(|(key, _)| key.starts_with(MATRIX));
+    let values = matrices
+        .map(|(_, json)| json.bytes().filter(|&byte| byte == b',').count().saturating_sub(COMMAS) as u64);
+    VALUE * values.sum::<u64>()
 }
 
 impl Container {
@@ -54,7 +68,15 @@ impl Container {
     /// # Errors
     /// When the file cannot be read, is no container, or breaks a rule of the format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_file(Checkpoint::open(path)?)
+        Self::open_within(path, &Budget::unlimited())
+    }
+
+    /// As [`open`](Self::open), with the memory of the header taken from `budget` as long as the container is open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the budget does not hold the header.
+    pub fn open_within(path: impl AsRef<Path>, budget: &Budget) -> Result<Self> {
+        Self::from_file(Checkpoint::open_within(path, budget)?)
     }
 
     /// Whether the metadata of a safetensors file says that it is a container.
@@ -66,7 +88,9 @@ impl Container {
     ///
     /// # Errors
     /// When the file is no container, or breaks a rule of the format.
-    pub fn from_file(file: Checkpoint) -> Result<Self> {
+    pub fn from_file(mut file: Checkpoint) -> Result<Self> {
+        let extra = extra_memory(file.metadata());
+        file.hold(extra)?;
         let path = file.path();
         let entry = |key| file.metadata().get(key).map(String::as_str);
         if !Self::is_container(&file) {
@@ -83,7 +107,7 @@ impl Container {
             return Err(FileError::malformed(path, format!("unknown kind {:?}", entry("kind"))));
         };
         let mut matrices = Vec::new();
-        let mut planes = HashSet::new();
+        let mut is_plane = vec![false; file.tensors().len()];
         for (key, json) in file.metadata() {
             let Some(name) = key.strip_prefix(MATRIX) else { continue };
             let meta: MatrixMeta = serde_json::from_str(json)
@@ -92,20 +116,24 @@ impl Container {
                 return Err(FileError::tensor(path, name, format!("metadata: {problem}")));
             }
             for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(&meta)) {
-                let tensor = file.expect_tensor(&plane.tensor(name))?;
+                let tensor = plane.tensor(name);
+                let Some(position) = file.position(&tensor) else {
+                    return Err(FileError::missing(path, &tensor, file.tensors().iter().map(|t| &*t.name)));
+                };
+                let tensor = &file.tensors()[position];
                 // Writers pad planes to whole lines. Readers accept less padding.
                 let problem = check(plane, &meta, tensor.dtype, tensor.bytes, ALIGNMENT - 1);
                 if let Some(problem) = problem {
                     return Err(FileError::tensor(path, &tensor.name, problem));
                 }
-                planes.insert(tensor.name.clone());
+                is_plane[position] = true;
             }
             matrices.push((name.to_owned(), meta));
         }
-        let dense = file.tensors().iter().filter(|t| !planes.contains(&t.name)).cloned().collect();
-        let by_name = matrices.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
-        let new = Self { file, kind, matrices, by_name, dense };
-        if let Some(tensor) = new.dense.iter().find(|tensor| new.by_name.contains_key(&tensor.name)) {
+        let dense =
+            (0..).zip(is_plane).filter(|(_, is_plane)| !is_plane).map(|(position, _)| position).collect();
+        let new = Self { file, kind, matrices, dense };
+        if let Some(tensor) = new.dense().find(|tensor| new.matrix(&tensor.name).is_some()) {
             return Err(FileError::tensor(new.path(), &tensor.name, "both a matrix and a dense tensor"));
         }
         Ok(new)
@@ -138,12 +166,19 @@ impl Container {
 
     /// A matrix by name.
     pub fn matrix(&self, name: &str) -> Option<&MatrixMeta> {
-        self.by_name.get(name).map(|&i| &self.matrices[i].1)
+        let found = self.matrices.binary_search_by(|(matrix, _)| (**matrix).cmp(name));
+        found.ok().map(|i| &self.matrices[i].1)
     }
 
     /// The dense tensors, in the order of the file. Read them with [`file`](Self::file) and [`Checkpoint::read_at`].
-    pub fn dense(&self) -> &[TensorInfo] {
-        &self.dense
+    pub fn dense(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
+        self.dense.iter().map(|&position| &self.file.tensors()[position as usize])
+    }
+
+    /// A dense tensor by name.
+    pub fn dense_tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let position = self.file.position(name)?;
+        self.dense.binary_search(&(position as u32)).ok().map(|_| &self.file.tensors()[position])
     }
 
     /// The tensor of one plane of a matrix. Its length includes padding.
