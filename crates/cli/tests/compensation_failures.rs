@@ -304,3 +304,37 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     }
     assert!(!bench.path("out.safetensors").exists());
 }
+
+/// The number in the error of a small budget is enough for every classifier, and for the statistics themselves.
+#[test]
+fn the_stated_budget_is_enough() {
+    const DIM: usize = 96;
+    const CLASSES: u32 = 60;
+    let bench = Bench::new();
+    let rows = 100 * CLASSES as usize;
+    npy_features(&bench.path("x.npy"), DIM, &values(rows, DIM));
+    let doubles: Vec<u8> = values(rows, DIM).iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect();
+    npy(&bench.path("d.npy"), "<f8", &[rows, DIM], &doubles);
+    // Classes of different sizes.
+    let labels: Vec<u32> = (0..rows as u32).map(|row| (row % 97).min(row % CLASSES)).collect();
+    npy_labels(&bench.path("l.npy"), &labels);
+    let stated = |command: &[&str], budget: &str| {
+        let error = bench.fails(4, &[command, &["--memory-budget", budget]].concat());
+        let number = error.split("at least ").nth(1).and_then(|rest| rest.split(" is needed").next());
+        number.unwrap_or_else(|| panic!("{error}")).replace(' ', "")
+    };
+    let mut commands: Vec<Vec<&str>> = vec![
+        vec!["stats", "x.npy", "--labels", "l.npy", "-o", "s.safetensors", "--storage", "packed"],
+        vec!["stats", "d.npy", "--labels", "l.npy", "-o", "t.safetensors", "--precision", "f64"],
+    ];
+    for classifier in ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "rgda", "rgda-low-rank"]
+    {
+        commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", classifier]);
+    }
+    for command in commands {
+        // The process itself, and a little more.
+        let process: residua::memory::ByteSize = stated(&command, "1MiB").parse().unwrap();
+        let enough = stated(&command, &format!("{}B", process.0 + (1 << 20)));
+        bench.ok(&[&command[..], &["--memory-budget", &enough]].concat());
+    }
+}

@@ -5,9 +5,9 @@
 //! features move from samples of the *new* task, seen by the model before and after it (a [`FeatureSource`]). Then it
 //! moves the [`ClassStatistics`] of old classes.
 //!
-//! Features are slices of f32, row-major `[n, d]` as in NumPy. Means, covariances and maps are [`nalgebra`] vectors and
-//! matrices. Every large buffer takes a reservation of a [`Budget`](residua_memory::Budget). The same input gives the
-//! same bits for any number of threads and any size of batches.
+//! Features are slices of f32, or of f64 where a source has them ([`Floats`]), row-major `[n, d]` as in NumPy. Means,
+//! covariances and maps are [`nalgebra`] vectors and matrices. Every large buffer takes a reservation of a
+//! [`Budget`](residua_memory::Budget). The same input gives the same bits for any number of threads and any size of batches.
 //!
 //! ```
 //! use residua_compensate::classify::{Lda, LdaOptions};

@@ -185,3 +185,23 @@ fn labels_are_those_of_the_classes() {
     let points = [-3.0, 0.5, 2.0];
     assert_eq!(qda.predict(&points, &budget).unwrap(), [7, 900_000, 900_000]);
 }
+
+/// So a small budget, in which fewer features are scored at a time, changes no label.
+#[test]
+fn scores_do_not_depend_on_the_features_beside() {
+    let (dim, budget) = (24, Budget::new(64 << 20));
+    let labels: Vec<u32> = (0..300).map(|i| i % 7 + u32::from(i < 30)).collect();
+    let statistics = collect(dim, &normal(300 * dim, 1), &labels, Storage::Smallest);
+    let classifiers: [Box<dyn Classifier>; 4] = [
+        Box::new(Ncm::new(&statistics, NcmOptions::default(), &budget).unwrap()),
+        Box::new(Lda::new(&statistics, LdaOptions::default(), &budget).unwrap()),
+        Box::new(Qda::new(&statistics, QdaOptions::default(), &budget).unwrap()),
+        Box::new(Qda::new(&statistics, QdaOptions::reference().with_rank(5), &budget).unwrap()),
+    ];
+    let features = normal(1000 * dim, 2);
+    for classifier in classifiers {
+        let all = classifier.scores(&features, &budget).unwrap();
+        let parts = features.chunks(32 * dim).flat_map(|part| classifier.scores(part, &budget).unwrap());
+        assert!(parts.eq(all));
+    }
+}

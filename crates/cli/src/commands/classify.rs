@@ -7,7 +7,7 @@ use std::time::Instant;
 use residua::compensate::classify::Prior;
 use residua::compensate::source::for_each_block;
 use residua::compensate::statistics::Extent;
-use residua::compensate::{ClassStatistics, FeatureSource, Side};
+use residua::compensate::{ClassStatistics, CompensateError, FeatureSource, Side};
 use residua::format::file::{AtomicFile, Dtype, FileError, NpyHeader, SafetensorsWriter};
 use residua::memory::process;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
-use crate::compensation::classifiers::{ClassifierArg, SHRINK};
+use crate::compensation::classifiers::{self, ClassifierArg, SHRINK};
 use crate::compensation::features::Features;
 use crate::destination;
 use crate::failure::{Failure, Result};
@@ -135,6 +135,10 @@ pub(crate) fn run(args: &Args) -> Result {
         }
         predictions.extend(predicted);
         Ok(())
+    })
+    .map_err(|error| match classifiers::advised(error) {
+        singular @ CompensateError::Singular { .. } => Failure::from(singular).about(&name),
+        other => other.into(),
     })?;
     let classes = known.len();
     drop(features);

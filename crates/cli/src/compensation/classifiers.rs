@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use residua::compensate::classify::{LdaOptions, Metric, NcmOptions, Prior, QdaOptions, Ridge, Room};
 use residua::compensate::statistics::Extent;
-use residua::compensate::{ClassStatistics, Classifier, Lda, Ncm, Qda};
+use residua::compensate::{ClassStatistics, Classifier, CompensateError, Lda, Ncm, Qda};
 use residua::memory::Budget;
 
 use crate::failure::Result;
@@ -77,6 +77,16 @@ impl ClassifierArg {
         prior: Prior,
         budget: &Budget,
     ) -> Result<Box<dyn Classifier>> {
+        Ok(self.of(statistics, shrink, prior, budget).map_err(advised)?)
+    }
+
+    fn of(
+        self,
+        statistics: &ClassStatistics,
+        shrink: f64,
+        prior: Prior,
+        budget: &Budget,
+    ) -> Result<Box<dyn Classifier>, CompensateError> {
         let floor = Ridge::relative(FLOOR);
         let ncm = |metric| NcmOptions::default().with_metric(metric).with_prior(prior);
         let lda = |ridge| LdaOptions::default().with_ridge(ridge).with_prior(prior);
@@ -92,6 +102,16 @@ impl ClassifierArg {
             Self::Rgda => Box::new(Qda::new(statistics, rgda, budget)?),
             Self::RgdaLowRank => Box::new(Qda::new(statistics, rgda.with_rank(RANK), budget)?),
         })
+    }
+}
+
+/// The error of a classifier, with advice that the command line can follow.
+pub(crate) fn advised(error: CompensateError) -> CompensateError {
+    match error {
+        CompensateError::Singular { what, .. } => {
+            CompensateError::Singular { what, remedy: "--classifier rgda regularises every covariance" }
+        }
+        other => other,
     }
 }
 

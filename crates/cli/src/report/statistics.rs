@@ -131,7 +131,7 @@ fn table(named: &[(String, ClassStatistics)]) -> String {
     }
     html.push_str("</tbody>\n</table>\n");
     if let Some(more) = first.len().checked_sub(SHOWN).filter(|&more| more > 0) {
-        let _ = write!(html, "<p>{} more of the classes are not shown.</p>\n", count(more as u64));
+        let _ = writeln!(html, "<p>{} more of the classes are not shown.</p>", count(more as u64));
     }
     html
 }

@@ -12,11 +12,11 @@ use residua_memory::Budget;
 pub use linear::{Lda, LdaOptions, Metric, Ncm, NcmOptions};
 pub use quadratic::{Qda, QdaOptions};
 
-use crate::Result;
 use crate::error::check;
 use crate::setters::setters;
 use crate::source::{FeatureSource, Floats, Side, block_bytes, for_each_block};
 use crate::statistics::{ClassStatistics, Extent};
+use crate::{CompensateError, Result};
 
 /// What features take memory for, in errors.
 const FEATURES: &str = "features to classify";
@@ -158,22 +158,35 @@ pub trait Classifier {
     /// # Errors
     /// As [`predict`](Self::predict).
     fn predict_floats(&self, features: Floats<'_>, budget: &Budget) -> Result<Vec<u32>> {
-        let (dim, labels) = (self.dim(), self.labels());
+        let dim = self.dim();
         features.check_finite("features", dim, 0)?;
         let mut predicted = Vec::with_capacity(features.samples(dim)?);
-        // Of fewer features where many classes make many scores.
-        let feature = 8 * (labels.len() + dim) as u64;
-        let most = usize::try_from(budget.available() / 4 / feature.max(1)).unwrap_or(usize::MAX);
-        let rows = most.clamp(LEAST, CHUNK) / LEAST * LEAST;
-        for chunk in features.chunks(rows * dim) {
-            let _held = budget.reserve(8 * (labels.len() * (chunk.len() / dim)) as u64, "scores")?;
-            let scores = match chunk {
-                Floats::F32(chunk) => self.scores(chunk, budget)?,
-                Floats::F64(chunk) => self.scores_f64(chunk, budget)?,
-            };
-            predicted.extend(scores.chunks_exact(labels.len()).map(|scores| labels[highest(scores)]));
+        let (count, mut rows) = (features.samples(dim)?, CHUNK);
+        while predicted.len() < count {
+            let first = predicted.len();
+            let chunk = features.slice(first * dim..(first + rows).min(count) * dim);
+            match self.predict_chunk(chunk, budget, &mut predicted) {
+                // Many classes make many scores: take fewer features at a time.
+                Err(CompensateError::Budget(_)) if rows > LEAST => rows /= 2,
+                done => done?,
+            }
         }
         Ok(predicted)
+    }
+
+    /// Appends the labels of features that are scored together.
+    #[doc(hidden)]
+    fn predict_chunk(&self, chunk: Floats<'_>, budget: &Budget, predicted: &mut Vec<u32>) -> Result<()> {
+        let labels = self.labels();
+        let bytes =
+            8u64.saturating_mul(labels.len() as u64).saturating_mul(chunk.samples(self.dim())? as u64);
+        let _held = budget.reserve(bytes, "scores")?;
+        let scores = match chunk {
+            Floats::F32(chunk) => self.scores(chunk, budget)?,
+            Floats::F64(chunk) => self.scores_f64(chunk, budget)?,
+        };
+        predicted.extend(scores.chunks_exact(labels.len()).map(|scores| labels[highest(scores)]));
+        Ok(())
     }
 
     /// Labels of all features of a source: those before the task, or the only ones.

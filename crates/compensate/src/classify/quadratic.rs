@@ -162,10 +162,12 @@ impl Qda {
     /// What it takes for statistics of this size; `rank` says whether a rank is set.
     pub fn room(extent: &Extent, rank: bool) -> Room {
         let dense = Covariance::dense_bytes(extent.dim);
-        let held = dense + CLASS * extent.classes as u64 + if rank { extent.bytes } else { 0 };
+        // A factor of d columns has twice the numbers of a triangle.
+        let truncated = if rank { extent.bytes.saturating_mul(2) } else { 0 };
+        let held = truncated.saturating_add(dense + CLASS * extent.classes as u64);
         let weighing = if extent.equal { 0 } else { 7 };
         let truncating = if rank { 1 + algebra::EIGEN } else { 0 };
-        let build = held + (weighing + truncating) * dense;
+        let build = held.saturating_add((weighing + truncating) * dense);
         Room { build, held, feature: 24u64.saturating_mul(extent.dim as u64), score: 4 * dense }
     }
 

@@ -10,7 +10,7 @@ use super::not_empty;
 use super::store::Store;
 use crate::algebra;
 use crate::source::{FeatureSource, for_each_pair};
-use crate::{Precision, Result};
+use crate::{CompensateError, Precision, Result};
 
 /// Points that one thread works on at a time.
 const POINTS: usize = 64;
@@ -98,6 +98,10 @@ impl Nearest {
             drift.extend(after.iter().zip(before.iter()).map(|(after, before)| after - before))
         })?;
         not_empty(count as u64, source)?;
+        if u32::try_from(count).is_err() {
+            let problem = format!("{}: {count} pairs, more than 2^32 - 1", source.name());
+            return Err(CompensateError::Statistics { problem });
+        }
         Ok(Self { dim, count, keys, drift, _held: held })
     }
 

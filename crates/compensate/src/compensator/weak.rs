@@ -148,8 +148,9 @@ impl Method for WeakNonlinear {
                 let points = Points::drawn(dim, self.points, self.seed, base, 0.0, budget)?;
                 let hidden = self.width(dim);
                 let (network, work) = Self::training_bytes(dim, hidden);
-                // A cache of samples takes no more than half of the rest.
-                let fitting = network + work + 3 * block_bytes(BLOCK, dim, source.is_double());
+                // The cache of samples works with a few of them in memory.
+                let cache = PIECE as u64 * (8 * dim as u64 + 128);
+                let fitting = network + work + cache + block_bytes(BLOCK, dim, source.is_double());
                 let scratch = |points| Trained::scratch_bytes(dim, hidden, points);
                 points.require(dim, fitting, network, scratch, budget)?;
                 let map = self.train(source, budget)?;

@@ -1,5 +1,7 @@
 //! The ways a covariance is stored.
 
+use std::borrow::Cow;
+
 use half::bf16;
 use nalgebra::{DMatrix, DVector};
 
@@ -239,8 +241,12 @@ impl Covariance {
             Form::Packed(values) => DVector::from_fn(self.dim, |i, _| values.get(packed_index(self.dim, i))),
             Form::Factor { columns, diagonal, .. } => {
                 let mut variances = DVector::from_fn(self.dim, |i, _| diagonal.get(i));
-                for (at, value) in columns.iter().enumerate() {
-                    variances[at % self.dim] += value * value;
+                let numbers = match columns {
+                    Values::F64(numbers) => Cow::Borrowed(numbers),
+                    _ => Cow::Owned(columns.to_f64()),
+                };
+                for column in numbers.chunks_exact(self.dim.max(1)) {
+                    variances.iter_mut().zip(column).for_each(|(sum, v)| *sum += v * v);
                 }
                 variances
             }
@@ -248,17 +254,15 @@ impl Covariance {
     }
 
     /// Axes whose variance underflowed in `stored`, the same covariance in another precision, and their variances here.
-    pub(super) fn vanished(&self, stored: &Self) -> impl Iterator<Item = (usize, f64)> {
-        let small = |variances: &DVector<f64>| variances.iter().any(|&v| v > 0.0 && v < TINY);
-        let exact = (stored.precision() != Precision::F64).then(|| self.variances()).filter(small);
-        let found = exact.map(|exact| {
-            let pairs = exact.iter().copied().zip(stored.variances().iter().copied().collect::<Vec<_>>());
-            let lost = pairs
-                .enumerate()
-                .filter(|(_, (exact, stored))| *exact < TINY && (exact - stored).abs() > 0.01 * exact);
-            lost.map(|(axis, (exact, _))| (axis, exact)).collect::<Vec<_>>()
-        });
-        found.into_iter().flatten()
+    pub(super) fn vanished(&self, stored: &Self) -> Vec<(usize, f64)> {
+        let exact = self.variances();
+        if stored.precision() == Precision::F64 || !exact.iter().any(|&v| v > 0.0 && v < TINY) {
+            return Vec::new();
+        }
+        let rounded = stored.variances();
+        let pairs = exact.iter().copied().zip(rounded.iter().copied()).enumerate();
+        let lost = pairs.filter(|(_, (v, rounded))| *v < TINY && (v - rounded).abs() > 0.01 * v);
+        lost.map(|(axis, (v, _))| (axis, v)).collect()
     }
 
     /// The same covariance stored another way.

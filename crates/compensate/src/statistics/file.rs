@@ -335,25 +335,27 @@ fn open_bytes(header: &Header) -> u64 {
 pub fn require_rewrite<P: AsRef<Path>>(inputs: &[P], budget: &Budget) -> Result<()> {
     let (mut labels, mut more) = (BTreeSet::new(), 0);
     let mut room = budget.reserve(0, WRITING)?;
-    let (mut open, mut most, mut dim, mut class) = (0, 0, 0, 0);
+    let (mut open, mut most, mut dim, mut class, mut all) = (0, 0, 0, 0, 0);
     for input in inputs {
         let header = Header::scan_classes(input.as_ref(), &mut |label| {
             if labels.contains(&label) {
-            } else if room.grow(LABEL, WRITING).is_ok() {
-                labels.insert(label);
-            } else {
-                more += 1;
+                return;
+            }
+            match room.grow(LABEL, WRITING) {
+                Ok(()) => drop(labels.insert(label)),
+                Err(_) => more += 1,
             }
         })?;
         most = most.max(open + header.memory().0);
         open += open_bytes(&header);
+        all += header.classes;
         dim = dim.max(header.dim as usize);
         class = class.max(header.data / header.classes.max(1));
     }
     let classes = labels.len() as u64 + more;
     drop((labels, room));
     let working = 2 * Covariance::dense_bytes(dim) + 3 * class;
-    tables::require(budget, most.max(open + (LABEL + WRITTEN_CLASS) * classes + working), WRITING)
+    tables::require(budget, most.max(open + LABEL * all + WRITTEN_CLASS * classes + working), WRITING)
 }
 
 /// An error unless the budget has room to load the class statistics of these files, one after the other, and then for

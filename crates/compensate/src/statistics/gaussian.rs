@@ -57,9 +57,8 @@ impl ClassGaussian {
         // A variance that is only rounding of a constant may vanish.
         let counts =
             |axis: usize, variance: f64| variance.sqrt() > f64::EPSILON * 16.0 * self.mean[axis].abs();
-        if let Some((axis, variance)) =
-            self.covariance.vanished(&covariance).find(|&(axis, v)| counts(axis, v))
-        {
+        let vanished = self.covariance.vanished(&covariance);
+        if let Some((axis, variance)) = vanished.into_iter().find(|&(axis, v)| counts(axis, v)) {
             let problem = format!(
                 "variance {axis} is {variance:e}, too small for its precision: it needs a higher precision, or features \
                  of a larger scale"

@@ -11,7 +11,8 @@ use super::{ClassGaussian, StatisticsReader, StatisticsWriter, Written, require_
 use crate::{CompensateError, Result};
 
 /// Merges the statistics in `inputs` to the file `output`, class by class, as [`ClassStatistics::merge`] does. `each` sees
-/// the label of every class that is done, and the number of all classes; its error stops the job. The output appears complete or not at all.
+/// the label of every class that is done, and the number of all classes; its error stops the job. The output appears
+/// complete or not at all.
 ///
 /// [`ClassStatistics::merge`]: super::ClassStatistics::merge
 ///

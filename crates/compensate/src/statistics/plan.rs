@@ -144,7 +144,8 @@ impl Plan {
         let waiting = |rows: u64| self.row_bytes().saturating_mul(rows + rows / 2 + 8);
         let open = waiting(each).min(waiting(dim).max(self.scatter_bytes() + waiting(dim.min(BLOCK as u64))));
         let stored = self.stored_bytes(each.max(2), each > dim, options) + saved;
-        let scratch = finish_bytes(self.dim, self.dim, true, Storage::LowRank(1));
+        let scratch =
+            finish_bytes(self.dim, self.dim, true, Storage::LowRank(1)) + fold_bytes(self.dim, self.dim);
         classes.saturating_mul((OPEN_BYTES + 8 * dim + open).max(stored)).saturating_add(scratch)
     }
 }

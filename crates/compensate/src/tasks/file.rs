@@ -140,8 +140,8 @@ impl SequenceReader {
     }
 }
 
-/// Bytes of a label of a variant in a state that is written.
-pub(super) const WRITTEN_LABEL: u64 = 120;
+/// Bytes of a label of a variant in a state that is written: its entry in the metadata, and its room in the header.
+pub(super) const WRITTEN_LABEL: u64 = 400;
 
 /// Bytes of memory to write a state of so many classes and labels of all variants together.
 pub(super) fn written_bytes(classes: usize, labels: usize) -> u64 {
@@ -169,7 +169,7 @@ impl SequenceWriter {
     ) -> Result<Self> {
         let held = tables::reserve(budget, written_bytes(classes, labels), WRITING)?;
         // The tensors of a class, its count, a label and a number; the metadata is escaped.
-        let bytes = 1024 + 256 * classes as u64 + 72 * labels as u64 + 48 * samples.len() as u64;
+        let bytes = 1024 + (256 + 72) * labels as u64 + 48 * samples.len() as u64;
         let file = SafetensorsWriter::create(path, bytes)?;
         let meta = Meta { version: VERSION, dim, tasks, counts: Vec::new(), variants: Vec::new(), samples };
         Ok(Self { file, meta, _held: held })
