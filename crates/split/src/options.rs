@@ -75,8 +75,10 @@ impl FromStr for BaseSpec {
 /// The importance `h` of each input feature. The score of a weight is `residual² · h`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Importance {
-    /// Mean squares of the layer's input features, measured on calibration inputs. The file is a safetensors file.
-    /// For every tensor that is split it holds a 1-D f32 tensor of `cols` elements under the same name.
+    /// Mean squares or second moments of the layer's input features, measured on calibration inputs. The file is a
+    /// safetensors file. For every tensor that is split it holds an f32 tensor under the same name: `[cols]` mean
+    /// squares, or `[blocks, n, n]` second moments in diagonal blocks (`docs/format.md` has the rules). With second
+    /// moments, what a column loses is made up for by the columns to its right.
     Calibration(PathBuf),
     /// The mean square of the weight's column. On real weights the error is a little larger than with
     /// [`Uniform`](Self::Uniform).

@@ -116,6 +116,20 @@ fn calibrations_that_do_not_fit() {
         h[6] = bad;
         case(Dense::new("w", Dtype::F32, &[10], &h), &["cal: tensor w", "feature 6"]);
     }
+    // Second moments: of another model, in blocks that no group fits, and with no factor.
+    for shape in [[1, 9, 9], [2, 10, 10], [1, 10, 9], [2, 5, 5], [0, 0, 0]] {
+        let numbers = vec![1.0; shape.iter().product()];
+        case(Dense::new("w", Dtype::F32, &shape, &numbers), &["cal: tensor w", "[blocks, n, n]"]);
+    }
+    let moments = |change: &dyn Fn(&mut [f32])| {
+        let mut h: Vec<f32> = (0..100).map(|i| if i % 11 == 0 { 2.0 } else { 0.5 }).collect();
+        change(&mut h);
+        Dense::new("w", Dtype::F32, &[1, 10, 10], &h)
+    };
+    case(moments(&|h| h[42] = f32::NAN), &["cal: tensor w", "features 0 to 9", "[4, 2] is NaN"]);
+    case(moments(&|h| h[44] = -1.0), &["cal: tensor w", "mean square -1 of input feature 4"]);
+    case(moments(&|h| h[42] = 9.0), &["cal: tensor w", "not positive definite", "more samples"]);
+    case(moments(&|h| h.fill(0.0)), &["cal: tensor w", "not positive definite"]);
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub(crate) struct Args {
     /// Value type of the residual: f32, f16, bf16 or i8
     #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = value_type)]
     values: ValueType,
-    /// Mean squares of every layer's inputs: a .safetensors file with one vector per tensor, of the same name
+    /// Mean squares or second moments of every layer's inputs: a .safetensors file with a tensor for each tensor that is
+    /// split, of the same name
     #[arg(long, value_name = "FILE", conflicts_with = "importance")]
     calibration: Option<PathBuf>,
     /// Score of a weight when there is no calibration

@@ -7,12 +7,15 @@ use residua_format::{BaseKind, FormatError, ValueType, code_row};
 
 use super::cut::Cut;
 use super::encode::Encoded;
+use super::feedback::{Feedback, Storage};
+use super::fit::Costs;
 use super::inputs::Job;
 use super::residual::{Base, Scratch};
 use super::select::Kept;
 use super::source::Source;
 use super::waiting_plane::WaitingPlane;
 use crate::SplitError;
+use crate::float::sum_of_squares;
 
 /// Pieces of a block of emitted rows for each thread.
 const PIECES: usize = 4;
@@ -25,6 +28,7 @@ pub(super) struct Emitter {
     values: ValueType,
     pieces: Vec<(Kept, Encoded)>,
     codes: Vec<u8>,
+    fed_scales: Vec<f32>,
     gaps: WaitingPlane,
     value_plane: WaitingPlane,
     value_scales: WaitingPlane,
@@ -35,6 +39,14 @@ pub(super) struct Emitter {
     squares: f64,
     gain: f64,
     lowest: Option<f32>,
+}
+
+/// What error feedback needs to know about the current tensor.
+#[derive(Debug)]
+pub(super) struct Feeding {
+    pub(super) feedback: Feedback,
+    pub(super) costs: Costs,
+    pub(super) storage: Storage,
 }
 
 impl Emitter {
@@ -49,6 +61,7 @@ impl Emitter {
             values,
             pieces: Vec::new(),
             codes: Vec::new(),
+            fed_scales: Vec::new(),
             gaps: spool()?,
             value_plane: spool()?,
             value_scales: spool()?,
@@ -86,6 +99,7 @@ impl Emitter {
         raw: &[u8],
         base: Base<'_>,
         weights: &[f32],
+        feeding: Option<&Feeding>,
     ) -> Result<(), SplitError> {
         let (cols, row_bytes) = (job.rows.cols, job.rows.row_bytes());
         let rows = raw.len() / row_bytes;
@@ -96,7 +110,11 @@ impl Emitter {
         for (kept, _) in &mut *pieces {
             kept.settle(weights, self.cut, &mut self.ties_left);
         }
+        if let (Some(feeding), Base::Quantized { scales, .. }) = (feeding, base) {
+            self.feed(job, first, raw, scales, feeding, piece_rows)?;
+        }
 
+        let pieces = &mut self.pieces[..used];
         let values = self.values;
         let overflows: Vec<_> = pieces
             .par_iter_mut()
@@ -104,9 +122,9 @@ impl Emitter {
             .map(|(piece, (kept, encoded))| {
                 encoded.reset();
                 (0..kept.ends.len()).find_map(|row| {
-                    let (columns, residuals) = (&kept.columns[kept.row(row)], &kept.residuals[kept.row(row)]);
+                    let (columns, residuals) = (&kept.columns[kept.row(row)], kept.values(row));
                     let at = encoded.push_row(columns, residuals, cols, values).err()?;
-                    Some((first + piece * piece_rows + row, columns[at] as usize, residuals[at]))
+                    Some((first + piece * piece_rows + row, columns[at] as usize, residuals.0[at]))
                 })
             })
             .collect();
@@ -114,7 +132,7 @@ impl Emitter {
             let (tensor, dtype) = (job.rows.info.name.clone(), values.name().to_owned());
             return Err(SplitError::Overflow { tensor, row, col, value: value.into(), dtype });
         }
-        self.write(job, used, weights)
+        self.write(job, used)
     }
 
     /// Computes residuals and selects those that are kept. Writes the codes of the base.
@@ -174,7 +192,65 @@ impl Emitter {
         }
     }
 
-    fn write(&mut self, job: &Job<'_>, used: usize, weights: &[f32]) -> Result<(), SplitError> {
+    /// Feeds errors back. Replaces codes, scales, and the values of the kept entries.
+    fn feed(
+        &mut self,
+        job: &Job<'_>,
+        first: usize,
+        raw: &[u8],
+        scales: &[f32],
+        feeding: &Feeding,
+        piece_rows: usize,
+    ) -> Result<(), SplitError> {
+        let Feeding { feedback, costs, storage } = feeding;
+        let (cols, row_bytes, float) = (job.rows.cols, job.rows.row_bytes(), job.rows.float);
+        let (code_bytes, groups) = (storage.kind.row_bytes(cols), storage.kind.groups(cols));
+        let fed = self.fed_scales.len();
+        self.fed_scales.extend_from_slice(scales);
+        let work = (raw.par_chunks(piece_rows * row_bytes))
+            .zip_eq(self.codes.par_chunks_mut(piece_rows * code_bytes))
+            .zip_eq(self.fed_scales[fed..].par_chunks_mut(piece_rows * groups))
+            .zip(&mut self.pieces);
+        let errors: Vec<_> = work
+            .enumerate()
+            .map(|(piece, (((raw, codes), scales), (kept, _)))| {
+                let mut base = vec![0.0; raw.len() / row_bytes * cols];
+                float.widen(raw, &mut base);
+                let fed = feedback.feed(*storage, costs, &mut base, scales, kept);
+                fed.map_err(|(row, col)| (first + piece * piece_rows + row, col))?;
+                let mut scratch = Scratch::new(cols);
+                for (row, raw) in raw.chunks(row_bytes).enumerate() {
+                    let base = &base[row * cols..(row + 1) * cols];
+                    let scales = &scales[row * groups..(row + 1) * groups];
+                    code_row(
+                        base,
+                        storage.kind,
+                        scales,
+                        &mut codes[row * code_bytes..(row + 1) * code_bytes],
+                    );
+                    let differences = scratch.differences(float, raw, base);
+                    kept.squares[row] = sum_of_squares(differences);
+                    let columns = &kept.columns[kept.row(row)];
+                    kept.differences.extend(columns.iter().map(|&col| differences[col as usize]));
+                }
+                Ok(())
+            })
+            .collect();
+        match errors.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some((row, col)) => {
+                let (tensor, dtype) = (job.rows.info.name.clone(), "f32".to_owned());
+                Err(SplitError::Overflow { tensor, row, col, value: f64::INFINITY, dtype })
+            }
+        }
+    }
+
+    /// The scales of all rows that were fed since the last call.
+    pub(super) fn take_fed_scales(&mut self) -> std::vec::Drain<'_, f32> {
+        self.fed_scales.drain(..)
+    }
+
+    fn write(&mut self, job: &Job<'_>, used: usize) -> Result<(), SplitError> {
         let format = |source: FormatError| SplitError::Format { tensor: job.rows.info.name.clone(), source };
         if self.kind.is_some() {
             self.writer.write(&self.codes)?;
@@ -187,7 +263,7 @@ impl Emitter {
             // Row by row, so that the sum does not depend on the pieces.
             self.squares = kept.squares.iter().fold(self.squares, |sum, s| sum + s);
             self.gain = encoded.gains.iter().fold(self.gain, |sum, s| sum + s);
-            self.lowest = kept.lowest(weights).into_iter().chain(self.lowest).reduce(f32::min);
+            self.lowest = kept.lowest.into_iter().chain(self.lowest).reduce(f32::min);
         }
         Ok(())
     }

@@ -33,14 +33,14 @@ impl Encoded {
         self.gains.clear();
     }
 
-    /// Appends a row.
+    /// Appends a row. `differences` are those between weights and base, usually the residuals.
     ///
     /// # Errors
     /// The position (in the row's entries) of the first residual that the value type cannot hold.
     pub(super) fn push_row(
         &mut self,
         columns: &[u32],
-        residuals: &[f32],
+        (residuals, differences): (&[f32], &[f32]),
         cols: usize,
         values: ValueType,
     ) -> Result<(), usize> {
@@ -49,8 +49,8 @@ impl Encoded {
         let mut gain = 0.0;
         let mut overflow = None;
         let mut count = |i: usize, stored: f32| {
-            let residual = f64::from(residuals[i]);
-            gain += residual * residual - (residual - f64::from(stored)).powi(2);
+            let difference = f64::from(differences[i]);
+            gain += difference * difference - (difference - f64::from(stored)).powi(2);
             if !stored.is_finite() {
                 overflow = overflow.or(Some(i));
             }

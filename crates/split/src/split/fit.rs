@@ -110,6 +110,16 @@ impl Costs {
         fit_row(self, weights, scales).ok_or_else(|| weights.iter().position(|w| !w.is_finite()).unwrap_or(0))
     }
 
+    /// The scale of one group with other weights; `None` if some weight is not finite. `first` is its first column.
+    pub(super) fn refit(&self, first: usize, weights: &[f32]) -> Option<f32> {
+        let mut scale = [0.0];
+        if self.factors.is_empty() {
+            return plain_scale(weights, self.kind);
+        }
+        fit_columns(self, first, weights, &mut scale)?;
+        Some(scale[0])
+    }
+
     /// Whether fitted scales leave no larger error than plain ones, with the best `kept` errors stored in the residual.
     /// `cut` is the comparable score of the last of them.
     ///
@@ -153,6 +163,14 @@ const CLIPS: [f32; 5] = [0.88, 0.78, 0.68, 0.59, 0.5];
 const ANCHORED: [f32; 9] = [3.0, 2.2, 1.65, 1.25, 1.0, 0.8, 0.64, 0.5, 0.35];
 /// Scales to try, as multiples of the best so far.
 const FINER: [f32; 4] = [0.93, 1.07, 0.97, 1.03];
+
+vectorised! {
+    /// One group; `None` if some weight is not finite.
+    fn fit_columns(costs: &Costs, first: usize, weights: &[f32], scale: &mut [f32]) -> Option<Fitted> {
+        let anchor = costs.anchors[first / costs.kind.group(costs.factors.len())];
+        fit_group(costs, weights, &costs.factors[first..first + weights.len()], anchor, &mut scale[0])
+    }
+}
 
 vectorised! {
     /// `None` if some weight is not finite.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use glob::Pattern;
-use residua_format::file::{Checkpoint, Container, Dtype, TensorInfo};
+use residua_format::file::{Checkpoint, Container, TensorInfo};
 use residua_memory::Budget;
 
+use super::moments::Calibration;
 use super::room::Extremes;
 use crate::rows::Rows;
 use crate::{BaseSpec, Importance, Selection, SplitError, SplitOptions};
@@ -50,8 +51,8 @@ pub(super) struct Job<'a> {
     pub(super) rows: Rows<'a>,
     /// The same tensor of the base checkpoint.
     pub(super) base: Option<Rows<'a>>,
-    /// Mean squares of the input features.
-    pub(super) calibration: Option<(&'a Checkpoint, &'a TensorInfo)>,
+    /// What is known about the input features.
+    pub(super) calibration: Option<Calibration<'a>>,
 }
 
 impl<'a> Job<'a> {
@@ -71,20 +72,8 @@ impl<'a> Job<'a> {
                 Rows::of(base, info)
             }
         };
-        let calibration = match &inputs.calibration {
-            None => None,
-            Some(file) => {
-                let info = file.expect_tensor(name)?;
-                if (info.dtype, &*info.shape) != (Dtype::F32, &[rows.cols]) {
-                    let problem = format!(
-                        "is {} {:?}, but {} input features need F32 [{}]",
-                        info.dtype, info.shape, rows.cols, rows.cols
-                    );
-                    return Err(SplitError::tensor(file.file_of(info), name, problem));
-                }
-                Some((file, info))
-            }
-        };
+        let calibration = inputs.calibration.as_ref();
+        let calibration = calibration.map(|file| Calibration::of(file, name, rows.cols)).transpose()?;
         Ok(Self { rows, base, calibration })
     }
 
@@ -147,10 +136,11 @@ fn check_selection(selection: Selection) -> Result<(), SplitError> {
 }
 
 pub(super) fn extremes(jobs: &[Job<'_>]) -> Extremes {
-    jobs.iter().fold(Extremes::default(), |most, Job { rows, .. }| Extremes {
+    jobs.iter().fold(Extremes::default(), |most, Job { rows, calibration, .. }| Extremes {
         rows: most.rows.max(rows.rows),
         cols: most.cols.max(rows.cols),
         row_bytes: most.row_bytes.max(rows.row_bytes()),
         bytes: most.bytes.max(rows.info.bytes),
+        feedback: most.feedback.max(calibration.as_ref().map_or(0, Calibration::bytes)),
     })
 }

@@ -8,6 +8,7 @@
 //! | `source`, `residual` | what every pass reads: rows and their base, and the difference |
 //! | `columns`, `score` | the first pass: mean squares of columns, and the scores that follow |
 //! | `fit`, `sample` | the second pass: the scales of a quantised base |
+//! | `moments`, `feedback` | second moments of inputs, and the errors that are fed back with them |
 //! | `cut`, `histogram`, `sift` | the third pass: which scores are kept |
 //! | `select`, `encode`, `emit`, `waiting_plane` | the last pass: rows to planes |
 
@@ -15,9 +16,11 @@ mod columns;
 mod cut;
 mod emit;
 mod encode;
+mod feedback;
 mod fit;
 mod histogram;
 mod inputs;
+mod moments;
 mod residual;
 mod room;
 mod sample;

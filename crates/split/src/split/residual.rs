@@ -90,6 +90,15 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// The weights of one row minus their base.
+    pub(super) fn differences(&mut self, float: Float, raw: &[u8], base: &[f32]) -> &[f32] {
+        let Self { residual, weights, .. } = self;
+        subtract(float.view(raw, weights), base, residual);
+        residual
+    }
+}
+
 vectorised! {
     /// Finite weights minus their quantised values, with the same bits as [`code_row`](residua_format::code_row) and
     /// [`dequantize_row`](residua_format::dequantize_row) give.

@@ -5,6 +5,7 @@ use residua_memory::{Budget, BudgetError, Reservation};
 
 use super::columns::ColumnSums;
 use super::encode::Encoded;
+use super::feedback::Feedback;
 use super::fit::{Costs, Fitted};
 use super::histogram::Histogram;
 use super::residual::Scratch;
@@ -36,6 +37,8 @@ pub(super) struct Extremes {
     pub(super) row_bytes: usize,
     /// Bytes of a tensor.
     pub(super) bytes: u64,
+    /// Bytes for the second moments of a tensor.
+    pub(super) feedback: u64,
 }
 
 /// The sizes of the buffers of a split, and their reservation for the duration of the job.
@@ -53,6 +56,8 @@ pub(super) struct Room {
     pub(super) sample: usize,
     values: ValueType,
     base: Option<BaseKind>,
+    /// Whether errors are fed back.
+    feedback: bool,
     _held: Reservation,
 }
 
@@ -85,8 +90,10 @@ impl Room {
             // Pointers and modes of all rows, three times: the vectors grow, and are copied at the end.
             + 3 * 9 * rows
             + OUTPUT
+            + if base.is_some() { largest.feedback } else { 0 }
             + WAITING_PLANES * WaitingPlane::BYTES;
-        let emit = emit_row_bytes(largest.cols, base, values);
+        let feedback = base.is_some() && largest.feedback > 0;
+        let emit = emit_row_bytes(largest.cols, base, values, feedback);
         let block = buffers * largest.row_bytes as u64;
         let scales = scale_row_bytes(largest.cols, base);
         let minimum = fixed + emit + block + scales + Histogram::bytes(FEWEST_BINS as usize);
@@ -117,6 +124,7 @@ impl Room {
             sample: sample as usize,
             values,
             base,
+            feedback,
             _held: held,
         })
     }
@@ -132,19 +140,20 @@ impl Room {
 
     /// Rows of `cols` columns that are emitted together.
     pub(super) fn emitted_rows(&self, cols: usize) -> usize {
-        ((self.emit / emit_row_bytes(cols, self.base, self.values)) as usize).max(1)
+        ((self.emit / emit_row_bytes(cols, self.base, self.values, self.feedback)) as usize).max(1)
     }
 }
 
 /// Maximum bytes of a row while it is emitted: all of its entries are kept.
-fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType) -> u64 {
+fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType, feedback: bool) -> u64 {
     let codes = base.map_or(0, |kind| kind.row_bytes(cols)) as u64;
-    codes + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)
+    let fed = if feedback { Feedback::row_bytes(cols) } else { 0 };
+    codes + fed + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)
 }
 
-/// Bytes of a row's scales, and of the sums that fitting them gives.
+/// Bytes of a row's scales, as read and as fed, and of the sums that fitting them gives.
 fn scale_row_bytes(cols: usize, base: Option<BaseKind>) -> u64 {
-    base.map_or(0, |kind| 4 * kind.groups(cols) + size_of::<Fitted>()) as u64
+    base.map_or(0, |kind| 2 * 4 * kind.groups(cols) + size_of::<Fitted>()) as u64
 }
 
 fn power_of_two_below(n: u64) -> u64 {

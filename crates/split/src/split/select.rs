@@ -12,8 +12,12 @@ pub(super) struct Kept {
     pub(super) residuals: Vec<f32>,
     /// Where each row's entries end.
     pub(super) ends: Vec<usize>,
-    /// Each row's sum of squared residuals, kept or not.
+    /// Weights minus base, where `residuals` make up for other errors too; otherwise empty.
+    pub(super) differences: Vec<f32>,
+    /// Each row's sum of squared differences between weights and base, kept or not.
     pub(super) squares: Vec<f64>,
+    /// The lowest comparable score that is kept.
+    pub(super) lowest: Option<f32>,
     /// Entries with exactly the cut's score.
     ties: u64,
 }
@@ -21,7 +25,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Maximum bytes of a row of `cols` columns. The vectors with one element per row grow and move.
     pub(super) fn row_bytes(cols: usize) -> u64 {
-        8 * cols as u64 + 2 * 16
+        12 * cols as u64 + 2 * 16
     }
 
     /// Empty, with room for `most` entries.
@@ -29,6 +33,7 @@ impl Kept {
         self.columns.clear();
         self.residuals.clear();
         self.ends.clear();
+        self.differences.clear();
         self.squares.clear();
         self.ties = 0;
         // All at once, because a growing vector holds two copies while it moves.
@@ -48,21 +53,27 @@ impl Kept {
         self.squares.push(sum_of_squares(residuals));
     }
 
+    /// Residuals of a row, and the differences between its weights and base at the same places.
+    pub(super) fn values(&self, row: usize) -> (&[f32], &[f32]) {
+        let residuals = &self.residuals[self.row(row)];
+        (residuals, self.differences.get(self.row(row)).unwrap_or(residuals))
+    }
+
     /// The range of a row's entries.
     pub(super) fn row(&self, row: usize) -> std::ops::Range<usize> {
         row.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[row]
     }
 
-    /// The lowest comparable score that is kept.
-    pub(super) fn lowest(&self, weights: &[f32]) -> Option<f32> {
-        let scores =
-            self.columns.iter().zip(&self.residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
-        scores.reduce(f32::min)
-    }
-
     /// Keeps as many ties as are left, and drops the others. Also drops zero residuals, because they add nothing;
     /// there are some only if the cut is 0.
     pub(super) fn settle(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
+        self.drop_ties(weights, cut, ties_left);
+        let scores =
+            self.columns.iter().zip(&self.residuals).map(|(&c, &r)| comparable(r, weights[c as usize]));
+        self.lowest = scores.reduce(f32::min);
+    }
+
+    fn drop_ties(&mut self, weights: &[f32], cut: Cut, ties_left: &mut u64) {
         if cut.score > 0.0 && self.ties <= *ties_left {
             *ties_left -= self.ties;
             return;

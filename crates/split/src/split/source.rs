@@ -84,9 +84,24 @@ impl Source {
         Ok(result)
     }
 
+    /// Replaces the scales of rows from `first` on.
+    pub(super) fn replace_scales(
+        &mut self,
+        first: usize,
+        groups: usize,
+        scales: &[f32],
+    ) -> Result<(), SplitError> {
+        self.plane.write_at((4 * first * groups) as u64, bytemuck::cast_slice(scales))
+    }
+
     /// Rounds all scales to f16, or leaves them as they are.
     pub(super) fn round_scales(&mut self, half: bool) {
         self.half = half;
+    }
+
+    /// Whether scales are rounded to f16.
+    pub(super) fn half_scales(&self) -> bool {
+        self.half
     }
 
     /// The element type of the scales in the output.

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 use residua_format::BaseKind;
 use residua_format::file::{ContainerWriter, MatrixMeta, Plane};
-use residua_memory::AlignedVec;
 
 use super::columns::ColumnSums;
 use super::cut::{Cut, Guess, find_cut};
-use super::emit::Emitter;
+use super::emit::{Emitter, Feeding};
+use super::feedback::Storage;
 use super::fit::{Costs, Fitted};
 use super::histogram::Histogram;
 use super::inputs::Job;
@@ -70,12 +70,12 @@ impl<'a> Splitter<'a> {
         let base_hash = self.statistics(job)?;
         self.weigh(job)?;
         self.progress.advance(third);
-        let cut = match self.kind {
-            Some(kind) => self.fit_and_cut(job, kind)?,
-            None => self.cut(job)?,
+        let (cut, costs) = match self.kind {
+            Some(kind) => self.fit_and_cut(job, kind).map(|(cut, costs)| (cut, Some(costs)))?,
+            None => (self.cut(job)?, None),
         };
         self.progress.advance(third);
-        let meta = self.emit(job, cut, base_hash, third)?;
+        let meta = self.emit(job, cut, costs, base_hash, third)?;
         Ok(self.report(job, &meta))
     }
 
@@ -108,16 +108,8 @@ impl<'a> Splitter<'a> {
     fn weigh(&mut self, job: &Job<'_>) -> Result<(), SplitError> {
         match (&self.options.importance, job.calibration) {
             (Importance::Uniform, _) => self.weights.set(std::iter::repeat_n(1.0, job.rows.cols)),
-            (Importance::Calibration(_), Some((file, info))) => {
-                let mut h = AlignedVec::<f32>::zeroed(job.rows.cols);
-                file.read_at(info, 0, h.as_bytes_mut())?;
-                if let Some(col) = h.iter().position(|h| !(h.is_finite() && *h >= 0.0)) {
-                    let problem = format!(
-                        "mean square {} of input feature {col} is not a finite number of at least 0",
-                        h[col]
-                    );
-                    return Err(SplitError::tensor(file.file_of(info), &info.name, problem));
-                }
+            (Importance::Calibration(_), Some(calibration)) => {
+                let h = calibration.mean_squares()?;
                 self.weights.set(h.iter().map(|&h| h.into()));
             }
             _ => self.weights.set(self.sums.means(job.rows.rows)),
@@ -150,19 +142,20 @@ impl<'a> Splitter<'a> {
         })
     }
 
-    /// Chooses the scales of the base, and the scores that are kept.
-    fn fit_and_cut(&mut self, job: &Job<'_>, kind: BaseKind) -> Result<Cut, SplitError> {
+    /// Chooses the scales of the base, and the scores that are kept. Also returns the costs that led to them.
+    fn fit_and_cut(&mut self, job: &Job<'_>, kind: BaseKind) -> Result<(Cut, Costs), SplitError> {
         if let Some(costs) = self.costs(job, kind)? {
             let sums = self.fit(job, kind, &costs)?;
             let cut = self.cut(job)?;
             match self.options.selection {
                 Selection::Density(density)
                     if !costs.pays(&sums, cut.score, kept(density, job.rows.info.elements())) => {}
-                _ => return Ok(cut),
+                _ => return Ok((cut, costs)),
             }
         }
-        self.fit(job, kind, &Costs::none(kind))?;
-        self.cut(job)
+        let costs = Costs::none(kind);
+        self.fit(job, kind, &costs)?;
+        Ok((self.cut(job)?, costs))
     }
 
     /// The costs by which the scales are chosen; `None` if plain scales are best.
@@ -274,9 +267,19 @@ impl<'a> Splitter<'a> {
         &mut self,
         job: &Job<'_>,
         cut: Cut,
+        costs: Option<Costs>,
         base_hash: Option<String>,
         third: u64,
     ) -> Result<MatrixMeta, SplitError> {
+        let feedback = match job.calibration {
+            Some(calibration) if self.kind.is_some() => calibration.feedback()?,
+            _ => None,
+        };
+        let half = self.source.half_scales();
+        let feeding = feedback.zip(costs).map(|(feedback, costs)| {
+            let storage = Storage { kind: costs.kind(), values: self.options.values, half };
+            Feeding { feedback, costs, storage }
+        });
         let row_bytes = job.rows.row_bytes();
         let emitted = self.room.emitted_rows(job.rows.cols);
         self.emitter.begin(job, cut)?;
@@ -287,10 +290,22 @@ impl<'a> Splitter<'a> {
             for (number, raw) in raw.chunks(emitted * row_bytes).enumerate() {
                 let start = number * emitted;
                 let base = base.rows(start..start + raw.len() / row_bytes, &job.rows);
-                self.emitter.rows(job, range.start + start, raw, base, self.weights.get())?;
+                self.emitter.rows(
+                    job,
+                    range.start + start,
+                    raw,
+                    base,
+                    self.weights.get(),
+                    feeding.as_ref(),
+                )?;
                 let done = (raw.len() as u64 / 3).min(left);
                 left -= done;
                 self.progress.advance(done);
+            }
+            if let Some(Feeding { storage, .. }) = &feeding {
+                let scales = self.emitter.take_fed_scales();
+                let groups = storage.kind.groups(job.rows.cols);
+                self.source.replace_scales(range.start, groups, scales.as_slice())?;
             }
         }
         self.progress.advance(left);

@@ -50,6 +50,12 @@ impl WaitingPlane {
         self.check(result)
     }
 
+    /// Replaces some of its content. The next write goes where this one ended.
+    pub(super) fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SplitError> {
+        let result = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(bytes));
+        self.check(result)
+    }
+
     /// Makes it empty.
     pub(super) fn clear(&mut self) -> Result<(), SplitError> {
         let flushed = self.file.flush();

@@ -1,0 +1,134 @@
+//! Second moments of a layer's inputs, and the factors that error feedback takes from them.
+
+use faer::{Mat, Side};
+use residua_format::file::{Checkpoint, Dtype, TensorInfo};
+use residua_memory::AlignedVec;
+
+use super::feedback::Feedback;
+use crate::SplitError;
+
+/// Second moments in diagonal blocks lie at multiples of so many columns, so that no group of columns lies in two.
+const UNIT: usize = 128;
+/// Share of the mean square that is added to every mean square.
+const DAMPING: f64 = 0.01;
+
+/// What a calibration file says about one tensor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calibration<'a> {
+    file: &'a Checkpoint,
+    info: &'a TensorInfo,
+    cols: usize,
+    /// Columns of a diagonal block of second moments; `None` if there are only mean squares.
+    block: Option<usize>,
+}
+
+impl<'a> Calibration<'a> {
+    pub(super) fn of(file: &'a Checkpoint, name: &str, cols: usize) -> Result<Self, SplitError> {
+        let info = file.expect_tensor(name)?;
+        let block = match *info.shape {
+            [length] if length == cols => Ok(None),
+            [blocks, size, other]
+                if size == other
+                    && (1..=cols).contains(&size)
+                    && blocks == cols.div_ceil(size)
+                    && (size == cols || size % UNIT == 0) =>
+            {
+                Ok(Some(size))
+            }
+            _ => Err(()),
+        };
+        match block {
+            Ok(block) if info.dtype == Dtype::F32 => Ok(Self { file, info, cols, block }),
+            _ => {
+                let problem = format!(
+                    "is {} {:?}, but {cols} input features need F32 [{cols}], or F32 [blocks, n, n] with second moments",
+                    info.dtype, info.shape
+                );
+                Err(SplitError::tensor(file.file_of(info), name, problem))
+            }
+        }
+    }
+
+    /// Bytes of memory that feedback takes: the factors, and three matrices while they are computed.
+    pub(super) fn bytes(&self) -> u64 {
+        let Some(block) = self.block else { return 0 };
+        (4 * block * block * self.cols.div_ceil(block) + (3 * 8 + 4) * block * block) as u64
+    }
+
+    /// The mean squares of the input features.
+    pub(super) fn mean_squares(&self) -> Result<AlignedVec<f32>, SplitError> {
+        let mut h = AlignedVec::<f32>::zeroed(self.cols);
+        match self.block {
+            None => self.file.read_at(self.info, 0, h.as_bytes_mut())?,
+            Some(block) => {
+                for (col, h) in h.iter_mut().enumerate() {
+                    let at = (col * block + col % block) as u64 * 4;
+                    self.file.read_at(self.info, at, bytemuck::bytes_of_mut(h))?;
+                }
+            }
+        }
+        match h.iter().position(|h| !(h.is_finite() && *h >= 0.0)) {
+            None => Ok(h),
+            Some(col) => Err(self.problem(format!(
+                "mean square {} of input feature {col} is not a finite number of at least 0",
+                h[col]
+            ))),
+        }
+    }
+
+    /// The factors of error feedback; `None` without second moments.
+    pub(super) fn feedback(&self) -> Result<Option<Feedback>, SplitError> {
+        let Some(block) = self.block else { return Ok(None) };
+        let mut factors = AlignedVec::<f32>::zeroed(block * block * self.cols.div_ceil(block));
+        for (number, factors) in factors.chunks_mut(block * block).enumerate() {
+            let offset = (number * block * block * 4) as u64;
+            self.file.read_at(self.info, offset, bytemuck::cast_slice_mut(factors))?;
+            let first = number * block;
+            let size = block.min(self.cols - first);
+            factor(factors, block, size).map_err(|problem| {
+                self.problem(format!(
+                    "second moments of input features {first} to {}: {problem}",
+                    first + size - 1
+                ))
+            })?;
+        }
+        Ok(Some(Feedback::new(self.cols, block, factors)))
+    }
+
+    fn problem(&self, problem: String) -> SplitError {
+        SplitError::tensor(self.file.file_of(self.info), &self.info.name, problem)
+    }
+}
+
+/// Replaces the second moments `H` in the first `size` rows and columns of a row-major matrix with `U`, each row
+/// divided by its diagonal element: `UᵀU` is the inverse of the damped `H`, and `U` is upper triangular.
+pub(super) fn factor(matrix: &mut [f32], stride: usize, size: usize) -> Result<(), String> {
+    let at = |row: usize, col: usize| row * stride + col;
+    for row in 0..size {
+        if let Some(col) = matrix[at(row, 0)..][..size].iter().position(|h| !h.is_finite()) {
+            return Err(format!("[{row}, {col}] is {}", matrix[at(row, col)]));
+        }
+    }
+    let mean = (0..size).map(|i| f64::from(matrix[at(i, i)])).sum::<f64>() / size as f64;
+    // H in reverse order of columns and its lower factor L: H⁻¹ is UᵀU with U = L⁻¹, in reverse order again.
+    let reversed = Mat::from_fn(size, size, |row, col| {
+        let value = f64::from(matrix[at(size - 1 - col, size - 1 - row)]);
+        if row == col { value + DAMPING * mean } else { value }
+    });
+    let singular = || "they are not positive definite; calibrate with more samples".to_owned();
+    let lower = reversed.llt(Side::Lower).map_err(|_| singular())?;
+    drop(reversed);
+    let mut inverse = Mat::<f64>::identity(size, size);
+    lower.L().solve_lower_triangular_in_place(inverse.as_mut());
+    for row in 0..size {
+        let diagonal = inverse[(size - 1 - row, size - 1 - row)];
+        if !(diagonal.is_finite() && diagonal > 0.0) {
+            return Err(singular());
+        }
+        for col in 0..size {
+            let value = if col >= row { inverse[(size - 1 - row, size - 1 - col)] / diagonal } else { 0.0 };
+            matrix[at(row, col)] = value as f32;
+        }
+    }
+    Ok(())
+}
