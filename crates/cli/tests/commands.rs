@@ -7,8 +7,8 @@ mod common;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::{Bench, CHANGED, RESIDUA, SHAPE, text};
-use residua::format::file::Checkpoint;
+use common::{Bench, CHANGED, RESIDUA, SHAPE, noise, text};
+use residua::format::file::{Checkpoint, Dtype, SafetensorsWriter};
 
 /// Non-zeros at a density of 5 %.
 const NNZ: u64 = (SHAPE[0] * SHAPE[1]) as u64 / 20;
@@ -305,4 +305,22 @@ fn a_reader_that_leaves_early_is_no_failure() {
         assert!(output.status.success(), "{arguments:?}: {:?}", output.status);
         assert_eq!(text(&output.stderr), "", "{arguments:?}");
     }
+}
+
+#[test]
+fn a_report_of_many_matrices_lists_the_largest() {
+    let bench = Bench::new();
+    let mut file = SafetensorsWriter::create(bench.path("many.safetensors"), 256).unwrap();
+    for i in 0..101 {
+        let rows = if i == 50 { 1 } else { 2 };
+        let weights: Vec<f32> = (0..8 * rows).map(|j| noise(j as u64)).collect();
+        file.tensor(&format!("layer{i}"), Dtype::F32, &[rows, 8], &common::bytes(&weights)).unwrap();
+    }
+    file.finish().unwrap();
+    bench.ok(&["split", "many.safetensors", "-o", "s.safetensors"]);
+    bench.ok(&["report", "s.safetensors", "-o", "r.html"]);
+    let page = fs::read_to_string(bench.path("r.html")).unwrap();
+    assert!(page.contains("The 100 largest of 101 matrices"), "{page}");
+    assert!(page.contains("<td>layer51<") && !page.contains("<td>layer50<"));
+    assert!(page.contains("101 matrices with"));
 }

@@ -195,3 +195,20 @@ fn data_moves_when_the_header_needs_its_room() {
     assert!(read == data);
     assert_eq!(file.tensors()[0].offset() % 128, 0);
 }
+
+/// A header of many names is held by the budget as long as the file is open, and refused before it is parsed.
+#[test]
+fn headers_take_their_memory_from_the_budget() {
+    let (_dir, path) = target("many.safetensors");
+    let mut writer = SafetensorsWriter::create(&path, 0).unwrap();
+    (0..5000).for_each(|i| writer.tensor(&format!("tensor.{i}"), Dtype::U8, &[1], &[0]).unwrap());
+    writer.finish().unwrap();
+    let error = Checkpoint::open_within(&path, &Budget::new(300_000)).unwrap_err();
+    let FileError::Budget { source, .. } = &error else { panic!("{error}") };
+    let budget = Budget::new(source.minimum);
+    let file = Checkpoint::open_within(&path, &budget).unwrap();
+    assert_eq!(file.tensors().len(), 5000);
+    assert!(budget.used() > 5000 * 100 && budget.peak() == budget.limit());
+    drop(file);
+    assert_eq!(budget.used(), 0);
+}

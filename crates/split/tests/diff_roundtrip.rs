@@ -264,3 +264,13 @@ fn one_percent_of_bf16_costs_at_most_3_6_bytes_a_change() {
         assert!(report.bytes_per_change() <= 3.6, "{}", report.bytes_per_change());
     }
 }
+
+/// The tables of a delta give way to tensors of their names.
+#[test]
+fn tensors_may_have_the_names_of_the_tables() {
+    let names = ["delta.table", "delta.table_", "delta.target_header"];
+    let old = names.map(|name| Tensor::random(name, Dtype::U8, &[200], 1));
+    let new: Vec<_> = old.iter().map(|tensor| tensor.changed(1.0, 2).0).collect();
+    let (report, _) = round_trip(&old, &new, DeltaOp::Overwrite, 1 << 24);
+    assert!(report.tensors.iter().all(|tensor| tensor.stored == Stored::Replaced));
+}

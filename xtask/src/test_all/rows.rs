@@ -52,6 +52,17 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
     rows.push(row("release-cli", "the command line, release build: files, memory, interruption", |log| {
         ran(log, Command::new(cargo()).args(["test", "--release", "-p", CLI, "--tests", "--no-fail-fast"]))
     }));
+    rows.push(row(
+        "counts",
+        "every command on many tensors, rows, shards and much metadata: budgets are kept, release build",
+        |log| {
+            if !cfg!(target_os = "linux") {
+                return Ok(Outcome::not_here("peaks of memory are read as Linux has them"));
+            }
+            let args = ["test", "--release", "-p", CLI, "--test", "counts", "--", "--ignored", "--nocapture"];
+            ran(log, Command::new(cargo()).args(args))
+        },
+    ));
     rows.push(campaign::kills(project));
     rows.push(campaign::named_kills(project));
     rows.push(campaign::fuzz(project));

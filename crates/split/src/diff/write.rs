@@ -142,8 +142,9 @@ impl Draft<'_> {
 
     /// As [`read_delta`](crate::read_delta) reads it from the file, which has no length yet.
     fn report(&self) -> DiffReport {
-        let sparse = |matrix: &Box<(MatrixMeta, Sparse)>| (matrix.0.nnz, plane_bytes(&matrix.0).sum());
-        let tensor = |found: &Found<'_>| found.entry.report(found.tensor, found.matrix.as_ref().map(sparse));
+        let sparse = |matrix: &(MatrixMeta, Sparse)| (matrix.0.nnz, plane_bytes(&matrix.0).sum());
+        let tensor =
+            |found: &Found<'_>| found.entry.report(found.tensor, found.matrix.as_deref().map(sparse));
         DiffReport {
             op: self.op,
             tensors: self.found.iter().map(tensor).collect(),
