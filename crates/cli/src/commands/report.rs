@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use residua::compensate::ClassStatistics;
 use residua::compensate::statistics::{StatisticsReader, require_load};
 use residua::compensate::tasks::SequenceReader;
-use residua::compensate::ClassStatistics;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::Budget;
 use residua::split::{BaseLocation, Progress, SplitFile};

@@ -57,7 +57,11 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     expect_weights(&args.file, &budget)?;
-    args.against.iter().chain(&args.base.base).chain([&args.file]).for_each(|path| notes::tell_path(path, &budget));
+    args.against
+        .iter()
+        .chain(&args.base.base)
+        .chain([&args.file])
+        .for_each(|path| notes::tell_path(path, &budget));
     let mut options = VerifyOptions::default();
     options.base = args.base.location();
     options.against.clone_from(&args.against);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use residua::compensate::source::{ArrayAt, FileSource};
 use residua::compensate::FeatureSource;
+use residua::compensate::source::{ArrayAt, FileSource};
 use residua::format::file::{Checkpoint, Dtype, TensorInfo};
-use residua::memory::{Budget, Reservation};
+use residua::memory::Budget;
 
 use crate::failure::{Failure, Kind, Result};
 
