@@ -4,14 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use residua_format::file::FileError;
+use residua_format::file::{FileError, header_memory};
 use residua_memory::{Budget, Reservation};
 
 use crate::Result;
 
-/// Bytes for each tensor while a header is parsed, and while the file is open.
-const PARSED: u64 = 330;
-const OPEN: u64 = 260;
 /// Bytes for each class of a file that is written: up to three tensors, their text in the header, and the class's entry in
 /// the metadata.
 pub(crate) const WRITTEN_CLASS: u64 = 1100;
@@ -19,8 +16,7 @@ pub(crate) const WRITTEN_CLASS: u64 = 1100;
 /// How much more the process itself may hold at the start of the next run.
 const SPREAD: u64 = 512 << 10;
 
-/// What each tensor has in a header, and the mean of each class.
-const TENSOR: &[u8] = b"\"data_offsets\"";
+/// What the mean of each class has in a header.
 const CLASS: &[u8] = b"\"class.";
 const MEAN: &[u8] = b".mean\":{\"dtype\":\"F64\",\"shape\":[";
 /// Bytes that are looked at together: the marks of a mean and two numbers.
@@ -31,11 +27,10 @@ const LONGEST: u64 = 100_000_000;
 /// What a safetensors file holds, as far as a scan of its header can tell.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Header {
-    /// Bytes of the header.
-    bytes: u64,
+    /// Bytes of memory while the file is opened, and while it is open.
+    pub(crate) memory: (u64, u64),
     /// Bytes of the data.
     pub(crate) data: u64,
-    tensors: u64,
     /// Means of classes.
     pub(crate) classes: u64,
     /// Numbers of the last mean.
@@ -61,9 +56,10 @@ impl Header {
         if file.read_exact(&mut bytes).is_err() || u64::from_le_bytes(bytes) > LONGEST {
             return Ok(new);
         }
-        new.bytes = u64::from_le_bytes(bytes);
-        new.data = length.saturating_sub(8 + new.bytes);
-        new.count(file.take(new.bytes), class).map_err(FileError::io(path, "read"))?;
+        let bytes = u64::from_le_bytes(bytes);
+        new.memory = header_memory(path)?;
+        new.data = length.saturating_sub(8 + bytes);
+        new.count(file.take(bytes), class).map_err(FileError::io(path, "read"))?;
         Ok(new)
     }
 
@@ -76,9 +72,7 @@ impl Header {
             let end = if read == 0 { all } else { all.saturating_sub(AHEAD) };
             for start in 0..end {
                 let rest = &buffer[start..all];
-                if rest.starts_with(TENSOR) {
-                    self.tensors += 1;
-                } else if let Some(rest) = rest.strip_prefix(CLASS) {
+                if let Some(rest) = rest.strip_prefix(CLASS) {
                     let (label, rest) = number(rest);
                     if let Some(rest) = rest.strip_prefix(MEAN) {
                         self.dim = number(rest).0;
@@ -93,11 +87,6 @@ impl Header {
             buffer.copy_within(end..all, 0);
             kept = all - end;
         }
-    }
-
-    /// Bytes of memory to open the file, and while it is open.
-    pub(crate) fn memory(&self) -> (u64, u64) {
-        (self.bytes + PARSED * self.tensors, OPEN * self.tensors)
     }
 }
 
@@ -140,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn tensors_are_counted_across_pieces() {
+    fn classes_are_counted_across_pieces() {
         let text = r#"{"class.7.mean":{"dtype":"F64","shape":[384],"data_offsets":[0,4]},"b":{"data_offsets":[4,8]}}"#;
         for piece in 1..80 {
             let mut header = Header::default();
             header.count(Slow(text.as_bytes(), piece), &mut |class| assert_eq!(class, 7)).unwrap();
-            assert_eq!(header, Header { tensors: 2, classes: 1, dim: 384, ..Header::default() }, "{piece}");
+            assert_eq!(header, Header { classes: 1, dim: 384, ..Header::default() }, "{piece}");
         }
     }
 }

@@ -116,7 +116,7 @@ fn a_stored_path_is_followed_near_the_file_or_on_request() {
     let error = near.require_base().unwrap_err();
     assert!(matches!(&error, SplitError::BaseNotFound { tried: Some(_), source: None, .. }), "{error}");
     assert_eq!((error.kind(), near.base().is_none()), (ErrorKind::Usage, true));
-    let stored = SplitFile::open_at(&path, &BaseLocation::Stored).unwrap();
+    let stored = SplitFile::open_at(&path, &BaseLocation::Stored, &Budget::unlimited()).unwrap();
     assert_eq!(stored.base().map(Checkpoint::path), Some(&*bench.path("base")));
 
     // A relative path starts at the file, whatever the current directory is.
@@ -133,7 +133,7 @@ fn a_stored_path_is_followed_near_the_file_or_on_request() {
         std::fs::write(&path, moved).unwrap();
         std::fs::copy(bench.path("base"), folder.join("below")).unwrap();
         assert_eq!(SplitFile::open(&path).unwrap().require_base().is_ok(), inside, "{relative}");
-        assert!(SplitFile::open_at(&path, &BaseLocation::Stored).unwrap().require_base().is_ok());
+        assert!(SplitFile::open_at(&path, &BaseLocation::Stored, &Budget::unlimited()).unwrap().require_base().is_ok());
     }
 }
 

@@ -324,7 +324,7 @@ fn header_extent(header: &Header) -> Extent {
 
 /// Bytes of an open file of statistics.
 fn open_bytes(header: &Header) -> u64 {
-    header.memory().1 + MAPS * LONGEST_ENTRY * header.classes
+    header.memory.1 + MAPS * LONGEST_ENTRY * header.classes
 }
 
 /// An error unless the budget has room to read these files of class statistics at once and to write their classes to one
@@ -346,7 +346,7 @@ pub fn require_rewrite<P: AsRef<Path>>(inputs: &[P], budget: &Budget) -> Result<
                 Err(_) => more += 1,
             }
         })?;
-        most = most.max(open + header.memory().0);
+        most = most.max(open + header.memory.0);
         open += open_bytes(&header);
         all += header.classes;
         dim = dim.max(header.dim as usize);
@@ -375,7 +375,7 @@ pub fn require_load<P: AsRef<Path>>(
         if extent.classes == 0 {
             return Ok(());
         }
-        let open = loaded + header.memory().0.max(extent.bytes + open_bytes(&header));
+        let open = loaded + header.memory.0.max(extent.bytes + open_bytes(&header));
         loaded += extent.bytes;
         most = most.max(open).max(loaded.saturating_add(work(&extent)));
     }

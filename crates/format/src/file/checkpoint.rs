@@ -33,7 +33,7 @@ pub struct Checkpoint {
 }
 
 /// Memory of a shard and its open file.
-const SHARD: u64 = 256;
+pub(super) const SHARD: u64 = 256;
 
 #[derive(Debug)]
 struct Shard {

@@ -11,9 +11,10 @@ use safetensors::Dtype;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::SHARD;
 use super::footprint::Footprint;
 use super::header_memory::HeaderMemory;
-use super::positioned::{Section, read_exact_at};
+use super::positioned::{Section, open_regular, read_exact_at};
 use super::{FileError, Held, Result, TensorInfo};
 
 /// Bytes of the largest header that the safetensors library reads.
@@ -134,6 +135,27 @@ pub fn header_tensors(path: &Path, text: &str, what: &str, budget: &Budget) -> R
         serde_json::from_str(text).map_err(|error| FileError::malformed(path, format!("{what}: {error}")))?;
     held.shrink(footprint.passing());
     Ok(Held::new(header.checked(path)?.tensors, held))
+}
+
+/// Bytes of memory that a safetensors file takes of a budget: while its header is parsed, and then as long as it is open.
+/// 0 for what is no such file; opening it says why.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn header_memory(path: &Path) -> Result<(u64, u64)> {
+    let Ok((file, length)) = open_regular(path) else { return Ok((0, 0)) };
+    let mut prefix = [0; 8];
+    if length < 8 {
+        return Ok((0, 0));
+    }
+    read_exact_at(&file, &mut prefix, 0).map_err(FileError::io(path, "read"))?;
+    let bytes = u64::from_le_bytes(prefix);
+    if bytes > MAX_BYTES.min(length - 8) {
+        return Ok((0, 0));
+    }
+    let footprint = Footprint::of(Section::new(&file, 8, bytes)).map_err(FileError::io(path, "read"))?;
+    let held = footprint.held() + SHARD;
+    Ok((held + footprint.passing(), held))
 }
 
 /// Parses a JSON text of `bytes` bytes. `held` grows by what stays in memory.
