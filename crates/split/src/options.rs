@@ -78,7 +78,7 @@ pub enum Importance {
     /// Mean squares or second moments of the layer's input features, measured on calibration inputs. The file is a
     /// safetensors file. For every tensor that is split it holds an f32 tensor under the same name: `[cols]` mean
     /// squares, or `[blocks, n, n]` second moments in diagonal blocks (`docs/format.md` has the rules). With second
-    /// moments, what a column loses is made up for by the columns to its right.
+    /// moments, what a column of a quantised base loses is made up for by the columns to its right.
     Calibration(PathBuf),
     /// The mean square of the weight's column. On real weights the error is a little larger than with
     /// [`Uniform`](Self::Uniform).

@@ -219,6 +219,7 @@ impl Emitter {
                 let fed = feedback.feed(*storage, costs, &mut base, scales, kept);
                 fed.map_err(|(row, col)| (first + piece * piece_rows + row, col))?;
                 let mut scratch = Scratch::new(cols);
+                kept.differences.reserve(kept.columns.len());
                 for (row, raw) in raw.chunks(row_bytes).enumerate() {
                     let base = &base[row * cols..(row + 1) * cols];
                     let scales = &scales[row * groups..(row + 1) * groups];

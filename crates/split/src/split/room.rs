@@ -78,8 +78,6 @@ impl Room {
         let fixed = ColumnSums::bytes(largest.cols, threads)
             // Importance as it is read, and as it is used.
             + 8 * cols
-            // A row of the sample, and a row of its base.
-            + 2 * largest.row_bytes as u64
             + threads as u64 * Scratch::bytes(largest.cols)
             + base.map_or(0, |kind| {
                 // Two costs at a time, and for each thread a row of the sample.
@@ -151,9 +149,9 @@ fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType, feedba
     codes + fed + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)
 }
 
-/// Bytes of a row's scales, as read and as fed, and of the sums that fitting them gives.
+/// Bytes of a row's scales, as read and as fed, and of the sums that fitting them gives, which are collected twice.
 fn scale_row_bytes(cols: usize, base: Option<BaseKind>) -> u64 {
-    base.map_or(0, |kind| 2 * 4 * kind.groups(cols) + size_of::<Fitted>()) as u64
+    base.map_or(0, |kind| 2 * (4 * kind.groups(cols) + size_of::<Fitted>())) as u64
 }
 
 fn power_of_two_below(n: u64) -> u64 {

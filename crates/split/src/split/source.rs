@@ -40,6 +40,11 @@ impl Source {
         Ok(self.weights.load(&job.rows, rows)?)
     }
 
+    /// Reads the same rows of the other checkpoint that is the base, if there is one.
+    pub(super) fn dense(&mut self, job: &Job<'_>, rows: Range<usize>) -> Result<Option<&[u8]>, SplitError> {
+        Ok(job.base.as_ref().map(|base| self.dense.load(base, rows)).transpose()?)
+    }
+
     /// Reads rows and their base. The scales of a quantised base must be [written](Self::write_scales).
     pub(super) fn rows(
         &mut self,

@@ -97,8 +97,8 @@ impl<'a> Splitter<'a> {
             {
                 return Err(error);
             }
-            if job.base.is_some() {
-                hasher.update_rayon(self.source.rows(job, range)?.1.dense());
+            if let Some(base) = self.source.dense(job, range)? {
+                hasher.update_rayon(base);
             }
         }
         Ok(job.base.map(|_| hasher.finalize().to_hex().to_string()))
