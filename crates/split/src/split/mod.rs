@@ -119,11 +119,6 @@ fn run(
     let _report = reserve_report::<(TensorReport, [PlaneBytes; 8])>(names, budget)?;
     let names = passed.iter().map(|info| &*info.name);
     let _passed = reserve_report::<PassedTensor>(names, budget)?;
-    let kind = match options.base {
-        BaseSpec::Quantized(kind) => Some(kind),
-        BaseSpec::Checkpoint(_) => None,
-    };
-    let room = Room::take(budget, extremes(&jobs), kind, options.values)?;
 
     let file = &inputs.checkpoint;
     let texts = file.metadata().iter().map(|(key, value)| SafetensorsWriter::metadata_bytes(key, value));
@@ -132,6 +127,12 @@ fn run(
     let header_bytes = header_bytes(&jobs, &passed, &metadata, options.hashes);
     let _header =
         budget.reserve_table(SafetensorsWriter::memory(header_bytes), "the header of the output")?;
+    let kind = match options.base {
+        BaseSpec::Quantized(kind) => Some(kind),
+        BaseSpec::Checkpoint(_) => None,
+    };
+    // Last, because it takes a share of what is left.
+    let room = Room::take(budget, extremes(&jobs), kind, options.values)?;
     let mut writer = ContainerWriter::create(output, ContainerKind::Split, header_bytes)?;
     if options.hashes {
         writer.hash_planes();
