@@ -59,14 +59,15 @@ fn adversarial_patterns_stay_under_the_bound() {
     }
 }
 
-/// The bound holds for one row whatever its columns: gaps of every size up to twice a filler, repeated.
+/// The bound holds for one row whatever its columns: gaps of every size up to twice a filler, repeated. A row without
+/// mode planes may take their five bytes.
 #[test]
 fn every_gap_stays_under_the_bound() {
     for gap in 1..=600 {
         let columns: Vec<u32> = (gap - 1..65_536).step_by(gap as usize).collect();
         for columns in [&columns[..], &columns[..1]] {
             let plan = RowPlan::new(columns, 65_536, 2);
-            assert!(plan.index_bytes + 2 * plan.entries <= 4 * columns.len(), "gap {gap}: {plan:?}");
+            assert!(plan.index_bytes + 2 * plan.entries <= 4 * columns.len() + 5, "gap {gap}: {plan:?}");
         }
     }
 }

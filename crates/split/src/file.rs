@@ -17,8 +17,8 @@ pub(crate) const ORIGINAL_METADATA: &str = "original_metadata";
 /// A file that [`split`](crate::split()) wrote, open for reading.
 ///
 /// A file that was split against another checkpoint holds only hashes of its bases. The base checkpoint is looked for
-/// when the file is opened ([`BaseLocation`]). When it is not found, the file still opens, and [`SplitLayer::read_base`] fails with
-/// [`SplitError::BaseNotFound`].
+/// when the file is opened ([`BaseLocation`]). When it is not found, the file still opens, and
+/// [`SplitLayer::read_base`] fails with [`SplitError::BaseNotFound`].
 #[derive(Debug)]
 pub struct SplitFile {
     container: Container,

@@ -21,12 +21,13 @@ use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 /// [materialized](crate::materialize()) at alpha 1.
 ///
 /// A value that changed into another valid value is found by the hash of its plane. A tensor that passed through has no
-/// hash. With [`VerifyOptions::against`] the job also measures how far every tensor is from the checkpoint's, finds tensors that
-/// only one of the two has, and demands that tensors that passed through are the same byte for byte.
+/// hash. With [`VerifyOptions::against`] the job also measures how far every tensor is from the checkpoint's, finds
+/// tensors that only one of the two has, and demands that tensors that passed through are the same byte for byte.
 ///
 /// # Errors
-/// When a file cannot be opened or read, a base that is another checkpoint is not found, the budget is too small, or the caller stops the job. What is wrong with a
-/// single tensor is in the report.
+/// When a file cannot be opened or read, the metadata of the original checkpoint is malformed, a base that is another
+/// checkpoint is not found, the budget is too small, or the caller stops the job. What is wrong with a single tensor is
+/// in the report.
 pub fn verify(
     file: impl AsRef<Path>,
     options: &VerifyOptions,
