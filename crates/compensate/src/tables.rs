@@ -5,16 +5,12 @@ use std::io::Read;
 use std::path::Path;
 
 use residua_format::file::{FileError, header_memory};
-use residua_memory::{Budget, Reservation};
 
 use crate::Result;
 
 /// Bytes for each class of a file that is written: up to three tensors, their text in the header, and the class's entry in
 /// the metadata.
 pub(crate) const WRITTEN_CLASS: u64 = 1100;
-
-/// How much more the process itself may hold at the start of the next run.
-const SPREAD: u64 = 512 << 10;
 
 /// What the mean of each class has in a header.
 const CLASS: &[u8] = b"\"class.";
@@ -88,20 +84,6 @@ impl Header {
             kept = all - end;
         }
     }
-}
-
-/// As [`Budget::require`], but an error states what is enough for the next run too, in which the process itself may hold
-/// more.
-pub(crate) fn require(budget: &Budget, bytes: u64, what: &str) -> Result<()> {
-    reserve(budget, bytes, what).map(drop)
-}
-
-/// As [`Budget::reserve`]; an error as that of [`require`].
-pub(crate) fn reserve(budget: &Budget, bytes: u64, what: &str) -> Result<Reservation> {
-    if budget.baseline() == 0 || bytes <= budget.available() {
-        return Ok(budget.reserve(bytes, what)?);
-    }
-    Ok(budget.reserve(bytes.saturating_add(SPREAD), what)?)
 }
 
 /// The number at the start of a text, and the rest.

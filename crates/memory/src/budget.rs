@@ -20,7 +20,8 @@ pub struct BudgetError {
     pub available: u64,
     /// The budget's limit in bytes.
     pub limit: u64,
-    /// The smallest limit in bytes that would have allowed this request. Later requests of the job may need more.
+    /// A limit in bytes that allows this request. Of a budget for the whole process it has room for a process that holds
+    /// a little more when it runs again. Later requests of the job may need more.
     pub minimum: u64,
 }
 
@@ -30,6 +31,9 @@ impl BudgetError {
         ErrorKind::Budget
     }
 }
+
+/// How much more a process may hold at the start of its next run.
+const SPREAD: u64 = 512 << 10;
 
 /// A size rounded up, so that its text (two decimals) reads back as at least `bytes`.
 fn shown_enough(bytes: u64) -> ByteSize {
@@ -88,7 +92,7 @@ impl Budget {
                 requested: baseline,
                 available: bytes,
                 limit: bytes,
-                minimum: baseline,
+                minimum: baseline.saturating_add(SPREAD),
             });
         }
         Ok(Self::with_baseline(bytes, baseline))
@@ -170,7 +174,11 @@ impl Budget {
                 requested: bytes,
                 available: shared.limit - used,
                 limit: shared.limit,
-                minimum: used.saturating_add(bytes),
+                minimum: used.saturating_add(bytes).saturating_add(if shared.baseline > 0 {
+                    SPREAD
+                } else {
+                    0
+                }),
             }),
         }
     }

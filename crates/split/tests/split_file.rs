@@ -133,7 +133,12 @@ fn a_stored_path_is_followed_near_the_file_or_on_request() {
         std::fs::write(&path, moved).unwrap();
         std::fs::copy(bench.path("base"), folder.join("below")).unwrap();
         assert_eq!(SplitFile::open(&path).unwrap().require_base().is_ok(), inside, "{relative}");
-        assert!(SplitFile::open_at(&path, &BaseLocation::Stored, &Budget::unlimited()).unwrap().require_base().is_ok());
+        assert!(
+            SplitFile::open_at(&path, &BaseLocation::Stored, &Budget::unlimited())
+                .unwrap()
+                .require_base()
+                .is_ok()
+        );
     }
 }
 

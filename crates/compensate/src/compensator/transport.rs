@@ -10,7 +10,6 @@ use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
 use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
-use crate::tables;
 
 /// What compat mode adds to variances before it draws.
 const DRAW_RIDGE: f64 = 1e-4;
@@ -85,7 +84,7 @@ impl Points {
             .saturating_add(scratch(points))
             .saturating_add(held)
             .saturating_add(class);
-        tables::require(budget, moving.max(fitting), "moving class statistics")
+        Ok(budget.require(moving.max(fitting), "moving class statistics")?)
     }
 
     /// Number of points for a class, and of dense matrices beside them.

@@ -22,7 +22,7 @@ use super::gaussian::CLASS_BYTES;
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
 use crate::error::{Content, same_dimension};
-use crate::tables::{self, Header, WRITTEN_CLASS};
+use crate::tables::{Header, WRITTEN_CLASS};
 use crate::{CompensateError, Result};
 
 /// The metadata entry.
@@ -83,7 +83,7 @@ impl StatisticsReader {
     pub fn of(file: Checkpoint, budget: &Budget) -> Result<Self> {
         let path = file.path();
         let meta = Content::Statistics.expect_in(&file)?;
-        let held = tables::reserve(budget, MAPS * meta.len() as u64, "the table of classes")?;
+        let held = budget.reserve(MAPS * meta.len() as u64, "the table of classes")?;
         let meta: Meta = serde_json::from_str(meta)
             .map_err(|error| FileError::malformed(path, format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
@@ -207,7 +207,7 @@ impl StatisticsWriter {
     /// # Errors
     /// When the file cannot be created, or the budget has no room for the tables of its tensors.
     pub fn create(path: impl AsRef<Path>, dim: usize, classes: usize, budget: &Budget) -> Result<Self> {
-        let held = tables::reserve(budget, WRITTEN_CLASS.saturating_mul(classes as u64), WRITING)?;
+        let held = budget.reserve(WRITTEN_CLASS.saturating_mul(classes as u64), WRITING)?;
         // A label and a count have at most 10 and 20 digits.
         let header = 512 + (256 + 2 * 36) * classes as u64;
         let file = SafetensorsWriter::create(path.as_ref(), header)?;
@@ -311,7 +311,7 @@ impl ClassStatistics {
         // The file is closed when the work begins.
         let closed = budget.used() - before;
         let work = extent.bytes.saturating_add(work(&extent)).saturating_sub(closed);
-        tables::require(budget, extent.bytes.max(work), STATISTICS)?;
+        budget.require(extent.bytes.max(work), STATISTICS)?;
         file.load(budget)
     }
 }
@@ -355,7 +355,7 @@ pub fn require_rewrite<P: AsRef<Path>>(inputs: &[P], budget: &Budget) -> Result<
     let classes = labels.len() as u64 + more;
     drop((labels, room));
     let working = 2 * Covariance::dense_bytes(dim) + 3 * class;
-    tables::require(budget, most.max(open + LABEL * all + WRITTEN_CLASS * classes + working), WRITING)
+    Ok(budget.require(most.max(open + LABEL * all + WRITTEN_CLASS * classes + working), WRITING)?)
 }
 
 /// An error unless the budget has room to load the class statistics of these files, one after the other, and then for
@@ -379,7 +379,7 @@ pub fn require_load<P: AsRef<Path>>(
         loaded += extent.bytes;
         most = most.max(open).max(loaded.saturating_add(work(&extent)));
     }
-    tables::require(budget, most, STATISTICS)
+    Ok(budget.require(most, STATISTICS)?)
 }
 
 /// Bytes of a label in a set.

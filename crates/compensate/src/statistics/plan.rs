@@ -9,7 +9,6 @@ use super::gaussian::CLASS_BYTES;
 use super::{StatisticsOptions, Storage};
 use crate::Result;
 use crate::source::{BLOCK, FeatureSource, block_bytes};
-use crate::tables;
 
 const WHAT: &str = "class statistics";
 /// Bytes of a class in the plan.
@@ -47,7 +46,7 @@ pub(super) fn require(
     };
     drop((plan, room));
     let block = block_bytes(BLOCK, source.dim(), source.is_double());
-    tables::require(budget, needed.saturating_add(block), WHAT)
+    Ok(budget.require(needed.saturating_add(block), WHAT)?)
 }
 
 /// Goes the steps of a [`StatisticsBuilder`](super::StatisticsBuilder) without features.

@@ -19,7 +19,7 @@ use crate::error::Content;
 use crate::statistics::{
     ClassGaussian, ClassStatistics, MAPS, StatisticsReader, Stored, WRITING, read_class, write_class,
 };
-use crate::tables::{self, WRITTEN_CLASS};
+use crate::tables::WRITTEN_CLASS;
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.drift";
@@ -73,7 +73,7 @@ impl SequenceReader {
         let path = file.path();
         let wrong = |problem: String| FileError::malformed(path, problem);
         let meta = Content::Tasks.expect_in(&file)?;
-        let held = tables::reserve(budget, MAPS * meta.len() as u64, "the table of classes")?;
+        let held = budget.reserve(MAPS * meta.len() as u64, "the table of classes")?;
         let meta: Meta =
             serde_json::from_str(meta).map_err(|error| wrong(format!("metadata entry {KEY}: {error}")))?;
         if meta.version != VERSION {
@@ -167,7 +167,7 @@ impl SequenceWriter {
         samples: Vec<String>,
         budget: &Budget,
     ) -> Result<Self> {
-        let held = tables::reserve(budget, written_bytes(classes, labels), WRITING)?;
+        let held = budget.reserve(written_bytes(classes, labels), WRITING)?;
         // The tensors of a class, its count, a label and a number; the metadata is escaped.
         let bytes = 1024 + (256 + 72) * labels as u64 + 48 * samples.len() as u64;
         let file = SafetensorsWriter::create(path, bytes)?;

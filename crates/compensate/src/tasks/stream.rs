@@ -10,7 +10,7 @@ use super::file::{SequenceReader, SequenceWriter, WRITTEN_LABEL, written_bytes};
 use super::{State, Task, TaskSequence};
 use crate::Result;
 use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, WRITING};
-use crate::tables::{self, WRITTEN_CLASS};
+use crate::tables::WRITTEN_CLASS;
 
 impl TaskSequence {
     /// [`resume`](Self::resume), [`finish_task`](Self::finish_task) and [`save`](Self::save) in one, with the same bits for
@@ -33,7 +33,7 @@ impl TaskSequence {
         let saved = if there { Some(self.open(path, budget)?) } else { None };
         let counts = |state: &State| saved.as_ref().map_or(0, |saved| saved.counts(&state.name).count());
         let old = self.variants.iter().map(counts).sum::<usize>();
-        let room = tables::reserve(budget, written_bytes(old, old), WRITING)?;
+        let room = budget.reserve(written_bytes(old, old), WRITING)?;
         let written = WRITTEN_CLASS + WRITTEN_LABEL * self.variants.len() as u64;
         let new = self.collect(&mut task, written, budget)?;
         drop(room);
