@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use nalgebra::DVector;
 use residua_format::file::{Checkpoint, Dtype, FileError, SafetensorsWriter, TensorInfo};
-use residua_memory::{Budget, Reservation};
+use residua_memory::{Budget, ErrorKind, Reservation};
 use serde::{Deserialize, Serialize};
 
 use super::gaussian::CLASS_BYTES;
@@ -301,9 +301,9 @@ impl ClassStatistics {
     pub fn load_for(path: impl AsRef<Path>, work: impl Fn(&Extent) -> u64, budget: &Budget) -> Result<Self> {
         let (path, before) = (path.as_ref(), budget.used());
         let file = match StatisticsReader::open(path, budget) {
-            Err(CompensateError::Budget(error)) => {
+            Err(error) if error.kind() == ErrorKind::Budget => {
                 require_load(&[path], work, budget)?;
-                return Err(error.into());
+                return Err(error);
             }
             other => other?,
         };
