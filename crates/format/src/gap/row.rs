@@ -33,7 +33,7 @@ impl RowMode {
 /// The mode and the sizes of a row, known before anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowPlan {
-    /// The mode with the fewest bytes, its part of the mode planes counted.
+    /// The mode with the fewest bytes.
     pub mode: RowMode,
     /// Non-zeros.
     pub nnz: usize,
@@ -43,12 +43,9 @@ pub struct RowPlan {
     pub index_bytes: usize,
 }
 
-/// Bytes of a row's mode and index pointer, in planes that a matrix has only if some row is not in gap mode.
-const MODE_PLANES: usize = 5;
-
 impl RowPlan {
     /// The cheapest way to store a row with `columns` (strictly rising, below `cols`) and values of `value_bytes`
-    /// each. A row leaves [`RowMode::Gap`] only if that saves more than its part of the mode planes.
+    /// each. Ties go to [`RowMode::Gap`].
     pub fn new(columns: &[u32], cols: usize, value_bytes: usize) -> Self {
         let nnz = columns.len();
         // Most rows need no filler. Then no gap has a bit above its lowest eight.
@@ -64,10 +61,7 @@ impl RowPlan {
             plain(RowMode::Absolute32, 4 * nnz)
         };
         let bitmap = plain(RowMode::Bitmap, if nnz == 0 { 0 } else { cols.div_ceil(8) });
-        let cost = |plan: &Self| {
-            let planes = if plan.mode == RowMode::Gap { 0 } else { MODE_PLANES };
-            planes + plan.index_bytes + plan.entries * value_bytes
-        };
+        let cost = |plan: &Self| plan.index_bytes + plan.entries * value_bytes;
         // min_by_key keeps the first of equals: the gap plane.
         [gap, absolute, bitmap].into_iter().min_by_key(cost).unwrap_or(gap)
     }
