@@ -23,7 +23,7 @@ use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
 use crate::error::{Content, same_dimension};
 use crate::tables::{Header, WRITTEN_CLASS};
-use crate::{CompensateError, Result};
+use crate::Result;
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.statistics";
