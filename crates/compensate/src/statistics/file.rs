@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::gaussian::CLASS_BYTES;
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
+use crate::Result;
 use crate::error::{Content, same_dimension};
 use crate::tables::{Header, WRITTEN_CLASS};
-use crate::Result;
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.statistics";
