@@ -53,7 +53,8 @@ proptest! {
         builder.shrinkage = options.shrinkage;
         builder.add_source(&mut source, Side::Before).unwrap();
         builder.finish(storage, precision).unwrap().save(&path, &counted).unwrap();
-        let block = 256 * (4 + 32 * dim as u64);
-        prop_assert!(stated <= counted.peak() + block, "{stated} of {}", counted.peak());
+        // The plan counts a whole block of features, and rounds up.
+        let (peak, block) = (counted.peak(), 256 * (4 + 32 * dim as u64));
+        prop_assert!(stated <= peak + block + peak / 16, "{stated} of {peak}");
     }
 }

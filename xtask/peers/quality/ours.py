@@ -8,22 +8,25 @@ from safetensors.torch import load_file, save_file
 
 # Title, what calibrates it, options of `residua split`.
 SPLITS = [
-    ("int4", None, ["--density", "0"]),
     ("int4 + 5 %", None, ["--density", "0.05"]),
-    ("int4-g64", None, ["--base", "int4-g64", "--density", "0"]),
+    ("int4 + 3 % i8", None, ["--density", "0.03", "--values", "i8"]),
     ("int4-g64 + 1 % i8", None, ["--base", "int4-g64", "--density", "0.01", "--values", "i8"]),
-    ("int4-g64 + 5 % i8", None, ["--base", "int4-g64", "--density", "0.05", "--values", "i8"]),
+    ("int4-g32", None, ["--base", "int4-g32", "--density", "0"]),
     ("int4 + 5 %", "mean squares", ["--density", "0.05"]),
-    ("int4-g64 + 1 % i8", "mean squares", ["--base", "int4-g64", "--density", "0.01", "--values", "i8"]),
-    ("int4-g64 + 5 % i8", "mean squares", ["--base", "int4-g64", "--density", "0.05", "--values", "i8"]),
+    ("int4 + 3 % i8", "mean squares", ["--density", "0.03", "--values", "i8"]),
+    ("int4 + 1 % i8", "second moments", ["--density", "0.01", "--values", "i8"]),
+    ("int4 + 3 % i8", "second moments", ["--density", "0.03", "--values", "i8"]),
+    ("int4 + 5 %", "second moments", ["--density", "0.05"]),
+    ("int4 + 8 % i8", "second moments", ["--density", "0.08", "--values", "i8"]),
 ]
 
 
 def save_calibration(moments, work: Path):
     """The calibration file of each kind."""
-    squares = work / "mean-squares.safetensors"
+    squares, whole = work / "mean-squares.safetensors", work / "second-moments.safetensors"
     save_file({name: h.diagonal().clone() for name, h in moments.items()}, squares)
-    return {"mean squares": squares}
+    save_file({name: h[None].clone() for name, h in moments.items()}, whole)
+    return {"mean squares": squares, "second moments": whole}
 
 
 def split(residua, folder: Path, work: Path, options, calibration):

@@ -119,7 +119,7 @@ def gptq(bits, group=None, zero=False, damp=0.01, order=True):
 def data_free():
     """What needs weights only: (title, quantiser)."""
     ggml = Ggml()
-    kinds = ["Q3_K", "Q4_0", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K"]
+    kinds = ["Q4_0", "IQ4_XS", "Q4_K", "Q5_K"]
     return (
         [(f"ggml {kind}", ggml.kind(kind, importance=False)) for kind in kinds]
         + [("NF4, groups of 64", nf4()), ("int4, groups of 64", integers(4, 64)), ("int5, a scale per row", integers(5))]
@@ -129,8 +129,8 @@ def data_free():
 def calibrated():
     """What also needs calibration inputs: (title, quantiser)."""
     ggml = Ggml()
-    kinds = ["Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K"]
+    kinds = ["IQ4_XS", "Q4_K", "Q5_K"]
     return (
         [(f"ggml {kind}, importance matrix", ggml.kind(kind, importance=True)) for kind in kinds]
-        + [(f"GPTQ {bits} bits, groups of 64, zero points", gptq(bits, 64, zero=True)) for bits in (3, 4, 5)]
+        + [(f"GPTQ {bits} bits, groups of 64, zero points", gptq(bits, 64, zero=True)) for bits in (4, 5)]
     )
