@@ -1,6 +1,6 @@
 //! `cargo xtask quality`: bits per weight against quality, beside quantisers that people use today.
 //!
-//! The work is done by `xtask/peers/quality`, in an environment of its own, with the command as users have it.
+//! `xtask/peers/quality` measures, in a separate Python environment. It calls the release build of the command.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
