@@ -13,15 +13,11 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use common::RESIDUA;
+use common::{Run, run_within};
 
 /// In MiB.
 const BUDGETS: [u64; 3] = [16, 64, 256];
-/// Address space beyond the budget, in MiB: code, libraries, stacks of threads.
-const ADDRESSES: u64 = 300;
-
 /// Commands on `old`, `new`, `split` and `delta`.
 const COMMANDS: [&str; 11] = [
     "split old -o out.safetensors",
@@ -60,7 +56,7 @@ fn check(commands: &[&str], enough: u64, make: impl Fn(&Path) -> io::Result<()>)
     let mut problems = String::new();
     for command in commands {
         for budget in BUDGETS {
-            let Run { code, peak } = run(folder, command, budget);
+            let Run { code, peak, .. } = run(folder, command, budget);
             println!(
                 "{command:<40} {budget:>4} MiB: {code:?}, peak {:.1} MiB",
                 peak as f64 / (1 << 20) as f64
@@ -99,16 +95,7 @@ fn counts_keep_the_budget() {
     });
 }
 
-struct Run {
-    code: Option<i32>,
-    peak: u64,
-}
-
-/// Runs the binary within a budget and with little more address space, so that an allocation that nobody asked the budget
-/// for ends it with a signal.
-///
-/// The kernel also counts the memory of the process before it became the binary: this test must stay small.
-#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
+/// Runs a command within a budget in MiB. Its words are files of the folder, with or without their suffix.
 fn run(folder: &Path, command: &str, budget: u64) -> Run {
     let words = command.split(' ').map(|word| match word {
         "old" | "new" if folder.join(word).is_dir() => word.to_owned(),
@@ -119,53 +106,24 @@ fn run(folder: &Path, command: &str, budget: u64) -> Run {
     });
     // The command itself may be called as a file is.
     let words: Vec<String> = command.split(' ').take(1).map(str::to_owned).chain(words.skip(1)).collect();
-    let limit = (budget + ADDRESSES) << 10;
-    let line = format!("ulimit -v {limit}; exec {RESIDUA} {} --memory-budget {budget}MiB", words.join(" "));
-    let child = Command::new("sh")
-        .args(["-c", &line])
-        .current_dir(folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut status = 0;
-    // SAFETY: rusage is plain data for which all zeroes are valid; wait4 writes to the two places only.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::wait4(child.id() as i32, &mut status, 0, &mut usage), child.id() as i32);
-        usage
-    };
-    let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
-    Run { code, peak: usage.ru_maxrss as u64 * 1024 }
+    run_within(folder, &words.iter().map(|word| &**word).collect::<Vec<_>>(), budget << 20)
 }
 
 /// Writes a safetensors file in pieces: a header, then zeros. Returns the file and the start of the data.
 fn zeros(
     path: &Path,
     data: u64,
-    header: impl Fn(&mut dyn Write) -> io::Result<()>,
+    header: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<(File, u64)> {
-    let mut length = Length(0);
-    header(&mut length)?;
     let mut out = BufWriter::new(File::create_new(path)?);
-    out.write_all(&length.0.to_le_bytes())?;
+    out.write_all(&[0; 8])?;
     header(&mut out)?;
+    let start = out.stream_position()?;
+    out.rewind()?;
+    out.write_all(&(start - 8).to_le_bytes())?;
     let file = out.into_inner()?;
-    file.set_len(8 + length.0 + data)?;
-    Ok((file, 8 + length.0))
-}
-
-struct Length(u64);
-
-impl Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    file.set_len(start + data)?;
+    Ok((file, start))
 }
 
 fn tensor(

@@ -6,50 +6,14 @@
 
 mod common;
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use common::{RESIDUA, noise, npy_features, npy_labels};
+use common::{Run, noise, npy_features, npy_labels, run_within};
 use residua::memory::ByteSize;
 
 const CLASSES: usize = 200_000;
-/// What a process may map beyond its budget.
-const UNRESERVED: u64 = 300 << 20;
-
-/// Exit code, peak and stderr of the binary.
-struct Run {
-    code: i32,
-    peak: u64,
-    stderr: String,
-}
-
-/// Runs the binary with a budget. Memory beyond the budget and [`UNRESERVED`] cannot be had.
-#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn run(folder: &Path, budget: u64, arguments: &[&str]) -> Run {
-    let stderr = folder.join("stderr");
-    let mut command = Command::new(RESIDUA);
-    command.args(arguments).args(["--threads", "2", "--memory-budget", &format!("{budget}B")]);
-    command.current_dir(folder).stdout(Stdio::null()).stderr(std::fs::File::create(&stderr).unwrap());
-    let limit = libc::rlimit { rlim_cur: budget + UNRESERVED, rlim_max: budget + UNRESERVED };
-    // SAFETY: setrlimit is async-signal-safe and reads `limit`, which the closure owns.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_AS, &limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-    let child = command.spawn().unwrap();
-    let mut status = 0;
-    // SAFETY: rusage is plain data for which all zeroes are valid; wait4 writes to the two places only.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::wait4(child.id() as i32, &mut status, 0, &mut usage), child.id() as i32);
-        usage
-    };
-    let status = std::process::ExitStatus::from_raw(status);
-    let code = status.code().unwrap_or_else(|| panic!("{arguments:?}, {budget} bytes: {status}"));
-    Run { code, peak: usage.ru_maxrss as u64 * 1024, stderr: std::fs::read_to_string(stderr).unwrap() }
+    run_within(folder, &[arguments, &["--threads", "2"]].concat(), budget)
 }
 
 /// What an error says is enough.
@@ -63,13 +27,13 @@ fn stated(stderr: &str) -> u64 {
 fn refuses_and_then_runs(folder: &Path, arguments: &[&str]) {
     let start = std::time::Instant::now();
     let refused = run(folder, 40 << 20, arguments);
-    assert_eq!(refused.code, 4, "{arguments:?}: {}", refused.stderr);
+    assert_eq!(refused.code, Some(4), "{arguments:?}: {}", refused.stderr);
     let seconds = start.elapsed().as_secs_f64();
     let enough = stated(&refused.stderr);
     let fewer = run(folder, enough / 4 * 3, arguments);
-    assert_eq!(fewer.code, 4, "{arguments:?}: {}", fewer.stderr);
+    assert_eq!(fewer.code, Some(4), "{arguments:?}: {}", fewer.stderr);
     let done = run(folder, enough, arguments);
-    assert_eq!(done.code, 0, "{arguments:?}, {enough} bytes: {}", done.stderr);
+    assert_eq!(done.code, Some(0), "{arguments:?}, {enough} bytes: {}", done.stderr);
     println!("{arguments:?}: refused in {seconds:.1} s, {} of {enough} bytes", done.peak);
     assert!(done.peak <= enough, "{arguments:?} held {} of {enough} bytes", done.peak);
 }
@@ -101,9 +65,9 @@ fn many_classes_keep_the_budget_or_are_refused() {
     for command in commands {
         for mebibytes in [16, 64, 256] {
             let done = run(folder, mebibytes << 20, command);
-            println!("{command:?}, {mebibytes} MiB: exit {}, {} bytes", done.code, done.peak);
-            assert!(matches!(done.code, 0 | 4), "{command:?}, {mebibytes} MiB: {}", done.stderr);
-            assert!(done.code == 4 || done.peak <= mebibytes << 20, "{command:?}: {} bytes", done.peak);
+            println!("{command:?}, {mebibytes} MiB: exit {:?}, {} bytes", done.code, done.peak);
+            assert!(matches!(done.code, Some(0 | 4)), "{command:?}, {mebibytes} MiB: {}", done.stderr);
+            assert!(done.code == Some(4) || done.peak <= mebibytes << 20, "{command:?}: {} bytes", done.peak);
         }
     }
 }

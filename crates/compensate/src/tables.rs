@@ -1,10 +1,9 @@
 //! Memory of the tables that an open or growing safetensors file takes, which grow with its number of tensors.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use residua_format::file::{FileError, header_memory};
+use residua_format::file::{FileError, HeaderSizes};
 
 use crate::Result;
 
@@ -17,8 +16,6 @@ const CLASS: &[u8] = b"\"class.";
 const MEAN: &[u8] = b".mean\":{\"dtype\":\"F64\",\"shape\":[";
 /// Bytes that are looked at together: the marks of a mean and two numbers.
 const AHEAD: usize = 96;
-/// Longer headers are refused when they are parsed.
-const LONGEST: u64 = 100_000_000;
 
 /// What a safetensors file holds, as far as a scan of its header can tell.
 #[derive(Debug, Default, PartialEq)]
@@ -42,20 +39,10 @@ impl Header {
     /// As [`scan`](Self::scan); calls `class` with the number of each class.
     pub(crate) fn scan_classes(path: &Path, class: &mut dyn FnMut(u64)) -> Result<Self> {
         let mut new = Self::default();
-        // Opening a pipe would wait.
-        let Some(length) = path.metadata().ok().filter(|metadata| metadata.is_file()).map(|file| file.len())
-        else {
-            return Ok(new);
-        };
-        let mut file = File::open(path).map_err(FileError::io(path, "open"))?;
-        let mut bytes = [0; 8];
-        if file.read_exact(&mut bytes).is_err() || u64::from_le_bytes(bytes) > LONGEST {
-            return Ok(new);
+        if let Some(HeaderSizes { file, text, data, opening, open, .. }) = HeaderSizes::of(path)? {
+            (new.memory, new.data) = ((opening, open), data);
+            new.count(file.take(text), class).map_err(FileError::io(path, "read"))?;
         }
-        let bytes = u64::from_le_bytes(bytes);
-        new.memory = header_memory(path)?;
-        new.data = length.saturating_sub(8 + bytes);
-        new.count(file.take(bytes), class).map_err(FileError::io(path, "read"))?;
         Ok(new)
     }
 

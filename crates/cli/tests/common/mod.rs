@@ -2,8 +2,9 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests, each of which uses a part")]
 
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use residua::format::file::{Dtype, SafetensorsWriter};
 use serde_json::Value;
@@ -156,15 +157,44 @@ pub(crate) fn npy_labels(path: &Path, labels: &[u32]) {
 ///
 /// The kernel also counts the memory of the process before it became the binary. So this test must stay small: one test
 /// per process, files written in pieces.
-#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
 #[cfg(target_os = "linux")]
 pub(crate) fn peak(folder: &Path, arguments: &[&str]) -> u64 {
-    let child = Command::new(RESIDUA)
-        .args(arguments)
-        .current_dir(folder)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(RESIDUA);
+    command.args(arguments).current_dir(folder).stdout(Stdio::null());
+    let (status, peak) = wait(command);
+    assert!(status.success(), "{arguments:?}");
+    peak
+}
+
+/// A run within a budget: the exit code (`None` after a signal), the most memory it held in bytes, and stderr.
+#[cfg(target_os = "linux")]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) peak: u64,
+    pub(crate) stderr: String,
+}
+
+/// Runs the binary with a budget in bytes and 300 MiB of address space more: code, libraries, stacks of threads. So an
+/// allocation that nobody asked the budget for ends it with a signal. See [`peak`] for what else is counted.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_within(folder: &Path, arguments: &[&str], budget: u64) -> Run {
+    let mut stderr = tempfile::tempfile().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {}; exec \"$@\"", (budget >> 10) + (300 << 10)), "sh", RESIDUA]);
+    command.args(arguments).args(["--memory-budget", &format!("{budget}B")]);
+    command.current_dir(folder).stdout(Stdio::null()).stderr(stderr.try_clone().unwrap());
+    let (status, peak) = wait(command);
+    let mut text = String::new();
+    stderr.rewind().unwrap();
+    stderr.read_to_string(&mut text).unwrap();
+    Run { code: status.code(), peak, stderr: text }
+}
+
+/// Runs a command to its end; its status, and the most memory it held in bytes.
+#[allow(clippy::zombie_processes, reason = "wait4 waits for it")]
+#[cfg(target_os = "linux")]
+fn wait(mut command: Command) -> (ExitStatus, u64) {
+    let child = command.spawn().unwrap();
     let mut status = 0;
     // SAFETY: rusage is plain data for which all zeroes are valid; wait4 writes to the two places only.
     let usage = unsafe {
@@ -172,6 +202,5 @@ pub(crate) fn peak(folder: &Path, arguments: &[&str]) -> u64 {
         assert_eq!(libc::wait4(child.id() as i32, &mut status, 0, &mut usage), child.id() as i32);
         usage
     };
-    assert_eq!(status, 0, "{arguments:?}");
-    usage.ru_maxrss as u64 * 1024
+    (std::os::unix::process::ExitStatusExt::from_raw(status), usage.ru_maxrss as u64 * 1024)
 }

@@ -137,25 +137,42 @@ pub fn header_tensors(path: &Path, text: &str, what: &str, budget: &Budget) -> R
     Ok(Held::new(header.checked(path)?.tensors, held))
 }
 
-/// Bytes of memory that a safetensors file takes of a budget: while its header is parsed, and then as long as it is open.
-/// 0 for what is no such file; opening it says why.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn header_memory(path: &Path) -> Result<(u64, u64)> {
-    let Ok((file, length)) = open_regular(path) else { return Ok((0, 0)) };
-    let mut prefix = [0; 8];
-    if length < 8 {
-        return Ok((0, 0));
+/// The sizes of a safetensors file that is not open yet.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct HeaderSizes {
+    /// The file, at the start of the header's text.
+    pub file: File,
+    /// Bytes of that text.
+    pub text: u64,
+    /// Bytes of the data behind it.
+    pub data: u64,
+    /// Bytes of memory that it takes of a budget while its header is parsed.
+    pub opening: u64,
+    /// Bytes of memory that it takes of a budget as long as it is open.
+    pub open: u64,
+}
+
+impl HeaderSizes {
+    /// Looks at a file; `None` for what is no safetensors file. Opening that says why.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        let Ok((mut file, length)) = open_regular(path) else { return Ok(None) };
+        let mut prefix = [0; 8];
+        if length < 8 {
+            return Ok(None);
+        }
+        file.read_exact(&mut prefix).map_err(FileError::io(path, "read"))?;
+        let text = u64::from_le_bytes(prefix);
+        if text > MAX_BYTES.min(length - 8) {
+            return Ok(None);
+        }
+        let footprint = Footprint::of(Section::new(&file, 8, text)).map_err(FileError::io(path, "read"))?;
+        let open = footprint.held() + SHARD;
+        Ok(Some(Self { file, text, data: length - 8 - text, opening: open + footprint.passing(), open }))
     }
-    read_exact_at(&file, &mut prefix, 0).map_err(FileError::io(path, "read"))?;
-    let bytes = u64::from_le_bytes(prefix);
-    if bytes > MAX_BYTES.min(length - 8) {
-        return Ok((0, 0));
-    }
-    let footprint = Footprint::of(Section::new(&file, 8, bytes)).map_err(FileError::io(path, "read"))?;
-    let held = footprint.held() + SHARD;
-    Ok((held + footprint.passing(), held))
 }
 
 /// Parses a JSON text of `bytes` bytes. `held` grows by what stays in memory.

@@ -39,7 +39,7 @@ pub use container::{Container, ContainerKind, ContainerWriter, MatrixMeta, Op, P
 pub use dense::{Dense, write_dense};
 pub use error::FileError;
 pub use hash::{CheckpointHasher, hash_bytes};
-pub use header::{header_memory, header_tensors};
+pub use header::{HeaderSizes, header_tensors};
 pub use held::Held;
 pub use matrix::FileMatrix;
 pub use mtx::{read_mtx, write_mtx_coo, write_mtx_csr};

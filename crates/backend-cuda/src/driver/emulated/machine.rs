@@ -8,6 +8,7 @@ use crate::abi::THREADS;
 use crate::driver::failed;
 use crate::launch::Launch;
 
+// SAFETY: `emulator/emulator.cpp` defines these functions with these types.
 unsafe extern "C" {
     fn residua_machine_new() -> *mut c_void;
     fn residua_machine_free(machine: *mut c_void);
