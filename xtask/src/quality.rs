@@ -52,8 +52,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
     if !built.success() {
         return Ok(ExitCode::FAILURE);
     }
-    let facts = machine::describe(&project);
-    let caption = facts.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(". ");
+    let commit = machine::commit(&project);
     let status = Command::new(venv.python())
         .arg(project.root.join("xtask/peers/quality/main.py"))
         .arg("--residua")
@@ -62,7 +61,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Result<ExitCode> {
         .arg(&work)
         .arg("--page")
         .arg(options.out.unwrap_or_else(|| project.root.join("docs").join("quality.md")))
-        .args(["--caption", &caption])
+        .args(["--commit", &commit])
         .args(options.python)
         .status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

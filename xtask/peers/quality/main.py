@@ -1,13 +1,14 @@
 """Bits per weight against quality: split files beside quantisers that people use today, on a real language model.
 
 Every contestant changes the linear layers alone. Bits count what these layers take, scales and indices included. Finished
-rows are kept in `results.jsonl`, so a stopped run goes on where it stopped.
+rows are kept in `results.jsonl`, so a stopped run goes on where it stopped. Rows of split files belong to a commit.
 """
 
 import argparse
 import json
 import sysconfig
 import time
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ def main():
     parser.add_argument("--residua", required=True, help="the command")
     parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--page", type=Path, help="the page whose tables are replaced")
-    parser.add_argument("--caption", default="", help="commit, machine and date")
+    parser.add_argument("--commit", default="", help="the commit of the command")
     parser.add_argument("--test", type=int, default=8192, help="tokens that are predicted")
     parser.add_argument("--calibrate", type=int, default=16384, help="tokens of calibration")
     parser.add_argument("--only", default="", help="only rows whose title contains this text")
@@ -54,7 +55,7 @@ def main():
     for title, quantise in peers.calibrated():
         rows.append((title, "second moments" if "GPTQ" in title else "mean squares", lambda q=quantise: quantised(q)))
 
-    results = Results(args.work / "results.jsonl", args.test)
+    results = Results(args.work / "results.jsonl", args.test, args.commit)
     for title, calibration, run in rows:
         if args.only not in title or results.has(title, calibration):
             continue
@@ -79,17 +80,18 @@ def second_moments(model, args):
 class Results:
     """The rows so far."""
 
-    def __init__(self, path: Path, tokens: int):
-        self.path, self.tokens = path, tokens
-        self.rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    def __init__(self, path: Path, tokens: int, commit: str):
+        self.path, self.tokens, self.commit = path, tokens, commit
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        self.rows = [row for row in rows if row["tokens"] == tokens and row["commit"] in ("", commit)]
 
     def has(self, title, calibration):
-        key = (title, calibration, self.tokens)
-        return any((row["title"], row["calibration"], row["tokens"]) == key for row in self.rows)
+        return any((row["title"], row["calibration"]) == (title, calibration) for row in self.rows)
 
     def add(self, title, calibration, bits, weight, output, perplexity, seconds):
-        row = {"title": title, "calibration": calibration, "tokens": self.tokens, "bits": bits, "weight": weight,
-               "output": output, "perplexity": perplexity, "seconds": seconds}
+        commit = self.commit if title.startswith("Residua") else ""
+        row = {"title": title, "calibration": calibration, "tokens": self.tokens, "commit": commit, "bits": bits,
+               "weight": weight, "output": output, "perplexity": perplexity, "seconds": seconds}
         self.rows.append(row)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -104,9 +106,9 @@ def line(row):
 
 
 def write(page: Path, results: Results, args):
-    rows = sorted((row for row in results.rows if row["tokens"] == args.test), key=lambda row: (row["bits"], row["title"]))
+    rows = sorted(results.rows, key=lambda row: (row["bits"], row["title"]))
     table = "\n".join([
-        args.caption,
+        f"Commit {args.commit}, {date.today()}; {args.test} tokens predicted, {args.calibrate} calibrated on.",
         "",
         "| | calibration | bits per weight | weight error | output error | perplexity |",
         "|---|---|---|---|---|---|",

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::project::Project;
 
 /// One `name: value` line per fact; unknown facts are left out.
-pub(crate) fn describe(project: &Project) -> Vec<(&'static str, String)> {
+pub(super) fn describe(project: &Project) -> Vec<(&'static str, String)> {
     let mut facts = vec![("CPU", cpu()), ("Caches", caches())];
     facts.push(("Memory", memory()));
     facts.push(("System", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)));
@@ -51,7 +51,7 @@ fn memory() -> String {
     kib.map(|kib| format!("{:.0} GiB", kib / f64::from(1 << 20))).unwrap_or_default()
 }
 
-fn commit(project: &Project) -> String {
+pub(crate) fn commit(project: &Project) -> String {
     let commit = output(project, "git", &["rev-parse", "--short=12", "HEAD"]);
     let changed =
         !output(project, "git", &["status", "--porcelain", "--", "crates", "xtask", "Cargo.lock"]).is_empty();

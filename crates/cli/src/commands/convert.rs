@@ -129,7 +129,7 @@ fn sorted(
     Ok((csr, held))
 }
 
-/// Memory that writing takes beside the sorted rows, at the least.
+/// The minimum of memory that writing takes beside the sorted rows.
 fn writing_bytes([rows, cols]: [usize; 2], nnz: usize, format: Format) -> u64 {
     match format {
         Format::Safetensors => encoding_bytes(rows, nnz),

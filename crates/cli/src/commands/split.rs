@@ -152,7 +152,7 @@ fn residual(report: &SplitReport) -> String {
     )
 }
 
-/// All tensors together, and the worst, which a mean would hide.
+/// The error of all tensors together, and that of the worst tensor: a mean would hide it.
 pub(crate) fn errors(report: &SplitReport) -> String {
     let worst = report.tensors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
     worst.map_or_else(

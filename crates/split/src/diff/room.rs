@@ -8,9 +8,9 @@ use super::write::Found;
 use crate::delta::file::Entry;
 use crate::{DiffTensor, SplitError};
 
-/// Bytes of a tensor in the header, without its name, at the least.
+/// The fewest bytes that a tensor takes in the header, without its name.
 const TENSOR: u64 = 50;
-/// Bytes of a sparse matrix in the header, without its name, at the least: three planes and its metadata.
+/// The fewest bytes that a sparse matrix takes in the header, without its name: three planes and its metadata.
 const MATRIX: u64 = 500;
 
 /// Bytes of the texts of an entry in memory: two hashes; a second time as the table's JSON.
@@ -37,8 +37,7 @@ pub(super) fn memory(old: &Checkpoint, new: &Checkpoint) -> u64 {
     tensors.sum::<u64>() + OLD_HASH * old.tensors().len() as u64
 }
 
-/// Counts the bytes that the delta's header has at the least, so that a delta that no reader would take is refused as soon
-/// as that is known.
+/// Counts the minimum size of the delta's header. A delta that is too long for any reader is refused as soon as that is known.
 pub(super) struct Room<'a> {
     delta: &'a Path,
     bytes: u64,

@@ -127,7 +127,7 @@ fn refit(storage: Storage, costs: &Costs, first: usize, weights: &[f32], kept: &
     }
 }
 
-/// The weight that the nearest code stands for.
+/// The value of the nearest code.
 fn nearest(weight: f32, scale: f32, kind: BaseKind) -> f32 {
     // So large that an addition rounds to whole numbers.
     const ROUND: f32 = 12_582_912.0;

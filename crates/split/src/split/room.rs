@@ -149,7 +149,7 @@ fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType, feedba
     codes + fed + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)
 }
 
-/// Bytes of a row's scales, as read and as fed, and of the sums that fitting them gives, which are collected twice.
+/// Bytes of a row's scales as read and as fed, and of two copies of the sums from fitting them.
 fn scale_row_bytes(cols: usize, base: Option<BaseKind>) -> u64 {
     base.map_or(0, |kind| 2 * (4 * kind.groups(cols) + size_of::<Fitted>())) as u64
 }

@@ -158,7 +158,7 @@ impl<'a> Splitter<'a> {
         Ok((self.cut(job)?, costs))
     }
 
-    /// The costs by which the scales are chosen; `None` if plain scales are best.
+    /// The costs that choose the scales; `None` if plain scales are best.
     fn costs(&self, job: &Job<'_>, kind: BaseKind) -> Result<Option<Costs>, SplitError> {
         let (values, weights) = (self.options.values, self.weights.get());
         let largest = self.sums.total().sqrt();
