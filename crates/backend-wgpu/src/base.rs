@@ -45,9 +45,16 @@ impl WgpuBase {
         budget: &Budget,
         base: &QuantizedBase,
     ) -> Result<Self, BackendError> {
-        let (shape, kind) = ([base.rows(), base.cols()], base.kind());
-        let groups = kind.groups(base.cols());
-        let parts = upload(gpu, budget, shape, base.codes(), Some((base.scales(), groups)))?;
+        let (shape @ [rows, cols], kind) = ([base.rows(), base.cols()], base.kind().expanded());
+        let scales = Some((base.scales(), kind.groups(cols)));
+        let parts = if base.kind().is_codebook() {
+            let _held = budget.reserve(rows as u64 * cols as u64, "the levels of a base")?;
+            let mut multiples = vec![0i8; rows * cols];
+            multiples.chunks_mut(cols.max(1)).enumerate().for_each(|(row, out)| base.multiples(row, out));
+            upload(gpu, budget, shape, bytemuck::cast_slice(&multiples), scales)?
+        } else {
+            upload(gpu, budget, shape, base.codes(), scales)?
+        };
         Ok(Self { gpu: gpu.clone(), shape, stored: Stored::Codes(kind), parts })
     }
 

@@ -132,7 +132,7 @@ impl Operand for QuantizedBase {
         for row in 0..self.rows() {
             for col in 0..self.cols() {
                 let scale = self.scales()[row * groups + col / group];
-                visit(row, col, f64::from(self.code(row, col)) * f64::from(scale));
+                visit(row, col, f64::from(self.multiple(row, col)) * f64::from(scale));
             }
         }
     }

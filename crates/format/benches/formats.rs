@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use residua_format::convert::{Duplicates, coo_to_csr, csr_to_gap, gap_to_csr};
 use residua_format::gap::{GapPattern, RowPlan};
-use residua_format::{BaseKind, Coo, Csr, FormatError, GapCsr, ValueType, dequantize_row, quantize_row};
+use residua_format::{BaseKind, Coder, Coo, Csr, FormatError, GapCsr, Grid, ValueType, quantize_row};
 
 /// Runs `work` for a second and at least five times, and prints the best rate in millions of `items` per second.
 fn bench<R>(name: &str, items: usize, mut work: impl FnMut() -> R) {
@@ -28,14 +28,15 @@ fn bench<R>(name: &str, items: usize, mut work: impl FnMut() -> R) {
 fn quantising() {
     let row: Vec<f32> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 - 8e6).collect();
     for kind in BaseKind::ALL {
+        let coder = Coder::from(Grid::from(kind));
         let mut codes = vec![0; kind.row_bytes(row.len())];
         let mut scales = vec![0.0; kind.groups(row.len())];
         let mut back = vec![0.0; row.len()];
         bench(&format!("quantize_row {kind}"), row.len(), || {
-            quantize_row(black_box(&row), kind, &mut codes, &mut scales)
+            quantize_row(black_box(&row), &coder, &mut codes, &mut scales)
         });
         bench(&format!("dequantize_row {kind}"), row.len(), || {
-            dequantize_row(kind, black_box(&codes), &scales, &mut back);
+            coder.grid().dequantize_row(black_box(&codes), &scales, &mut back);
         });
     }
 }

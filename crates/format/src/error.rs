@@ -83,6 +83,12 @@ pub enum FormatError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A codebook whose levels fall.
+    #[error("level {position} of the codebook is below the one before")]
+    Level {
+        /// The place of the lower level.
+        position: usize,
+    },
     /// NaN or infinity where a finite number is needed.
     #[error("row {row}, column {col}: {value} is not a finite number")]
     NotFinite {

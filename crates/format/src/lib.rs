@@ -25,7 +25,7 @@ pub mod strategies;
 mod value;
 mod vectorised;
 
-pub use base::{BaseKind, QuantizedBase, code_row, dequantize_row, quantize_row};
+pub use base::{BaseKind, Coder, Grid, QuantizedBase, code_i8, quantize_row, scale_i8};
 pub use convert::Duplicates;
 pub use coo::Coo;
 pub use csr::Csr;

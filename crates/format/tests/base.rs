@@ -3,15 +3,24 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use residua_format::{BaseKind, FormatError, QuantizedBase, dequantize_row, quantize_row, strategies};
+use residua_format::{BaseKind, Coder, FormatError, Grid, QuantizedBase, quantize_row, strategies};
 
 fn coded(weights: &[f32], kind: BaseKind) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
     let mut codes = vec![0xAA; kind.row_bytes(weights.len())];
     let mut scales = vec![f32::NAN; kind.groups(weights.len())];
-    quantize_row(weights, kind, &mut codes, &mut scales).unwrap();
+    let grid = Grid::from(kind);
+    quantize_row(weights, &Coder::from(grid), &mut codes, &mut scales).unwrap();
     let mut back = vec![f32::NAN; weights.len()];
-    dequantize_row(kind, &codes, &scales, &mut back);
+    grid.dequantize_row(&codes, &scales, &mut back);
     (codes, scales, back)
+}
+
+/// What the codes of a kind may stand for, as multiples of the scale.
+fn multiples(grid: &Grid) -> Vec<f32> {
+    match grid.levels() {
+        [] => (-grid.kind().max_code()..=grid.kind().max_code()).map(f32::from).collect(),
+        levels => levels.iter().copied().map(f32::from).collect(),
+    }
 }
 
 fn kinds() -> impl Strategy<Value = BaseKind> {
@@ -19,9 +28,9 @@ fn kinds() -> impl Strategy<Value = BaseKind> {
 }
 
 proptest! {
-    /// Half a scale is the worst error, for ordinary magnitudes and for those where f32 ends.
+    /// No other code is nearer, for ordinary magnitudes and for those where f32 ends.
     #[test]
-    fn error_is_at_most_half_a_scale(
+    fn codes_are_the_nearest(
         kind in kinds(),
         row in prop::collection::vec(-1.0f32..1.0, 0..300),
         magnitude in prop::sample::select(vec![1.0, 1e-3, 1e30, 1e-30]),
@@ -31,7 +40,10 @@ proptest! {
         for (col, (&w, &b)) in row.iter().zip(&back).enumerate() {
             let scale = f64::from(scales[col / kind.group(row.len())]);
             let error = (f64::from(w) - f64::from(b)).abs();
-            prop_assert!(error <= scale * 0.50001, "column {}: {} became {}, scale {}", col, w, b, scale);
+            let multiples = multiples(&Grid::from(kind));
+            let errors = multiples.iter().map(|&m| (f64::from(w) - f64::from(m) * scale).abs());
+            let least = errors.fold(f64::INFINITY, f64::min);
+            prop_assert!(error <= least + scale * 1e-5, "column {}: {} became {}, scale {}", col, w, b, scale);
         }
     }
 
@@ -41,22 +53,24 @@ proptest! {
         let row: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b)).collect();
         let mut codes = vec![0; kind.row_bytes(row.len())];
         let mut scales = vec![0.0; kind.groups(row.len())];
-        let done = quantize_row(&row, kind, &mut codes, &mut scales);
+        let done = quantize_row(&row, &Coder::from(Grid::from(kind)), &mut codes, &mut scales);
         prop_assert_eq!(done.err(), row.iter().position(|w| !w.is_finite()));
         let row: Vec<f32> = row.into_iter().map(|w| if w.is_finite() { w } else { f32::MAX }).collect();
         let (codes, scales, back) = coded(&row, kind);
         prop_assert!(back.iter().all(|w| w.is_finite()), "{:?}", back);
         let base = QuantizedBase::new(1, row.len(), kind, (&*codes).into(), (&*scales).into()).unwrap();
         for (col, &weight) in back.iter().enumerate() {
-            prop_assert!(base.code(0, col).unsigned_abs() <= kind.max_code().unsigned_abs());
+            prop_assert!(base.multiple(0, col).unsigned_abs() <= kind.max_code().unsigned_abs());
             prop_assert_eq!(base.weight(0, col), weight);
         }
     }
 
     /// Multiples of a power of two within the codes' range come back as they were.
     #[test]
-    fn representable_rows_are_exact(kind in kinds(), row in prop::collection::vec(-7i8..=7, 1..200)) {
-        let mut row: Vec<f32> = row.iter().map(|&code| f32::from(code) * 0.25).collect();
+    fn representable_rows_are_exact(kind in kinds(), row in prop::collection::vec(any::<u8>(), 1..200)) {
+        let multiples = multiples(&kind.into());
+        let mut row: Vec<f32> =
+            row.iter().map(|&code| multiples[usize::from(code) % multiples.len()] * 0.25).collect();
         let largest = f32::from(kind.max_code()) * 0.25;
         let group = kind.group(row.len());
         row.chunks_mut(group).for_each(|group| group[0] = largest);
@@ -74,6 +88,32 @@ proptest! {
         }
     }
 
+    /// Any levels, equal ones and ones that no pass over weights would choose among them.
+    #[test]
+    fn codebooks_of_any_levels_find_the_nearest(
+        kind in prop::sample::select(vec![BaseKind::Lut2, BaseKind::Lut3, BaseKind::Lut6]),
+        levels in prop::collection::vec(any::<i8>(), 64),
+        weights in prop::collection::vec(-140.0f32..140.0, 1..40),
+    ) {
+        let mut levels = levels[..kind.levels()].to_vec();
+        levels.sort_unstable();
+        let grid = Grid::codebook(kind, &levels).unwrap();
+        let coder = Coder::from(grid);
+        let mut codes = vec![0; kind.row_bytes(weights.len())];
+        coder.code_row(&weights, &[1.0], &mut codes);
+        let (mut back, mut multiples) = (vec![0.0; weights.len()], vec![0; weights.len()]);
+        grid.dequantize_row(&codes, &[1.0], &mut back);
+        grid.multiples(&codes, &mut multiples);
+        for ((&weight, &found), &multiple) in weights.iter().zip(&back).zip(&multiples) {
+            // Levels reach from -127 to 127 where a quantiser chooses them.
+            let weight = weight.clamp(-127.0, 127.0);
+            let least = levels.iter().map(|&l| (f32::from(l) - weight).abs()).fold(f32::INFINITY, f32::min);
+            prop_assert!((found - weight).abs() <= least + 1e-4, "{} became {}", weight, found);
+            prop_assert_eq!(found, f32::from(multiple));
+            prop_assert_eq!(coder.nearest(weight), found);
+        }
+    }
+
     #[test]
     fn matrices_are_their_rows(kind in kinds(), rows in 0usize..5, cols in 0usize..70, seed in any::<u32>()) {
         let dense: Vec<f32> =
@@ -85,6 +125,28 @@ proptest! {
             prop_assert_eq!(&weights, &coded(&dense[row * cols..(row + 1) * cols], kind).2);
         }
     }
+}
+
+#[test]
+fn levels_are_counted_and_never_fall() {
+    let found = Grid::codebook(BaseKind::Lut2, &[-1, 0, 1]).unwrap_err();
+    assert_eq!(found, FormatError::Length { what: "levels of a codebook", found: 3, expected: 4 });
+    let found = Grid::codebook(BaseKind::Lut2, &[-1, 0, 5, 4]).unwrap_err();
+    assert_eq!(found, FormatError::Level { position: 3 });
+    assert_eq!(Grid::codebook(BaseKind::Int4, &[]).unwrap(), BaseKind::Int4.into());
+}
+
+#[test]
+fn codes_of_three_bits_straddle_bytes() {
+    // Codes 0, 1, 2 and 7: 111_010_001_000 from the highest bit to the lowest.
+    let grid = Grid::codebook(BaseKind::Lut3, &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    let mut codes = [0xAA; 2];
+    Coder::from(grid).code_row(&[0.0, 1.0, 2.0, 7.0], &[1.0], &mut codes);
+    assert_eq!(codes, [0b1000_1000, 0b1110]);
+    let base = QuantizedBase::new(1, 4, grid, (&codes[..]).into(), (&[2.0][..]).into()).unwrap();
+    assert_eq!((0..4).map(|col| base.weight(0, col)).collect::<Vec<_>>(), [0.0, 2.0, 4.0, 14.0]);
+    let unclean = QuantizedBase::new(1, 4, grid, (&[0, 0x10][..]).into(), (&[2.0][..]).into());
+    assert!(matches!(unclean, Err(FormatError::GapRow { row: 0, .. })));
 }
 
 #[test]

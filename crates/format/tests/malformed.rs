@@ -216,7 +216,7 @@ fn quantized_base() {
     let mut codes = [0x88; 17];
     codes[16] = 8;
     assert!(new(33, group, &codes, &[0.0, f32::MAX / 8.0]).is_ok());
-    let nibble = FormatError::GapRow { row: 0, problem: "its last high nibble is unused and must be 0" };
+    let nibble = FormatError::GapRow { row: 0, problem: "unused bits after its last code must be 0" };
     check(vec![
         ("codes missing", new(33, group, &[0; 16], &[1.0; 2]), length("base codes", 16, 17)),
         ("scales missing", new(33, group, &[0; 17], &[1.0]), length("base scales", 1, 2)),

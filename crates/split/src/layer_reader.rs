@@ -138,7 +138,7 @@ impl<'a> LayerReader<'a> {
     ) -> Result<(), SplitError> {
         let (container, name, meta) = (self.container(), self.layer.name, self.meta());
         for plane in Plane::ALL.into_iter().filter(|plane| plane.belongs(meta)) {
-            let wanted = residual || matches!(plane, Plane::Base | Plane::BaseScales);
+            let wanted = residual || plane.of_base();
             let Some(expected) = meta.hashes.get(plane.suffix()).filter(|_| wanted) else { continue };
             let size = container.plane(name, plane)?.dtype.bitsize() as u64 / 8;
             let bytes = plane.elements(meta).unwrap_or(0) * size;

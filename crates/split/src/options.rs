@@ -57,7 +57,7 @@ impl ParseBaseError {
 impl FromStr for BaseSpec {
     type Err = ParseBaseError;
 
-    /// Reads the name of a base kind (`int4`, `int4-g64`, `int8`, …) or the path of a checkpoint.
+    /// Reads the name of a base kind (`int4`, `int4-g64`, `lut4`, `int8`, …) or the path of a checkpoint.
     ///
     /// # Errors
     /// When the text is no kind's name and nothing exists at that path.
@@ -299,7 +299,8 @@ mod tests {
         let here = env!("CARGO_MANIFEST_DIR");
         assert_eq!(here.parse(), Ok(BaseSpec::Checkpoint(here.into())));
         let error = "int5".parse::<BaseSpec>().unwrap_err();
-        let text = "\"int5\" is neither a base kind (int4, int4-g32, int4-g64, int4-g128, int8) nor an existing path";
+        let text = "\"int5\" is neither a base kind (int4, int4-g32, int4-g64, int4-g128, int8, \
+                    lut2, lut3, lut4, lut5, lut6) nor an existing path";
         assert_eq!((error.to_string().as_str(), error.kind()), (text, ErrorKind::Usage));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum Code {
 
 impl Code {
     pub(super) fn of(kind: BaseKind) -> Self {
-        if kind == BaseKind::Int8 { Self::Int8 } else { Self::Int4 }
+        if kind.expanded() == BaseKind::Int8 { Self::Int8 } else { Self::Int4 }
     }
 
     pub(super) fn bits(self) -> usize {

@@ -48,6 +48,7 @@ impl CudaBase {
         let (rows, cols, kind) = (base.rows(), base.cols(), base.kind());
         let (code, row_bytes, codes) = (Code::of(kind), kind.row_bytes(cols), base.codes());
         let weight = |row: usize, column: usize| match code {
+            _ if kind.is_codebook() => u32::from(base.multiple(row, column) as u8),
             Code::Int8 => codes[row * row_bytes + column].into(),
             _ => u32::from(codes[row * row_bytes + column / 2] >> (4 * (column % 2)) & 0xF),
         };
@@ -55,11 +56,11 @@ impl CudaBase {
 
         let tiles = cols.div_ceil(code.tile());
         let (groups, group_shift) = match kind {
-            BaseKind::Int4 | BaseKind::Int8 => (1, ONE_GROUP),
-            _ => {
+            BaseKind::Int4G32 | BaseKind::Int4G64 | BaseKind::Int4G128 => {
                 let group = kind.group(cols);
                 ((tiles * code.tile() / group).max(1), group.ilog2())
             }
+            _ => (1, ONE_GROUP),
         };
         let scales = scales(driver, budget, base, groups)?;
         Ok(Self {

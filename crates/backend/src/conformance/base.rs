@@ -1,7 +1,7 @@
 //! Bases of every kind, reproducible.
 
 use half::{bf16, f16};
-use residua_format::{BaseKind, DenseMatrix, DenseValues, QuantizedBase, ValueType};
+use residua_format::{BaseKind, DenseMatrix, DenseValues, Grid, QuantizedBase, ValueType};
 
 use super::data::{Data, Random};
 use crate::reference::{self, Expected};
@@ -16,12 +16,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Quantized(BaseKind::Int4),
         Self::Quantized(BaseKind::Int4G32),
         Self::Quantized(BaseKind::Int4G64),
         Self::Quantized(BaseKind::Int4G128),
         Self::Quantized(BaseKind::Int8),
+        Self::Quantized(BaseKind::Lut3),
+        Self::Quantized(BaseKind::Lut4),
         Self::Dense(ValueType::F32),
         Self::Dense(ValueType::F16),
         Self::Dense(ValueType::Bf16),
@@ -88,22 +90,24 @@ fn quantized([rows, cols]: [usize; 2], kind: BaseKind, data: Data) -> Result<Qua
     let mut random = Random(4);
     let row_bytes = kind.row_bytes(cols);
     let mut codes: Vec<u8> = (0..rows * row_bytes).map(|_| random.next() as u8).collect();
-    if kind != BaseKind::Int8 && cols % 2 == 1 {
-        // The last high nibble of an odd row is 0.
-        codes.iter_mut().skip(row_bytes - 1).step_by(row_bytes).for_each(|byte| *byte &= 0xF);
+    if data == Data::Exact && kind == BaseKind::Int8 {
+        // Smaller codes, so that sums of long rows stay exact.
+        codes.iter_mut().for_each(|byte| *byte = (*byte & 0x1F).wrapping_sub(0x10));
     }
-    if data == Data::Exact {
-        // Smaller INT8 codes, so that sums of long rows stay exact.
-        let mask = if kind == BaseKind::Int8 { 0x1F } else { 0xFF };
-        codes.iter_mut().for_each(|byte| *byte = (*byte & mask).wrapping_sub(mask & 0x10));
-        if kind != BaseKind::Int8 && cols % 2 == 1 {
-            codes.iter_mut().skip(row_bytes - 1).step_by(row_bytes).for_each(|byte| *byte &= 0xF);
-        }
-    }
+    // Unused bits at the end of a row are 0.
+    let last = codes.iter_mut().skip(row_bytes.wrapping_sub(1)).step_by(row_bytes.max(1));
+    last.for_each(|byte| *byte &= kind.last_byte_mask(cols));
     let scale = |random: &mut Random| match data {
         Data::Exact => [0.0, 1.0, 2.0, 0.5][random.below(4)],
         Data::Rough => data.number(random).abs(),
     };
     let scales: Vec<f32> = (0..rows * kind.groups(cols)).map(|_| scale(&mut random)).collect();
-    QuantizedBase::new(rows, cols, kind, codes.into(), scales.into()).map_err(|error| error.to_string())
+    let grid = match data {
+        Data::Exact if kind.is_codebook() => {
+            let levels: Vec<i8> = (0..kind.levels()).map(|level| 2 * level as i8 - kind.levels() as i8).collect();
+            Grid::codebook(kind, &levels).map_err(|error| error.to_string())?
+        }
+        _ => kind.into(),
+    };
+    QuantizedBase::new(rows, cols, grid, codes.into(), scales.into()).map_err(|error| error.to_string())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
-use residua::format::{QuantizedBase, dequantize_row};
+use residua::format::QuantizedBase;
 use residua::memory::{Budget, ChunkPolicy};
 use residua::split::{Progress, SplitFile};
 
@@ -165,14 +165,8 @@ fn add_rows(
 }
 
 fn dequantize(base: &QuantizedBase, out: &mut Vec<f32>) {
-    let (cols, kind) = (base.cols(), base.kind());
-    let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
-    out.resize(base.rows() * cols, 0.0);
-    for row in 0..base.rows() {
-        let codes = &base.codes()[row * row_bytes..(row + 1) * row_bytes];
-        let scales = &base.scales()[row * groups..(row + 1) * groups];
-        dequantize_row(kind, codes, scales, &mut out[row * cols..(row + 1) * cols]);
-    }
+    out.resize(base.rows() * base.cols(), 0.0);
+    out.chunks_mut(base.cols()).enumerate().for_each(|(row, out)| base.dequantize_row(row, out));
 }
 
 /// The tensor of this name, with the same number of rows and columns.

@@ -16,11 +16,32 @@ pub enum BaseKind {
     Int4G128,
     /// 8-bit codes, one scale per row.
     Int8,
+    /// 2-bit codes of a codebook, one scale per row. A codebook holds the levels that the codes of a tensor stand for.
+    Lut2,
+    /// 3-bit codes of a codebook, one scale per row.
+    Lut3,
+    /// 4-bit codes of a codebook, one scale per row.
+    Lut4,
+    /// 5-bit codes of a codebook, one scale per row.
+    Lut5,
+    /// 6-bit codes of a codebook, one scale per row.
+    Lut6,
 }
 
 impl BaseKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Int4, Self::Int4G32, Self::Int4G64, Self::Int4G128, Self::Int8];
+    pub const ALL: [Self; 10] = [
+        Self::Int4,
+        Self::Int4G32,
+        Self::Int4G64,
+        Self::Int4G128,
+        Self::Int8,
+        Self::Lut2,
+        Self::Lut3,
+        Self::Lut4,
+        Self::Lut5,
+        Self::Lut6,
+    ];
 
     /// Its name, as files spell it.
     pub const fn name(self) -> &'static str {
@@ -30,22 +51,57 @@ impl BaseKind {
             Self::Int4G64 => "int4-g64",
             Self::Int4G128 => "int4-g128",
             Self::Int8 => "int8",
+            Self::Lut2 => "lut2",
+            Self::Lut3 => "lut3",
+            Self::Lut4 => "lut4",
+            Self::Lut5 => "lut5",
+            Self::Lut6 => "lut6",
         }
+    }
+
+    /// Bits of a code.
+    pub const fn bits(self) -> usize {
+        match self {
+            Self::Lut2 => 2,
+            Self::Lut3 => 3,
+            Self::Int4 | Self::Int4G32 | Self::Int4G64 | Self::Int4G128 | Self::Lut4 => 4,
+            Self::Lut5 => 5,
+            Self::Lut6 => 6,
+            Self::Int8 => 8,
+        }
+    }
+
+    /// Number of levels of the codebook; 0 if codes are integers that stand for themselves.
+    pub const fn levels(self) -> usize {
+        match self {
+            Self::Lut2 | Self::Lut3 | Self::Lut4 | Self::Lut5 | Self::Lut6 => 1 << self.bits(),
+            _ => 0,
+        }
+    }
+
+    /// Whether codes are places in a codebook.
+    pub const fn is_codebook(self) -> bool {
+        self.levels() > 0
+    }
+
+    /// The kind of a base whose codes are the multiples of the scale: itself, or INT8 for a codebook.
+    pub const fn expanded(self) -> Self {
+        if self.is_codebook() { Self::Int8 } else { self }
     }
 
     /// Columns that share a scale, for rows of `cols` columns (at least 1).
     pub const fn group(self, cols: usize) -> usize {
         match self {
-            Self::Int4 | Self::Int8 => {
+            Self::Int4G32 => 32,
+            Self::Int4G64 => 64,
+            Self::Int4G128 => 128,
+            _ => {
                 if cols == 0 {
                     1
                 } else {
                     cols
                 }
             }
-            Self::Int4G32 => 32,
-            Self::Int4G64 => 64,
-            Self::Int4G128 => 128,
         }
     }
 
@@ -56,27 +112,30 @@ impl BaseKind {
 
     /// Bytes of codes of a row of `cols` columns. Every row starts at a whole byte.
     pub const fn row_bytes(self, cols: usize) -> usize {
-        match self {
-            Self::Int8 => cols,
-            _ => cols.div_ceil(2),
+        // Without the product of bits and columns, which may not fit.
+        cols / 8 * self.bits() + (cols % 8 * self.bits()).div_ceil(8)
+    }
+
+    /// The bits of a row's last byte that codes use.
+    pub const fn last_byte_mask(self, cols: usize) -> u8 {
+        match cols % 8 * self.bits() % 8 {
+            0 => u8::MAX,
+            used => (1 << used) - 1,
         }
     }
 
-    /// The largest code. Quantising uses its negative as the smallest code, so the negation of a code is a code. A
-    /// base from another program may also hold the code one below that.
+    /// The largest multiple of the scale: the largest code, or the largest level that a codebook may hold. Quantising uses its negative as the smallest, so the negation of a code is a code. A
+    /// base from another program may also hold the one below that.
     pub const fn max_code(self) -> i8 {
         match self {
-            Self::Int8 => 127,
-            _ => 7,
+            Self::Int4 | Self::Int4G32 | Self::Int4G64 | Self::Int4G128 => 7,
+            _ => 127,
         }
     }
 
     /// The largest scale. Any code times this scale is finite.
     pub const fn max_scale(self) -> f32 {
-        match self {
-            Self::Int8 => f32::MAX / 128.0,
-            _ => f32::MAX / 8.0,
-        }
+        f32::MAX / (self.max_code() as f32 + 1.0)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Quantised bases: the dense low-precision part of a layer.
 
+mod bits;
+mod coder;
+mod grid;
 mod kind;
 mod quantize;
 
@@ -8,39 +11,44 @@ use residua_memory::AlignedVec;
 
 use crate::error::{FormatError, Result};
 
+pub use coder::Coder;
+pub use grid::Grid;
 pub use kind::BaseKind;
-pub(crate) use quantize::{code_int8, scale_of};
-pub use quantize::{code_row, dequantize_row, quantize_row};
+pub use quantize::{code_i8, quantize_row, scale_i8};
 
-/// A dense matrix of 4- or 8-bit codes with f32 scales: `w = code · scale`.
+/// A dense matrix of codes of 2 to 8 bits with f32 scales: `w = multiple · scale`. The multiple is the code itself in two's
+/// complement, or the level that it stands for in a codebook.
 ///
-/// Codes are row-major and in two's complement. Two 4-bit codes share a byte, the even column in the low nibble. In a
-/// row with an odd number of columns the last high nibble is unused and 0. Scales are `[rows, groups]`, row-major.
+/// Codes are row-major and packed: code `i` of a row takes bits `i·bits` and on, from the lowest bit of the row's first
+/// byte. So two 4-bit codes share a byte, the even column in the low nibble. Every row starts at a whole byte, and unused
+/// bits at its end are 0. Scales are `[rows, groups]`, row-major.
 ///
-/// Invariants, always checked: the lengths of both planes follow from shape and kind; unused nibbles are 0; scales
+/// Invariants, always checked: the lengths of both planes follow from shape and kind; unused bits are 0; scales
 /// lie between 0 and [`BaseKind::max_scale`]. So every weight is finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizedBase {
     rows: usize,
     cols: usize,
-    kind: BaseKind,
+    grid: Grid,
     codes: AlignedVec<u8>,
     scales: AlignedVec<f32>,
 }
 
 impl QuantizedBase {
-    /// A base from its planes.
+    /// A base from its planes. `grid` is a [`BaseKind`], or a [`Grid`] with a codebook.
     ///
     /// # Errors
-    /// When a plane has the wrong length, an unused nibble is not 0, or a scale is negative, NaN or above
+    /// When a plane has the wrong length, an unused bit is not 0, or a scale is negative, NaN or above
     /// [`BaseKind::max_scale`].
     pub fn new(
         rows: usize,
         cols: usize,
-        kind: BaseKind,
+        grid: impl Into<Grid>,
         codes: AlignedVec<u8>,
         scales: AlignedVec<f32>,
     ) -> Result<Self> {
+        let grid = grid.into();
+        let kind = grid.kind();
         let lengths = [
             ("base codes", codes.len(), rows.saturating_mul(kind.row_bytes(cols))),
             ("base scales", scales.len(), rows.saturating_mul(kind.groups(cols))),
@@ -51,27 +59,23 @@ impl QuantizedBase {
             }
         }
         check_scales(&scales, kind.max_scale())?;
-        // Two codes in a byte, and an odd number of columns.
-        let row_bytes = kind.row_bytes(cols);
-        if kind.max_code() == 7 && cols % 2 == 1 {
-            let padded = |row: &[u8]| row.last().is_some_and(|byte| byte >> 4 != 0);
-            if let Some(row) = codes.chunks(row_bytes).position(padded) {
-                let problem = "its last high nibble is unused and must be 0";
-                return Err(FormatError::GapRow { row, problem });
-            }
+        if let Some(row) = bits::unclean_row(kind, cols, &codes) {
+            return Err(FormatError::GapRow { row, problem: "unused bits after its last code must be 0" });
         }
-        Ok(Self { rows, cols, kind, codes, scales })
+        Ok(Self { rows, cols, grid, codes, scales })
     }
 
     /// Quantises a dense row-major matrix, rows in parallel; see [`quantize_row`].
     ///
     /// # Errors
     /// When `dense` does not have `rows · cols` elements, or one is NaN or infinite.
-    pub fn quantize(rows: usize, cols: usize, dense: &[f32], kind: BaseKind) -> Result<Self> {
+    pub fn quantize(rows: usize, cols: usize, dense: &[f32], grid: impl Into<Grid>) -> Result<Self> {
         let expected = rows.saturating_mul(cols);
         if dense.len() != expected {
             return Err(FormatError::Length { what: "dense values", found: dense.len(), expected });
         }
+        let grid = grid.into();
+        let (kind, coder) = (grid.kind(), Coder::from(grid));
         let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
         let mut codes = AlignedVec::zeroed(rows.saturating_mul(row_bytes));
         let mut scales = AlignedVec::zeroed(rows.saturating_mul(groups));
@@ -82,7 +86,7 @@ impl QuantizedBase {
                 .zip_eq(scales.par_chunks_mut(groups))
                 .enumerate()
                 .filter_map(|(row, ((weights, codes), scales))| {
-                    quantize_row(weights, kind, codes, scales).err().map(|col| (row, col))
+                    quantize_row(weights, &coder, codes, scales).err().map(|col| (row, col))
                 })
                 .find_first(|_| true);
             if let Some((row, col)) = bad {
@@ -90,7 +94,7 @@ impl QuantizedBase {
                 return Err(FormatError::NotFinite { row, col, value });
             }
         }
-        Ok(Self { rows, cols, kind, codes, scales })
+        Ok(Self { rows, cols, grid, codes, scales })
     }
 
     /// Writes the weights of one row.
@@ -98,10 +102,24 @@ impl QuantizedBase {
     /// # Panics
     /// When `row` is not below [`rows`](Self::rows) or `weights` does not have [`cols`](Self::cols) elements.
     pub fn dequantize_row(&self, row: usize, weights: &mut [f32]) {
-        let (row_bytes, groups) = (self.kind.row_bytes(self.cols), self.kind.groups(self.cols));
+        let groups = self.kind().groups(self.cols);
         assert_eq!(weights.len(), self.cols, "one weight per column");
-        let codes = &self.codes[row * row_bytes..(row + 1) * row_bytes];
-        dequantize_row(self.kind, codes, &self.scales[row * groups..(row + 1) * groups], weights);
+        let scales = &self.scales[row * groups..(row + 1) * groups];
+        self.grid.dequantize_row(self.row_codes(row), scales, weights);
+    }
+
+    fn row_codes(&self, row: usize) -> &[u8] {
+        let bytes = self.kind().row_bytes(self.cols);
+        &self.codes[row * bytes..(row + 1) * bytes]
+    }
+
+    /// Writes the multiples of the scale in one row: codes, or the levels that they stand for.
+    ///
+    /// # Panics
+    /// When `row` is not below [`rows`](Self::rows) or `multiples` does not have [`cols`](Self::cols) elements.
+    pub fn multiples(&self, row: usize, multiples: &mut [i8]) {
+        assert_eq!(multiples.len(), self.cols, "one multiple per column");
+        self.grid.multiples(self.row_codes(row), multiples);
     }
 
     /// Number of rows (output features).
@@ -116,7 +134,12 @@ impl QuantizedBase {
 
     /// How the base is quantised.
     pub fn kind(&self) -> BaseKind {
-        self.kind
+        self.grid.kind()
+    }
+
+    /// What the codes stand for.
+    pub fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     /// The code plane: `rows` × [`BaseKind::row_bytes`] bytes.
@@ -129,17 +152,13 @@ impl QuantizedBase {
         &self.scales
     }
 
-    /// The code at one place, −8 to 7 or −128 to 127.
+    /// The multiple of the scale at one place: the code, or the level that it stands for.
     ///
     /// # Panics
     /// When the place lies outside the matrix.
-    pub fn code(&self, row: usize, col: usize) -> i8 {
+    pub fn multiple(&self, row: usize, col: usize) -> i8 {
         assert!(row < self.rows && col < self.cols, "[{row}, {col}] of [{}, {}]", self.rows, self.cols);
-        let start = row * self.kind.row_bytes(self.cols);
-        match self.kind {
-            BaseKind::Int8 => self.codes[start + col] as i8,
-            _ => unpack_int4(self.codes[start + col / 2], col),
-        }
+        self.grid.multiple(self.row_codes(row), col)
     }
 
     /// The weight at one place.
@@ -147,13 +166,14 @@ impl QuantizedBase {
     /// # Panics
     /// When the place lies outside the matrix.
     pub fn weight(&self, row: usize, col: usize) -> f32 {
-        let scale = self.scales[row * self.kind.groups(self.cols) + col / self.kind.group(self.cols)];
-        f32::from(self.code(row, col)) * scale
+        let kind = self.kind();
+        let scale = self.scales[row * kind.groups(self.cols) + col / kind.group(self.cols)];
+        f32::from(self.multiple(row, col)) * scale
     }
 
-    /// Bytes of both planes.
+    /// Bytes of codes, scales and levels.
     pub fn bytes(&self) -> usize {
-        self.codes.len() + 4 * self.scales.len()
+        self.codes.len() + 4 * self.scales.len() + self.grid.levels().len()
     }
 }
 
@@ -163,12 +183,6 @@ pub(crate) fn check_scales(scales: &[f32], limit: f32) -> Result<()> {
         Some(position) => Err(FormatError::Scale { position, value: scales[position], limit }),
         None => Ok(()),
     }
-}
-
-/// The 4-bit code of column `col` from the byte that holds it.
-pub(crate) fn unpack_int4(byte: u8, col: usize) -> i8 {
-    // Shift the nibble to the top, then back with its sign.
-    ((byte << (4 * (1 - col % 2))) as i8) >> 4
 }
 
 #[cfg(test)]

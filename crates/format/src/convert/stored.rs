@@ -4,8 +4,8 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::base::{code_int8, scale_of};
-use crate::{BaseKind, Value, ValueType};
+use crate::base::{code_i8, scale_i8};
+use crate::{Value, ValueType};
 
 /// An element of a value plane.
 pub(super) trait Stored: Pod + Send + Sync {
@@ -73,8 +73,8 @@ impl Stored for i8 {
     const TYPE: ValueType = ValueType::I8;
 
     fn store(values: &[f32], out: &mut [Self]) -> Option<f32> {
-        let scale = scale_of(values, BaseKind::Int8)?;
-        code_int8(values, scale, out);
+        let scale = scale_i8(values)?;
+        code_i8(values, scale, out);
         Some(scale)
     }
 

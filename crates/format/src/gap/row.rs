@@ -47,13 +47,7 @@ impl RowPlan {
     /// The cheapest way to store a row with `columns` (strictly rising, below `cols`) and values of `value_bytes`
     /// each. Ties go to [`RowMode::Gap`].
     pub fn new(columns: &[u32], cols: usize, value_bytes: usize) -> Self {
-        let nnz = columns.len();
-        // Most rows need no filler. Then no gap has a bit above its lowest eight.
-        let high_bits = gaps(columns).fold(0, |bits, gap| bits | gap) >> 8;
-        let fillers =
-            if high_bits == 0 { 0 } else { gaps(columns).map(|gap| fillers_before(gap) as usize).sum() };
-        let entries = nnz + fillers;
-        let gap = Self { mode: RowMode::Gap, nnz, entries, index_bytes: entries };
+        let (nnz, gap) = (columns.len(), Self::gap(columns));
         let plain = |mode, index_bytes| Self { mode, nnz, entries: nnz, index_bytes };
         let absolute = if cols <= 1 << 16 {
             plain(RowMode::Absolute16, 2 * nnz)
@@ -61,9 +55,25 @@ impl RowPlan {
             plain(RowMode::Absolute32, 4 * nnz)
         };
         let bitmap = plain(RowMode::Bitmap, if nnz == 0 { 0 } else { cols.div_ceil(8) });
-        let cost = |plan: &Self| plan.index_bytes + plan.entries * value_bytes;
+        let cost = |plan: &Self| plan.bytes(value_bytes);
         // min_by_key keeps the first of equals: the gap plane.
         [gap, absolute, bitmap].into_iter().min_by_key(cost).unwrap_or(gap)
+    }
+
+    /// The row with `columns` (strictly rising) in [`RowMode::Gap`].
+    pub fn gap(columns: &[u32]) -> Self {
+        let nnz = columns.len();
+        // Most rows need no filler. Then no gap has a bit above its lowest eight.
+        let high_bits = gaps(columns).fold(0, |bits, gap| bits | gap) >> 8;
+        let fillers =
+            if high_bits == 0 { 0 } else { gaps(columns).map(|gap| fillers_before(gap) as usize).sum() };
+        let entries = nnz + fillers;
+        Self { mode: RowMode::Gap, nnz, entries, index_bytes: entries }
+    }
+
+    /// Bytes of the row's part of the index plane and of the value plane.
+    pub fn bytes(&self, value_bytes: usize) -> usize {
+        self.index_bytes + self.entries * value_bytes
     }
 
     /// Appends the row's index bytes to `index`. Calls `place` once per entry of the value plane, in order: with

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use residua_format::file::{ContainerWriter, Dtype, MatrixMeta, Plane};
 use residua_format::gap::GapPatternBuilder;
-use residua_format::{BaseKind, FormatError, ValueType, code_row};
+use residua_format::{BaseKind, FormatError, Grid, ValueType};
 
 use super::cut::Cut;
 use super::encode::Encoded;
@@ -35,6 +35,7 @@ pub(super) struct Emitter {
     // The current tensor:
     builder: GapPatternBuilder,
     cut: Cut,
+    modes: bool,
     ties_left: u64,
     squares: f64,
     gain: f64,
@@ -67,6 +68,7 @@ impl Emitter {
             value_scales: spool()?,
             builder: GapPatternBuilder::new(),
             cut: Cut { score: 0.0, ties: 0 },
+            modes: false,
             ties_left: 0,
             squares: 0.0,
             gain: 0.0,
@@ -79,7 +81,9 @@ impl Emitter {
         self.writer
     }
 
-    pub(super) fn begin(&mut self, job: &Job<'_>, cut: Cut) -> Result<(), SplitError> {
+    /// Starts a tensor. `modes` says whether its rows choose how their columns are stored.
+    pub(super) fn begin(&mut self, job: &Job<'_>, cut: Cut, modes: bool) -> Result<(), SplitError> {
+        self.modes = modes;
         self.builder = GapPatternBuilder::new();
         (self.cut, self.ties_left) = (cut, cut.ties);
         (self.squares, self.gain, self.lowest) = (0.0, 0.0, None);
@@ -115,12 +119,12 @@ impl Emitter {
         }
 
         let pieces = &mut self.pieces[..used];
-        let values = self.values;
+        let (values, modes) = (self.values, self.modes);
         let overflows: Vec<_> = pieces
             .par_iter_mut()
             .enumerate()
             .map(|(piece, (kept, encoded))| {
-                encoded.reset();
+                encoded.reset(modes);
                 (0..kept.ends.len()).find_map(|row| {
                     let (columns, residuals) = (&kept.columns[kept.row(row)], kept.values(row));
                     let at = encoded.push_row(columns, residuals, cols, values).err()?;
@@ -172,9 +176,9 @@ impl Emitter {
                             Ok(both) => both,
                             Err(col) => return Some((row, col)),
                         };
-                        if let Base::Quantized { kind, scales } = base {
+                        if let Base::Quantized { coder, scales } = base {
                             let codes = &mut codes[i * code_bytes..(i + 1) * code_bytes];
-                            code_row(row_weights, kind, scales, codes);
+                            coder.code_row(row_weights, scales, codes);
                         }
                         kept.push_row(residual, weights, cut);
                     }
@@ -204,7 +208,7 @@ impl Emitter {
     ) -> Result<(), SplitError> {
         let Feeding { feedback, costs, storage } = feeding;
         let (cols, row_bytes, float) = (job.rows.cols, job.rows.row_bytes(), job.rows.float);
-        let (code_bytes, groups) = (storage.kind.row_bytes(cols), storage.kind.groups(cols));
+        let (code_bytes, groups) = (costs.kind().row_bytes(cols), costs.kind().groups(cols));
         let fed = self.fed_scales.len();
         self.fed_scales.extend_from_slice(scales);
         let work = (raw.par_chunks(piece_rows * row_bytes))
@@ -223,12 +227,8 @@ impl Emitter {
                 for (row, raw) in raw.chunks(row_bytes).enumerate() {
                     let base = &base[row * cols..(row + 1) * cols];
                     let scales = &scales[row * groups..(row + 1) * groups];
-                    code_row(
-                        base,
-                        storage.kind,
-                        scales,
-                        &mut codes[row * code_bytes..(row + 1) * code_bytes],
-                    );
+                    let codes = &mut codes[row * code_bytes..(row + 1) * code_bytes];
+                    costs.coder().code_row(base, scales, codes);
                     let differences = scratch.differences(float, raw, base);
                     kept.squares[row] = sum_of_squares(differences);
                     let columns = &kept.columns[kept.row(row)];
@@ -274,6 +274,7 @@ impl Emitter {
         &mut self,
         job: &Job<'_>,
         source: &mut Source,
+        grid: Option<&Grid>,
         base_hash: Option<String>,
     ) -> Result<MatrixMeta, SplitError> {
         let name = &job.rows.info.name;
@@ -287,6 +288,9 @@ impl Emitter {
         if self.kind.is_some() {
             writer.end_plane()?;
             source.drain_scales(name, writer)?;
+        }
+        if let Some(levels) = grid.map(Grid::levels).filter(|levels| !levels.is_empty()) {
+            writer.plane(name, Plane::BaseLevels, Dtype::I8, bytemuck::cast_slice(levels))?;
         }
         let builder = std::mem::take(&mut self.builder);
         let mut meta = MatrixMeta::new([job.rows.rows, job.rows.cols], job.rows.info.dtype);
@@ -306,7 +310,7 @@ impl Emitter {
         spooled(Plane::Gaps, Dtype::U8, &mut self.gaps, writer)?;
         spooled(Plane::Values, value_dtype(self.values), &mut self.value_plane, writer)?;
         if self.values == ValueType::I8 {
-            spooled(Plane::Scales, Dtype::F32, &mut self.value_scales, writer)?;
+            spooled(Plane::Scales, Dtype::BF16, &mut self.value_scales, writer)?;
         }
         writer.matrix(name, meta.clone());
         Ok(meta)
@@ -325,8 +329,9 @@ impl Emitter {
     /// Bytes of an element of a plane, except the base's scales.
     pub(super) fn element_bytes(&self, plane: Plane) -> u64 {
         match plane {
-            Plane::RowPtr | Plane::IndexPtr | Plane::Scales | Plane::BaseScales => 4,
-            Plane::RowModes | Plane::Gaps | Plane::Base => 1,
+            Plane::RowPtr | Plane::IndexPtr | Plane::BaseScales => 4,
+            Plane::Scales => 2,
+            Plane::RowModes | Plane::Gaps | Plane::Base | Plane::BaseLevels => 1,
             Plane::Values => self.values.bytes() as u64,
         }
     }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use residua_format::gap::RowPlan;
-use residua_format::{BaseKind, ValueType, quantize_row};
+use residua_format::{BaseKind, ValueType, code_i8, scale_i8};
 
 /// Encoded rows of a piece.
 #[derive(Debug, Default)]
@@ -11,10 +11,12 @@ pub(super) struct Encoded {
     pub(super) index: Vec<u8>,
     pub(super) values: Vec<u8>,
     /// One per row, for i8 values.
-    pub(super) scales: Vec<f32>,
+    pub(super) scales: Vec<bf16>,
     /// By how much the residual of each row lowers the sum of squared errors.
     pub(super) gains: Vec<f64>,
-    codes: Vec<u8>,
+    codes: Vec<i8>,
+    /// Whether rows may have another mode than [`RowMode::Gap`](residua_format::gap::RowMode::Gap).
+    modes: bool,
 }
 
 impl Encoded {
@@ -25,7 +27,9 @@ impl Encoded {
         2 * (row + (size_of::<RowPlan>() + 12) as u64) + cols as u64
     }
 
-    pub(super) fn reset(&mut self) {
+    /// Forgets all rows. `modes` says whether rows choose how their columns are stored.
+    pub(super) fn reset(&mut self, modes: bool) {
+        self.modes = modes;
         self.plans.clear();
         self.index.clear();
         self.values.clear();
@@ -44,7 +48,10 @@ impl Encoded {
         cols: usize,
         values: ValueType,
     ) -> Result<(), usize> {
-        let plan = RowPlan::new(columns, cols, values.bytes());
+        let plan = match self.modes {
+            true => RowPlan::new(columns, cols, values.bytes()),
+            false => RowPlan::gap(columns),
+        };
         let (index, out) = (&mut self.index, &mut self.values);
         let mut gain = 0.0;
         let mut overflow = None;
@@ -73,16 +80,17 @@ impl Encoded {
             }),
             ValueType::I8 => {
                 // The rule is that of an INT8 base: one scale for the row.
-                let (codes, mut scale) = (&mut self.codes, [0.0]);
+                let codes = &mut self.codes;
                 codes.resize(columns.len(), 0);
-                if !columns.is_empty() {
-                    quantize_row(residuals, BaseKind::Int8, codes, &mut scale)?;
-                }
-                let [scale] = scale;
-                self.scales.push(scale);
+                let scale = scale_i8(residuals)
+                    .ok_or_else(|| residuals.iter().position(|r| !r.is_finite()).unwrap_or(0))?;
+                let stored = round_up(scale);
+                let scale = stored.to_f32();
+                code_i8(residuals, scale, codes);
+                self.scales.push(stored);
                 plan.encode(columns, cols, index, |i| {
-                    out.push(i.map_or(0, |i| codes[i]));
-                    i.into_iter().for_each(|i| count(i, f32::from(codes[i] as i8) * scale));
+                    out.push(i.map_or(0, |i| codes[i] as u8));
+                    i.into_iter().for_each(|i| count(i, f32::from(codes[i]) * scale));
                 });
             }
         }
@@ -90,4 +98,12 @@ impl Encoded {
         self.plans.push(plan);
         overflow.map_or(Ok(()), Err)
     }
+}
+
+/// The nearest bf16 that is not smaller; the largest that an i8 plane may hold, if that is too small.
+fn round_up(scale: f32) -> bf16 {
+    let largest = bf16::from_bits((BaseKind::Int8.max_scale().to_bits() >> 16) as u16);
+    let down = bf16::from_bits((scale.to_bits() >> 16) as u16);
+    let up = if down.to_f32() < scale { bf16::from_bits(down.to_bits() + 1) } else { down };
+    if up.to_f32() > largest.to_f32() { largest } else { up }
 }

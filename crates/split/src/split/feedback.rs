@@ -1,11 +1,13 @@
-//! Error feedback: what a column loses, the columns to its right make up for.
+//! Error feedback: what a column loses, later columns make up for.
 //!
-//! The method is GPTQ's (Frantar et al. 2022): columns in order, each column's error taken off the columns after it along
-//! a row of the Cholesky factor of the inverse second moments. Entries of the residual take part with the value that is
+//! The method is GPTQ's (Frantar et al. 2022): columns by falling mean squares of their inputs, each column's error taken off
+//! the columns after it along a row of the Cholesky factor of the inverse second moments. Entries of the residual take part with the value that is
 //! stored, as in SpQR (Dettmers et al. 2023). Rows are independent of each other, and so are diagonal blocks.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
-use residua_format::{BaseKind, ValueType, vectorised};
+use residua_format::{Coder, ValueType, vectorised};
 use residua_memory::AlignedVec;
 
 use super::fit::Costs;
@@ -22,27 +24,49 @@ pub(super) struct Feedback {
     cols: usize,
     /// Columns of a diagonal block.
     block: usize,
-    /// For each block a row-major matrix: what an error of column *row* takes off column *col*.
+    /// For each block a row-major matrix: what an error of place *row* takes off place *col* of the order.
     factors: AlignedVec<f32>,
+    /// The column at each place of the order. Blocks keep their columns.
+    order: Vec<u32>,
+    /// The place of each column; empty if the order is that of the columns.
+    places: Vec<u32>,
+    /// What an error of each column costs, when the other columns make up for it.
+    importance: Vec<f32>,
 }
 
-/// How values and scales are stored.
+/// How values of the residual and scales of the base are stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    pub(super) kind: BaseKind,
     pub(super) values: ValueType,
     /// Whether scales are f16.
     pub(super) half: bool,
 }
 
 impl Feedback {
-    /// Maximum bytes of a row of `cols` columns while it is fed: its weights, and errors.
+    /// Maximum bytes of a row of `cols` columns while it is fed: its weights, errors, and what it takes to order them.
     pub(super) fn row_bytes(cols: usize) -> u64 {
-        4 * (cols + WIDTH) as u64 + 8
+        (4 * (cols + WIDTH) + 8 + 12 * cols) as u64
     }
 
-    pub(super) fn new(cols: usize, block: usize, factors: AlignedVec<f32>) -> Self {
-        Self { cols, block, factors }
+    /// `order` has the column at each place, `importance` what an error of each column costs.
+    pub(super) fn new(
+        cols: usize,
+        block: usize,
+        factors: AlignedVec<f32>,
+        order: Vec<u32>,
+        importance: Vec<f32>,
+    ) -> Self {
+        let mut places = Vec::new();
+        if !order.is_sorted() {
+            places = vec![0; cols];
+            (0..).zip(&order).for_each(|(place, &col)| places[col as usize] = place);
+        }
+        Self { cols, block, factors, order, places, importance }
+    }
+
+    /// What an error of each column costs, when the other columns make up for it.
+    pub(super) fn importance(&self) -> &[f32] {
+        &self.importance
     }
 
     /// Replaces rows of weights with their base. The kept entries become the residuals that belong to it, scales of
@@ -61,12 +85,18 @@ impl Feedback {
     ) -> Result<(), (usize, usize)> {
         let cols = self.cols;
         let rows = weights.len() / cols;
-        let (groups, group) = (storage.kind.groups(cols), storage.kind.group(cols));
+        let (groups, group) = (costs.kind().groups(cols), costs.kind().group(cols));
         let mut next: Vec<usize> = (0..rows).map(|row| kept.row(row).start).collect();
         let mut errors = vec![0.0; rows * WIDTH];
         for first in (0..cols).step_by(self.block) {
             let factors = &self.factors[first * self.block..];
             let size = self.block.min(cols - first);
+            let mut spare = Spare::default();
+            for row in 0..rows {
+                let weights = &mut weights[row * cols + first..][..size];
+                self.reorder(first, weights, kept, next[row]..kept.row(row).end, &mut spare);
+            }
+            let entries = next.clone();
             for start in (0..size).step_by(WIDTH) {
                 let end = size.min(start + WIDTH);
                 for row in 0..rows {
@@ -81,7 +111,7 @@ impl Feedback {
                             refit(storage, costs, col, &part[i..end], kept, scale);
                         }
                         let weight = part[i];
-                        let base = nearest(weight, *scale, storage.kind);
+                        let base = nearest(weight, *scale, costs.coder());
                         let mut error = weight - base;
                         if next[row] < ends && kept.columns[next[row]] as usize == col {
                             kept.residuals[next[row]] = error;
@@ -103,10 +133,72 @@ impl Feedback {
                     }
                 }
             }
+            for row in 0..rows {
+                let weights = &mut weights[row * cols + first..][..size];
+                self.restore(first, weights, kept, entries[row]..next[row], &mut spare);
+            }
         }
         match weights.iter().position(|base| !base.is_finite()) {
             Some(at) => Err((at / cols, at % cols)),
             None => Ok(()),
+        }
+    }
+}
+
+/// Buffers for one row.
+#[derive(Debug, Default)]
+struct Spare {
+    weights: Vec<f32>,
+    entries: Vec<(u32, f32)>,
+}
+
+impl Feedback {
+    /// Puts a block of weights of one row into the order in which they are fed. The columns of its kept entries become
+    /// places. `entries` are the entries of this and later blocks.
+    fn reorder(
+        &self,
+        first: usize,
+        weights: &mut [f32],
+        kept: &mut Kept,
+        entries: Range<usize>,
+        spare: &mut Spare,
+    ) {
+        if self.places.is_empty() {
+            return;
+        }
+        let order = &self.order[first..first + weights.len()];
+        spare.weights.clear();
+        spare.weights.extend(order.iter().map(|&col| weights[col as usize - first]));
+        weights.copy_from_slice(&spare.weights);
+        let columns = &mut kept.columns[entries];
+        let own = columns.partition_point(|&col| (col as usize) < first + weights.len());
+        columns[..own].iter_mut().for_each(|col| *col = self.places[*col as usize]);
+        columns[..own].sort_unstable();
+    }
+
+    /// Puts the block back into the order of columns. `entries` are its entries.
+    fn restore(
+        &self,
+        first: usize,
+        weights: &mut [f32],
+        kept: &mut Kept,
+        entries: Range<usize>,
+        spare: &mut Spare,
+    ) {
+        if self.places.is_empty() {
+            return;
+        }
+        spare.weights.clear();
+        spare.weights.extend_from_slice(weights);
+        let order = &self.order[first..first + weights.len()];
+        order.iter().zip(&spare.weights).for_each(|(&col, &weight)| weights[col as usize - first] = weight);
+        let (columns, residuals) = (&mut kept.columns[entries.clone()], &mut kept.residuals[entries]);
+        spare.entries.clear();
+        let columns_of = columns.iter().map(|&place| self.order[place as usize]);
+        spare.entries.extend(columns_of.zip(residuals.iter().copied()));
+        spare.entries.sort_unstable_by_key(|&(col, _)| col);
+        for (&entry, (col, residual)) in spare.entries.iter().zip(columns.iter_mut().zip(residuals)) {
+            (*col, *residual) = entry;
         }
     }
 }
@@ -128,11 +220,9 @@ fn refit(storage: Storage, costs: &Costs, first: usize, weights: &[f32], kept: &
 }
 
 /// The value of the nearest code.
-fn nearest(weight: f32, scale: f32, kind: BaseKind) -> f32 {
-    // So large that an addition rounds to whole numbers.
-    const ROUND: f32 = 12_582_912.0;
-    let limit = f32::from(kind.max_code());
-    if scale > 0.0 { ((weight / scale).clamp(-limit, limit) + ROUND - ROUND) * scale } else { 0.0 }
+#[inline(always)]
+fn nearest(weight: f32, scale: f32, coder: &Coder) -> f32 {
+    if scale > 0.0 { coder.nearest(weight / scale) * scale } else { 0.0 }
 }
 
 /// A residual as it comes out of the file.
@@ -177,6 +267,8 @@ vectorised! {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::super::cut::Cut;
+    use residua_format::BaseKind;
+
     use super::super::moments::factor;
     use super::*;
 
@@ -198,9 +290,10 @@ mod tests {
         }
 
         /// Factors from diagonal blocks of the second moments.
-        fn feedback(&self, block: usize) -> Feedback {
+        fn feedback(&self, block: usize, ordered: bool) -> Feedback {
             let (cols, moments) = (self.cols(), self.numbers("moments"));
             let mut factors = AlignedVec::<f32>::zeroed(block * block * cols.div_ceil(block));
+            let (mut order, mut importance) = (Vec::new(), Vec::new());
             for (number, factors) in factors.chunks_mut(block * block).enumerate() {
                 let first = number * block;
                 let size = block.min(cols - first);
@@ -208,9 +301,11 @@ mod tests {
                     let (high, low) = (first + row.max(col), first + row.min(col));
                     factors[row * block + col] = moments[high * (high + 1) / 2 + low];
                 }
-                factor(factors, block, size).unwrap();
+                let factored = factor(factors, block, size, ordered).unwrap();
+                order.extend(factored.order.iter().map(|&col| first as u32 + col));
+                importance.extend(factored.importance);
             }
-            Feedback::new(cols, block, factors)
+            Feedback::new(cols, block, factors, order, importance)
         }
 
         /// The kept entries of some rows.
@@ -232,9 +327,10 @@ mod tests {
             let mut weights = self.numbers("weights")[rows.start * cols..rows.end * cols].to_vec();
             let mut scales = self.numbers("scales")[rows.clone()].to_vec();
             let mut kept = self.kept(rows.clone());
-            let storage = Storage { kind: BaseKind::Int4, values, half: false };
+            let storage = Storage { values, half: false };
+            let costs = Costs::none(BaseKind::Int4);
             feedback
-                .feed(storage, &Costs::none(BaseKind::Int4), &mut weights, &mut scales, &mut kept)
+                .feed(storage, &costs, &mut weights, &mut scales, &mut kept)
                 .unwrap();
             for row in 0..rows.len() {
                 for (&col, &residual) in kept.columns[kept.row(row)].iter().zip(kept.values(row).0) {
@@ -249,7 +345,7 @@ mod tests {
     fn feedback_equals_the_dense_reference() {
         let reference = Reference::read();
         for (block, key) in [(reference.cols(), "whole"), (128, "blocks")] {
-            let found = reference.fed(&reference.feedback(block), 0..6, ValueType::F32);
+            let found = reference.fed(&reference.feedback(block, false), 0..6, ValueType::F32);
             for (at, (found, expected)) in found.iter().zip(reference.numbers(key)).enumerate() {
                 assert!((found - expected).abs() < 1e-4, "{key} at {at}: {found} {expected}");
             }
@@ -260,7 +356,7 @@ mod tests {
     #[test]
     fn rows_are_fed_alone_as_together() {
         let reference = Reference::read();
-        let feedback = reference.feedback(reference.cols());
+        let feedback = reference.feedback(reference.cols(), true);
         for values in ValueType::ALL {
             let together = reference.fed(&feedback, 0..6, values);
             let alone: Vec<f32> =
@@ -271,11 +367,11 @@ mod tests {
 
     #[test]
     fn moments_without_a_factor_are_refused() {
-        let refused = |matrix: [f32; 4]| factor(&mut matrix.clone(), 2, 2).unwrap_err();
+        let refused = |matrix: [f32; 4]| factor(&mut matrix.clone(), 2, 2, true).unwrap_err();
         assert_eq!(refused([1.0, f32::NAN, 0.0, 1.0]), "[0, 1] is NaN");
         for bad in [[0.0; 4], [1.0, 2.0, 2.0, 1.0], [-1.0, 0.0, 0.0, -1.0]] {
             assert!(refused(bad).contains("not positive definite; calibrate with more samples"));
         }
-        factor(&mut [1.0, 0.0, 0.0, 0.0], 2, 2).unwrap();
+        factor(&mut [1.0, 0.0, 0.0, 0.0], 2, 2, true).unwrap();
     }
 }

@@ -6,12 +6,14 @@
 //! shape the base.
 
 use half::f16;
-use residua_format::{BaseKind, ValueType, vectorised};
+use residua_format::{BaseKind, Coder, Grid, ValueType, vectorised};
 
 /// What errors cost: the rule by which scales are chosen.
 #[derive(Debug)]
 pub(super) struct Costs {
-    kind: BaseKind,
+    coder: Coder,
+    /// The codes that plain scales go with.
+    plain: Coder,
     /// The factor of each column's errors.
     factors: Vec<f32>,
     /// For each group of columns, the scale whose largest rounding error is about the limit.
@@ -55,7 +57,7 @@ impl Costs {
     /// Costs with this limit, a comparable score; infinite without a residual. `cut` is the cut that is expected,
     /// `largest` a bound of the weights' magnitudes. `None` if there is no error to speak of.
     pub(super) fn new(
-        kind: BaseKind,
+        coder: Coder,
         values: ValueType,
         weights: &[f32],
         (limit, cut): (f32, f32),
@@ -71,9 +73,10 @@ impl Costs {
         let factors: Vec<f32> = weights.iter().map(|&weight| (f64::from(weight) * unit) as f32).collect();
         let square = |score: f32| (f64::from(score) * unit).powi(2) as f32;
         let (limit, summed) = (square(limit), square(cut));
-        let anchors = factors.chunks(kind.group(weights.len())).map(|factors| {
+        let gap = widest_gap(coder.grid().levels());
+        let anchors = factors.chunks(coder.grid().kind().group(weights.len())).map(|factors| {
             let mean = factors.iter().sum::<f32>() / factors.len() as f32;
-            2.0 * limit.min(summed).sqrt() / mean
+            2.0 * limit.min(summed).sqrt() / (mean * gap)
         });
         let anchors = anchors.collect();
         // Half a unit in the last place.
@@ -82,13 +85,17 @@ impl Costs {
             ValueType::F16 => 2f32.powi(-22),
             ValueType::Bf16 | ValueType::I8 => 2f32.powi(-16),
         };
-        Some(Self { kind, factors, anchors, limit, summed, unit, rounding })
+        let plain = Coder::from(Grid::from(coder.grid().kind()));
+        Some(Self { coder, plain, factors, anchors, limit, summed, unit, rounding })
     }
 
-    /// No costs: every scale is that of the group's largest magnitude, in full precision.
+    /// No costs: every scale is that of the group's largest magnitude, in full precision. A codebook is that of a normal
+    /// distribution.
     pub(super) fn none(kind: BaseKind) -> Self {
+        let plain = Coder::from(Grid::from(kind));
         Self {
-            kind,
+            coder: plain.clone(),
+            plain,
             factors: Vec::new(),
             anchors: Vec::new(),
             limit: 0.0,
@@ -98,8 +105,13 @@ impl Costs {
         }
     }
 
+    /// How weights become codes.
+    pub(super) fn coder(&self) -> &Coder {
+        &self.coder
+    }
+
     pub(super) fn kind(&self) -> BaseKind {
-        self.kind
+        self.coder.grid().kind()
     }
 
     /// Chooses the scales of one row.
@@ -114,7 +126,7 @@ impl Costs {
     pub(super) fn refit(&self, first: usize, weights: &[f32]) -> Option<f32> {
         let mut scale = [0.0];
         if self.factors.is_empty() {
-            return plain_scale(weights, self.kind);
+            return plain_scale(weights, self.kind());
         }
         fit_columns(self, first, weights, &mut scale)?;
         Some(scale[0])
@@ -157,6 +169,12 @@ impl Errors {
     }
 }
 
+/// The widest gap between neighbouring multiples.
+fn widest_gap(levels: &[i8]) -> f32 {
+    let gaps = levels.windows(2).map(|pair| f32::from(pair[1]) - f32::from(pair[0]));
+    gaps.fold(1.0, f32::max)
+}
+
 /// Scales to try, as shares of the plain scale.
 const CLIPS: [f32; 5] = [0.88, 0.78, 0.68, 0.59, 0.5];
 /// Scales to try, as multiples of the anchor.
@@ -167,7 +185,7 @@ const FINER: [f32; 4] = [0.93, 1.07, 0.97, 1.03];
 vectorised! {
     /// One group; `None` if some weight is not finite.
     fn fit_columns(costs: &Costs, first: usize, weights: &[f32], scale: &mut [f32]) -> Option<Fitted> {
-        let anchor = costs.anchors[first / costs.kind.group(costs.factors.len())];
+        let anchor = costs.anchors[first / costs.kind().group(costs.factors.len())];
         fit_group(costs, weights, &costs.factors[first..first + weights.len()], anchor, &mut scale[0])
     }
 }
@@ -175,11 +193,11 @@ vectorised! {
 vectorised! {
     /// `None` if some weight is not finite.
     fn fit_row(costs: &Costs, weights: &[f32], scales: &mut [f32]) -> Option<Fitted> {
-        let group = costs.kind.group(weights.len());
+        let group = costs.kind().group(weights.len());
         let mut sums = Fitted::default();
         if costs.factors.is_empty() {
             for (weights, scale) in weights.chunks(group).zip(scales) {
-                *scale = plain_scale(weights, costs.kind)?;
+                *scale = plain_scale(weights, costs.kind())?;
             }
             sums.out_of_range = true;
             return Some(sums);
@@ -209,8 +227,8 @@ fn fit_group(
     anchor: f32,
     scale: &mut f32,
 ) -> Option<Fitted> {
-    let (limit, code) = (costs.limit, f32::from(costs.kind.max_code()));
-    let plain = plain_scale(weights, costs.kind)?;
+    let limit = costs.limit;
+    let plain = plain_scale(weights, costs.kind())?;
     *scale = plain;
     if plain == 0.0 {
         return Some(Fitted::default());
@@ -218,7 +236,7 @@ fn fit_group(
     let total = |sums: Sums| sums.costs + costs.rounding * sums.squares;
     let quick = |scale: f32| {
         let inverse = 1.0 / scale;
-        total(sums(weights, factors, scale, limit, |w| (w * inverse).clamp(-code, code)))
+        total(sums(weights, factors, (scale, limit), &costs.coder, |w| w * inverse))
     };
     let mut best = (quick(plain), plain);
     let attempt = |best: &mut (f32, f32), scale: f32| {
@@ -232,18 +250,18 @@ fn fit_group(
     let anchored = ANCHORED.iter().map(|multiple| anchor * multiple).filter(|&scale| scale < below);
     anchored.for_each(|scale| attempt(&mut best, scale));
     for multiple in FINER {
-        let scale = (best.1 * multiple).min(costs.kind.max_scale());
+        let scale = (best.1 * multiple).min(costs.kind().max_scale());
         attempt(&mut best, scale);
     }
     *scale = best.1;
     // As the codes are chosen.
-    let exact = |scale: f32| sums(weights, factors, scale, costs.summed, |w| (w / scale).clamp(-code, code));
+    let exact = |coder, scale: f32| sums(weights, factors, (scale, costs.summed), coder, |w| w / scale);
     let errors = |sums: Sums| Errors { squares: total(sums).into(), above: sums.above.into() };
     let rounded = f16::from_f32(best.1);
     Some(Fitted {
-        plain: exact(plain).costs.into(),
-        fitted: errors(exact(best.1)),
-        rounded: errors(exact(rounded.to_f32())),
+        plain: exact(&costs.plain, plain).costs.into(),
+        fitted: errors(exact(&costs.coder, best.1)),
+        rounded: errors(exact(&costs.coder, rounded.to_f32())),
         out_of_range: !rounded.is_normal(),
     })
 }
@@ -256,14 +274,33 @@ struct Sums {
     above: f32,
 }
 
+/// `steps` divides a weight by its scale.
 #[inline(always)]
-fn sums(weights: &[f32], factors: &[f32], scale: f32, limit: f32, steps: impl Fn(f32) -> f32) -> Sums {
-    // So large that an addition rounds to whole numbers.
-    const ROUND: f32 = 12_582_912.0;
+fn sums(
+    weights: &[f32],
+    factors: &[f32],
+    (scale, limit): (f32, f32),
+    coder: &Coder,
+    steps: impl Fn(f32) -> f32,
+) -> Sums {
+    match coder.grid().kind().is_codebook() {
+        true => add_up(weights, factors, (scale, limit), |weight| coder.level(steps(weight))),
+        false => add_up(weights, factors, (scale, limit), |weight| coder.integer(steps(weight))),
+    }
+}
+
+/// `multiple` is the multiple of the scale that stands for a weight.
+#[inline(always)]
+fn add_up(
+    weights: &[f32],
+    factors: &[f32],
+    (scale, limit): (f32, f32),
+    multiple: impl Fn(f32) -> f32,
+) -> Sums {
     const LANES: usize = 16;
     let (mut costs, mut squares, mut above) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     let mut add = |lane: usize, weight: f32, factor: f32| {
-        let error = (weight - (steps(weight) + ROUND - ROUND) * scale) * factor;
+        let error = (weight - multiple(weight) * scale) * factor;
         let square = error * error;
         costs[lane] += if square < limit { square } else { limit };
         squares[lane] += square;

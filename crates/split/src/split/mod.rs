@@ -5,6 +5,7 @@
 //! | `inputs` | which tensors are split, and from what |
 //! | `room` | how the budget is divided among the buffers |
 //! | `tensor` | the passes over one tensor |
+//! | `levels` | the levels of a codebook, learned from a sample of rows |
 //! | `source`, `residual` | what every pass reads: rows and their base, and the difference |
 //! | `columns`, `score` | the first pass: mean squares of columns, and the scores that follow |
 //! | `fit`, `sample` | the second pass: the scales of a quantised base |
@@ -20,6 +21,7 @@ mod feedback;
 mod fit;
 mod histogram;
 mod inputs;
+mod levels;
 mod moments;
 mod residual;
 mod room;
@@ -116,7 +118,7 @@ fn run(
     let _jobs = budget.reserve_table(jobs, "the list of tensors")?;
     let (jobs, passed) = partition(&inputs, options)?;
     let names = jobs.iter().map(|job| &*job.rows.info.name);
-    let _report = reserve_report::<(TensorReport, [PlaneBytes; 8])>(names, budget)?;
+    let _report = reserve_report::<(TensorReport, [PlaneBytes; 9])>(names, budget)?;
     let names = passed.iter().map(|info| &*info.name);
     let _passed = reserve_report::<PassedTensor>(names, budget)?;
 

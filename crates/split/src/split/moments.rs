@@ -9,6 +9,15 @@ use crate::SplitError;
 
 /// Second moments in diagonal blocks lie at multiples of so many columns, so that no group of columns lies in two.
 const UNIT: usize = 128;
+/// The factors of error feedback in one diagonal block, and what goes with them.
+#[derive(Debug)]
+pub(super) struct Factored {
+    /// The column at each place of the order in which errors are fed.
+    pub(super) order: Vec<u32>,
+    /// For each column, `1 / [H⁻¹]`: what an error of it costs when all other columns make up for it.
+    pub(super) importance: Vec<f32>,
+}
+
 /// Share of the mean square that is added to every mean square.
 const DAMPING: f64 = 0.01;
 
@@ -49,10 +58,12 @@ impl<'a> Calibration<'a> {
         }
     }
 
-    /// Bytes of memory that feedback takes: the factors, and three matrices while they are computed.
+    /// Bytes of memory that feedback takes: the factors, three matrices while they are computed, and vectors of a number
+    /// for each column.
     pub(super) fn bytes(&self) -> u64 {
         let Some(block) = self.block else { return 0 };
-        (4 * block * block * self.cols.div_ceil(block) + (3 * 8 + 4) * block * block) as u64
+        let vectors = 4 * 4 * self.cols + 3 * 8 * block;
+        (4 * block * block * self.cols.div_ceil(block) + (3 * 8 + 4) * block * block + vectors) as u64
     }
 
     /// The mean squares of the input features.
@@ -76,23 +87,27 @@ impl<'a> Calibration<'a> {
         }
     }
 
-    /// The factors of error feedback; `None` without second moments.
-    pub(super) fn feedback(&self) -> Result<Option<Feedback>, SplitError> {
+    /// The factors of error feedback; `None` without second moments. If `ordered`, columns with large mean squares come
+    /// first: the others can make up for their errors.
+    pub(super) fn feedback(&self, ordered: bool) -> Result<Option<Feedback>, SplitError> {
         let Some(block) = self.block else { return Ok(None) };
         let mut factors = AlignedVec::<f32>::zeroed(block * block * self.cols.div_ceil(block));
+        let (mut order, mut importance) = (Vec::with_capacity(self.cols), Vec::with_capacity(self.cols));
         for (number, factors) in factors.chunks_mut(block * block).enumerate() {
             let offset = (number * block * block * 4) as u64;
             self.file.read_at(self.info, offset, bytemuck::cast_slice_mut(factors))?;
             let first = number * block;
             let size = block.min(self.cols - first);
-            factor(factors, block, size).map_err(|problem| {
+            let factored = factor(factors, block, size, ordered).map_err(|problem| {
                 self.problem(format!(
                     "second moments of input features {first} to {}: {problem}",
                     first + size - 1
                 ))
             })?;
+            order.extend(factored.order.iter().map(|&col| first as u32 + col));
+            importance.extend(factored.importance);
         }
-        Ok(Some(Feedback::new(self.cols, block, factors)))
+        Ok(Some(Feedback::new(self.cols, block, factors, order, importance)))
     }
 
     fn problem(&self, problem: String) -> SplitError {
@@ -101,8 +116,14 @@ impl<'a> Calibration<'a> {
 }
 
 /// Replaces the second moments `H` in the first `size` rows and columns of a row-major matrix with `U`, each row
-/// divided by its diagonal element: `UᵀU` is the inverse of the damped `H`, and `U` is upper triangular.
-pub(super) fn factor(matrix: &mut [f32], stride: usize, size: usize) -> Result<(), String> {
+/// divided by its diagonal element: `UᵀU` is the inverse of the damped `H`, and `U` is upper triangular. If `ordered`, rows
+/// and columns are those of `H` by falling mean squares.
+pub(super) fn factor(
+    matrix: &mut [f32],
+    stride: usize,
+    size: usize,
+    ordered: bool,
+) -> Result<Factored, String> {
     let at = |row: usize, col: usize| row * stride + col;
     for row in 0..size {
         if let Some(col) = matrix[at(row, 0)..][..size].iter().position(|h| !h.is_finite()) {
@@ -110,9 +131,15 @@ pub(super) fn factor(matrix: &mut [f32], stride: usize, size: usize) -> Result<(
         }
     }
     let mean = (0..size).map(|i| f64::from(matrix[at(i, i)])).sum::<f64>() / size as f64;
+    let mut order: Vec<u32> = (0..size as u32).collect();
+    if ordered {
+        let square = |col: u32| matrix[at(col as usize, col as usize)];
+        order.sort_by(|&a, &b| square(b).total_cmp(&square(a)));
+    }
     // H in reverse order of columns and its lower factor L: H⁻¹ is UᵀU with U = L⁻¹, in reverse order again.
     let reversed = Mat::from_fn(size, size, |row, col| {
-        let value = f64::from(matrix[at(size - 1 - col, size - 1 - row)]);
+        let (a, b) = (order[size - 1 - col] as usize, order[size - 1 - row] as usize);
+        let value = f64::from(matrix[at(a.max(b), a.min(b))]);
         if row == col { value + DAMPING * mean } else { value }
     });
     let singular = || "they are not positive definite; calibrate with more samples".to_owned();
@@ -130,5 +157,10 @@ pub(super) fn factor(matrix: &mut [f32], stride: usize, size: usize) -> Result<(
             matrix[at(row, col)] = value as f32;
         }
     }
-    Ok(())
+    let mut importance = vec![0.0; size];
+    for (place, &col) in order.iter().enumerate() {
+        let square = |row: usize| inverse[(size - 1 - row, size - 1 - place)].powi(2);
+        importance[col as usize] = (1.0 / (0..=place).map(square).sum::<f64>()) as f32;
+    }
+    Ok(Factored { order, importance })
 }

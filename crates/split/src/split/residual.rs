@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use residua_format::{BaseKind, vectorised};
+use residua_format::{Coder, vectorised};
 
 use crate::float::{Float, all_finite};
 use crate::rows::Rows;
@@ -11,7 +11,7 @@ use crate::rows::Rows;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Base<'a> {
     /// The rows themselves at low precision, with these scales.
-    Quantized { kind: BaseKind, scales: &'a [f32] },
+    Quantized { coder: &'a Coder, scales: &'a [f32] },
     /// Rows of another checkpoint, of the same element type.
     Dense(&'a [u8]),
 }
@@ -21,8 +21,8 @@ impl<'a> Base<'a> {
     pub(super) fn rows(self, rows: Range<usize>, of: &Rows<'_>) -> Self {
         let part = |size: usize| rows.start * size..rows.end * size;
         match self {
-            Self::Quantized { kind, scales } => {
-                Self::Quantized { kind, scales: &scales[part(kind.groups(of.cols))] }
+            Self::Quantized { coder, scales } => {
+                Self::Quantized { coder, scales: &scales[part(coder.grid().kind().groups(of.cols))] }
             }
             Self::Dense(raw) => Self::Dense(&raw[part(of.row_bytes())]),
         }
@@ -74,11 +74,11 @@ impl Scratch {
         let Self { residual, weights, base: base_weights } = self;
         let weights = float.view(raw, weights);
         match base {
-            Base::Quantized { kind, scales } => {
-                let group = kind.group(weights.len());
+            Base::Quantized { coder, scales } => {
+                let group = coder.grid().kind().group(weights.len());
                 let groups = weights.chunks(group).zip(residual.chunks_mut(group)).zip(scales);
                 for ((weights, residual), &scale) in groups {
-                    subtract_quantized(weights, f32::from(kind.max_code()), scale, residual);
+                    subtract_quantized(coder, weights, scale, residual);
                 }
             }
             Base::Dense(raw) => subtract(weights, float.view(raw, base_weights), residual),
@@ -100,18 +100,19 @@ impl Scratch {
 }
 
 vectorised! {
-    /// Finite weights minus their quantised values, with the same bits as [`code_row`](residua_format::code_row) and
-    /// [`dequantize_row`](residua_format::dequantize_row) give.
-    fn subtract_quantized(weights: &[f32], limit: f32, scale: f32, residual: &mut [f32]) {
-        // So large that an addition rounds to whole numbers.
-        const ROUND: f32 = 12_582_912.0;
-        if scale > 0.0 {
+    /// Finite weights minus their quantised values, with the same bits as [`Coder::code_row`] and
+    /// [`dequantize_row`](residua_format::Grid::dequantize_row) give.
+    fn subtract_quantized(coder: &Coder, weights: &[f32], scale: f32, residual: &mut [f32]) {
+        if scale <= 0.0 {
+            residual.copy_from_slice(weights);
+        } else if coder.grid().kind().is_codebook() {
             for (weight, residual) in weights.iter().zip(residual) {
-                let code = (*weight / scale).clamp(-limit, limit) + ROUND - ROUND;
-                *residual = *weight - code * scale;
+                *residual = *weight - coder.level(*weight / scale) * scale;
             }
         } else {
-            residual.copy_from_slice(weights);
+            for (weight, residual) in weights.iter().zip(residual) {
+                *residual = *weight - coder.integer(*weight / scale) * scale;
+            }
         }
     }
 }
@@ -128,7 +129,7 @@ vectorised! {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use residua_format::{code_row, dequantize_row};
+    use residua_format::{BaseKind, Grid};
 
     proptest! {
         /// The residual is the weight less what its code and scale stand for.
@@ -142,12 +143,13 @@ mod tests {
             for kind in BaseKind::ALL {
                 let mut codes = vec![0; kind.row_bytes(weights.len())];
                 let scales = vec![scale; kind.groups(weights.len())];
-                code_row(&weights, kind, &scales, &mut codes);
+                let coder = Coder::from(Grid::from(kind));
+                coder.code_row(&weights, &scales, &mut codes);
                 let mut expected = vec![0.0; weights.len()];
-                dequantize_row(kind, &codes, &scales, &mut expected);
+                coder.grid().dequantize_row(&codes, &scales, &mut expected);
                 expected.iter_mut().zip(&weights).for_each(|(base, weight)| *base = weight - *base);
                 let mut scratch = Scratch::new(weights.len());
-                let base = Base::Quantized { kind, scales: &scales };
+                let base = Base::Quantized { coder: &coder, scales: &scales };
                 let (found, _) = scratch.residual(Float::F32, bytemuck::cast_slice(&weights), base).unwrap();
                 let bits = |residual: &[f32]| residual.iter().map(|r| r.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&expected), bits(found), "{}", kind);

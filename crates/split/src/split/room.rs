@@ -8,6 +8,7 @@ use super::encode::Encoded;
 use super::feedback::Feedback;
 use super::fit::{Costs, Fitted};
 use super::histogram::Histogram;
+use super::levels;
 use super::residual::Scratch;
 use super::sample;
 use super::select::Kept;
@@ -83,6 +84,7 @@ impl Room {
                 // Two costs at a time, and for each thread a row of the sample.
                 2 * Costs::bytes(largest.cols)
                     + sample::BYTES
+                    + if kind.is_codebook() { levels::BYTES } else { 0 }
                     + threads as u64 * (largest.row_bytes + 4 * kind.groups(largest.cols)) as u64
             })
             // Pointers and modes of all rows, three times: the vectors grow, and are copied at the end.

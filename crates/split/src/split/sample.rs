@@ -83,7 +83,7 @@ impl Sample {
         weights: &[f32],
         costs: &Costs,
     ) -> Result<(f32, f64), SplitError> {
-        let kind = costs.kind();
+        let (kind, coder) = (costs.kind(), costs.coder());
         let (cols, stride, count) = (rows.cols, self.stride, self.count);
         let scores = self.scores.par_chunks_mut(cols.div_ceil(stride)).enumerate();
         scores.with_min_len(SAMPLE / cols / 4 + 1).try_for_each_init(
@@ -93,7 +93,7 @@ impl Sample {
                 rows.read(row, raw)?;
                 let fitted = costs.fit(scratch.weights(rows.float, raw), scales);
                 let residual =
-                    fitted.and_then(|_| scratch.residual(rows.float, raw, Base::Quantized { kind, scales }));
+                    fitted.and_then(|_| scratch.residual(rows.float, raw, Base::Quantized { coder, scales }));
                 let Ok((residual, _)) = residual else {
                     let changed = "changed while it was read";
                     return Err(SplitError::tensor(rows.file.file_of(rows.info), &rows.info.name, changed));

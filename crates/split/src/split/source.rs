@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use residua_format::BaseKind;
+use residua_format::{BaseKind, Coder};
 use residua_format::file::{ContainerWriter, Dtype, Plane};
 
 use super::inputs::Job;
@@ -16,7 +16,7 @@ use crate::rows::Block;
 /// The buffers of a block. The scales of a quantised base lie in a temporary file, because later passes read them again.
 #[derive(Debug)]
 pub(super) struct Source {
-    kind: Option<BaseKind>,
+    coder: Option<Coder>,
     weights: Block,
     dense: Block,
     scales: Vec<f32>,
@@ -30,9 +30,9 @@ const ROUNDED: usize = 1024;
 
 impl Source {
     /// Buffers for blocks of so many bytes.
-    pub(super) fn new(kind: Option<BaseKind>, block: usize, plane: WaitingPlane) -> Self {
-        let dense = Block::with_bytes(if kind.is_some() { 0 } else { block });
-        Self { kind, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
+    pub(super) fn new(quantized: bool, block: usize, plane: WaitingPlane) -> Self {
+        let dense = Block::with_bytes(if quantized { 0 } else { block });
+        Self { coder: None, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
     }
 
     /// Reads rows without their base.
@@ -51,16 +51,16 @@ impl Source {
         job: &Job<'_>,
         rows: Range<usize>,
     ) -> Result<(&[u8], Base<'_>), SplitError> {
-        let Self { kind, weights, dense, scales, plane, half } = self;
-        let base = match (*kind, &job.base) {
-            (Some(kind), _) => {
-                let groups = kind.groups(job.rows.cols);
+        let Self { coder, weights, dense, scales, plane, half } = self;
+        let base = match (coder, &job.base) {
+            (Some(coder), _) => {
+                let groups = coder.grid().kind().groups(job.rows.cols);
                 scales.resize(rows.len() * groups, 0.0);
                 plane.read_at((4 * rows.start * groups) as u64, bytemuck::cast_slice_mut(scales))?;
                 if *half {
                     scales.chunks_mut(ROUNDED).for_each(round);
                 }
-                Base::Quantized { kind, scales }
+                Base::Quantized { coder, scales }
             }
             (None, Some(base)) => Base::Dense(dense.load(base, rows.clone())?),
             (None, None) => Base::Dense(&[]),
@@ -68,8 +68,9 @@ impl Source {
         Ok((weights.load(&job.rows, rows)?, base))
     }
 
-    /// Forgets all scales.
-    pub(super) fn clear_scales(&mut self) -> Result<(), SplitError> {
+    /// Forgets all scales. Those that are written from now on belong to the codes of `coder`.
+    pub(super) fn clear_scales(&mut self, coder: Coder) -> Result<(), SplitError> {
+        self.coder = Some(coder);
         self.plane.clear()
     }
 

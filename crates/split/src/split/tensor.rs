@@ -1,16 +1,18 @@
 //! The passes over one tensor: column statistics, scales, score histogram, emit.
 
 use rayon::prelude::*;
-use residua_format::BaseKind;
+use residua_format::{BaseKind, Coder, Grid};
 use residua_format::file::{ContainerWriter, MatrixMeta, Plane};
+use residua_format::gap::RowPlan;
 
 use super::columns::ColumnSums;
 use super::cut::{Cut, Guess, find_cut};
 use super::emit::{Emitter, Feeding};
-use super::feedback::Storage;
+use super::feedback::{Feedback, Storage};
 use super::fit::{Costs, Fitted};
 use super::histogram::Histogram;
 use super::inputs::Job;
+use super::levels;
 use super::residual::Scratch;
 use super::room::Room;
 use super::sample::{find_costs, spread};
@@ -23,6 +25,10 @@ use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOption
 
 /// Maximum distance between the columns of a sample.
 const STRIDE: usize = 16;
+/// Rows in the sample that decides about mode planes.
+const MODE_SAMPLE: usize = 64;
+/// Bytes that mode planes take for a row.
+const MODE_BYTES: usize = 5;
 /// Elements that one thread scores at a time.
 const PIECE: usize = 1 << 16;
 
@@ -51,7 +57,7 @@ impl<'a> Splitter<'a> {
             options,
             kind,
             progress,
-            source: Source::new(kind, room.block, WaitingPlane::beside(writer.path())?),
+            source: Source::new(kind.is_some(), room.block, WaitingPlane::beside(writer.path())?),
             sums: ColumnSums::default(),
             weights: ColumnWeights::default(),
             histogram: Histogram::default(),
@@ -68,14 +74,14 @@ impl<'a> Splitter<'a> {
     pub(super) fn split(&mut self, job: &Job<'_>) -> Result<TensorReport, SplitError> {
         let third = job.rows.info.bytes / 3;
         let base_hash = self.statistics(job)?;
-        self.weigh(job)?;
+        let feedback = self.weigh(job)?;
         self.progress.advance(third);
         let (cut, costs) = match self.kind {
             Some(kind) => self.fit_and_cut(job, kind).map(|(cut, costs)| (cut, Some(costs)))?,
             None => (self.cut(job)?, None),
         };
         self.progress.advance(third);
-        let meta = self.emit(job, cut, costs, base_hash, third)?;
+        let meta = self.emit(job, cut, costs, feedback, base_hash, third)?;
         Ok(self.report(job, &meta))
     }
 
@@ -104,8 +110,16 @@ impl<'a> Splitter<'a> {
         Ok(job.base.map(|_| hasher.finalize().to_hex().to_string()))
     }
 
-    /// Sets the weights of the columns in the score.
-    fn weigh(&mut self, job: &Job<'_>) -> Result<(), SplitError> {
+    /// Sets the weights of the columns in the score. Returns the factors of error feedback, if there are second moments.
+    fn weigh(&mut self, job: &Job<'_>) -> Result<Option<Feedback>, SplitError> {
+        if let (Some(kind), Some(calibration)) = (self.kind, job.calibration) {
+            // The scale of a group is chosen when its first column comes up, so its columns stay together.
+            let ordered = kind.groups(job.rows.cols) == 1;
+            if let Some(feedback) = calibration.feedback(ordered)? {
+                self.weights.set(feedback.importance().iter().map(|&weight| weight.into()));
+                return Ok(Some(feedback));
+            }
+        }
         match (&self.options.importance, job.calibration) {
             (Importance::Uniform, _) => self.weights.set(std::iter::repeat_n(1.0, job.rows.cols)),
             (Importance::Calibration(_), Some(calibration)) => {
@@ -114,7 +128,7 @@ impl<'a> Splitter<'a> {
             }
             _ => self.weights.set(self.sums.means(job.rows.rows)),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The pass that counts scores: which are kept.
@@ -144,8 +158,9 @@ impl<'a> Splitter<'a> {
 
     /// Chooses the scales of the base, and the scores that are kept. Also returns the costs that led to them.
     fn fit_and_cut(&mut self, job: &Job<'_>, kind: BaseKind) -> Result<(Cut, Costs), SplitError> {
-        if let Some(costs) = self.costs(job, kind)? {
-            let sums = self.fit(job, kind, &costs)?;
+        let coder = self.coder(job, kind)?;
+        if let Some(costs) = self.costs(job, &coder)? {
+            let sums = self.fit(job, &costs)?;
             let cut = self.cut(job)?;
             match self.options.selection {
                 Selection::Density(density)
@@ -154,15 +169,27 @@ impl<'a> Splitter<'a> {
             }
         }
         let costs = Costs::none(kind);
-        self.fit(job, kind, &costs)?;
+        self.fit(job, &costs)?;
         Ok((self.cut(job)?, costs))
     }
 
+    /// What the codes stand for. A codebook is learned from a sample.
+    fn coder(&self, job: &Job<'_>, kind: BaseKind) -> Result<Coder, SplitError> {
+        if !kind.is_codebook() {
+            return Ok(Grid::from(kind).into());
+        }
+        let share = match self.options.selection {
+            Selection::Density(density) => density,
+            Selection::Threshold(_) => 0.0,
+        };
+        Ok(levels::learn(&job.rows, kind, share, self.weights.get())?.into())
+    }
+
     /// The costs that choose the scales; `None` if plain scales are best.
-    fn costs(&self, job: &Job<'_>, kind: BaseKind) -> Result<Option<Costs>, SplitError> {
+    fn costs(&self, job: &Job<'_>, coder: &Coder) -> Result<Option<Costs>, SplitError> {
         let (values, weights) = (self.options.values, self.weights.get());
         let largest = self.sums.total().sqrt();
-        let costs = |limits| Costs::new(kind, values, weights, limits, largest);
+        let costs = |limits| Costs::new(coder.clone(), values, weights, limits, largest);
         let elements = job.rows.info.elements();
         match self.options.selection {
             Selection::Threshold(threshold) => {
@@ -174,18 +201,19 @@ impl<'a> Splitter<'a> {
                 all if all >= elements => Ok(None),
                 some => {
                     let share = some as f64 / elements as f64;
-                    find_costs(&job.rows, share, weights, &Costs::none(kind), costs)
+                    find_costs(&job.rows, share, weights, &Costs::none(coder.grid().kind()), costs)
                 }
             },
         }
     }
 
     /// The pass that writes the scales of the base.
-    fn fit(&mut self, job: &Job<'_>, kind: BaseKind, costs: &Costs) -> Result<Fitted, SplitError> {
+    fn fit(&mut self, job: &Job<'_>, costs: &Costs) -> Result<Fitted, SplitError> {
         let Rows { cols, float, .. } = job.rows;
-        let (row_bytes, groups) = (job.rows.row_bytes(), kind.groups(cols));
+        let (row_bytes, kind) = (job.rows.row_bytes(), costs.kind());
+        let groups = kind.groups(cols);
         let mut sums = Fitted::default();
-        self.source.clear_scales()?;
+        self.source.clear_scales(costs.coder().clone())?;
         for range in job.rows.blocks(self.block_rows(&job.rows)) {
             check_stop(self.progress)?;
             let rows = self.source.write_scales(job, kind, range.clone(), |raw, scales| {
@@ -262,27 +290,48 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
+    /// Whether mode planes pay, as a sample of rows has it: whether rows that choose how their columns are stored save more
+    /// than these planes take. One long gap would bring them to all rows otherwise.
+    fn modes_pay(&mut self, job: &Job<'_>, cut: Cut) -> Result<bool, SplitError> {
+        let Rows { rows, cols, float, .. } = job.rows;
+        let value_bytes = self.options.values.bytes();
+        let mut scratch = Scratch::new(cols);
+        let (count, mut columns, mut saved) = (rows.min(MODE_SAMPLE), Vec::new(), 0);
+        for i in 0..count {
+            let row = if count == rows { i } else { spread(i, rows) };
+            let (raw, base) = self.source.rows(job, row..row + 1)?;
+            let (residual, _) = scratch
+                .residual(float, raw, base)
+                .map_err(|col| job.residual_error(row, col, raw, base.dense()))?;
+            let kept = |&(_, (&r, &w)): &(u32, (&f32, &f32))| r != 0.0 && comparable(r, w) >= cut.score;
+            columns.clear();
+            columns.extend((0..).zip(residual.iter().zip(self.weights.get())).filter(kept).map(|(col, _)| col));
+            saved += RowPlan::gap(&columns).bytes(value_bytes)
+                - RowPlan::new(&columns, cols, value_bytes).bytes(value_bytes);
+        }
+        Ok(saved > MODE_BYTES * count)
+    }
+
     /// The last pass: writes the planes.
     fn emit(
         &mut self,
         job: &Job<'_>,
         cut: Cut,
         costs: Option<Costs>,
+        feedback: Option<Feedback>,
         base_hash: Option<String>,
         third: u64,
     ) -> Result<MatrixMeta, SplitError> {
-        let feedback = match job.calibration {
-            Some(calibration) if self.kind.is_some() => calibration.feedback()?,
-            _ => None,
-        };
         let half = self.source.half_scales();
+        let grid = costs.as_ref().map(|costs| *costs.coder().grid());
         let feeding = feedback.zip(costs).map(|(feedback, costs)| {
-            let storage = Storage { kind: costs.kind(), values: self.options.values, half };
+            let storage = Storage { values: self.options.values, half };
             Feeding { feedback, costs, storage }
         });
         let row_bytes = job.rows.row_bytes();
         let emitted = self.room.emitted_rows(job.rows.cols);
-        self.emitter.begin(job, cut)?;
+        let modes = self.modes_pay(job, cut)?;
+        self.emitter.begin(job, cut, modes)?;
         let mut left = job.rows.info.bytes - 2 * third;
         for range in job.rows.blocks(self.block_rows(&job.rows)) {
             check_stop(self.progress)?;
@@ -302,14 +351,14 @@ impl<'a> Splitter<'a> {
                 left -= done;
                 self.progress.advance(done);
             }
-            if let Some(Feeding { storage, .. }) = &feeding {
+            if let Some(Feeding { costs, .. }) = &feeding {
                 let scales = self.emitter.take_fed_scales();
-                let groups = storage.kind.groups(job.rows.cols);
+                let groups = costs.kind().groups(job.rows.cols);
                 self.source.replace_scales(range.start, groups, scales.as_slice())?;
             }
         }
         self.progress.advance(left);
-        self.emitter.end(job, &mut self.source, base_hash)
+        self.emitter.end(job, &mut self.source, grid.as_ref(), base_hash)
     }
 
     fn report(&self, job: &Job<'_>, meta: &MatrixMeta) -> TensorReport {

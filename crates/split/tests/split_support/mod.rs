@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use residua_format::file::{Checkpoint, Container, Dtype, SafetensorsWriter};
-use residua_format::{BaseKind, dequantize_row, quantize_row};
+use residua_format::{BaseKind, Coder, Grid, quantize_row};
 use residua_memory::Budget;
 use residua_split::{
     MaterializeOptions, MaterializeReport, NoProgress, Output, SplitError, SplitOptions, SplitReport,
@@ -146,10 +146,11 @@ pub(crate) fn base(container: &Container, name: &str) -> Vec<f32> {
 /// The base whose scales follow from the largest magnitudes.
 pub(crate) fn quantized(weights: &[f32], cols: usize, kind: BaseKind) -> Vec<f32> {
     let mut base = vec![0.0; weights.len()];
+    let coder = Coder::from(Grid::from(kind));
     for (weights, base) in weights.chunks(cols).zip(base.chunks_mut(cols)) {
         let (mut codes, mut scales) = (vec![0; kind.row_bytes(cols)], vec![0.0; kind.groups(cols)]);
-        quantize_row(weights, kind, &mut codes, &mut scales).unwrap();
-        dequantize_row(kind, &codes, &scales, base);
+        quantize_row(weights, &coder, &mut codes, &mut scales).unwrap();
+        coder.grid().dequantize_row(&codes, &scales, base);
     }
     base
 }

@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 
 use super::MatrixMeta;
-use crate::ValueType;
+use crate::{BaseKind, ValueType};
 
 /// One array of a matrix: the tensor `{name}.{suffix}` of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,18 +18,20 @@ pub enum Plane {
     Gaps,
     /// `values`: F32, F16, BF16 or I8; U8, U16, U32 or U64 for raw bits.
     Values,
-    /// `scales`, F32, rows: with I8 values.
+    /// `scales`, F32 or BF16, rows: with I8 values.
     Scales,
     /// `base`, U8: codes of the quantised base.
     Base,
     /// `base_scales`, F32 or F16, rows × groups.
     BaseScales,
+    /// `base_levels`, I8: the levels of a codebook.
+    BaseLevels,
 }
 
 impl Plane {
     /// Every plane, in the order in which [`ContainerWriter::write_gap`](super::ContainerWriter::write_gap)
     /// and [`write_base`](super::ContainerWriter::write_base) write them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RowPtr,
         Self::RowModes,
         Self::IndexPtr,
@@ -38,7 +40,13 @@ impl Plane {
         Self::Scales,
         Self::Base,
         Self::BaseScales,
+        Self::BaseLevels,
     ];
+
+    /// Whether it belongs to the quantised base.
+    pub const fn of_base(self) -> bool {
+        matches!(self, Self::Base | Self::BaseScales | Self::BaseLevels)
+    }
 
     /// The suffix of its tensor's name.
     pub const fn suffix(self) -> &'static str {
@@ -51,6 +59,7 @@ impl Plane {
             Self::Scales => "scales",
             Self::Base => "base",
             Self::BaseScales => "base_scales",
+            Self::BaseLevels => "base_levels",
         }
     }
 
@@ -66,6 +75,7 @@ impl Plane {
             Self::RowModes | Self::IndexPtr => meta.row_modes,
             Self::Scales => meta.values == Some(ValueType::I8),
             Self::Base | Self::BaseScales => meta.base.is_some(),
+            Self::BaseLevels => meta.base.is_some_and(BaseKind::is_codebook),
         }
     }
 
@@ -74,8 +84,9 @@ impl Plane {
         match (self, meta.values) {
             (Self::RowPtr | Self::IndexPtr, _) => &[Dtype::U32],
             (Self::RowModes | Self::Gaps | Self::Base, _) => &[Dtype::U8],
-            (Self::Scales, _) => &[Dtype::F32],
+            (Self::Scales, _) => &[Dtype::F32, Dtype::BF16],
             (Self::BaseScales, _) => &[Dtype::F32, Dtype::F16],
+            (Self::BaseLevels, _) => &[Dtype::I8],
             (Self::Values, Some(ValueType::F32)) => &[Dtype::F32],
             (Self::Values, Some(ValueType::F16)) => &[Dtype::F16],
             (Self::Values, Some(ValueType::Bf16)) => &[Dtype::BF16],
@@ -95,6 +106,7 @@ impl Plane {
             Self::Values => Some(meta.entries),
             Self::Base => meta.base.and_then(|kind| rows.checked_mul(kind.row_bytes(cols) as u64)),
             Self::BaseScales => meta.base.and_then(|kind| rows.checked_mul(kind.groups(cols) as u64)),
+            Self::BaseLevels => meta.base.map(|kind| kind.levels() as u64),
         }
     }
 }

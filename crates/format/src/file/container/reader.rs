@@ -205,7 +205,7 @@ impl Container {
     /// # Errors
     /// When there is no such matrix.
     pub fn gap_bytes(&self, name: &str) -> Result<u64> {
-        self.plane_bytes(name, |plane| !matches!(plane, Plane::Base | Plane::BaseScales))
+        self.plane_bytes(name, |plane| !plane.of_base())
     }
 
     /// Bytes of the quantised base of a matrix on disk, without padding. In memory all scales are f32.
@@ -213,7 +213,7 @@ impl Container {
     /// # Errors
     /// When there is no such matrix.
     pub fn base_bytes(&self, name: &str) -> Result<u64> {
-        self.plane_bytes(name, |plane| matches!(plane, Plane::Base | Plane::BaseScales))
+        self.plane_bytes(name, Plane::of_base)
     }
 
     fn plane_bytes(&self, name: &str, wanted: impl Fn(Plane) -> bool) -> Result<u64> {

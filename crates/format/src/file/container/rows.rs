@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use residua_memory::{AlignedVec, Budget, Reservation};
 use safetensors::Dtype;
 
 use super::{Container, MatrixMeta, Plane};
 use crate::file::{FileError, Held, Result};
-use crate::{FormatError, GapCsr, GapPattern, QuantizedBase, ValuePlane, ValueType};
+use crate::{BaseKind, FormatError, GapCsr, GapPattern, Grid, QuantizedBase, ValuePlane, ValueType};
 
 /// Where some rows lie in the planes.
 struct Extent {
@@ -59,7 +58,7 @@ impl Container {
             ValueType::Bf16 => ValuePlane::Bf16(self.read_vec(name, plane, first, count)?),
             ValueType::I8 => ValuePlane::I8 {
                 codes: self.read_vec(name, plane, first, count)?,
-                scales: self.read_vec(name, Plane::Scales, extent.rows.start, extent.rows.len())?,
+                scales: self.read_scales(name, Plane::Scales, extent.rows.start, extent.rows.len())?,
             },
         };
         let gap = GapCsr::new(pattern, values).map_err(FileError::matrix(self.path(), name))?;
@@ -102,24 +101,36 @@ impl Container {
         let (row_bytes, groups) = (kind.row_bytes(cols), kind.groups(cols));
         let held = self.reserve(name, (rows.len() * (row_bytes + 4 * groups)) as u64, budget)?;
         let codes = self.read_vec(name, Plane::Base, rows.start * row_bytes, rows.len() * row_bytes)?;
-        let scales = self.read_scales(name, rows.start * groups, rows.len() * groups)?;
-        let base = QuantizedBase::new(rows.len(), cols, kind, codes, scales)
+        let scales = self.read_scales(name, Plane::BaseScales, rows.start * groups, rows.len() * groups)?;
+        let grid = self.read_grid(name, kind)?;
+        let base = QuantizedBase::new(rows.len(), cols, grid, codes, scales)
             .map_err(FileError::matrix(self.path(), name))?;
         Ok(Held::new(base, held))
     }
 
-    /// Reads scales of a base. Those of 16 bits are widened.
-    fn read_scales(&self, name: &str, first: usize, count: usize) -> Result<AlignedVec<f32>> {
-        if self.plane(name, Plane::BaseScales)?.dtype == Dtype::F32 {
-            return self.read_vec(name, Plane::BaseScales, first, count);
+    /// What the codes of a base stand for.
+    fn read_grid(&self, name: &str, kind: BaseKind) -> Result<Grid> {
+        if !kind.is_codebook() {
+            return Ok(kind.into());
         }
+        let levels = self.read_vec(name, Plane::BaseLevels, 0, kind.levels())?;
+        Grid::codebook(kind, &levels).map_err(FileError::matrix(self.path(), &Plane::BaseLevels.tensor(name)))
+    }
+
+    /// Reads scales, of a base or of I8 values. Those of 16 bits are widened.
+    fn read_scales(&self, name: &str, plane: Plane, first: usize, count: usize) -> Result<AlignedVec<f32>> {
+        let widen = match self.plane(name, plane)?.dtype {
+            Dtype::F16 => |bits| f16::from_bits(bits).to_f32(),
+            Dtype::BF16 => |bits| bf16::from_bits(bits).to_f32(),
+            _ => return self.read_vec(name, plane, first, count),
+        };
         let mut scales = AlignedVec::zeroed(count);
-        let mut halves = [f16::ZERO; 2048];
+        let mut halves = [0u16; 2048];
         for (block, scales) in scales.chunks_mut(halves.len()).enumerate() {
             let offset = 2 * (first + block * halves.len()) as u64;
             let halves = &mut halves[..scales.len()];
-            self.read_plane_at(name, Plane::BaseScales, offset, bytemuck::cast_slice_mut(halves))?;
-            halves.convert_to_f32_slice(scales);
+            self.read_plane_at(name, plane, offset, bytemuck::cast_slice_mut(halves))?;
+            scales.iter_mut().zip(halves).for_each(|(scale, half)| *scale = widen(*half));
         }
         Ok(scales)
     }

@@ -132,6 +132,9 @@ impl ContainerWriter {
     pub fn write_base(&mut self, name: &str, base: &QuantizedBase) -> Result<()> {
         self.plane(name, Plane::Base, Dtype::U8, base.codes())?;
         self.plane(name, Plane::BaseScales, Dtype::F32, bytemuck::cast_slice(base.scales()))?;
+        if base.kind().is_codebook() {
+            self.plane(name, Plane::BaseLevels, Dtype::I8, bytemuck::cast_slice(base.grid().levels()))?;
+        }
         self.entry(name).set_base(base);
         Ok(())
     }

@@ -1,0 +1,168 @@
+//! The levels of a codebook, from a sample of rows.
+//!
+//! The method is Lloyd's (1982), with a scale per row: every weight takes the nearest level, every level the weighted mean
+//! of its weights, every row the scale that fits its levels best. The weights with the largest errors take no part, because
+//! the residual repairs them.
+
+use residua_format::{BaseKind, Grid};
+
+use super::residual::Scratch;
+use super::sample::spread;
+use crate::SplitError;
+use crate::rows::Rows;
+
+/// Weights in a sample. The number is fixed: the levels depend on it, and they must not depend on the budget.
+const SAMPLE: usize = 1 << 15;
+/// Rounds. Later ones change the error by less than 1 in 1,000.
+const ROUNDS: usize = 16;
+
+/// Bytes of the sample.
+pub(super) const BYTES: u64 = (5 * 4 * SAMPLE) as u64;
+
+/// The levels for a residual with a `share` of the weights. `factors` weigh the errors of each column.
+pub(super) fn learn(
+    rows: &Rows<'_>,
+    kind: BaseKind,
+    share: f64,
+    factors: &[f32],
+) -> Result<Grid, SplitError> {
+    let normal = Grid::from(kind);
+    let mut sample = Sample::read(rows, factors)?;
+    if !sample.normalise() {
+        return Ok(normal);
+    }
+    let mut levels: Vec<f32> = normal.levels().iter().map(|&level| f32::from(level)).collect();
+    // A normal distribution of variance 1 has its largest level there, with as many levels.
+    let largest = [1.51, 2.15, 2.73, 3.26, 3.74][kind.bits() - 2];
+    levels.iter_mut().for_each(|level| *level *= largest / 127.0);
+    let kept = (share * sample.weights.len() as f64).round() as usize;
+    for _ in 0..ROUNDS {
+        sample.round(&mut levels, kept);
+    }
+    Ok(grid(kind, &levels).unwrap_or(normal))
+}
+
+/// The levels as multiples of 1/127 of the largest.
+fn grid(kind: BaseKind, levels: &[f32]) -> Option<Grid> {
+    let largest = levels.iter().fold(0.0f32, |largest, level| largest.max(level.abs()));
+    let mut multiples: Vec<i8> = levels.iter().map(|level| (level / largest * 127.0).round() as i8).collect();
+    multiples.sort_unstable();
+    Grid::codebook(kind, &multiples).ok().filter(|_| largest > 0.0 && largest.is_finite())
+}
+
+/// Weights of some rows.
+struct Sample {
+    /// In units of their row's root mean square.
+    weights: Vec<f32>,
+    /// The factors of their errors, squared.
+    factors: Vec<f32>,
+    /// Columns of a row.
+    cols: usize,
+    /// The scale of each row, in the same unit.
+    scales: Vec<f32>,
+    /// The factor of each row's costs: the square of its root mean square, as a share of the largest.
+    shares: Vec<f32>,
+    /// The nearest level of each weight, and the cost of its error.
+    nearest: Vec<u8>,
+    costs: Vec<f32>,
+    sorted: Vec<f32>,
+}
+
+impl Sample {
+    fn read(rows: &Rows<'_>, factors: &[f32]) -> Result<Self, SplitError> {
+        let stride = rows.cols.div_ceil(SAMPLE);
+        let cols = rows.cols.div_ceil(stride);
+        let count = (SAMPLE / cols).clamp(1, rows.rows);
+        let (mut scratch, mut raw) = (Scratch::new(0), vec![0; rows.row_bytes()]);
+        let mut weights = Vec::with_capacity(count * cols);
+        for i in 0..count {
+            rows.read(if count == rows.rows { i } else { spread(i, rows.rows) }, &mut raw)?;
+            weights.extend(scratch.weights(rows.float, &raw).iter().step_by(stride));
+        }
+        let length = weights.len();
+        // Factors as shares of the largest: their squares neither overflow nor vanish.
+        let largest = factors.iter().fold(f32::MIN_POSITIVE, |largest, &factor| largest.max(factor));
+        Ok(Self {
+            weights,
+            factors: factors.iter().step_by(stride).map(|factor| (factor / largest).powi(2)).collect(),
+            cols,
+            scales: vec![1.0; count],
+            shares: vec![0.0; count],
+            nearest: vec![0; length],
+            costs: vec![0.0; length],
+            sorted: vec![0.0; length],
+        })
+    }
+
+    /// Divides every row by its root mean square. False if all weights are 0 or some are not finite.
+    fn normalise(&mut self) -> bool {
+        let mean = |row: &[f32]| {
+            let squares = row.iter().map(|&weight| f64::from(weight).powi(2)).sum::<f64>();
+            (squares / row.len() as f64).sqrt()
+        };
+        let means: Vec<f64> = self.weights.chunks(self.cols).map(mean).collect();
+        let largest = means.iter().copied().fold(0.0, f64::max);
+        if !(largest > 0.0 && means.iter().all(|mean| mean.is_finite())) {
+            return false;
+        }
+        let rows = self.weights.chunks_mut(self.cols).zip(&mut self.shares).zip(means);
+        for ((row, share), mean) in rows {
+            *share = (mean / largest).powi(2) as f32;
+            row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) / mean.max(f64::MIN_POSITIVE)) as f32);
+        }
+        true
+    }
+
+    /// One round for levels and scales. The `kept` weights with the largest errors take no part.
+    fn round(&mut self, levels: &mut [f32], kept: usize) {
+        let cut = self.assign(levels, kept);
+        let mut sums = [(0.0f64, 0.0f64); 64];
+        for (number, row) in self.weights.chunks(self.cols).enumerate() {
+            let (share, scale) = (f64::from(self.shares[number]), &mut self.scales[number]);
+            let (mut products, mut squares) = (0.0f64, 0.0f64);
+            for (col, &weight) in row.iter().enumerate() {
+                let at = number * self.cols + col;
+                if self.costs[at] > cut {
+                    continue;
+                }
+                let (nearest, weight) = (usize::from(self.nearest[at]), f64::from(weight));
+                let (factor, level) = (f64::from(self.factors[col]), f64::from(levels[nearest]));
+                products += factor * weight * level;
+                squares += factor * level * level;
+                let (own, sum) = (f64::from(*scale), &mut sums[nearest]);
+                *sum = (sum.0 + share * factor * own * weight, sum.1 + share * factor * own * own);
+            }
+            if products > 0.0 && squares > 0.0 {
+                *scale = (products / squares) as f32;
+            }
+        }
+        for (level, (weights, factors)) in levels.iter_mut().zip(sums) {
+            if factors > 0.0 {
+                *level = (weights / factors) as f32;
+            }
+        }
+        levels.sort_unstable_by(f32::total_cmp);
+    }
+
+    /// Finds the nearest levels. Returns the largest cost of a weight that is not kept.
+    fn assign(&mut self, levels: &[f32], kept: usize) -> f32 {
+        let halves: Vec<f32> = levels.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+        for (number, row) in self.weights.chunks(self.cols).enumerate() {
+            let (share, scale) = (self.shares[number], self.scales[number]);
+            for (col, &weight) in row.iter().enumerate() {
+                let steps = weight / scale;
+                let nearest = halves.partition_point(|&half| half < steps);
+                let error = weight - levels[nearest] * scale;
+                let at = number * self.cols + col;
+                self.nearest[at] = nearest as u8;
+                self.costs[at] = error * error * self.factors[col] * share;
+            }
+        }
+        if kept == 0 {
+            return f32::INFINITY;
+        }
+        self.sorted.copy_from_slice(&self.costs);
+        let at = kept.min(self.sorted.len() - 1);
+        *self.sorted.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1
+    }
+}
