@@ -20,7 +20,10 @@ fn a_tensor_larger_than_the_budget_is_processed_within_it() {
     let folder = tempfile::tempdir().unwrap();
     write_large(&folder.path().join("model.safetensors"), 128);
     for &(name, bytes) in BUDGETS {
-        let commands: [&[&str]; 7] = [
+        let inputs = "layer.weight=model.safetensors";
+        let commands: [&[&str]; 9] = [
+            &["calibrate", inputs, "-o", "squares.safetensors"],
+            &["calibrate", inputs, "-o", "moments.safetensors", "--second-moments", "--block", "256"],
             &["split", "model.safetensors", "-o", "split.safetensors"],
             &["inspect", "split.safetensors"],
             &["verify", "split.safetensors", "--against", "model.safetensors"],

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use residua_memory::Budget;
 use residua_split::{
-    Delta, DiffOptions, DiffReport, MaterializeOptions, MaterializeReport, New, NoProgress, Old, Output,
-    PatchReport, Progress, SplitOptions, SplitReport, VerifyOptions, VerifyReport,
+    CalibrateOptions, CalibrateReport, Delta, DiffOptions, DiffReport, LayerInputs, MaterializeOptions,
+    MaterializeReport, New, NoProgress, Old, Output, PatchReport, Progress, SplitOptions, SplitReport,
+    VerifyOptions, VerifyReport,
 };
 
 use crate::error::Result;
@@ -34,6 +35,19 @@ impl<'a> Job<'a> {
     #[must_use]
     pub fn progress<'b>(self, progress: &'b dyn Progress) -> Job<'b> {
         Job { budget: self.budget, progress }
+    }
+
+    /// Measures the inputs of layers from stored activations; a split that knows them loses less.
+    ///
+    /// # Errors
+    /// See [`residua_split::calibrate`].
+    pub fn calibrate(
+        &self,
+        layers: &[LayerInputs],
+        output: Output<impl AsRef<Path>>,
+        options: &CalibrateOptions,
+    ) -> Result<CalibrateReport> {
+        Ok(residua_split::calibrate(layers, output, options, &self.budget, self.progress)?)
     }
 
     /// Splits a checkpoint into base and residual.

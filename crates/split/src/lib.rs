@@ -3,6 +3,7 @@
 //!
 //! | job | reads | writes |
 //! |---|---|---|
+//! | [`calibrate`](calibrate()) | inputs of layers | a calibration file: how large these inputs are, and how they depend on each other |
 //! | [`split`](split()) | a checkpoint | a split file: base and residual of every linear layer |
 //! | [`materialize`](materialize()) | a split file | a dense checkpoint, for any alpha |
 //! | [`verify`](verify()) | a split file | nothing; reports whether it is sound and how far it is from a checkpoint |
@@ -19,6 +20,7 @@
 //! complete or not at all.
 
 mod base_file;
+mod calibrate;
 mod delta;
 mod diff;
 mod error;
@@ -30,6 +32,7 @@ mod options;
 mod passed;
 mod patch;
 mod paths;
+mod product;
 mod progress;
 mod report;
 mod rows;
@@ -37,6 +40,9 @@ mod split;
 mod verify;
 
 pub use base_file::BaseLocation;
+pub use calibrate::{
+    ActivationsAt, CalibrateOptions, CalibrateReport, CalibratedTensor, LayerInputs, Statistic, calibrate,
+};
 pub use delta::{
     DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
     report_delta,

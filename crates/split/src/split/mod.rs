@@ -39,6 +39,7 @@ use residua_format::file::{
 use residua_memory::Budget;
 
 use self::inputs::{Inputs, Job, extremes, partition};
+pub(crate) use self::moments::{UNIT, moments_bytes};
 use self::room::Room;
 use self::tensor::Splitter;
 use crate::base_file::BASE_PATH;

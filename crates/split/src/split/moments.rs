@@ -8,7 +8,7 @@ use super::feedback::Feedback;
 use crate::SplitError;
 
 /// Second moments in diagonal blocks lie at multiples of so many columns, so that no group of columns lies in two.
-const UNIT: usize = 128;
+pub(crate) const UNIT: usize = 128;
 /// Share of the mean square that is added to every mean square.
 const DAMPING: f64 = 0.01;
 
@@ -49,10 +49,9 @@ impl<'a> Calibration<'a> {
         }
     }
 
-    /// Bytes of memory that feedback takes: the factors, and three matrices while they are computed.
+    /// Bytes of memory that feedback takes.
     pub(super) fn bytes(&self) -> u64 {
-        let Some(block) = self.block else { return 0 };
-        (4 * block * block * self.cols.div_ceil(block) + (3 * 8 + 4) * block * block) as u64
+        self.block.map_or(0, |block| moments_bytes(block, self.cols))
     }
 
     /// The mean squares of the input features.
@@ -98,6 +97,13 @@ impl<'a> Calibration<'a> {
     fn problem(&self, problem: String) -> SplitError {
         SplitError::tensor(self.file.file_of(self.info), &self.info.name, problem)
     }
+}
+
+/// Bytes of memory that a split takes for second moments in blocks of this size: the factors, and three matrices while they
+/// are computed.
+pub(crate) fn moments_bytes(block: usize, cols: usize) -> u64 {
+    let square = (block as u64).saturating_mul(block as u64);
+    square.saturating_mul(4 * cols.div_ceil(block) as u64 + 3 * 8 + 4)
 }
 
 /// Replaces the second moments `H` in the first `size` rows and columns of a row-major matrix with `U`, each row
