@@ -5,9 +5,9 @@ use std::path::Path;
 
 use residua_memory::Budget;
 use residua_split::{
-    CalibrateOptions, CalibrateReport, Delta, DiffOptions, DiffReport, LayerInputs, MaterializeOptions,
-    MaterializeReport, New, NoProgress, Old, Output, PatchReport, Progress, SplitOptions, SplitReport,
-    VerifyOptions, VerifyReport,
+    CalibrateOptions, CalibrateReport, Delta, DiffOptions, DiffReport, FolderReport, LayerInputs,
+    MaterializeOptions, MaterializeReport, New, NoProgress, Old, Output, PatchReport, Progress, SplitOptions,
+    SplitReport, VerifyOptions, VerifyReport,
 };
 
 use crate::error::Result;
@@ -61,6 +61,19 @@ impl<'a> Job<'a> {
         options: &SplitOptions,
     ) -> Result<SplitReport> {
         Ok(residua_split::split(checkpoint, output, options, &self.budget, self.progress)?)
+    }
+
+    /// Splits a model's folder into a folder with the split and the model's other files.
+    ///
+    /// # Errors
+    /// See [`residua_split::split_folder`].
+    pub fn split_folder(
+        &self,
+        model: impl AsRef<Path>,
+        output: Output<impl AsRef<Path>>,
+        options: &SplitOptions,
+    ) -> Result<FolderReport> {
+        Ok(residua_split::split_folder(model, output, options, &self.budget, self.progress)?)
     }
 
     /// Turns a split file back into a dense checkpoint, at any alpha.

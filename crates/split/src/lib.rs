@@ -28,7 +28,9 @@ mod file;
 mod float;
 mod layer_reader;
 mod materialize;
+mod model_folder;
 mod options;
+mod output_error;
 mod passed;
 mod patch;
 mod paths;
@@ -51,6 +53,7 @@ pub use diff::diff;
 pub use error::SplitError;
 pub use file::{LayerBase, SplitFile, SplitLayer};
 pub use materialize::materialize;
+pub use model_folder::{FolderReport, split_folder};
 pub use options::{
     BaseSpec, DiffOptions, Importance, MaterializeOptions, ParseBaseError, Selection, SplitOptions,
     VerifyOptions,
@@ -59,7 +62,7 @@ pub use patch::patch;
 pub use paths::{Delta, New, Old, Output};
 pub use progress::{NoProgress, Progress};
 pub use report::{
-    MaterializeReport, MaterializedTensor, PassedTensor, PlaneBytes, SplitReport, TensorReport,
+    MaterializeReport, MaterializedTensor, PassReason, PassedTensor, PlaneBytes, SplitReport, TensorReport,
     VerifiedTensor, VerifyReport,
 };
 pub use residua_memory::ErrorKind;

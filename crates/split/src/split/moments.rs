@@ -14,7 +14,7 @@ const DAMPING: f64 = 0.01;
 
 /// What a calibration file says about one tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Calibration<'a> {
+pub(crate) struct Calibration<'a> {
     file: &'a Checkpoint,
     info: &'a TensorInfo,
     cols: usize,
@@ -23,7 +23,7 @@ pub(super) struct Calibration<'a> {
 }
 
 impl<'a> Calibration<'a> {
-    pub(super) fn of(file: &'a Checkpoint, name: &str, cols: usize) -> Result<Self, SplitError> {
+    pub(crate) fn of(file: &'a Checkpoint, name: &str, cols: usize) -> Result<Self, SplitError> {
         let info = file.expect_tensor(name)?;
         let block = match *info.shape {
             [length] if length == cols => Ok(None),
@@ -54,8 +54,31 @@ impl<'a> Calibration<'a> {
         self.block.map_or(0, |block| moments_bytes(block, self.cols))
     }
 
+    /// Features of a block of second moments; `None` if there are only mean squares.
+    pub(crate) fn block(&self) -> Option<usize> {
+        self.block
+    }
+
+    /// Rows of the second moments, `[rows, features of the block]`: those of features from `first` on, all of one block.
+    pub(crate) fn rows(&self, first: usize, rows: usize) -> Result<Vec<f64>, SplitError> {
+        let block = self.block.unwrap_or(self.cols);
+        let size = block.min(self.cols - first / block * block);
+        let mut line = AlignedVec::<f32>::zeroed(size);
+        let mut moments = Vec::with_capacity(rows * size);
+        for row in first..first + rows {
+            self.file.read_at(self.info, (4 * row * block) as u64, line.as_bytes_mut())?;
+            if let Some(col) = line.iter().position(|h| !h.is_finite()) {
+                let other = row / block * block + col;
+                return Err(self
+                    .problem(format!("second moment of input features {row} and {other} is {}", line[col])));
+            }
+            moments.extend(line.iter().map(|&h| f64::from(h)));
+        }
+        Ok(moments)
+    }
+
     /// The mean squares of the input features.
-    pub(super) fn mean_squares(&self) -> Result<AlignedVec<f32>, SplitError> {
+    pub(crate) fn mean_squares(&self) -> Result<AlignedVec<f32>, SplitError> {
         let mut h = AlignedVec::<f32>::zeroed(self.cols);
         match self.block {
             None => self.file.read_at(self.info, 0, h.as_bytes_mut())?,

@@ -16,7 +16,6 @@ use crate::rows::Block;
 /// The buffers of a block. The scales of a quantised base lie in a temporary file, because later passes read them again.
 #[derive(Debug)]
 pub(super) struct Source {
-    kind: Option<BaseKind>,
     weights: Block,
     dense: Block,
     scales: Vec<f32>,
@@ -29,10 +28,10 @@ pub(super) struct Source {
 const ROUNDED: usize = 1024;
 
 impl Source {
-    /// Buffers for blocks of so many bytes.
-    pub(super) fn new(kind: Option<BaseKind>, block: usize, plane: WaitingPlane) -> Self {
-        let dense = Block::with_bytes(if kind.is_some() { 0 } else { block });
-        Self { kind, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
+    /// Buffers for blocks of so many bytes; `dense` if bases are tensors of another checkpoint.
+    pub(super) fn new(dense: bool, block: usize, plane: WaitingPlane) -> Self {
+        let dense = Block::with_bytes(if dense { block } else { 0 });
+        Self { weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
     }
 
     /// Reads rows without their base.
@@ -51,8 +50,8 @@ impl Source {
         job: &Job<'_>,
         rows: Range<usize>,
     ) -> Result<(&[u8], Base<'_>), SplitError> {
-        let Self { kind, weights, dense, scales, plane, half } = self;
-        let base = match (*kind, &job.base) {
+        let Self { weights, dense, scales, plane, half } = self;
+        let base = match (job.kind, &job.base) {
             (Some(kind), _) => {
                 let groups = kind.groups(job.rows.cols);
                 scales.resize(rows.len() * groups, 0.0);

@@ -29,7 +29,6 @@ const PIECE: usize = 1 << 16;
 /// The buffers and settings for one tensor after the other.
 pub(super) struct Splitter<'a> {
     options: &'a SplitOptions,
-    kind: Option<BaseKind>,
     room: Room,
     progress: &'a dyn Progress,
     source: Source,
@@ -42,20 +41,18 @@ pub(super) struct Splitter<'a> {
 impl<'a> Splitter<'a> {
     pub(super) fn new(
         options: &'a SplitOptions,
-        kind: Option<BaseKind>,
         room: Room,
         writer: ContainerWriter,
         progress: &'a dyn Progress,
     ) -> Result<Self, SplitError> {
         Ok(Self {
             options,
-            kind,
             progress,
-            source: Source::new(kind, room.block, WaitingPlane::beside(writer.path())?),
+            source: Source::new(room.kinds.is_empty(), room.block, WaitingPlane::beside(writer.path())?),
             sums: ColumnSums::default(),
             weights: ColumnWeights::default(),
             histogram: Histogram::default(),
-            emitter: Emitter::new(writer, kind, options.values)?,
+            emitter: Emitter::new(writer, options.values)?,
             room,
         })
     }
@@ -70,7 +67,7 @@ impl<'a> Splitter<'a> {
         let base_hash = self.statistics(job)?;
         self.weigh(job)?;
         self.progress.advance(third);
-        let (cut, costs) = match self.kind {
+        let (cut, costs) = match job.kind {
             Some(kind) => self.fit_and_cut(job, kind).map(|(cut, costs)| (cut, Some(costs)))?,
             None => (self.cut(job)?, None),
         };
@@ -272,7 +269,7 @@ impl<'a> Splitter<'a> {
         third: u64,
     ) -> Result<MatrixMeta, SplitError> {
         let feedback = match job.calibration {
-            Some(calibration) if self.kind.is_some() => calibration.feedback()?,
+            Some(calibration) if job.kind.is_some() => calibration.feedback()?,
             _ => None,
         };
         let half = self.source.half_scales();
