@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use residua_format::file::{AtomicFile, FileError};
 use residua_memory::Budget;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::progress::check_stop;
@@ -27,8 +26,7 @@ const MOST_FILES: usize = 1000;
 /// Folders inside of folders.
 const DEEPEST: usize = 4;
 /// Endings of files with weights.
-const WEIGHTS: [&str; 16] = [
-    "safetensors",
+const WEIGHTS: [&str; 15] = [
     "bin",
     "pt",
     "pth",
@@ -47,17 +45,16 @@ const WEIGHTS: [&str; 16] = [
 ];
 
 /// What [`split_folder`] did.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct FolderReport {
     /// The split of the weights.
-    #[serde(flatten)]
     pub split: SplitReport,
     /// The split file.
     pub file: PathBuf,
     /// Files that were copied, by their paths in the folder.
     pub copied: Vec<PathBuf>,
-    /// Files that were left out, because they hold weights or are large.
+    /// Other files that were left out, because they hold weights of another format or are large.
     pub left_out: Vec<PathBuf>,
 }
 
@@ -179,8 +176,11 @@ impl Files {
             } else if let Ok(data) = fs::metadata(entry.path())
                 && data.is_file()
             {
-                let copied = data.len() <= LARGEST && !holds_weights(&name.to_string_lossy());
-                if copied { &mut self.copied } else { &mut self.left_out }.push(path);
+                match (Content::of(&name.to_string_lossy()), data.len() <= LARGEST) {
+                    (Content::Checkpoint, _) => {}
+                    (Content::Other, true) => self.copied.push(path),
+                    _ => self.left_out.push(path),
+                }
             }
             if self.copied.len() + self.left_out.len() > MOST_FILES {
                 let problem = format!(
@@ -199,11 +199,28 @@ impl Files {
     }
 }
 
-/// Whether a file of this name holds weights, or is the index of files that do.
-fn holds_weights(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let ending = Path::new(&name).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    WEIGHTS.contains(&ending) || ending == "json" && name.contains(".index.")
+/// What a file holds, by its name.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    /// Safetensors, or the index of such files.
+    Checkpoint,
+    /// Weights in another format.
+    Weights,
+    Other,
+}
+
+impl Content {
+    fn of(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let is_index = name.contains(".index.") && name.ends_with(".json");
+        match Path::new(&name).extension().and_then(|ending| ending.to_str()) {
+            Some("safetensors") => Self::Checkpoint,
+            Some("json") if is_index && !name.contains(".bin.") => Self::Checkpoint,
+            Some("json") if is_index => Self::Weights,
+            Some(ending) if WEIGHTS.contains(&ending) => Self::Weights,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The text of the model's config, with the entry that says that its weights are split.
@@ -236,19 +253,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_known_by_their_names() {
-        for name in [
-            "model-00001-of-00002.safetensors",
-            "pytorch_model.bin",
-            "model.safetensors.index.json",
-            "m.gguf",
-        ] {
-            assert!(holds_weights(name), "{name}");
+    fn files_are_known_by_their_names() {
+        for name in ["model-00001-of-00002.safetensors", "model.safetensors", "model.safetensors.index.json"]
+        {
+            assert_eq!(Content::of(name), Content::Checkpoint, "{name}");
+        }
+        for name in ["pytorch_model.bin", "pytorch_model.bin.index.json", "m.GGUF", "model.onnx"] {
+            assert_eq!(Content::of(name), Content::Weights, "{name}");
         }
         for name in
             ["config.json", "tokenizer.json", "tokenizer.model", "vocab.txt", "model_index.json", "LICENSE"]
         {
-            assert!(!holds_weights(name), "{name}");
+            assert_eq!(Content::of(name), Content::Other, "{name}");
         }
     }
 }
