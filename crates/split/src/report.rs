@@ -32,7 +32,7 @@ pub struct PlaneBytes {
 pub struct TensorReport {
     /// Its name.
     pub name: String,
-    /// `[rows, cols]` = `[out_features, in_features]`.
+    /// `[rows, cols]` = `[out_features, in_features]`; of a stack of experts' matrices the rows of all.
     pub shape: [usize; 2],
     /// Its dtype in the input, as safetensors spells it.
     pub dtype: String,
@@ -84,10 +84,7 @@ pub enum PassReason {
     /// Its name is that of a bias or a state, not of the weight of a linear layer.
     #[error("biases and states")]
     NotLinear,
-    /// It is a stack of experts' matrices, of three dimensions.
-    #[error("stacks of experts")]
-    Experts,
-    /// It is empty or does not have two dimensions.
+    /// It is empty, or neither a matrix nor a stack of experts' matrices.
     #[error("vectors and other shapes")]
     NotMatrix,
     /// Its elements are not F32, F16 or BF16.
@@ -177,7 +174,7 @@ impl SplitReport {
 pub struct MaterializedTensor {
     /// Its name.
     pub name: String,
-    /// `[rows, cols]`.
+    /// `[rows, cols]`; of a stack of experts' matrices the rows of all.
     pub shape: [usize; 2],
     /// Its dtype, as safetensors spells it.
     pub dtype: String,

@@ -14,7 +14,7 @@ use crate::output_error::{OutputErrors, output_errors};
 use crate::passed::BLOCK;
 use crate::progress::check_stop;
 use crate::report::reserve_report;
-use crate::rows::Rows;
+use crate::rows::{Rows, tensor_shape};
 use crate::split::Calibration;
 use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 
@@ -72,7 +72,7 @@ fn run(
         progress.tensor(name);
         let mut verified = VerifiedTensor {
             name: name.clone(),
-            shape: meta.shape.to_vec(),
+            shape: tensor_shape(meta).to_vec(),
             dtype: meta.dtype.to_string(),
             split: true,
             nnz: meta.nnz,
@@ -255,11 +255,10 @@ fn row_errors(weights: &[f32], rebuilt: &mut [f32], add: impl Fn(&mut [f32])) ->
 
 /// The tensor of the checkpoint that a layer was made from.
 fn original<'a>(name: &str, meta: &MatrixMeta, file: &'a Checkpoint) -> Result<Rows<'a>, SplitError> {
-    let info = file.expect_tensor(name)?;
-    let same = (&*info.shape, info.dtype) == (&meta.shape[..], meta.dtype);
+    let (info, shape) = (file.expect_tensor(name)?, tensor_shape(meta));
+    let same = (&*info.shape, info.dtype) == (shape, meta.dtype);
     Rows::of(file, info).filter(|_| same).ok_or_else(|| {
-        let problem =
-            format!("is {} {:?} there, {} {:?} here", info.dtype, info.shape, meta.dtype, meta.shape);
+        let problem = format!("is {} {:?} there, {} {shape:?} here", info.dtype, info.shape, meta.dtype);
         SplitError::tensor(file.file_of(info), name, problem)
     })
 }

@@ -28,6 +28,7 @@ fn model() -> Vec<Dense> {
         matrix("model.layers.0.mlp.gate.weight", 4, 64),
         Dense::new("model.layers.0.mlp.experts.up_proj", Dtype::BF16, &[4, 32, 64], &weights(128, 64, 2)),
         Dense::new("model.norm.weight", Dtype::BF16, &[64], &weights(1, 64, 3)),
+        Dense::new("conv.weight", Dtype::BF16, &[8, 1, 4], &weights(8, 4, 3)),
         Dense::raw("ids", Dtype::I64, &[2], vec![0; 16]),
     ]
 }
@@ -45,13 +46,13 @@ fn linear_layers_are_split_and_the_report_says_why_others_are_not() {
     let bench = Bench::new();
     bench.write("w", &model());
     let report = bench.split("w", &SplitOptions::default()).unwrap();
-    assert_eq!(names(&report), ["self_attn.q_proj.weight", "mlp.down_proj.weight"]);
+    assert_eq!(names(&report), ["self_attn.q_proj.weight", "mlp.down_proj.weight", "mlp.experts.up_proj"]);
     let reason =
         |part: &str| report.passed.iter().find(|tensor| tensor.name.contains(part)).unwrap().reason.unwrap();
     for (name, expected) in [
         ("embed_tokens", PassReason::Embedding),
         ("mlp.gate", PassReason::Router),
-        ("experts", PassReason::Experts),
+        ("conv", PassReason::NotMatrix),
         ("model.norm", PassReason::NotMatrix),
         ("ids", PassReason::NotFloat),
     ] {
@@ -68,12 +69,47 @@ fn linear_layers_are_split_and_the_report_says_why_others_are_not() {
     assert_eq!(of(&excluded, "q_proj"), Some(PassReason::Excluded));
     assert_eq!(of(&excluded, "embed"), Some(PassReason::Embedding));
     let all = bench.split("w", &SplitOptions::default().include(["*"])).unwrap();
-    assert_eq!((all.tensors.len(), of(&all, "embed")), (4, None));
+    assert_eq!((all.tensors.len(), of(&all, "embed")), (5, None));
     let one = bench.split("w", &SplitOptions::default().include(["*embed*"])).unwrap();
     assert_eq!(
         (names(&one), of(&one, "q_proj")),
         (vec!["model.embed_tokens.weight"], Some(PassReason::NotIncluded))
     );
+}
+
+/// A stack of experts is split as one matrix, and comes back as a stack.
+#[test]
+fn stacks_of_experts_are_split() {
+    let bench = Bench::new();
+    let (stack, matrix) = ([3, 20, 64], [60, 64]);
+    let values = weights(60, 64, 1);
+    let tensor = |shape: &[usize]| Dense::new("mlp.experts.down_proj", Dtype::BF16, shape, &values);
+    let base =
+        bench.write("base", &[Dense::new("mlp.experts.down_proj", Dtype::BF16, &stack, &weights(60, 64, 2))]);
+    bench.write("stack", &[tensor(&stack)]);
+    bench.write("matrix", &[tensor(&matrix)]);
+    let options = SplitOptions::default().base(BaseKind::Int4G32);
+    let report = bench.split("stack", &options).unwrap();
+    assert_eq!(report.tensors, bench.split("matrix", &options).unwrap().tensors);
+    let entries = |name: &str| split_support::entries(&bench.container(name), "mlp.experts.down_proj");
+    assert_eq!(entries("stack"), entries("matrix"));
+    assert!(bench.verify("stack").matches() && bench.verify("stack").is_valid());
+    bench.materialize("stack", 1.0).unwrap();
+    bench.materialize("matrix", 1.0).unwrap();
+    let dense = |name: &str| bench.dense(name, "mlp.experts.down_proj");
+    assert_eq!(dense("stack"), dense("matrix"));
+    let back = Checkpoint::open(bench.path("stack.dense")).unwrap();
+    assert_eq!(back.tensors()[0].shape, stack);
+    // The same elements in another shape are another tensor.
+    let options = VerifyOptions::default().against(bench.path("matrix"));
+    let report = verify(bench.split_path("stack"), &options, &Budget::unlimited(), &NoProgress).unwrap();
+    assert!(!report.matches());
+
+    let fine = SplitOptions::default().base(base).density(1.0);
+    bench.split("stack", &fine).unwrap();
+    assert!(bench.verify("stack").error().unwrap() < 0.01);
+    let report = bench.split("stack", &SplitOptions::default().exclude(["*experts*"])).unwrap();
+    assert_eq!(report.passed[0].reason, Some(PassReason::Excluded));
 }
 
 /// Over another checkpoint the base is exact, and all matrices are split.
@@ -83,7 +119,7 @@ fn a_fine_tune_is_split_whole() {
     let base = bench.write("base", &model());
     bench.write("w", &model());
     let report = bench.split("w", &SplitOptions::default().base(base.clone())).unwrap();
-    assert_eq!((report.tensors.len(), report.nnz()), (4, 0));
+    assert_eq!((report.tensors.len(), report.nnz()), (5, 0));
     let error =
         bench.split("w", &SplitOptions::default().base(base).base_for("*", BaseKind::Int8)).unwrap_err();
     assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("another checkpoint"), "{error}");
@@ -123,7 +159,7 @@ fn bases_follow_patterns() {
 
     // A pattern asks for its tensors.
     let report = bench.split("w", &options()).unwrap();
-    assert_eq!(report.tensors.len(), 3);
+    assert_eq!(report.tensors.len(), 4);
     let error = bench.split("w", &SplitOptions::default().base_for("[", BaseKind::Int8)).unwrap_err();
     assert!(error.to_string().contains("pattern \"[\""), "{error}");
 }
@@ -176,7 +212,7 @@ fn a_models_folder_becomes_a_folder() {
         assert_eq!(config, expected);
         // The folder is as good as the file.
         let container = Container::open(&output).unwrap();
-        assert_eq!(container.matrices().len(), 2);
+        assert_eq!(container.matrices().len(), 3);
         let checked = VerifyOptions::default().against(&model);
         let report = verify(&output, &checked, &Budget::unlimited(), &NoProgress).unwrap();
         assert!(report.is_valid() && report.matches());

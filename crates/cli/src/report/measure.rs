@@ -201,8 +201,9 @@ fn dequantize(base: &QuantizedBase, out: &mut Vec<f32>) {
 /// The tensor of this name, with the same number of rows and columns.
 fn find(file: &Checkpoint, name: &str, meta: &MatrixMeta) -> Result<TensorInfo, FileError> {
     let tensor = file.expect_tensor(name)?;
-    if tensor.shape != meta.shape {
-        let problem = format!("shape {:?}, but the split file has {:?}", tensor.shape, meta.shape);
+    let shape = meta.tensor_shape.as_deref().unwrap_or(&meta.shape);
+    if tensor.shape != shape {
+        let problem = format!("shape {:?}, but the split file has {shape:?}", tensor.shape);
         return Err(FileError::tensor(file.file_of(tensor), name, problem));
     }
     Ok(tensor.clone())

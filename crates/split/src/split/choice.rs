@@ -46,9 +46,9 @@ impl Choice {
         }
         match *info.shape {
             [rows, cols] if rows > 0 && cols > 0 => {}
-            [_, _, _] if info.name.to_ascii_lowercase().contains("expert") => {
-                return Err(PassReason::Experts);
-            }
+            // Other tensors of three dimensions are no linear layers.
+            [stack, rows, cols]
+                if info.name.to_ascii_lowercase().contains("expert") && stack * rows > 0 && cols > 0 => {}
             _ => return Err(PassReason::NotMatrix),
         }
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&info.name));

@@ -289,6 +289,7 @@ impl Emitter {
         meta.index_bytes = builder.index_bytes() as u64;
         meta.values = Some(self.values);
         meta.base = job.kind;
+        meta.tensor_shape = (job.rows.info.shape.len() != 2).then(|| job.rows.info.shape.clone());
         meta.base_hash = base_hash;
         let (row_ptr, modes) = builder.finish();
         meta.row_modes = modes.is_some();

@@ -59,7 +59,8 @@ use crate::{
 /// `input` is a safetensors file, the index of a sharded checkpoint, or its directory. The output is replaced only
 /// when the job succeeds.
 ///
-/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out.
+/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out. Experts'
+/// matrices that are stacked in a tensor `[experts, rows, cols]` are split as one matrix `[experts · rows, cols]`.
 /// Embeddings, output heads, norms, routers of experts and biases, known by their names, pass through unless a pattern
 /// asks for them or the base is another checkpoint ([`SplitOptions::include`]). Every other tensor passes through
 /// unchanged, too, and the report says why. When the base is another checkpoint, every tensor that is split must
@@ -190,6 +191,7 @@ fn header_bytes(jobs: &[Job<'_>], passed: &[(&TensorInfo, PassReason)], metadata
         meta.row_modes = true;
         meta.values = Some(residua_format::ValueType::I8);
         meta.base = Some(BaseKind::Int4G128);
+        meta.tensor_shape = (rows.info.shape.len() != 2).then(|| rows.info.shape.clone());
         meta.base_hash = base.map(|_| " ".repeat(64));
         if hashes {
             meta.hashes = Plane::ALL.map(|plane| (plane.suffix().to_owned(), " ".repeat(64))).into();
