@@ -3,8 +3,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, classify, compensate, completions, convert, demo, devices, diff, evaluate, inspect, materialize,
-    patch, report, split, stats, task, verify,
+    bench, calibrate, classify, compensate, completions, convert, demo, devices, diff, evaluate, inspect,
+    materialize, patch, report, split, stats, task, verify,
 };
 use crate::failure::{EXIT_CODES, Result};
 
@@ -28,6 +28,9 @@ enum Command {
     /// Run everything on bundled real weights and features (the default)
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
+    /// Measure the inputs of layers from stored activations, so that split loses less
+    #[command(after_help = calibrate::EXAMPLE)]
+    Calibrate(calibrate::Args),
     /// Split a checkpoint into base and sparse residual
     #[command(after_help = split::EXAMPLE)]
     Split(split::Args),
@@ -83,6 +86,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result {
         match self.command.unwrap_or(Command::Demo(self.demo)) {
             Command::Demo(args) => demo::run(&args),
+            Command::Calibrate(args) => calibrate::run(&args),
             Command::Split(args) => split::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Verify(args) => verify::run(&args),

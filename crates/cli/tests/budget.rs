@@ -20,10 +20,18 @@ fn a_tensor_larger_than_the_budget_is_processed_within_it() {
     let folder = tempfile::tempdir().unwrap();
     write_large(&folder.path().join("model.safetensors"), 128);
     for &(name, bytes) in BUDGETS {
-        let commands: [&[&str]; 7] = [
+        let inputs = "layer.weight=model.safetensors";
+        let commands: [&[&str]; 10] = [
+            &["calibrate", inputs, "-o", "squares.safetensors"],
+            &["calibrate", inputs, "-o", "moments.safetensors", "--second-moments", "--block", "256"],
             &["split", "model.safetensors", "-o", "split.safetensors"],
             &["inspect", "split.safetensors"],
             &["verify", "split.safetensors", "--against", "model.safetensors"],
+            &[
+                &["verify", "split.safetensors", "--against", "model.safetensors"][..],
+                &["--calibration", "moments.safetensors"],
+            ]
+            .concat(),
             &["materialize", "split.safetensors", "-o", "dense.safetensors"],
             &["report", "split.safetensors", "-o", "report.html", "--against", "model.safetensors"],
             &["diff", "model.safetensors", "dense.safetensors", "-o", "delta.safetensors"],

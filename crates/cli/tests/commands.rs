@@ -29,7 +29,73 @@ fn split_says_what_it_did() {
     assert_eq!(report["passed"][0]["name"], "layer.bias");
     assert_eq!(report["memory_budget_bytes"], 128 << 20);
     assert_eq!(report["output_bytes"], fs::metadata(bench.path("s.safetensors")).unwrap().len());
-    assert!(bench.ok(&arguments).contains("819 non-zeros (5.00 %)"));
+    let text = bench.ok(&arguments);
+    for part in [
+        "819 non-zeros (5.00 %)",
+        "1 tensors: 1 vectors and other shapes, 256 B (layer.bias)",
+        "residua calibrate",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let squares = common::bytes(&[1.5; SHAPE[1]]);
+    let mut file = SafetensorsWriter::create(bench.path("calibration.safetensors"), 256).unwrap();
+    file.tensor("layer.weight", Dtype::F32, &[SHAPE[1]], &squares).unwrap();
+    file.finish().unwrap();
+    let calibrated = bench.ok(&[&arguments[..], &["--calibration", "calibration.safetensors"]].concat());
+    assert!(!calibrated.contains("residua calibrate"), "{calibrated}");
+}
+
+/// A model's folder gives a folder, and so does a name that ends like one.
+#[test]
+fn split_writes_folders() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("model")).unwrap();
+    fs::rename(bench.path("model.safetensors"), bench.path("model/model.safetensors")).unwrap();
+    fs::write(bench.path("model/config.json"), "{}").unwrap();
+    fs::write(bench.path("model/pytorch_model.bin"), "").unwrap();
+    let text = bench.ok(&["split", "model", "-o", "out"]);
+    assert!(text.contains("out/model.safetensors and 1 file copied"), "{text}");
+    assert!(text.contains("pytorch_model.bin"), "{text}");
+    let config = fs::read_to_string(bench.path("out/config.json")).unwrap();
+    assert!(config.contains(r#""quant_method": "residua""#), "{config}");
+    assert_eq!(bench.json(&["verify", "out", "--against", "model"])["matches"], true);
+    let report = bench.json(&["split", "model/model.safetensors", "-o", "alone/"]);
+    assert_eq!(
+        (&report["file"], &report["copied"]),
+        (&"alone/model.safetensors".into(), &serde_json::json!([]))
+    );
+    bench.ok(&["split", "model", "-o", "file.safetensors"]);
+    assert!(bench.path("file.safetensors").is_file());
+    bench.ok(&["split", "model", "-o", "by-pattern", "--base", "layer.*=int8", "--base", "int4-g32"]);
+    let found = bench.json(&["inspect", "by-pattern"]);
+    assert_eq!(found["matrices"][0]["base"], "int8");
+}
+
+/// From activations to the error of outputs, in every output that has it.
+#[test]
+fn calibrated_splits_have_a_smaller_error_of_outputs() {
+    let bench = Bench::new();
+    let inputs: Vec<f32> =
+        (0..300 * SHAPE[1]).map(|i| noise(i as u64) * (1 + i % SHAPE[1] % 9) as f32).collect();
+    common::npy_features(&bench.path("x.npy"), SHAPE[1], &inputs);
+    let calibrate = ["calibrate", "layer.weight=x.npy", "-o", "c.safetensors", "--second-moments"];
+    let report = bench.json(&calibrate);
+    assert_eq!((&report["tensors"][0]["rows"], &report["tensors"][0]["block"]), (&300.into(), &256.into()));
+    assert!(bench.ok(&calibrate).contains("second moments"));
+    let verify =
+        ["verify", "s.safetensors", "--against", "model.safetensors", "--calibration", "c.safetensors"];
+    let error = |options: &[&str]| {
+        bench.ok(&[&["split", "model.safetensors", "-o", "s.safetensors"], options].concat());
+        bench.json(&verify)["output_error"].as_f64().unwrap()
+    };
+    let (plain, calibrated) = (error(&[]), error(&["--calibration", "c.safetensors"]));
+    assert!(calibrated < 0.8 * plain, "{calibrated} {plain}");
+    let text = bench.ok(&verify);
+    assert!(text.contains("output error") && text.contains(", of outputs "), "{text}");
+    let report = ["report", "s.safetensors", "-o", "r.html", "--against", "model.safetensors"];
+    let report = bench.json(&[&report[..], &["--calibration", "c.safetensors"]].concat());
+    assert!((report["output_error"].as_f64().unwrap() - calibrated).abs() < 1e-12);
+    assert!(fs::read_to_string(bench.path("r.html")).unwrap().contains("error of the layers"));
 }
 
 #[test]

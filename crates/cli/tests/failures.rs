@@ -13,13 +13,18 @@ fn bad_usage_is_2() {
     let bench = Bench::new();
     bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
     let split = ["split", "model.safetensors", "-o", "s.safetensors"];
-    let table: [(&[&str], &str); 14] = [
+    let table: [(&[&str], &str); 19] = [
         (&["splat"], "splat"),
         (&["split", "model.safetensors"], "--output"),
         (&[&split[..], &["--density", "1.5"]].concat(), "from 0 to 1"),
         (&[&split[..], &["--density", "0.1", "--threshold", "1"]].concat(), "cannot be used with"),
         (&[&split[..], &["--values", "f8"]].concat(), "f32, f16, bf16, i8"),
         (&[&split[..], &["--base", "int5"]].concat(), "int4-g64"),
+        (&[&split[..], &["--base", "*=int5"]].concat(), "int4-g64"),
+        (&["split", "model.safetensors", "-o", "."], "is a folder with files"),
+        (&["calibrate", "x.npy", "-o", "c.safetensors"], "TENSOR=ACTIVATIONS"),
+        (&["calibrate", "w=x.npy", "-o", "c.safetensors", "--block", "128"], "--second-moments"),
+        (&["verify", "split.safetensors", "--calibration", "c.safetensors"], "--against"),
         (&[&split[..], &["--memory-budget", "5 parsecs"]].concat(), "512MiB"),
         (&[&split[..], &["--threads", "3000"]].concat(), "from 0 to "),
         (&["convert", "model.safetensors", "a.txt"], "known suffixes"),

@@ -9,6 +9,7 @@ use common::{Bench, text};
 /// In order: each command needs outputs of earlier ones.
 const COMMANDS: &[&str] = &[
     "demo",
+    "calibrate",
     "split",
     "inspect",
     "verify",
@@ -27,6 +28,14 @@ const COMMANDS: &[&str] = &[
     "completions",
 ];
 
+/// A checkpoint, and inputs of its layer.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let inputs: Vec<f32> = (0..300 * 256).map(|i| common::noise(i)).collect();
+    common::npy_features(&bench.path("inputs.npy"), 256, &inputs);
+    bench
+}
+
 fn run(bench: &Bench, line: &str) {
     let output = bench.shell(line);
     assert!(output.status.success(), "{line}: {}", text(&output.stderr));
@@ -34,7 +43,7 @@ fn run(bench: &Bench, line: &str) {
 
 #[test]
 fn every_example_runs() {
-    let bench = Bench::new();
+    let bench = bench();
     let all = bench.ok(&["--help"]);
     for command in COMMANDS {
         assert!(all.contains(&format!("\n  {command} ")), "{command}: {all}");
@@ -47,7 +56,7 @@ fn every_example_runs() {
 
 #[test]
 fn every_line_of_the_readme_runs() {
-    let bench = Bench::new();
+    let bench = bench();
     let readme = include_str!("../../../README.md");
     let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("residua ")).collect();
     assert!(lines.len() > 8, "{lines:?}");

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use residua_memory::Budget;
 use residua_split::{
-    Delta, DiffOptions, DiffReport, MaterializeOptions, MaterializeReport, New, NoProgress, Old, Output,
-    PatchReport, Progress, SplitOptions, SplitReport, VerifyOptions, VerifyReport,
+    CalibrateOptions, CalibrateReport, Delta, DiffOptions, DiffReport, FolderReport, LayerInputs,
+    MaterializeOptions, MaterializeReport, New, NoProgress, Old, Output, PatchReport, Progress, SplitOptions,
+    SplitReport, VerifyOptions, VerifyReport,
 };
 
 use crate::error::Result;
@@ -36,6 +37,19 @@ impl<'a> Job<'a> {
         Job { budget: self.budget, progress }
     }
 
+    /// Measures the inputs of layers from stored activations; a split that knows them loses less.
+    ///
+    /// # Errors
+    /// See [`residua_split::calibrate`].
+    pub fn calibrate(
+        &self,
+        layers: &[LayerInputs],
+        output: Output<impl AsRef<Path>>,
+        options: &CalibrateOptions,
+    ) -> Result<CalibrateReport> {
+        Ok(residua_split::calibrate(layers, output, options, &self.budget, self.progress)?)
+    }
+
     /// Splits a checkpoint into base and residual.
     ///
     /// # Errors
@@ -47,6 +61,19 @@ impl<'a> Job<'a> {
         options: &SplitOptions,
     ) -> Result<SplitReport> {
         Ok(residua_split::split(checkpoint, output, options, &self.budget, self.progress)?)
+    }
+
+    /// Splits a model's folder into a folder with the split and the model's other files.
+    ///
+    /// # Errors
+    /// See [`residua_split::split_folder`].
+    pub fn split_folder(
+        &self,
+        model: impl AsRef<Path>,
+        output: Output<impl AsRef<Path>>,
+        options: &SplitOptions,
+    ) -> Result<FolderReport> {
+        Ok(residua_split::split_folder(model, output, options, &self.budget, self.progress)?)
     }
 
     /// Turns a split file back into a dense checkpoint, at any alpha.

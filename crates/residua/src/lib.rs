@@ -125,8 +125,9 @@ pub use layer::{Base, Layer};
 pub use residua_backend::DeviceInfo;
 pub use residua_memory::{Budget, ByteSize, ErrorKind};
 pub use residua_split::{
-    BaseSpec, Delta, DiffOptions, Importance, MaterializeOptions, New, NoProgress, Old, Output, Progress,
-    Selection, SplitOptions, VerifyOptions,
+    ActivationsAt, BaseSpec, CalibrateOptions, Delta, DiffOptions, Importance, LayerInputs,
+    MaterializeOptions, New, NoProgress, Old, Output, Progress, Selection, SplitOptions, Statistic,
+    VerifyOptions,
 };
 
 pub use residua_backend as backend;

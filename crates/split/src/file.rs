@@ -9,7 +9,7 @@ use residua_memory::{AlignedVec, Budget};
 use crate::SplitError;
 use crate::base_file::{BaseFile, BaseLocation};
 use crate::float::Float;
-use crate::rows::Rows;
+use crate::rows::{Rows, tensor_shape};
 
 /// Metadata key: the metadata of the checkpoint that was split, as JSON.
 pub(crate) const ORIGINAL_METADATA: &str = "original_metadata";
@@ -157,8 +157,12 @@ impl<'a> SplitLayer<'a> {
         if name == "__metadata__" {
             return error("no tensor of a safetensors file can have this name".to_owned());
         }
-        if meta.op != Op::Add || meta.tensor_shape.is_some() || meta.shape.contains(&0) {
-            return error(format!("op {} on shape {:?} is no split tensor", meta.op, meta.shape));
+        let [rows, cols] = meta.shape;
+        let stacked = meta.tensor_shape.as_deref().is_none_or(|shape| {
+            matches!(*shape, [stack, each, width] if stack.checked_mul(each) == Some(rows) && width == cols)
+        });
+        if meta.op != Op::Add || !stacked || meta.shape.contains(&0) {
+            return error(format!("op {} on shape {:?} is no split tensor", meta.op, tensor_shape(meta)));
         }
         if meta.base.is_none() && meta.base_hash.is_none() {
             return error("has neither a base nor the hash of one".to_owned());
@@ -171,7 +175,7 @@ impl<'a> SplitLayer<'a> {
         self.name
     }
 
-    /// `[rows, cols]` = `[out_features, in_features]`.
+    /// `[rows, cols]` = `[out_features, in_features]`. A stack of experts' matrices is one matrix, with the rows of all.
     pub fn shape(&self) -> [usize; 2] {
         self.meta.shape
     }
@@ -244,12 +248,16 @@ impl<'a> SplitLayer<'a> {
             BaseFile::NotFound { .. } => return Err(self.file.base_not_found(self.name, meta)),
         };
         let info = file.expect_tensor(self.name)?;
-        match Rows::of(file, info).filter(|_| (&*info.shape, info.dtype) == (&meta.shape, meta.dtype)) {
+        match Rows::of(file, info).filter(|_| (&*info.shape, info.dtype) == (tensor_shape(meta), meta.dtype))
+        {
             Some(rows) => Ok(Some(rows)),
             None => {
                 let problem = format!(
                     "is {} {:?}, the base was {} {:?}",
-                    info.dtype, info.shape, meta.dtype, meta.shape
+                    info.dtype,
+                    info.shape,
+                    meta.dtype,
+                    tensor_shape(meta)
                 );
                 Err(SplitError::tensor(file.file_of(info), self.name, problem))
             }

@@ -3,6 +3,7 @@
 //!
 //! | job | reads | writes |
 //! |---|---|---|
+//! | [`calibrate`](calibrate()) | inputs of layers | a calibration file: how large these inputs are, and how they depend on each other |
 //! | [`split`](split()) | a checkpoint | a split file: base and residual of every linear layer |
 //! | [`materialize`](materialize()) | a split file | a dense checkpoint, for any alpha |
 //! | [`verify`](verify()) | a split file | nothing; reports whether it is sound and how far it is from a checkpoint |
@@ -19,6 +20,7 @@
 //! complete or not at all.
 
 mod base_file;
+mod calibrate;
 mod delta;
 mod diff;
 mod error;
@@ -26,10 +28,13 @@ mod file;
 mod float;
 mod layer_reader;
 mod materialize;
+mod model_folder;
 mod options;
+mod output_error;
 mod passed;
 mod patch;
 mod paths;
+mod product;
 mod progress;
 mod report;
 mod rows;
@@ -37,6 +42,9 @@ mod split;
 mod verify;
 
 pub use base_file::BaseLocation;
+pub use calibrate::{
+    ActivationsAt, CalibrateOptions, CalibrateReport, CalibratedTensor, LayerInputs, Statistic, calibrate,
+};
 pub use delta::{
     DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
     report_delta,
@@ -45,6 +53,7 @@ pub use diff::diff;
 pub use error::SplitError;
 pub use file::{LayerBase, SplitFile, SplitLayer};
 pub use materialize::materialize;
+pub use model_folder::{FolderReport, split_folder};
 pub use options::{
     BaseSpec, DiffOptions, Importance, MaterializeOptions, ParseBaseError, Selection, SplitOptions,
     VerifyOptions,
@@ -53,7 +62,7 @@ pub use patch::patch;
 pub use paths::{Delta, New, Old, Output};
 pub use progress::{NoProgress, Progress};
 pub use report::{
-    MaterializeReport, MaterializedTensor, PassedTensor, PlaneBytes, SplitReport, TensorReport,
+    MaterializeReport, MaterializedTensor, PassReason, PassedTensor, PlaneBytes, SplitReport, TensorReport,
     VerifiedTensor, VerifyReport,
 };
 pub use residua_memory::ErrorKind;

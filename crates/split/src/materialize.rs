@@ -15,6 +15,7 @@ use crate::layer_reader::{LayerReader, Seen};
 use crate::passed::{BLOCK, copy};
 use crate::progress::check_stop;
 use crate::report::reserve_report;
+use crate::rows::tensor_shape;
 use crate::{
     MaterializeOptions, MaterializeReport, MaterializedTensor, Output, PassedTensor, Progress, SplitError,
 };
@@ -167,7 +168,7 @@ fn write_layer(
     layer.check_planes(alpha != 0.0, budget, progress)?;
     let _scratch = budget.reserve(other_bytes(layer), "a row for each thread")?;
     let mut seen = Seen::default();
-    writer.begin(layer.name(), layer.meta().dtype, &layer.meta().shape)?;
+    writer.begin(layer.name(), layer.meta().dtype, tensor_shape(layer.meta()))?;
     let mut first = 0;
     while first < layer.rows() {
         check_stop(progress)?;

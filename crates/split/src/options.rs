@@ -109,8 +109,8 @@ pub enum Selection {
 
 /// Options of [`split`](crate::split()).
 ///
-/// The default: INT4 base with one scale per row, all features equally important, density 5 %, bf16 values, every tensor,
-/// hashes of the planes.
+/// The default: INT4 base with one scale per row, all features equally important, density 5 %, bf16 values, every linear
+/// layer, hashes of the planes.
 ///
 /// ```
 /// use residua_format::{BaseKind, ValueType};
@@ -120,14 +120,18 @@ pub enum Selection {
 ///     .base(BaseKind::Int4G64)
 ///     .density(0.02)
 ///     .values(ValueType::I8)
-///     .exclude(["*embed*", "lm_head*"]);
-/// assert_eq!(options.exclude.len(), 2);
+///     .base_for("*embed*", BaseKind::Int8)
+///     .exclude(["*.mlp.*"]);
+/// assert_eq!(options.bases.len(), 1);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SplitOptions {
     /// What the residual is measured from.
     pub base: BaseSpec,
+    /// Bases of tensors whose name matches a glob pattern (`*`, `?`, `[…]`); the first match counts. Only where the base of
+    /// the others is quantised, too. A tensor that matches is split even if its name says that it should not be.
+    pub bases: Vec<(String, BaseKind)>,
     /// The importance of the input features.
     pub importance: Importance,
     /// Which weights enter the residual.
@@ -136,7 +140,9 @@ pub struct SplitOptions {
     pub values: ValueType,
     /// Glob patterns (`*`, `?`, `[…]`) of tensor names that pass through unchanged, such as `*embed*`.
     pub exclude: Vec<String>,
-    /// If not empty, only tensors whose name matches one of these patterns are split.
+    /// If not empty, exactly the matrices whose name matches one of these patterns are split, less those that
+    /// [`exclude`](Self::exclude) names. If empty, embeddings, output heads, norms, routers and biases pass through: they
+    /// suffer most or have few weights. `*` splits every matrix.
     pub include: Vec<String>,
     /// Whether the file holds the BLAKE3 hash of every plane, so that [`verify`](crate::verify()) and
     /// [`materialize`](crate::materialize()) find a value that changed into another valid value.
@@ -147,6 +153,7 @@ impl Default for SplitOptions {
     fn default() -> Self {
         Self {
             base: BaseSpec::Quantized(BaseKind::Int4),
+            bases: Vec::new(),
             importance: Importance::Uniform,
             selection: Selection::Density(0.05),
             values: ValueType::Bf16,
@@ -161,6 +168,12 @@ impl SplitOptions {
     /// Sets what the residual is measured from.
     pub fn base(mut self, base: impl Into<BaseSpec>) -> Self {
         self.base = base.into();
+        self
+    }
+
+    /// Sets the base of tensors whose name matches a pattern and none before it.
+    pub fn base_for(mut self, pattern: impl Into<String>, kind: BaseKind) -> Self {
+        self.bases.push((pattern.into(), kind));
         self
     }
 
@@ -251,6 +264,9 @@ pub struct VerifyOptions {
     pub base: BaseLocation,
     /// The checkpoint to compare the file with.
     pub against: Option<PathBuf>,
+    /// A calibration file, as for [`Importance::Calibration`], to measure the error of the layers' outputs with. Only with a
+    /// checkpoint to compare with.
+    pub calibration: Option<PathBuf>,
 }
 
 impl VerifyOptions {
@@ -269,6 +285,12 @@ impl VerifyOptions {
     /// Names the checkpoint to compare the file with.
     pub fn against(mut self, checkpoint: impl Into<PathBuf>) -> Self {
         self.against = Some(checkpoint.into());
+        self
+    }
+
+    /// Names the calibration file to measure the error of outputs with.
+    pub fn calibration(mut self, file: impl Into<PathBuf>) -> Self {
+        self.calibration = Some(file.into());
         self
     }
 }

@@ -32,7 +32,7 @@ pub struct PlaneBytes {
 pub struct TensorReport {
     /// Its name.
     pub name: String,
-    /// `[rows, cols]` = `[out_features, in_features]`.
+    /// `[rows, cols]` = `[out_features, in_features]`; of a stack of experts' matrices the rows of all.
     pub shape: [usize; 2],
     /// Its dtype in the input, as safetensors spells it.
     pub dtype: String,
@@ -64,6 +64,40 @@ impl TensorReport {
     }
 }
 
+/// Why a tensor passed through a split. The text is what it is, in the plural.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PassReason {
+    /// Its name is that of an embedding.
+    #[error("embeddings")]
+    Embedding,
+    /// Its name is that of a layer that gives scores of tokens or classes.
+    #[error("output heads")]
+    OutputHead,
+    /// Its name is that of a norm.
+    #[error("norms")]
+    Norm,
+    /// Its name is that of a router of experts.
+    #[error("routers")]
+    Router,
+    /// Its name is that of a bias or a state, not of the weight of a linear layer.
+    #[error("biases and states")]
+    NotLinear,
+    /// It is empty, or neither a matrix nor a stack of experts' matrices.
+    #[error("vectors and other shapes")]
+    NotMatrix,
+    /// Its elements are not F32, F16 or BF16.
+    #[error("of other types")]
+    NotFloat,
+    /// A pattern of [`SplitOptions::exclude`](crate::SplitOptions::exclude) matches.
+    #[error("excluded")]
+    Excluded,
+    /// No pattern of [`SplitOptions::include`](crate::SplitOptions::include) matches.
+    #[error("not included")]
+    NotIncluded,
+}
+
 /// A tensor that passed through unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -76,12 +110,15 @@ pub struct PassedTensor {
     pub dtype: String,
     /// Its bytes.
     pub bytes: u64,
+    /// Why `split` let it pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<PassReason>,
 }
 
 impl PassedTensor {
     pub(crate) fn of(info: &TensorInfo) -> Self {
         let dtype = info.dtype.to_string();
-        Self { name: info.name.clone(), shape: info.shape.clone(), dtype, bytes: info.bytes }
+        Self { name: info.name.clone(), shape: info.shape.clone(), dtype, bytes: info.bytes, reason: None }
     }
 }
 
@@ -137,7 +174,7 @@ impl SplitReport {
 pub struct MaterializedTensor {
     /// Its name.
     pub name: String,
-    /// `[rows, cols]`.
+    /// `[rows, cols]`; of a stack of experts' matrices the rows of all.
     pub shape: [usize; 2],
     /// Its dtype, as safetensors spells it.
     pub dtype: String,
@@ -185,6 +222,9 @@ pub struct VerifiedTensor {
     pub error: Option<f64>,
     /// Largest absolute difference of base + residual from the checkpoint.
     pub max_abs_error: Option<f64>,
+    /// Relative error of the layer's outputs, `√(tr(E·H·Eᵀ) / tr(W·H·Wᵀ))`, if there is a calibration for the layer: E is the
+    /// error of base + residual, and H are the second moments of the inputs or their diagonal.
+    pub output_error: Option<f64>,
 }
 
 /// What [`verify`](crate::verify()) found.
@@ -205,6 +245,12 @@ impl VerifyReport {
     /// The same for the bases alone.
     pub fn base_error(&self) -> Option<f64> {
         self.overall(|tensor| tensor.base_error)
+    }
+
+    /// The root of the mean square of the layers' output errors; `None` if there are none.
+    pub fn output_error(&self) -> Option<f64> {
+        let squares: Vec<f64> = self.tensors.iter().filter_map(|t| t.output_error).map(|e| e * e).collect();
+        (!squares.is_empty()).then(|| (squares.iter().sum::<f64>() / squares.len() as f64).sqrt())
     }
 
     fn overall(&self, error: impl Fn(&VerifiedTensor) -> Option<f64>) -> Option<f64> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use residua_format::file::{Checkpoint, FileError, TensorInfo};
+use residua_format::file::{Checkpoint, FileError, MatrixMeta, TensorInfo};
 use residua_memory::AlignedVec;
 
 use crate::SplitError;
@@ -12,7 +12,7 @@ use crate::float::Float;
 /// Bytes that one thread reads at a time.
 const READ: usize = 1 << 20;
 
-/// A floating-point matrix `[rows, cols]` in a file.
+/// A floating-point matrix `[rows, cols]` in a file, or a stack of matrices one below the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) file: &'a Checkpoint,
@@ -23,11 +23,15 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// `None` if the tensor is not a floating-point matrix with at least one element.
+    /// `None` if the tensor is not a floating-point matrix or a stack of such, with at least one element.
     pub(crate) fn of(file: &'a Checkpoint, info: &'a TensorInfo) -> Option<Self> {
         let float = Float::of(info.dtype)?;
         match *info.shape {
             [rows, cols] if rows > 0 && cols > 0 => Some(Self { file, info, float, rows, cols }),
+            // The header was checked, so the product fits.
+            [stack, rows, cols] if stack * rows > 0 && cols > 0 => {
+                Some(Self { file, info, float, rows: stack * rows, cols })
+            }
             _ => None,
         }
     }
@@ -66,6 +70,11 @@ impl<'a> Rows<'a> {
             })
         })
     }
+}
+
+/// The shape of the tensor that a matrix was made from.
+pub(crate) fn tensor_shape(meta: &MatrixMeta) -> &[usize] {
+    meta.tensor_shape.as_deref().unwrap_or(&meta.shape)
 }
 
 /// A buffer for blocks of rows.

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 use rayon::prelude::*;
-use residua_format::file::{Checkpoint, Container, MatrixMeta, TensorInfo};
+use residua_format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
 use residua_memory::{AlignedVec, Budget, ErrorKind};
 
 use crate::file::SplitFile;
 use crate::float::sum_of_squares;
 use crate::layer_reader::{LayerReader, Seen};
 use crate::materialize::original_metadata;
+use crate::output_error::{OutputErrors, output_errors};
 use crate::passed::BLOCK;
 use crate::progress::check_stop;
 use crate::report::reserve_report;
-use crate::rows::Rows;
+use crate::rows::{Rows, tensor_shape};
+use crate::split::Calibration;
 use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 
 /// Checks a split file: its structure, its counts, that every weight fits its element type, the hashes of the planes if
@@ -22,7 +24,8 @@ use crate::{Progress, SplitError, VerifiedTensor, VerifyOptions, VerifyReport};
 ///
 /// A value that changed into another valid value is found by the hash of its plane. A tensor that passed through has no
 /// hash. With [`VerifyOptions::against`] the job also measures how far every tensor is from the checkpoint's, finds
-/// tensors that only one of the two has, and demands that tensors that passed through are the same byte for byte.
+/// tensors that only one of the two has, and demands that tensors that passed through are the same byte for byte. With
+/// [`VerifyOptions::calibration`] it also measures the error of the outputs of every layer that the calibration knows.
 ///
 /// # Errors
 /// When a file cannot be opened or read, the metadata of the original checkpoint is malformed, a base that is another
@@ -49,6 +52,16 @@ fn run(
     original_metadata(container)?;
     let open = |path| Checkpoint::open_within(path, budget);
     let against = options.against.as_deref().map(open).transpose()?;
+    let calibration = options.calibration.as_deref().map(open).transpose()?;
+    if let Some(calibration) = &calibration {
+        if against.is_none() {
+            return Err(SplitError::Usage("the error of outputs needs a checkpoint to compare with".into()));
+        }
+        if container.matrices().iter().all(|(name, _)| calibration.tensor(name).is_none()) {
+            let problem = "holds no calibration for any layer of the split file";
+            return Err(FileError::malformed(calibration.path(), problem).into());
+        }
+    }
     let tensors = container.matrices().iter().map(|(name, _)| &**name);
     let tensors = tensors.chain(container.dense().map(|info| &*info.name));
     let others = against.iter().flat_map(Checkpoint::tensors).map(|info| &*info.name);
@@ -59,7 +72,7 @@ fn run(
         progress.tensor(name);
         let mut verified = VerifiedTensor {
             name: name.clone(),
-            shape: meta.shape.to_vec(),
+            shape: tensor_shape(meta).to_vec(),
             dtype: meta.dtype.to_string(),
             split: true,
             nnz: meta.nnz,
@@ -69,6 +82,7 @@ fn run(
             base_error: None,
             error: None,
             max_abs_error: None,
+            output_error: None,
         };
         let original = against.as_ref().map(|file| original(name, meta, file)).transpose();
         let original = note(original, &mut verified.mismatch)?.flatten();
@@ -83,6 +97,15 @@ fn run(
             verified.base_error = Some(relative(base));
             verified.error = Some(relative(both));
             verified.max_abs_error = Some(largest);
+            if let Some((original, calibration)) = original.as_ref().zip(calibration.as_ref())
+                && calibration.tensor(name).is_some()
+            {
+                let calibration = Calibration::of(calibration, name, meta.shape[1])?;
+                let layer = LayerReader::new(file.layer(name)?)?;
+                let OutputErrors { weights, error } =
+                    output_errors(&layer, original, &calibration, budget, progress)?;
+                verified.output_error = Some((error.max(0.0) / weights.max(f64::MIN_POSITIVE)).sqrt());
+            }
         }
         progress.advance(container.base_bytes(name)? + container.gap_bytes(name)?);
         report.tensors.push(verified);
@@ -118,6 +141,7 @@ fn dense(info: &TensorInfo) -> VerifiedTensor {
         base_error: None,
         error: None,
         max_abs_error: None,
+        output_error: None,
     }
 }
 
@@ -231,11 +255,10 @@ fn row_errors(weights: &[f32], rebuilt: &mut [f32], add: impl Fn(&mut [f32])) ->
 
 /// The tensor of the checkpoint that a layer was made from.
 fn original<'a>(name: &str, meta: &MatrixMeta, file: &'a Checkpoint) -> Result<Rows<'a>, SplitError> {
-    let info = file.expect_tensor(name)?;
-    let same = (&*info.shape, info.dtype) == (&meta.shape[..], meta.dtype);
+    let (info, shape) = (file.expect_tensor(name)?, tensor_shape(meta));
+    let same = (&*info.shape, info.dtype) == (shape, meta.dtype);
     Rows::of(file, info).filter(|_| same).ok_or_else(|| {
-        let problem =
-            format!("is {} {:?} there, {} {:?} here", info.dtype, info.shape, meta.dtype, meta.shape);
+        let problem = format!("is {} {:?} there, {} {shape:?} here", info.dtype, info.shape, meta.dtype);
         SplitError::tensor(file.file_of(info), name, problem)
     })
 }

@@ -29,7 +29,7 @@ pub(super) fn run(project: &Project, size: &str) -> Result<String> {
     let parameters = make_checkpoint::make_if_missing(&folder, size)?;
     let mut text = format!(
         "## A checkpoint of {size} shapes within {BUDGET}\n\n{parameters} parameters, bf16, density {} %, \
-         `residua split --memory-budget {BUDGET}`.\n\n\
+         every matrix split: `residua split --include '*' --memory-budget {BUDGET}`.\n\n\
          | residual values | peak memory of the process | Mparam/s | residual, bytes per parameter | file, bytes per parameter |\n\
          |---|---|---|---|---|\n",
         DENSITY * 100.0
@@ -44,6 +44,8 @@ pub(super) fn run(project: &Project, size: &str) -> Result<String> {
                 folder.as_ref(),
                 "-o".as_ref(),
                 out.as_ref(),
+                "--include".as_ref(),
+                "*".as_ref(),
                 "--density".as_ref(),
                 DENSITY.to_string().as_ref(),
                 "--values".as_ref(),

@@ -1,6 +1,7 @@
 //! One file per command: its arguments, an example for `--help`, and what it does.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod classify;
 pub(crate) mod compensate;
 pub(crate) mod completions;

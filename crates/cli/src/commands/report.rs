@@ -8,7 +8,7 @@ use residua::compensate::statistics::{StatisticsReader, require_load};
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::Budget;
-use residua::split::{BaseLocation, Progress, SplitFile};
+use residua::split::{BaseLocation, Progress, SplitFile, VerifyOptions, verify};
 use serde::Serialize;
 
 use crate::args::{BaseArgs, BudgetArgs, RunArgs};
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// The split checkpoint, to measure the true error; or statistics after a task
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    /// Also measure the error of the layers' outputs, with this calibration of their inputs
+    #[arg(long, value_name = "FILE", requires = "against")]
+    calibration: Option<PathBuf>,
     #[command(flatten)]
     base: BaseArgs,
     /// Features after the task in a file for evaluate [default: full]
@@ -58,6 +61,9 @@ pub(crate) struct Args {
 struct Done<'a> {
     #[serde(serialize_with = "escape::serialize_path")]
     report: &'a Path,
+    /// Of the outputs of all layers; none without a calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_error: Option<f64>,
 }
 
 pub(crate) fn run(args: &Args) -> Result {
@@ -72,29 +78,31 @@ pub(crate) fn run(args: &Args) -> Result {
         split.base().map(|base| base.path().to_owned())
     };
     let base = args.base.base.clone().or_else(found);
-    let others = args.against.iter().chain(&base).map(|path| &**path);
+    let others = args.against.iter().chain(&base).chain(&args.calibration).map(|path| &**path);
     destination::check(&args.output, others.chain([&*args.file]))?;
     let bar = args.run.progress();
-    let section = section(args, &budget, &bar)?;
+    let (section, output_error) = section(args, &budget, &bar)?;
     drop(bar);
     write(&[(name(&args.file), section)], &args.output)?;
     match args.run.json {
-        true => print_json(&Done { report: &args.output }),
+        true => print_json(&Done { report: &args.output, output_error }),
         false => print(format!("wrote {}", escape::path(&args.output))),
     }
 }
 
-/// The sections of this kind of file.
-fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
+/// The section of this kind of file; of a split file also the error of its outputs, if that was measured.
+fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<(Section, Option<f64>)> {
     let file = Checkpoint::open_within(&args.file, budget)?;
     let refuse = |option: Option<&str>, holds: &str| match option {
         Some(option) => Err(Failure::usage(format!("{} holds {holds}: no {option}", args.file.display()))),
         None => Ok(()),
     };
     let variant = args.variant.map(|_| "--variant");
+    let calibration = args.calibration.as_ref().map(|_| "--calibration");
     if StatisticsReader::is_in(&file) {
         refuse(args.base.given(), "class statistics")?;
         refuse(variant, "class statistics")?;
+        refuse(calibration, "class statistics")?;
         let mut named = vec![(name(&args.file), StatisticsReader::of(file, budget)?.load(budget)?)];
         if let Some(other) = &args.against {
             let statistics = ClassStatistics::load(other, budget)?;
@@ -107,7 +115,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
             }
             named.push((name(other), statistics));
         }
-        return statistics::section(&named, budget);
+        return Ok((statistics::section(&named, budget)?, None));
     }
     if SequenceReader::is_in(&file) {
         let problem =
@@ -120,7 +128,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
         let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
         let (file, variant) = (&args.file, args.variant.unwrap_or(Variant::Full));
         let protocol = Protocol { file, variant, methods, mode, noise: 1.0, spectra: true };
-        return drift::section(&protocol.run(budget, bar)?).map_err(undrawn);
+        return Ok((drift::section(&protocol.run(budget, bar)?).map_err(undrawn)?, None));
     }
     if !Container::is_container(&file) {
         let problem = "is an ordinary safetensors file; report takes those of split, stats and compensate, and \
@@ -130,8 +138,14 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<Section> {
     let container = Container::from_file(file)?;
     refuse(variant, "weights")?;
     let against = args.against.as_deref();
-    let measured = read(container, against, &args.base.location(), budget, bar)?;
-    residual::section(against, &measured).map_err(undrawn)
+    let mut measured = read(container, against, &args.base.location(), budget, bar)?;
+    if let (Some(against), Some(calibration)) = (against, &args.calibration) {
+        let mut options = VerifyOptions::default().against(against).calibration(calibration);
+        options.base = args.base.location();
+        measured.add_outputs(&verify(&args.file, &options, budget, bar)?);
+    }
+    let section = residual::section(against, &measured).map_err(undrawn)?;
+    Ok((section, measured.output_error))
 }
 
 /// Measures a split file for the page.

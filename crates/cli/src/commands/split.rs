@@ -1,23 +1,39 @@
 //! `residua split IN -o OUT`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use residua::format::ValueType;
+use residua::format::{BaseKind, ValueType};
 use residua::memory::process;
-use residua::split::{BaseSpec, Importance, Output, SplitOptions, SplitReport, split};
+use residua::split::{
+    BaseSpec, FolderReport, Importance, Output, SplitOptions, SplitReport, split, split_folder,
+};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
 use crate::compensation::expect_weights;
+use crate::escape;
 use crate::failure::{Failure, Result};
 use crate::notes;
-use crate::output::{bytes, count, facts, percent, print, print_json, ratio};
+use crate::output::{bytes, count, facts, number_of, percent, print, print_json, ratio};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
-  residua split model.safetensors -o split.safetensors --density 0.05 --memory-budget 512MiB";
+  residua split model.safetensors -o split.safetensors --density 0.05 --memory-budget 512MiB
+
+Split are matrices of F32, F16 or BF16, and stacks of experts. Embeddings, output heads, norms, routers of experts and biases pass through, by
+their names (embed, wte, wpe, lm_head, score, norm, router and so on): a low precision costs most there, or saves little.
+--include asks for tensors by name, --include '*' for all matrices, --base PATTERN=KIND for those of the pattern. With
+another checkpoint as base all matrices are split. The output says what passed through, and why.
+
+OUT is a folder if it ends with / or is one, or if the input is a folder with config.json and OUT does not end with
+.safetensors. It gets the split as model.safetensors and the model's small files, such as config and tokenizer. It must be
+new or empty, and appears complete or not at all. The config then names residua as the quantisation, so that other
+programs can tell that the file holds no plain weights.
+
+The inputs of layers make a split better at the same size: residua calibrate --help.";
 
 /// The choice of the residual's entries.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -32,7 +48,7 @@ enum ImportanceArg {
 pub(crate) struct Args {
     /// A .safetensors file, an index of shards (model.safetensors.index.json) or a folder with either
     input: PathBuf,
-    /// Where to write base and residual; replaced only when the run succeeded
+    /// Where to write base and residual: a file, replaced only when the run succeeded, or a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// Share of every tensor's weights in the residual [default: 0.05]
@@ -41,9 +57,10 @@ pub(crate) struct Args {
     /// Instead of a density, take every weight with a score of at least T
     #[arg(long, value_name = "T", value_parser = finite)]
     threshold: Option<f32>,
-    /// The base: int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint
-    #[arg(long, value_name = "BASE", default_value = "int4")]
-    base: String,
+    /// The base: int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with
+    /// such names; repeat the option for several, of which the first match counts [default: int4]
+    #[arg(long, value_name = "BASE")]
+    base: Vec<String>,
     /// Value type of the residual: f32, f16, bf16 or i8
     #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = value_type)]
     values: ValueType,
@@ -57,7 +74,7 @@ pub(crate) struct Args {
     /// Pass tensors with these names (* and ? allowed) through unchanged; repeat the option for several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Split only tensors with these names; repeat the option for several
+    /// Split exactly the matrices with these names, embeddings and heads too; repeat the option for several
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Store no hashes of the planes; verify cannot find a changed value then
@@ -71,19 +88,41 @@ pub(crate) struct Args {
 
 impl Args {
     fn options(&self) -> Result<SplitOptions> {
-        let base: BaseSpec = self.base.parse().map_err(|error| Failure::usage(format!("--base: {error}")))?;
+        let mut options = SplitOptions::default();
+        for text in &self.base {
+            options = match (text.parse::<BaseSpec>(), pattern(text)) {
+                (Ok(base), _) => options.base(base),
+                (Err(_), Some((pattern, Some(kind)))) => options.base_for(pattern, kind),
+                (Err(error), _) => return Err(Failure::usage(format!("--base: {error}"))),
+            };
+        }
         let importance = match (&self.calibration, self.importance) {
             (Some(file), _) => Importance::Calibration(file.clone()),
             (None, ImportanceArg::Column) => Importance::ColumnMeanSquare,
             (None, ImportanceArg::Uniform) => Importance::Uniform,
         };
-        let options = SplitOptions::default().base(base).importance(importance).values(self.values);
+        let options = options.importance(importance).values(self.values);
         let options = match self.threshold {
             Some(threshold) => options.threshold(threshold),
             None => options.density(self.density.unwrap_or(0.05)),
         };
         Ok(options.exclude(&self.exclude).include(&self.include).hashes(!self.no_hashes))
     }
+
+    /// Whether the output is a folder.
+    fn is_folder(&self) -> bool {
+        let is_file =
+            self.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+        self.output.to_string_lossy().ends_with(std::path::is_separator)
+            || self.output.is_dir()
+            || !is_file && self.input.join("config.json").is_file()
+    }
+}
+
+/// Pattern and kind of `PATTERN=KIND`.
+fn pattern(text: &str) -> Option<(&str, Option<BaseKind>)> {
+    let (pattern, kind) = text.rsplit_once('=')?;
+    Some((pattern, BaseKind::ALL.into_iter().find(|known| known.name() == kind)))
 }
 
 #[derive(Serialize)]
@@ -93,6 +132,12 @@ struct Done<'a> {
     /// Of all tensors together.
     error: f64,
     base_error: f64,
+    /// The split file.
+    #[serde(serialize_with = "escape::serialize_path")]
+    file: &'a Path,
+    /// Files of the model's folder that were copied, and files that were left out.
+    copied: Vec<String>,
+    left_out: Vec<String>,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
     memory_budget_bytes: u64,
@@ -106,13 +151,27 @@ pub(crate) fn run(args: &Args) -> Result {
     [&*args.input].into_iter().chain(base).for_each(|path| notes::tell_path(path, &budget));
     [&*args.input].into_iter().chain(base).try_for_each(|path| expect_weights(path, &budget))?;
     let start = Instant::now();
-    let report = split(&args.input, Output(&args.output), &options, &budget, &args.run.progress())?;
+    let (output, bar) = (Output(&args.output), args.run.progress());
+    let folder = match args.is_folder() {
+        true => split_folder(&args.input, output, &options, &budget, &bar)?,
+        false => {
+            let mut folder = FolderReport::default();
+            folder.split = split(&args.input, output, &options, &budget, &bar)?;
+            folder.file.clone_from(&args.output);
+            folder
+        }
+    };
+    drop(bar);
+    let report = &folder.split;
     let seconds = start.elapsed().as_secs_f64();
     let peak = process::peak_rss();
     if args.run.json {
         let memory_budget_bytes = budget.limit();
         return print_json(&Done {
-            report: &report,
+            report,
+            file: &folder.file,
+            copied: lossy(&folder.copied),
+            left_out: lossy(&folder.left_out),
             error: report.error(),
             base_error: report.base_error(),
             seconds,
@@ -120,26 +179,65 @@ pub(crate) fn run(args: &Args) -> Result {
             memory_budget_bytes,
         });
     }
-    let mut rows = vec![
-        ("split", what(&report)),
-        ("residual", residual(&report)),
-        ("base", format!("{}, {}", args.base, bytes(report.base_bytes()))),
-        ("error", errors(&report)),
-        ("file", format!("{} → {}", bytes(report.input_bytes), bytes(report.output_bytes))),
-    ];
+    let base = if args.base.is_empty() { "int4".into() } else { args.base.join(", ") };
+    let mut rows = vec![("split", what(report))];
+    if !report.passed.is_empty() {
+        rows.push(("passed", passed(report)));
+    }
+    rows.extend([
+        ("residual", residual(report)),
+        ("base", format!("{base}, {}", bytes(report.base_bytes()))),
+        ("error", errors(report)),
+    ]);
+    if options.base.checkpoint().is_none()
+        && options.importance.file().is_none()
+        && !report.tensors.is_empty()
+    {
+        let advice =
+            "not calibrated; residua calibrate and --calibration make a better model of the same size";
+        rows.push(("quality", advice.into()));
+    }
+    rows.push(("file", format!("{} → {}", bytes(report.input_bytes), bytes(report.output_bytes))));
     let rate = report.parameters() as f64 / seconds / 1e6;
     rows.push(("took", format!("{seconds:.1} s, {rate:.1} M parameters/s")));
     if let Some(peak) = peak {
         rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(budget.limit()))));
     }
-    rows.push(("wrote", args.output.display().to_string()));
+    let mut wrote = folder.file.display().to_string();
+    if !folder.copied.is_empty() {
+        wrote += &format!(" and {} copied", number_of(folder.copied.len() as u64, "file"));
+    }
+    rows.push(("wrote", wrote));
+    if !folder.left_out.is_empty() {
+        rows.push(("left out", lossy(&folder.left_out).join(", ")));
+    }
     print(facts(&rows))
 }
 
+fn lossy(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
 fn what(report: &SplitReport) -> String {
-    let passed = report.passed.len();
     let tensors = report.tensors.len();
-    format!("{tensors} tensors, {} parameters; {passed} passed through", count(report.parameters()))
+    format!("{tensors} tensors, {} parameters", count(report.parameters()))
+}
+
+/// What passed through, by reason: how many, and the first of them.
+fn passed(report: &SplitReport) -> String {
+    let mut reasons = BTreeMap::<_, (u64, u64, &str)>::new();
+    for tensor in &report.passed {
+        let (number, size, _) = reasons.entry(tensor.reason).or_insert((0, 0, &tensor.name));
+        *number += 1;
+        *size += tensor.bytes;
+    }
+    let parts = reasons.into_iter().map(|(reason, (number, size, first))| {
+        let reason = reason.map_or_else(String::new, |reason| reason.to_string());
+        let more = if number > 1 { ", …" } else { "" };
+        format!("{number} {reason}, {} ({first}{more})", bytes(size))
+    });
+    let number = report.passed.len();
+    format!("{number} tensors: {}", parts.collect::<Vec<_>>().join("; "))
 }
 
 fn residual(report: &SplitReport) -> String {

@@ -90,6 +90,16 @@ impl ArrayRef {
         &self.path
     }
 
+    /// The tensor of the file, if one is named.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.tensor.as_deref()
+    }
+
+    /// Whether the file is a `.npy` file.
+    pub(crate) fn is_npy(&self) -> bool {
+        is_npy(&self.path.to_string_lossy())
+    }
+
     /// These labels; a bare name is a tensor in the file of the features.
     pub(crate) fn beside(&self, features: &Self) -> Self {
         if !self.is_bare() {
@@ -105,13 +115,12 @@ impl ArrayRef {
 
     /// The labels in the file of the features.
     pub(crate) fn labels_of(features: &Self) -> Option<Self> {
-        let npy = is_npy(&features.path.to_string_lossy());
-        (!npy).then(|| Self { path: features.path.clone(), tensor: None })
+        (!features.is_npy()).then(|| Self { path: features.path.clone(), tensor: None })
     }
 
     /// Finds the array, and notes the tensor's name if it had to choose one.
     fn locate(&mut self, role: Role, files: &mut Files) -> Result<ArrayAt> {
-        if is_npy(&self.path.to_string_lossy()) {
+        if self.is_npy() {
             return Ok(ArrayAt::Npy(self.path.clone()));
         }
         if !has_known_suffix(&self.path.to_string_lossy()) && !self.path.is_dir() {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
 use residua::format::QuantizedBase;
 use residua::memory::{Budget, ChunkPolicy};
-use residua::split::{Progress, SplitFile};
+use residua::split::{Progress, SplitFile, VerifyReport};
 
 use super::curves::{Curves, Sums};
 use crate::dense_rows::{read_rows, row_bytes};
@@ -52,6 +52,19 @@ pub(crate) struct Measured {
     pub(crate) file_bytes: u64,
     /// Bytes of tensors that passed through.
     pub(crate) dense_bytes: u64,
+    /// The error of the outputs of all layers, if it was measured.
+    pub(crate) output_error: Option<f64>,
+    /// The same of each of the largest matrices; empty if it was not measured.
+    pub(crate) output_errors: Vec<Option<f64>>,
+}
+
+impl Measured {
+    /// Takes over the errors of outputs.
+    pub(crate) fn add_outputs(&mut self, report: &VerifyReport) {
+        self.output_error = report.output_error();
+        let of = |name: &str| report.tensors.iter().find(|tensor| tensor.name == name)?.output_error;
+        self.output_errors = self.largest.iter().map(|matrix| of(&matrix.name)).collect();
+    }
 }
 
 /// Reads everything. `against` is the original checkpoint, for the true error.
@@ -85,7 +98,17 @@ pub(crate) fn measure(
     let files = container.file().files().filter_map(|path| std::fs::metadata(path).ok());
     let file_bytes = files.map(|metadata| metadata.len()).sum();
     let dense_bytes = container.dense().map(|tensor| tensor.bytes).sum();
-    Ok(Measured { totals, largest, rows_by_density, curves, file_bytes, dense_bytes })
+    let (output_error, output_errors) = (None, Vec::new());
+    Ok(Measured {
+        totals,
+        largest,
+        rows_by_density,
+        curves,
+        file_bytes,
+        dense_bytes,
+        output_error,
+        output_errors,
+    })
 }
 
 /// Keeps the [`LISTED`] matrices with the most elements, in the order of their names.
@@ -172,8 +195,9 @@ fn dequantize(base: &QuantizedBase, out: &mut Vec<f32>) {
 /// The tensor of this name, with the same number of rows and columns.
 fn find(file: &Checkpoint, name: &str, meta: &MatrixMeta) -> Result<TensorInfo, FileError> {
     let tensor = file.expect_tensor(name)?;
-    if tensor.shape != meta.shape {
-        let problem = format!("shape {:?}, but the split file has {:?}", tensor.shape, meta.shape);
+    let shape = meta.tensor_shape.as_deref().unwrap_or(&meta.shape);
+    if tensor.shape != shape {
+        let problem = format!("shape {:?}, but the split file has {shape:?}", tensor.shape);
         return Err(FileError::tensor(file.file_of(tensor), name, problem));
     }
     Ok(tensor.clone())

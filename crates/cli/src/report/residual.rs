@@ -47,7 +47,8 @@ fn tiles(measured: &Measured) -> Vec<Tile> {
         (format!("{:.1}×", ratio(sizes.torch_coo, residual)), "smaller than torch COO"),
         (bytes(measured.file_bytes), "file"),
     ];
-    tiles.into()
+    let outputs = measured.output_error.map(|error| (percent(error), "error of the layers' outputs"));
+    tiles.into_iter().chain(outputs).collect()
 }
 
 fn figures(against: Option<&Path>, measured: &Measured) -> Result<Vec<Figure>, String> {
@@ -160,12 +161,20 @@ fn table(measured: &Measured) -> String {
     }
     html.push_str(
         "<table>\n<thead><tr><th>tensor<th>shape<th>density<th>B/nnz<th>residual\
-         <th>base<th>row nnz<th class=\"left\">rows by nnz (log)</tr></thead>\n<tbody>\n",
+         <th>base<th>row nnz<th class=\"left\">rows by nnz (log)",
     );
-    for m in &measured.largest {
+    let outputs = !measured.output_errors.is_empty();
+    html.push_str(if outputs { "<th>output error" } else { "" });
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for (number, m) in measured.largest.iter().enumerate() {
+        let output = match measured.output_errors.get(number) {
+            None => String::new(),
+            Some(None) => "<td>–".into(),
+            Some(Some(error)) => format!("<td>{}", percent(*error)),
+        };
         let _ = writeln!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td>{:.2}<td>{}<td>{}<td>{}–{}<td class=\"bars\">{}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td>{:.2}<td>{}<td>{}<td>{}–{}<td class=\"bars\">{}{output}</tr>",
             escape(&m.name),
             m.shape_text(),
             percent(m.density),

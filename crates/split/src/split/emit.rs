@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use residua_format::file::{ContainerWriter, Dtype, MatrixMeta, Plane};
 use residua_format::gap::GapPatternBuilder;
-use residua_format::{BaseKind, FormatError, Grid, ValueType};
+use residua_format::{FormatError, Grid, ValueType};
 
 use super::cut::Cut;
 use super::encode::Encoded;
@@ -24,7 +24,6 @@ const PIECES: usize = 4;
 /// temporary files until it is their turn; those of the base's scales are the [`Source`]'s.
 pub(super) struct Emitter {
     writer: ContainerWriter,
-    kind: Option<BaseKind>,
     values: ValueType,
     pieces: Vec<(Kept, Encoded)>,
     codes: Vec<u8>,
@@ -51,14 +50,9 @@ pub(super) struct Feeding {
 }
 
 impl Emitter {
-    pub(super) fn new(
-        writer: ContainerWriter,
-        kind: Option<BaseKind>,
-        values: ValueType,
-    ) -> Result<Self, SplitError> {
+    pub(super) fn new(writer: ContainerWriter, values: ValueType) -> Result<Self, SplitError> {
         let spool = || WaitingPlane::beside(writer.path());
         Ok(Self {
-            kind,
             values,
             pieces: Vec::new(),
             codes: Vec::new(),
@@ -89,7 +83,7 @@ impl Emitter {
         (self.squares, self.gain, self.lowest) = (0.0, 0.0, None);
         let threads = rayon::current_num_threads();
         self.pieces.resize_with(PIECES * threads, Default::default);
-        if self.kind.is_some() {
+        if job.kind.is_some() {
             self.writer.begin_plane(&job.rows.info.name, Plane::Base, Dtype::U8)?;
         }
         Ok(())
@@ -151,7 +145,7 @@ impl Emitter {
     ) -> Result<(), SplitError> {
         let (cols, row_bytes, float) = (job.rows.cols, job.rows.row_bytes(), job.rows.float);
         let rows = raw.len() / row_bytes;
-        let (kind, cut) = (self.kind, self.cut);
+        let (kind, cut) = (job.kind, self.cut);
         let code_bytes = kind.map_or(0, |kind| kind.row_bytes(cols));
         self.codes.resize(rows * code_bytes, 0);
 
@@ -253,7 +247,7 @@ impl Emitter {
 
     fn write(&mut self, job: &Job<'_>, used: usize) -> Result<(), SplitError> {
         let format = |source: FormatError| SplitError::Format { tensor: job.rows.info.name.clone(), source };
-        if self.kind.is_some() {
+        if job.kind.is_some() {
             self.writer.write(&self.codes)?;
         }
         for (kept, encoded) in &self.pieces[..used] {
@@ -285,7 +279,7 @@ impl Emitter {
             writer.end_plane()?;
             Ok::<_, SplitError>(())
         };
-        if self.kind.is_some() {
+        if job.kind.is_some() {
             writer.end_plane()?;
             source.drain_scales(name, writer)?;
         }
@@ -298,7 +292,8 @@ impl Emitter {
         meta.entries = builder.entries() as u64;
         meta.index_bytes = builder.index_bytes() as u64;
         meta.values = Some(self.values);
-        meta.base = self.kind;
+        meta.base = job.kind;
+        meta.tensor_shape = (job.rows.info.shape.len() != 2).then(|| job.rows.info.shape.clone());
         meta.base_hash = base_hash;
         let (row_ptr, modes) = builder.finish();
         meta.row_modes = modes.is_some();

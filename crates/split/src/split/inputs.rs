@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use glob::Pattern;
+use residua_format::BaseKind;
 use residua_format::file::{Checkpoint, Container, TensorInfo};
 use residua_memory::Budget;
 
+use super::choice::Choice;
 use super::moments::Calibration;
 use super::room::Extremes;
 use crate::rows::Rows;
-use crate::{BaseSpec, Importance, Selection, SplitError, SplitOptions};
+use crate::{BaseSpec, Importance, PassReason, Selection, SplitError, SplitOptions};
 
 /// The files that a split reads.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ impl Inputs {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job<'a> {
     pub(super) rows: Rows<'a>,
+    /// How its base is quantised; `None` if the base is another checkpoint.
+    pub(super) kind: Option<BaseKind>,
     /// The same tensor of the base checkpoint.
     pub(super) base: Option<Rows<'a>>,
     /// What is known about the input features.
@@ -56,7 +59,7 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(rows: Rows<'a>, inputs: &'a Inputs) -> Result<Self, SplitError> {
+    fn new(rows: Rows<'a>, kind: Option<BaseKind>, inputs: &'a Inputs) -> Result<Self, SplitError> {
         let name = &rows.info.name;
         let base = match &inputs.base {
             None => None,
@@ -74,7 +77,7 @@ impl<'a> Job<'a> {
         };
         let calibration = inputs.calibration.as_ref();
         let calibration = calibration.map(|file| Calibration::of(file, name, rows.cols)).transpose()?;
-        Ok(Self { rows, base, calibration })
+        Ok(Self { rows, kind, base, calibration })
     }
 
     /// The error for a residual that is not finite although its weight is. Either the base is not finite, or the
@@ -94,33 +97,25 @@ impl<'a> Job<'a> {
     }
 }
 
+/// The tensors to split, and those that pass through and why.
+type Parts<'a> = (Vec<Job<'a>>, Vec<(&'a TensorInfo, PassReason)>);
+
 /// Parts the checkpoint's tensors into those to split and those that pass through.
-pub(super) fn partition<'a>(
-    inputs: &'a Inputs,
-    options: &SplitOptions,
-) -> Result<(Vec<Job<'a>>, Vec<&'a TensorInfo>), SplitError> {
+pub(super) fn partition<'a>(inputs: &'a Inputs, options: &SplitOptions) -> Result<Parts<'a>, SplitError> {
     check_selection(options.selection)?;
-    let (include, exclude) = (patterns(&options.include)?, patterns(&options.exclude)?);
+    let choice = Choice::new(options)?;
     let file = &inputs.checkpoint;
     let (mut jobs, mut passed) = (Vec::new(), Vec::new());
     for info in file.tensors() {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&info.name));
-        let wanted = (include.is_empty() || matches(&include)) && !matches(&exclude);
-        match Rows::of(file, info).filter(|_| wanted) {
-            Some(rows) => jobs.push(Job::new(rows, inputs)?),
-            None => passed.push(info),
+        let rows = Rows::of(file, info).ok_or(PassReason::NotMatrix);
+        match choice.base(info).and_then(|kind| Ok((rows?, kind))) {
+            Ok((rows, kind)) => jobs.push(Job::new(rows, kind, inputs)?),
+            Err(reason) => passed.push((info, reason)),
         }
     }
     // The container demands the widest elements first, so that all elements are aligned.
-    passed.sort_by_key(|info| std::cmp::Reverse(info.dtype.bitsize()));
+    passed.sort_by_key(|(info, _)| std::cmp::Reverse(info.dtype.bitsize()));
     Ok((jobs, passed))
-}
-
-fn patterns(globs: &[String]) -> Result<Vec<Pattern>, SplitError> {
-    let parse = |glob: &String| {
-        Pattern::new(glob).map_err(|error| SplitError::Usage(format!("pattern {glob:?}: {error}")))
-    };
-    globs.iter().map(parse).collect()
 }
 
 fn check_selection(selection: Selection) -> Result<(), SplitError> {

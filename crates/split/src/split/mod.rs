@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `inputs` | which tensors are split, and from what |
+//! | `inputs`, `choice` | which tensors are split, and from what |
 //! | `room` | how the budget is divided among the buffers |
 //! | `tensor` | the passes over one tensor |
 //! | `levels` | the levels of a codebook, learned from a sample of rows |
@@ -13,6 +13,7 @@
 //! | `cut`, `histogram`, `sift` | the third pass: which scores are kept |
 //! | `select`, `encode`, `emit`, `waiting_plane` | the last pass: rows to planes |
 
+mod choice;
 mod columns;
 mod cut;
 mod emit;
@@ -35,12 +36,14 @@ mod waiting_plane;
 
 use std::path::Path;
 
+use residua_format::BaseKind;
 use residua_format::file::{
     ContainerKind, ContainerWriter, MatrixMeta, Plane, SafetensorsWriter, TensorInfo, check_output,
 };
 use residua_memory::Budget;
 
 use self::inputs::{Inputs, Job, extremes, partition};
+pub(crate) use self::moments::{Calibration, UNIT, moments_bytes};
 use self::room::Room;
 use self::tensor::Splitter;
 use crate::base_file::BASE_PATH;
@@ -49,7 +52,8 @@ use crate::passed::copy;
 use crate::progress::check_stop;
 use crate::report::reserve_report;
 use crate::{
-    BaseSpec, Output, PassedTensor, PlaneBytes, Progress, SplitError, SplitOptions, SplitReport, TensorReport,
+    BaseSpec, Output, PassReason, PassedTensor, PlaneBytes, Progress, SplitError, SplitOptions, SplitReport,
+    TensorReport,
 };
 
 /// Splits the checkpoint at `input` into base and residual.
@@ -57,8 +61,11 @@ use crate::{
 /// `input` is a safetensors file, the index of a sharded checkpoint, or its directory. The output is replaced only
 /// when the job succeeds.
 ///
-/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out.
-/// Every other tensor passes through unchanged. When the base is another checkpoint, every tensor that is split must
+/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out. Experts'
+/// matrices that are stacked in a tensor `[experts, rows, cols]` are split as one matrix `[experts · rows, cols]`.
+/// Embeddings, output heads, norms, routers of experts and biases, known by their names, pass through unless a pattern
+/// asks for them or the base is another checkpoint ([`SplitOptions::include`]). Every other tensor passes through
+/// unchanged, too, and the report says why. When the base is another checkpoint, every tensor that is split must
 /// be there with the same shape and element type.
 ///
 /// The output does not depend on the budget or the number of threads.
@@ -119,7 +126,7 @@ fn run(
     let (jobs, passed) = partition(&inputs, options)?;
     let names = jobs.iter().map(|job| &*job.rows.info.name);
     let _report = reserve_report::<(TensorReport, [PlaneBytes; 9])>(names, budget)?;
-    let names = passed.iter().map(|info| &*info.name);
+    let names = passed.iter().map(|(info, _)| &*info.name);
     let _passed = reserve_report::<PassedTensor>(names, budget)?;
 
     let file = &inputs.checkpoint;
@@ -129,12 +136,8 @@ fn run(
     let header_bytes = header_bytes(&jobs, &passed, &metadata, options.hashes);
     let _header =
         budget.reserve_table(SafetensorsWriter::memory(header_bytes), "the header of the output")?;
-    let kind = match options.base {
-        BaseSpec::Quantized(kind) => Some(kind),
-        BaseSpec::Checkpoint(_) => None,
-    };
     // Last, because it takes a share of what is left.
-    let room = Room::take(budget, extremes(&jobs), kind, options.values)?;
+    let room = Room::take(budget, extremes(&jobs), kinds(&jobs, options), options.values)?;
     let mut writer = ContainerWriter::create(output, ContainerKind::Split, header_bytes)?;
     if options.hashes {
         writer.hash_planes();
@@ -149,18 +152,18 @@ fn run(
 
     progress.begin("splitting", file.bytes());
     let mut report = SplitReport { input_bytes: file.bytes(), ..SplitReport::default() };
-    let mut splitter = Splitter::new(options, kind, room, writer, progress)?;
+    let mut splitter = Splitter::new(options, room, writer, progress)?;
     for job in &jobs {
         progress.tensor(&job.rows.info.name);
         report.tensors.push(splitter.split(job)?);
     }
     let mut writer = splitter.into_writer();
-    for info in passed {
+    for (info, reason) in passed {
         progress.tensor(&info.name);
         writer.begin_dense(&info.name, info.dtype, &info.shape)?;
         copy(file, info, progress, |bytes| writer.write(bytes))?;
         writer.end_dense()?;
-        report.passed.push(PassedTensor::of(info));
+        report.passed.push(PassedTensor { reason: Some(reason), ..PassedTensor::of(info) });
     }
     check_stop(progress)?;
     report.output_bytes = writer.finish()?;
@@ -168,21 +171,36 @@ fn run(
     Ok(report)
 }
 
+/// The kinds of bases; none if the base is another checkpoint.
+fn kinds(jobs: &[Job<'_>], options: &SplitOptions) -> Vec<BaseKind> {
+    let fallback = match options.base {
+        BaseSpec::Quantized(kind) => Some(kind),
+        BaseSpec::Checkpoint(_) => None,
+    };
+    // Without a tensor to split, buffers are still made.
+    let used = |kind: &BaseKind| jobs.is_empty() || jobs.iter().any(|job| job.kind == Some(*kind));
+    let mut kinds: Vec<BaseKind> =
+        options.bases.iter().map(|(_, kind)| *kind).chain(fallback).filter(used).collect();
+    kinds.dedup();
+    kinds
+}
+
 /// An estimate of the header's length, rather too long than too short.
-fn header_bytes(jobs: &[Job<'_>], passed: &[&TensorInfo], metadata: &str, hashes: bool) -> u64 {
+fn header_bytes(jobs: &[Job<'_>], passed: &[(&TensorInfo, PassReason)], metadata: &str, hashes: bool) -> u64 {
     let jobs = jobs.iter().map(|Job { rows, base, .. }| {
         let mut meta = MatrixMeta::new([rows.rows, rows.cols], rows.info.dtype);
         // The most planes that a matrix can have: modes, value scales and a base.
         meta.row_modes = true;
         meta.values = Some(residua_format::ValueType::I8);
-        meta.base = Some(residua_format::BaseKind::Int4G128);
+        meta.base = Some(BaseKind::Int4G128);
+        meta.tensor_shape = (rows.info.shape.len() != 2).then(|| rows.info.shape.clone());
         meta.base_hash = base.map(|_| " ".repeat(64));
         if hashes {
             meta.hashes = Plane::ALL.map(|plane| (plane.suffix().to_owned(), " ".repeat(64))).into();
         }
         ContainerWriter::matrix_header_bytes(&rows.info.name, &meta)
     });
-    let passed = passed.iter().map(|info| SafetensorsWriter::header_bytes(&info.name, info.shape.len()));
+    let passed = passed.iter().map(|(info, _)| SafetensorsWriter::header_bytes(&info.name, info.shape.len()));
     let metadata = SafetensorsWriter::metadata_bytes(ORIGINAL_METADATA, metadata);
     jobs.chain(passed).sum::<u64>() + metadata + (8 << 10)
 }

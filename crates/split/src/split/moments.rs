@@ -8,7 +8,8 @@ use super::feedback::Feedback;
 use crate::SplitError;
 
 /// Second moments in diagonal blocks lie at multiples of so many columns, so that no group of columns lies in two.
-const UNIT: usize = 128;
+pub(crate) const UNIT: usize = 128;
+
 /// The factors of error feedback in one diagonal block, and what goes with them.
 #[derive(Debug)]
 pub(super) struct Factored {
@@ -23,7 +24,7 @@ const DAMPING: f64 = 0.01;
 
 /// What a calibration file says about one tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Calibration<'a> {
+pub(crate) struct Calibration<'a> {
     file: &'a Checkpoint,
     info: &'a TensorInfo,
     cols: usize,
@@ -32,7 +33,7 @@ pub(super) struct Calibration<'a> {
 }
 
 impl<'a> Calibration<'a> {
-    pub(super) fn of(file: &'a Checkpoint, name: &str, cols: usize) -> Result<Self, SplitError> {
+    pub(crate) fn of(file: &'a Checkpoint, name: &str, cols: usize) -> Result<Self, SplitError> {
         let info = file.expect_tensor(name)?;
         let block = match *info.shape {
             [length] if length == cols => Ok(None),
@@ -58,16 +59,36 @@ impl<'a> Calibration<'a> {
         }
     }
 
-    /// Bytes of memory that feedback takes: the factors, three matrices while they are computed, and vectors of a number
-    /// for each column.
+    /// Bytes of memory that feedback takes.
     pub(super) fn bytes(&self) -> u64 {
-        let Some(block) = self.block else { return 0 };
-        let vectors = 4 * 4 * self.cols + 3 * 8 * block;
-        (4 * block * block * self.cols.div_ceil(block) + (3 * 8 + 4) * block * block + vectors) as u64
+        self.block.map_or(0, |block| moments_bytes(block, self.cols))
+    }
+
+    /// Features of a block of second moments; `None` if there are only mean squares.
+    pub(crate) fn block(&self) -> Option<usize> {
+        self.block
+    }
+
+    /// Rows of the second moments, `[rows, features of the block]`: those of features from `first` on, all of one block.
+    pub(crate) fn rows(&self, first: usize, rows: usize) -> Result<Vec<f64>, SplitError> {
+        let block = self.block.unwrap_or(self.cols);
+        let size = block.min(self.cols - first / block * block);
+        let mut line = AlignedVec::<f32>::zeroed(size);
+        let mut moments = Vec::with_capacity(rows * size);
+        for row in first..first + rows {
+            self.file.read_at(self.info, (4 * row * block) as u64, line.as_bytes_mut())?;
+            if let Some(col) = line.iter().position(|h| !h.is_finite()) {
+                let other = row / block * block + col;
+                return Err(self
+                    .problem(format!("second moment of input features {row} and {other} is {}", line[col])));
+            }
+            moments.extend(line.iter().map(|&h| f64::from(h)));
+        }
+        Ok(moments)
     }
 
     /// The mean squares of the input features.
-    pub(super) fn mean_squares(&self) -> Result<AlignedVec<f32>, SplitError> {
+    pub(crate) fn mean_squares(&self) -> Result<AlignedVec<f32>, SplitError> {
         let mut h = AlignedVec::<f32>::zeroed(self.cols);
         match self.block {
             None => self.file.read_at(self.info, 0, h.as_bytes_mut())?,
@@ -113,6 +134,14 @@ impl<'a> Calibration<'a> {
     fn problem(&self, problem: String) -> SplitError {
         SplitError::tensor(self.file.file_of(self.info), &self.info.name, problem)
     }
+}
+
+/// Bytes of memory that a split takes for second moments in blocks of this size: the factors, three matrices while they are
+/// computed, and vectors of a number for each column.
+pub(crate) fn moments_bytes(block: usize, cols: usize) -> u64 {
+    let square = (block as u64).saturating_mul(block as u64);
+    let vectors = 4 * 4 * cols as u64 + 3 * 8 * block as u64;
+    square.saturating_mul(4 * cols.div_ceil(block) as u64 + 3 * 8 + 4).saturating_add(vectors)
 }
 
 /// Replaces the second moments `H` in the first `size` rows and columns of a row-major matrix with `U`, each row

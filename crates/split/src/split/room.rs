@@ -56,7 +56,8 @@ pub(super) struct Room {
     /// Scores in a sample.
     pub(super) sample: usize,
     values: ValueType,
-    base: Option<BaseKind>,
+    /// Kinds of bases; none if the base is another checkpoint.
+    pub(super) kinds: Vec<BaseKind>,
     /// Whether errors are fed back.
     feedback: bool,
     _held: Reservation,
@@ -70,32 +71,35 @@ impl Room {
     pub(super) fn take(
         budget: &Budget,
         largest: Extremes,
-        base: Option<BaseKind>,
+        kinds: Vec<BaseKind>,
         values: ValueType,
     ) -> Result<Self, BudgetError> {
         let threads = rayon::current_num_threads();
-        let buffers = if base.is_some() { 1 } else { 2 };
+        let quantized = !kinds.is_empty();
+        let buffers = if quantized { 1 } else { 2 };
         let (cols, rows) = (largest.cols as u64, largest.rows as u64);
         let fixed = ColumnSums::bytes(largest.cols, threads)
             // Importance as it is read, and as it is used.
             + 8 * cols
             + threads as u64 * Scratch::bytes(largest.cols)
-            + base.map_or(0, |kind| {
+            + if quantized {
                 // Two costs at a time, and for each thread a row of the sample.
                 2 * Costs::bytes(largest.cols)
                     + sample::BYTES
-                    + if kind.is_codebook() { levels::BYTES } else { 0 }
-                    + threads as u64 * (largest.row_bytes + 4 * kind.groups(largest.cols)) as u64
-            })
+                    + if kinds.iter().any(|kind| kind.is_codebook()) { levels::BYTES } else { 0 }
+                    + threads as u64 * (largest.row_bytes + 4 * groups(largest.cols, &kinds)) as u64
+            } else {
+                0
+            }
             // Pointers and modes of all rows, three times: the vectors grow, and are copied at the end.
             + 3 * 9 * rows
             + OUTPUT
-            + if base.is_some() { largest.feedback } else { 0 }
+            + if quantized { largest.feedback } else { 0 }
             + WAITING_PLANES * WaitingPlane::BYTES;
-        let feedback = base.is_some() && largest.feedback > 0;
-        let emit = emit_row_bytes(largest.cols, base, values, feedback);
+        let feedback = quantized && largest.feedback > 0;
+        let emit = emit_row_bytes(largest.cols, &kinds, values, feedback);
         let block = buffers * largest.row_bytes as u64;
-        let scales = scale_row_bytes(largest.cols, base);
+        let scales = scale_row_bytes(largest.cols, &kinds);
         let minimum = fixed + emit + block + scales + Histogram::bytes(FEWEST_BINS as usize);
         budget.require(minimum, "splitting the checkpoint's largest rows, one at a time,")?;
 
@@ -110,7 +114,7 @@ impl Room {
         // the system's file cache. That is faster than to fault in and keep a copy.
         let more_block = (spare - more_emit - more_bins - 8 * sample).min(buffers * threads as u64 * BLOCK);
         // Scales take much less than weights, except in rows of a few columns.
-        let more_scales = if base.is_some() { more_block / 5 } else { 0 };
+        let more_scales = if quantized { more_block / 5 } else { 0 };
         let more_block = more_block - more_scales;
         let (emit, block) = (emit + more_emit, (block + more_block).min(buffers * largest.bytes));
         let scales = scales + more_scales;
@@ -123,7 +127,7 @@ impl Room {
             bins: bins as usize,
             sample: sample as usize,
             values,
-            base,
+            kinds,
             feedback,
             _held: held,
         })
@@ -131,7 +135,7 @@ impl Room {
 
     /// Rows of a block.
     pub(super) fn block_rows(&self, rows: &Rows<'_>) -> usize {
-        let scales = match scale_row_bytes(rows.cols, self.base) {
+        let scales = match scale_row_bytes(rows.cols, &self.kinds) {
             0 => usize::MAX,
             bytes => (self.scales / bytes) as usize,
         };
@@ -140,20 +144,28 @@ impl Room {
 
     /// Rows of `cols` columns that are emitted together.
     pub(super) fn emitted_rows(&self, cols: usize) -> usize {
-        ((self.emit / emit_row_bytes(cols, self.base, self.values, self.feedback)) as usize).max(1)
+        ((self.emit / emit_row_bytes(cols, &self.kinds, self.values, self.feedback)) as usize).max(1)
     }
 }
 
 /// Maximum bytes of a row while it is emitted: all of its entries are kept.
-fn emit_row_bytes(cols: usize, base: Option<BaseKind>, values: ValueType, feedback: bool) -> u64 {
-    let codes = base.map_or(0, |kind| kind.row_bytes(cols)) as u64;
+fn emit_row_bytes(cols: usize, kinds: &[BaseKind], values: ValueType, feedback: bool) -> u64 {
+    let codes = kinds.iter().map(|kind| kind.row_bytes(cols)).max().unwrap_or(0) as u64;
     let fed = if feedback { Feedback::row_bytes(cols) } else { 0 };
     codes + fed + Kept::row_bytes(cols) + Encoded::row_bytes(cols, values)
 }
 
 /// Bytes of a row's scales as read and as fed, and of two copies of the sums from fitting them.
-fn scale_row_bytes(cols: usize, base: Option<BaseKind>) -> u64 {
-    base.map_or(0, |kind| 2 * (4 * kind.groups(cols) + size_of::<Fitted>())) as u64
+fn scale_row_bytes(cols: usize, kinds: &[BaseKind]) -> u64 {
+    match groups(cols, kinds) {
+        0 => 0,
+        groups => 2 * (4 * groups + size_of::<Fitted>()) as u64,
+    }
+}
+
+/// The most scales of a row.
+fn groups(cols: usize, kinds: &[BaseKind]) -> usize {
+    kinds.iter().map(|kind| kind.groups(cols)).max().unwrap_or(0)
 }
 
 fn power_of_two_below(n: u64) -> u64 {

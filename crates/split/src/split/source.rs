@@ -29,9 +29,9 @@ pub(super) struct Source {
 const ROUNDED: usize = 1024;
 
 impl Source {
-    /// Buffers for blocks of so many bytes.
-    pub(super) fn new(quantized: bool, block: usize, plane: WaitingPlane) -> Self {
-        let dense = Block::with_bytes(if quantized { 0 } else { block });
+    /// Buffers for blocks of so many bytes; `dense` if bases are tensors of another checkpoint.
+    pub(super) fn new(dense: bool, block: usize, plane: WaitingPlane) -> Self {
+        let dense = Block::with_bytes(if dense { block } else { 0 });
         Self { coder: None, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
     }
 

@@ -35,7 +35,6 @@ const PIECE: usize = 1 << 16;
 /// The buffers and settings for one tensor after the other.
 pub(super) struct Splitter<'a> {
     options: &'a SplitOptions,
-    kind: Option<BaseKind>,
     room: Room,
     progress: &'a dyn Progress,
     source: Source,
@@ -48,20 +47,18 @@ pub(super) struct Splitter<'a> {
 impl<'a> Splitter<'a> {
     pub(super) fn new(
         options: &'a SplitOptions,
-        kind: Option<BaseKind>,
         room: Room,
         writer: ContainerWriter,
         progress: &'a dyn Progress,
     ) -> Result<Self, SplitError> {
         Ok(Self {
             options,
-            kind,
             progress,
-            source: Source::new(kind.is_some(), room.block, WaitingPlane::beside(writer.path())?),
+            source: Source::new(room.kinds.is_empty(), room.block, WaitingPlane::beside(writer.path())?),
             sums: ColumnSums::default(),
             weights: ColumnWeights::default(),
             histogram: Histogram::default(),
-            emitter: Emitter::new(writer, kind, options.values)?,
+            emitter: Emitter::new(writer, options.values)?,
             room,
         })
     }
@@ -76,7 +73,7 @@ impl<'a> Splitter<'a> {
         let base_hash = self.statistics(job)?;
         let feedback = self.weigh(job)?;
         self.progress.advance(third);
-        let (cut, costs) = match self.kind {
+        let (cut, costs) = match job.kind {
             Some(kind) => self.fit_and_cut(job, kind).map(|(cut, costs)| (cut, Some(costs)))?,
             None => (self.cut(job)?, None),
         };
@@ -112,7 +109,7 @@ impl<'a> Splitter<'a> {
 
     /// Sets the weights of the columns in the score. Returns the factors of error feedback, if there are second moments.
     fn weigh(&mut self, job: &Job<'_>) -> Result<Option<Feedback>, SplitError> {
-        if let (Some(kind), Some(calibration)) = (self.kind, job.calibration) {
+        if let (Some(kind), Some(calibration)) = (job.kind, job.calibration) {
             // The scale of a group is chosen when its first column comes up, so its columns stay together.
             let ordered = kind.groups(job.rows.cols) == 1;
             if let Some(feedback) = calibration.feedback(ordered)? {
