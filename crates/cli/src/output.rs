@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, BufWriter, Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
+use console::Term;
 use residua::memory::ByteSize;
 use serde::Serialize;
 
@@ -94,6 +95,10 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = comfy_table::Table::new();
     let style = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
+    // Only a terminal has a width.
+    if let Some((_, width)) = Term::stdout().size_checked() {
+        table.set_width(width);
+    }
     table.set_header(header.map(escape::line));
     for index in 1..N {
         if let Some(column) = table.column_mut(index) {

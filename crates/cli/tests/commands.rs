@@ -335,7 +335,7 @@ fn demo_goes_the_whole_way() {
         row.unwrap()["all"].as_f64().unwrap()
     };
     // Every method is far better than doing nothing, and none sees the truth.
-    for method in ["linear", "attention", "rff", "weak-nonlinear"] {
+    for method in ["linear", "rff", "weak-nonlinear"] {
         assert!(lda(method) > lda("stale") + 8.0, "{method}: {rows:?}");
     }
     assert!(lda("true") > lda("stale") + 8.0);

@@ -81,6 +81,8 @@ fn counts_keep_the_budget() {
     println!("200,000 tensors");
     // The header of a split file has no room for more matrices.
     check(&COMMANDS, u64::MAX, |folder| tensors(folder, 200_000, 40_000));
+    println!("26,000 tensors with one change each");
+    check(&["diff old new -o out.safetensors"], 256, |folder| small_changes(folder, 26_000));
     println!("50 MB of metadata");
     check(&COMMANDS, 256, metadata);
     println!("500 shards");
@@ -178,6 +180,27 @@ fn tensors(folder: &Path, count: u64, split: u64) -> io::Result<()> {
         }
         out.write_all(b"}")
     })?;
+    Ok(())
+}
+
+/// `old` and `new` with `count` tensors so small that a sparse matrix hardly pays, and one change in each.
+fn small_changes(folder: &Path, count: u64) -> io::Result<()> {
+    for name in ["old", "new"] {
+        let path = folder.join(format!("{name}.safetensors"));
+        let (mut file, start) = zeros(&path, 1000 * count, |out| {
+            out.write_all(b"{")?;
+            for i in 0..count {
+                tensor(out, &format!("w{i}"), "F32", "250", 1000 * i, 1000)?;
+            }
+            out.write_all(b"}")
+        })?;
+        if name == "new" {
+            let mut data = vec![0; 1000 * count as usize];
+            data.iter_mut().step_by(1000).for_each(|byte| *byte = 1);
+            file.seek(SeekFrom::Start(start))?;
+            file.write_all(&data)?;
+        }
+    }
     Ok(())
 }
 

@@ -116,6 +116,21 @@ fn a_moved_class_of_one_sample_is_as_precise_as_others() {
 }
 
 #[test]
+fn a_refused_fit_states_a_budget_that_is_enough() {
+    let dim = 40;
+    let (before, after) = affine_drift(dim, 600, 1);
+    let methods: [&dyn Method; 3] = [&Linear::default(), &Rff::default(), &WeakNonlinear::default()];
+    for method in methods {
+        let fit = |bytes| {
+            let mut pairs = MemorySource::pairs(dim, &before, &after).unwrap();
+            method.fit(&mut pairs, &Budget::new(bytes)).map(drop)
+        };
+        let Err(CompensateError::Budget(error)) = fit(1000) else { panic!("{}", method.name()) };
+        fit(error.minimum).unwrap_or_else(|error| panic!("{}: {error}", method.name()));
+    }
+}
+
+#[test]
 fn wrong_sources_are_refused() {
     let budget = Budget::unlimited();
     let fails = |linear: Linear, source: &mut MemorySource<'_>, budget: &Budget| {

@@ -174,7 +174,8 @@ fn a_budget_below_one_row_says_what_would_do() {
     assert_eq!((error.kind(), listing(dir.path())), (ErrorKind::Budget, vec!["new".into(), "old".into()]));
     let least = budget.minimum;
     assert!(least < 3 << 20, "{error}");
-    run(4 << 20).unwrap();
+    assert!(run(least - 1).is_err());
+    run(least).unwrap();
     let error = patch(Old(&old), Delta(at("delta")), Output(at("p")), &Budget::new(1 << 20), &NoProgress)
         .unwrap_err();
     assert_eq!((error.kind(), listing(dir.path()).len()), (ErrorKind::Budget, 3));

@@ -230,6 +230,25 @@ fn shards_on_either_side() {
     assert!(std::fs::read(at("patched")).unwrap() == file(&new, METADATA));
 }
 
+/// Empty tensors share their place. A reader of the file that a patch writes sorts them by name, wherever they were before.
+#[test]
+fn empty_tensors_of_several_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name| dir.path().join(name);
+    let tensor = |name, rows, seed| Tensor::random(name, Dtype::BF16, &[rows, 50], seed);
+    let old = [tensor("w", 40, 1), tensor("z", 0, 2), tensor("b", 0, 3), tensor("v", 40, 4)];
+    let mut new: Vec<Tensor> = old.iter().map(|tensor| tensor.changed(0.05, 5).0).collect();
+    new.insert(3, tensor("a", 0, 6));
+    let (old, new) =
+        (write_shards(&at("old"), &old, 2, METADATA), write_shards(&at("new"), &new, 5, METADATA));
+    let budget = Budget::unlimited();
+    diff(Old(&old), New(&new), Output(at("delta")), &DiffOptions::default(), &budget, &NoProgress).unwrap();
+    patch(Old(&old), Delta(at("delta")), Output(at("patched")), &budget, &NoProgress).unwrap();
+    let (expected, found) = (Checkpoint::open(&new).unwrap(), Checkpoint::open(at("patched")).unwrap());
+    let mut buffer = vec![0; 4096];
+    assert_eq!(found.hash(&mut buffer).unwrap(), expected.hash(&mut buffer).unwrap());
+}
+
 #[test]
 fn a_base_is_not_patched_in_place() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use super::{AffineMap, Compensator, Method, Mode, noise, not_empty};
 use crate::Result;
 use crate::error::check;
 use crate::setters::setters;
-use crate::source::{BLOCK, FeatureSource, for_each_pair};
+use crate::source::{BLOCK, FeatureSource, for_each_pair, pair_bytes};
 
 /// Ridge regression of features after the task on features before it. It accumulates normal equations block by block:
 /// memory is about 7·8·d² bytes for any number of samples.
@@ -104,7 +104,10 @@ impl Linear {
         let dim = source.dim();
         // The moments, the decomposition, and a block of both sides in f64.
         let scratch = Moments::bytes(dim, dim) + 3 * 8 * BLOCK as u64 * dim as u64;
-        let held = budget.reserve(scratch, "fitting the linear compensator")?;
+        const WHAT: &str = "fitting the linear compensator";
+        // Ask for everything first: an error then states the whole need.
+        budget.require(scratch + pair_bytes(source), WHAT)?;
+        let held = budget.reserve(scratch, WHAT)?;
         let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
         let (mut x, mut drift) = (DMatrix::zeros(dim, 0), DMatrix::zeros(dim, 0));
         for_each_pair(source, budget, |before, after| {

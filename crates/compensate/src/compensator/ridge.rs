@@ -8,7 +8,7 @@ use super::lift::{Activation, Lift};
 use super::regress::{ExplainedAndNoise, Moments};
 use super::transport::PointMap;
 use super::{noise, not_empty};
-use crate::source::{BLOCK, FeatureSource, for_each_pair};
+use crate::source::{BLOCK, FeatureSource, for_each_pair, pair_bytes};
 use crate::{CompensateError, Result, algebra};
 
 /// Candidate ridges for random features, relative to their mean variance. They rise, so that of equally good ones the
@@ -93,7 +93,7 @@ impl Exact {
         let block = 8 * BLOCK as u64 * (3 * all + 4 * dim) as u64;
         let scratch = Moments::bytes(all, dim) + block;
         // Ask for everything first: an error then states the whole need.
-        budget.require(bytes + scratch, "fitting a ridge regression")?;
+        budget.require(bytes + scratch + pair_bytes(source), "fitting a ridge regression")?;
         let held = budget.reserve(bytes, "a map of random features")?;
         let scratch = budget.reserve(scratch, "fitting a ridge regression")?;
         let mut lift: Option<Lift> = None;

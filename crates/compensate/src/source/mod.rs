@@ -24,7 +24,7 @@ pub use floats::Floats;
 pub(crate) use floats::extend_f64;
 pub use iter::IterSource;
 pub use memory::MemorySource;
-pub(crate) use pairs::for_each_pair;
+pub(crate) use pairs::{for_each_pair, pair_bytes};
 
 use crate::{CompensateError, Result};
 

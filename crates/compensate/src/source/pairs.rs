@@ -3,7 +3,7 @@
 use nalgebra::DMatrixView;
 use residua_memory::Budget;
 
-use super::{AFTER, BEFORE, BLOCK, FeatureSource, Floats, Side, for_each_block};
+use super::{AFTER, BEFORE, BLOCK, FeatureSource, Floats, Side, block_bytes, for_each_block};
 use crate::{CompensateError, Result};
 
 /// The largest share of a column's variance that rounding may cost.
@@ -32,6 +32,11 @@ pub(crate) fn for_each_pair(
         f(before, after)
     })?;
     rounding.iter().try_for_each(Rounding::check)
+}
+
+/// Bytes that [`for_each_pair`] takes of a budget.
+pub(crate) fn pair_bytes(source: &dyn FeatureSource) -> u64 {
+    block_bytes(BLOCK, source.dim(), source.is_double())
 }
 
 /// What rounding to f32 costs each column of f64 features.

@@ -211,6 +211,21 @@ impl Checkpoint {
         }
     }
 
+    /// The text of the header of [`whole_file`](Self::whole_file), from the file as it was opened.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no longer text there.
+    pub fn whole_header(&self) -> Result<Option<String>> {
+        let [Shard { path, file, whole: true }] = &*self.shards else { return Ok(None) };
+        let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
+        // Tensors lie end to end behind the header.
+        let start = self.tensors.first().map_or(length, |tensor| tensor.offset);
+        let mut text = vec![0; start.saturating_sub(8) as usize];
+        read_exact_at(file, &mut text, 8).map_err(FileError::io(path, "read"))?;
+        let text = String::from_utf8(text);
+        text.map(Some).map_err(|error| FileError::malformed(path, format!("safetensors header: {error}")))
+    }
+
     /// The files, in the order of their tensors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(|shard| &*shard.path)

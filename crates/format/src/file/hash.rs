@@ -1,5 +1,7 @@
 //! Hashes of tensors and checkpoints.
 
+use std::fmt::Write as _;
+
 use super::{Checkpoint, Result, TensorInfo};
 
 impl Checkpoint {
@@ -39,7 +41,10 @@ impl Checkpoint {
 
 /// Builds the hash of a checkpoint from the hashes of its tensors, for callers that have them already.
 #[derive(Debug, Default)]
-pub struct CheckpointHasher(blake3::Hasher);
+pub struct CheckpointHasher {
+    hasher: blake3::Hasher,
+    line: String,
+}
 
 impl CheckpointHasher {
     /// A hasher without tensors.
@@ -50,14 +55,15 @@ impl CheckpointHasher {
     /// Adds a tensor and the hash of its bytes. Add tensors in the bytewise order of their names.
     pub fn tensor(&mut self, tensor: &TensorInfo, hash: &str) {
         // A name may hold any character; its length says where it ends.
-        let line =
-            format!("{} {} {} {:?} {hash}\n", tensor.name.len(), tensor.name, tensor.dtype, tensor.shape);
-        self.0.update(line.as_bytes());
+        let TensorInfo { name, dtype, shape, .. } = tensor;
+        self.line.clear();
+        _ = writeln!(self.line, "{} {name} {dtype} {shape:?} {hash}", name.len());
+        self.hasher.update(self.line.as_bytes());
     }
 
     /// The hash, in lower-case hexadecimal.
     pub fn finish(&self) -> String {
-        self.0.finalize().to_hex().to_string()
+        self.hasher.finalize().to_hex().to_string()
     }
 }
 

@@ -2,8 +2,6 @@
 //! byte by byte.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use residua_format::file::{Checkpoint, FileError, Held, SafetensorsWriter, TensorInfo, header_tensors};
@@ -30,18 +28,8 @@ pub(crate) fn header_bytes(checkpoint: &Checkpoint) -> Result<u64, SplitError> {
 /// The header of a checkpoint. For a sharded checkpoint it is the header of one file with all tensors in their order
 /// and the metadata of the shards.
 pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
-    if let Some(path) = checkpoint.whole_file() {
-        let checkpoint_header = header_bytes(checkpoint)?;
-        let read = || {
-            let mut file = File::open(path)?;
-            let mut length = [0; 8];
-            file.read_exact(&mut length)?;
-            let length = u64::from_le_bytes(length);
-            let mut header = String::with_capacity(length.min(checkpoint_header) as usize);
-            file.take(length).read_to_string(&mut header)?;
-            Ok(header)
-        };
-        return Ok(read().map_err(FileError::io(path, "read"))?);
+    if let Some(header) = checkpoint.whole_header()? {
+        return Ok(header);
     }
     let broken = |error: serde_json::Error| FileError::malformed(checkpoint.path(), error.to_string());
     let json = |name: &str| serde_json::to_string(name).map_err(broken);
@@ -69,6 +57,22 @@ pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     let padded = (header.len() + 8).next_multiple_of(ALIGNMENT) - 8;
     header.extend(std::iter::repeat_n(' ', padded - header.len()));
     Ok(header)
+}
+
+/// The tensors in the order in which a reader of [`header_of`] finds them: of their data, empty ones by name. They are places
+/// in the checkpoint's list.
+pub(crate) fn target_order(checkpoint: &Checkpoint) -> Vec<usize> {
+    let tensors = checkpoint.tensors();
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    if checkpoint.whole_file().is_none() {
+        let starts = tensors.iter().scan(0, |end, tensor| Some(std::mem::replace(end, *end + tensor.bytes)));
+        let starts: Vec<u64> = starts.collect();
+        order.sort_by(|&a, &b| {
+            let key = |i: usize| (starts[i], tensors[i].bytes, &tensors[i].name);
+            key(a).cmp(&key(b))
+        });
+    }
+    order
 }
 
 /// The tensors that the header of a new checkpoint describes, see [`header_tensors`].

@@ -28,6 +28,18 @@ pub(crate) struct Slot {
     pub(crate) new_part: [u8; 32],
 }
 
+/// Bytes of the buffers for a row of any of `layouts`.
+pub(crate) fn slot_bytes(layouts: impl Iterator<Item = Layout>) -> u64 {
+    let (mut cols, mut bytes) = (0, 0);
+    for layout in layouts {
+        cols = cols.max(layout.shape()[1]);
+        bytes = bytes.max(layout.longest_row());
+    }
+    // Two rows and the values of one; columns; index bytes; bookkeeping. Index bytes are at most an eighth of the
+    // columns: a row that needs more is cheaper as a bitmap.
+    (3 * bytes + 4 * cols + cols / 8 + 1024) as u64
+}
+
 /// Slots for as many rows as threads and budget suggest.
 pub(crate) struct Workers<'a> {
     slots: Vec<Slot>,
@@ -45,14 +57,7 @@ impl<'a> Workers<'a> {
         budget: &Budget,
         progress: &'a dyn Progress,
     ) -> Result<Self, SplitError> {
-        let (mut cols, mut bytes) = (0, 0);
-        for layout in layouts {
-            cols = cols.max(layout.shape()[1]);
-            bytes = bytes.max(layout.longest_row());
-        }
-        // Two rows and the values of one; columns; index bytes; bookkeeping. Index bytes are at most an eighth of the
-        // columns: a row that needs more is cheaper as a bitmap.
-        let slot = (3 * bytes + 4 * cols + cols / 8 + 1024) as u64;
+        let slot = slot_bytes(layouts);
         let most = (ROWS_PER_THREAD * rayon::current_num_threads()) as u64;
         let count = (budget.available() / 4 * 3 / slot).clamp(1, most);
         let held = budget.reserve(count * slot, "rows of the checkpoints")?;

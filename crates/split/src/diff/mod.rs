@@ -9,22 +9,18 @@ mod write;
 
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, CheckpointHasher, FileError, MatrixMeta, TensorInfo, check_output};
+use residua_format::file::{Checkpoint, CheckpointHasher, MatrixMeta, TensorInfo, check_output};
 use residua_memory::Budget;
 
 use self::room::Room;
 use self::scan::{Planes, Scanned};
 use self::spool::Spool;
 use self::write::{Draft, Found, dense_bytes, sparse_bytes};
-use crate::delta::OUTPUT_MEMORY;
 use crate::delta::file::{Entry, Removed};
 use crate::delta::row::Layout;
-use crate::delta::target::{header_bytes, header_of, tensors_of};
-use crate::delta::workers::{Workers, advance};
+use crate::delta::target::{header_of, target_order};
+use crate::delta::workers::{Workers, advance, slot_bytes};
 use crate::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Progress, SplitError, Stored};
-
-/// Bytes of memory that a row of a sparse matrix takes until the delta is written: two pointers and a mode.
-const ROW_POINTERS: u64 = 4 + 4 + 1;
 
 /// Compares two checkpoints of the same model and writes what changed: a delta, from which [`patch`](crate::patch())
 /// restores the new checkpoint bit for bit.
@@ -95,29 +91,19 @@ fn run(
 ) -> Result<DiffReport, SplitError> {
     check_output(delta, [old, new])?;
     let (old, new) = (&Checkpoint::open_within(old, budget)?, &Checkpoint::open_within(new, budget)?);
-    let header_bytes = header_bytes(new)?;
-    let _header = budget.reserve_table(header_bytes, "the header of the new checkpoint")?;
+    // Asked for all at once: an error then states the whole need.
+    let fixed = room::fixed(old, new)?;
+    let layouts = || old.tensors().iter().chain(new.tensors()).map(Layout::of);
+    budget.require(fixed + Spool::room_before(slot_bytes(layouts())), "comparing the checkpoints")?;
+    let _fixed = budget.reserve(fixed, "the tables of the delta")?;
     let header = header_of(new)?;
-    let _tables = budget.reserve_table(room::memory(old, new), "the table of the delta")?;
-    // The order of the table is the order in which a reader finds the tensors in this header.
-    let targets = tensors_of(&header, new.path(), budget)?;
-    let mut places = Vec::with_capacity(targets.len());
-    for target in targets.iter() {
-        let Some(place) = place(new, &target.name, places.len()) else {
-            return Err(FileError::missing(new.path(), &target.name, []).into());
-        };
-        places.push(place);
-    }
-    drop(targets);
+    let places = target_order(new);
     let targets = || places.iter().map(|&place| &new.tensors()[place]);
     let gone = old.tensors().iter().enumerate().filter(|(i, tensor)| place(new, &tensor.name, *i).is_none());
     let gone: Vec<&TensorInfo> = gone.map(|(_, tensor)| tensor).collect();
 
-    let rows: u64 = targets().map(|tensor| Layout::of(tensor).rows()).sum();
-    let _pointers = budget.reserve(rows * ROW_POINTERS, "row pointers of the delta")?;
-    let _output = budget.reserve(OUTPUT_MEMORY, "buffers of the delta's file")?;
     let planes = Planes { index: Spool::new(delta, budget)?, values: Spool::new(delta, budget)? };
-    let workers = Workers::new(old.tensors().iter().chain(new.tensors()).map(Layout::of), budget, progress)?;
+    let workers = Workers::new(layouts(), budget, progress)?;
     let old_hashes = vec![String::new(); old.tensors().len()];
     let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes };
 
@@ -132,11 +118,11 @@ fn run(
     progress.end();
 
     let Differ { planes, old_hashes, .. } = differ;
-    let base_hash = whole_hash(old, &old_hashes);
-    drop(old_hashes);
     let mut new_hashes = vec![""; new.tensors().len()];
     places.iter().zip(&found).for_each(|(&place, found)| new_hashes[place] = &found.entry.hash);
-    let target_hash = whole_hash(new, &new_hashes);
+    let (base_hash, target_hash) =
+        rayon::join(|| whole_hash(old, &old_hashes), || whole_hash(new, &new_hashes));
+    drop((old_hashes, new_hashes));
     Draft { op, new, header, base_hash, target_hash, found, removed, planes }.write(delta, progress)
 }
 

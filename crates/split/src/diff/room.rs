@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use residua_format::file::{Checkpoint, FileError, SafetensorsWriter};
+use residua_format::file::{Checkpoint, FileError, SafetensorsWriter, TensorInfo};
+use residua_memory::Budget;
 
-use super::write::Found;
+use super::write::{Found, MATRIX, may_be_sparse};
+use crate::delta::OUTPUT_MEMORY;
 use crate::delta::file::Entry;
+use crate::delta::row::Layout;
+use crate::delta::target::header_bytes;
 use crate::{DiffTensor, SplitError};
 
 /// The fewest bytes that a tensor takes in the header, without its name.
 const TENSOR: u64 = 50;
-/// The fewest bytes that a sparse matrix takes in the header, without its name: three planes and its metadata.
-const MATRIX: u64 = 500;
 
 /// Bytes of the texts of an entry in memory: two hashes; a second time as the table's JSON.
 const TEXTS: u64 = 2 * (64 + 16) + 224;
@@ -21,19 +23,29 @@ const REPORT: u64 = 128;
 const WRITTEN: u64 = 192;
 /// Memory of a sparse matrix: its metadata and short planes, and its planes in the header of the output.
 const SPARSE: u64 = 4 << 10;
-/// A tensor of fewer bytes is never stored sparse: its planes would take more.
-const SMALLEST_SPARSE: u64 = 1 << 10;
 /// Memory of a hash of the old checkpoint.
 const OLD_HASH: u64 = 24 + 80;
 
+/// Bytes of memory that a row of a sparse matrix takes until the delta is written: two pointers and a mode.
+const ROW_POINTERS: u64 = 4 + 4 + 1;
+
+/// Memory of everything whose size the checkpoints decide: the header of the new one, tables, pointers of rows, and the
+/// buffers of the output. Short tables belong to the slack of the process.
+pub(super) fn fixed(old: &Checkpoint, new: &Checkpoint) -> Result<u64, SplitError> {
+    let table = |bytes: u64| bytes.saturating_sub(Budget::SMALL_TABLE);
+    let rows: u64 = new.tensors().iter().map(|tensor| Layout::of(tensor).rows()).sum();
+    Ok(table(header_bytes(new)?) + table(tables(old, new)) + rows * ROW_POINTERS + OUTPUT_MEMORY)
+}
+
 /// Memory of the tables of a comparison, with one row of every tensor that may be stored sparse.
-pub(super) fn memory(old: &Checkpoint, new: &Checkpoint) -> u64 {
+fn tables(old: &Checkpoint, new: &Checkpoint) -> u64 {
     let fixed = (size_of::<Found<'_>>() + size_of::<Entry>() + size_of::<DiffTensor>()) as u64;
-    let tensor = |name: &str, bytes: u64| {
-        let sparse = if bytes < SMALLEST_SPARSE { 0 } else { SPARSE + 8 * name.len() as u64 };
-        fixed + TEXTS + REPORT + WRITTEN + 2 * name.len() as u64 + sparse
+    let tensor = |tensor: &TensorInfo| {
+        let name = tensor.name.len() as u64;
+        let sparse = if may_be_sparse(tensor) { SPARSE + 8 * name } else { 0 };
+        fixed + TEXTS + REPORT + WRITTEN + 2 * name + sparse
     };
-    let tensors = new.tensors().iter().map(|info| tensor(&info.name, info.bytes));
+    let tensors = new.tensors().iter().map(tensor);
     tensors.sum::<u64>() + OLD_HASH * old.tensors().len() as u64
 }
 

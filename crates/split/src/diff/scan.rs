@@ -5,6 +5,7 @@ use residua_format::gap::{GapPatternBuilder, ModePlanes, RowPlan};
 use residua_memory::AlignedVec;
 
 use super::spool::Spool;
+use super::write::may_be_sparse;
 use crate::delta::row::{Layout, changed, encode};
 use crate::delta::tree_hash::TreeHash;
 use crate::delta::workers::{Workers, advance, read_row};
@@ -50,7 +51,7 @@ impl Planes {
     ) -> Result<Scanned, SplitError> {
         let layout = Layout::of(new);
         let start = (self.index.length(), self.values.length());
-        let mut builder = Some(GapPatternBuilder::new());
+        let mut builder = may_be_sparse(new).then(GapPatternBuilder::new);
         let (mut old_hash, mut new_hash) = (TreeHash::default(), TreeHash::default());
         let mut found = 0;
         workers.for_rows(
@@ -101,7 +102,8 @@ impl Planes {
             let [nnz, entries, index_bytes] = [nnz, entries, index_bytes].map(|count| count as u64);
             Sparse { row_ptr, modes, nnz, entries, index_bytes }
         });
-        let (old_hash, new_hash) = (old_hash.finish(), new_hash.finish());
+        let old_hash = old_hash.finish();
+        let new_hash = if found == 0 { old_hash.clone() } else { new_hash.finish() };
         Ok(Scanned { old_hash, new_hash, changed: found, sparse })
     }
 

@@ -37,6 +37,12 @@ impl Spool {
         Ok(Self { file, directory, length: 0, _held: held })
     }
 
+    /// What a budget must have left so that two new spools leave `bytes` of it.
+    pub(super) fn room_before(bytes: u64) -> u64 {
+        // Each takes an eighth at most.
+        (bytes * 64).div_ceil(49)
+    }
+
     pub(super) fn length(&self) -> u64 {
         self.length
     }

@@ -20,6 +20,8 @@ use crate::{DeltaOp, DiffReport, Progress, SplitError};
 
 /// Bytes of the header for everything but the tensors.
 const METADATA: u64 = 1 << 10;
+/// The fewest bytes that a sparse matrix takes in the header, without its name: three planes and its metadata.
+pub(super) const MATRIX: u64 = 500;
 
 /// The result for a tensor of the new checkpoint.
 #[derive(Debug)]
@@ -73,6 +75,11 @@ pub(super) fn sparse_bytes(name: &str, meta: &MatrixMeta) -> u64 {
 /// Bytes that a whole tensor takes in the file.
 pub(super) fn dense_bytes(tensor: &TensorInfo) -> u64 {
     tensor.bytes + SafetensorsWriter::header_bytes(&tensor.name, tensor.shape.len())
+}
+
+/// Whether a sparse matrix can be smaller than the tensor. It has a header and at least three padded planes.
+pub(super) fn may_be_sparse(tensor: &TensorInfo) -> bool {
+    dense_bytes(tensor) > 3 * ALIGNMENT as u64 + MATRIX + 4 * tensor.name.len() as u64
 }
 
 /// As [`ContainerWriter::matrix_header_bytes`], but for metadata that is complete.

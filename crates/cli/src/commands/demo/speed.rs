@@ -14,7 +14,7 @@ use crate::dense_rows::read_rows;
 use crate::failure::Result;
 
 /// Duration of the repetitions of each batch size.
-const SPAN: Duration = Duration::from_millis(1200);
+const SPAN: Duration = Duration::from_millis(500);
 
 /// Seconds for all layers in turn, medians.
 #[derive(Debug, Clone, Serialize)]
