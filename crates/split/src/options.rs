@@ -109,7 +109,7 @@ pub enum Selection {
 
 /// Options of [`split`](crate::split()).
 ///
-/// The default: INT4 base with one scale per row, all features equally important, density 5 %, bf16 values, every linear
+/// The default: a base of 4-bit codes of a codebook, all features equally important, density 3 %, i8 values, every linear
 /// layer, hashes of the planes.
 ///
 /// ```
@@ -119,7 +119,7 @@ pub enum Selection {
 /// let options = SplitOptions::default()
 ///     .base(BaseKind::Int4G64)
 ///     .density(0.02)
-///     .values(ValueType::I8)
+///     .values(ValueType::Bf16)
 ///     .base_for("*embed*", BaseKind::Int8)
 ///     .exclude(["*.mlp.*"]);
 /// assert_eq!(options.bases.len(), 1);
@@ -152,11 +152,11 @@ pub struct SplitOptions {
 impl Default for SplitOptions {
     fn default() -> Self {
         Self {
-            base: BaseSpec::Quantized(BaseKind::Int4),
+            base: BaseSpec::Quantized(BaseKind::Lut4),
             bases: Vec::new(),
             importance: Importance::Uniform,
-            selection: Selection::Density(0.05),
-            values: ValueType::Bf16,
+            selection: Selection::Density(0.03),
+            values: ValueType::I8,
             exclude: Vec::new(),
             include: Vec::new(),
             hashes: true,

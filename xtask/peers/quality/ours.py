@@ -8,16 +8,13 @@ from safetensors.torch import load_file, save_file
 
 # Title, what calibrates it, options of `residua split`.
 SPLITS = [
-    ("int4 + 5 %", None, ["--density", "0.05"]),
-    ("int4 + 3 % i8", None, ["--density", "0.03", "--values", "i8"]),
-    ("int4-g64 + 1 % i8", None, ["--base", "int4-g64", "--density", "0.01", "--values", "i8"]),
-    ("int4-g32", None, ["--base", "int4-g32", "--density", "0"]),
-    ("int4 + 5 %", "mean squares", ["--density", "0.05"]),
-    ("int4 + 3 % i8", "mean squares", ["--density", "0.03", "--values", "i8"]),
-    ("int4 + 1 % i8", "second moments", ["--density", "0.01", "--values", "i8"]),
-    ("int4 + 3 % i8", "second moments", ["--density", "0.03", "--values", "i8"]),
-    ("int4 + 5 %", "second moments", ["--density", "0.05"]),
-    ("int4 + 8 % i8", "second moments", ["--density", "0.08", "--values", "i8"]),
+    (f"{base} + {density} %", calibration, ["--base", base, "--density", str(density / 100)])
+    for calibration, points in [
+        (None, [("lut3", 1), ("lut3", 3), ("lut4", 1), ("lut4", 3), ("lut5", 1), ("lut5", 3)]),
+        ("mean squares", [("lut4", 3)]),
+        ("second moments", [("lut2", 8), ("lut3", 1), ("lut3", 3), ("lut4", 1), ("lut4", 3), ("lut5", 1), ("lut5", 3)]),
+    ]
+    for base, density in points
 ]
 
 

@@ -51,19 +51,20 @@ pub(crate) struct Args {
     /// Where to write base and residual: a file, replaced only when the run succeeded, or a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Share of every tensor's weights in the residual [default: 0.05]
+    /// Share of every tensor's weights in the residual [default: 0.03, or 0.05 with another checkpoint as base]
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "threshold")]
     density: Option<f64>,
     /// Instead of a density, take every weight with a score of at least T
     #[arg(long, value_name = "T", value_parser = finite)]
     threshold: Option<f32>,
-    /// The base: int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with
-    /// such names; repeat the option for several, of which the first match counts [default: int4]
+    /// The base: lut2 to lut6 (codes of 2 to 6 bits of a codebook that is fitted to the tensor, a scale for each row), int4,
+    /// int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with such names;
+    /// repeat the option for several, of which the first match counts [default: lut4]
     #[arg(long, value_name = "BASE")]
     base: Vec<String>,
-    /// Value type of the residual: f32, f16, bf16 or i8
-    #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = value_type)]
-    values: ValueType,
+    /// Value type of the residual: f32, f16, bf16 or i8 [default: i8, or bf16 with another checkpoint as base]
+    #[arg(long, value_name = "TYPE", value_parser = value_type)]
+    values: Option<ValueType>,
     /// Mean squares or second moments of every layer's inputs: a .safetensors file with a tensor for each tensor that is
     /// split, of the same name
     #[arg(long, value_name = "FILE", conflicts_with = "importance")]
@@ -101,11 +102,16 @@ impl Args {
             (None, ImportanceArg::Column) => Importance::ColumnMeanSquare,
             (None, ImportanceArg::Uniform) => Importance::Uniform,
         };
-        let options = options.importance(importance).values(self.values);
+        // A fine-tune changes weights by little, and its residual is all that the file holds of it.
+        let (density, values) = match options.base {
+            BaseSpec::Checkpoint(_) => (0.05, ValueType::Bf16),
+            BaseSpec::Quantized(_) => (0.03, ValueType::I8),
+        };
         let options = match self.threshold {
             Some(threshold) => options.threshold(threshold),
-            None => options.density(self.density.unwrap_or(0.05)),
+            None => options.density(self.density.unwrap_or(density)),
         };
+        let options = options.importance(importance).values(self.values.unwrap_or(values));
         Ok(options.exclude(&self.exclude).include(&self.include).hashes(!self.no_hashes))
     }
 
@@ -179,7 +185,7 @@ pub(crate) fn run(args: &Args) -> Result {
             memory_budget_bytes,
         });
     }
-    let base = if args.base.is_empty() { "int4".into() } else { args.base.join(", ") };
+    let base = if args.base.is_empty() { "lut4".into() } else { args.base.join(", ") };
     let mut rows = vec![("split", what(report))];
     if !report.passed.is_empty() {
         rows.push(("passed", passed(report)));

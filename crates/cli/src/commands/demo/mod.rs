@@ -156,7 +156,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
         (
             "split",
             format!(
-                "{} matrices, {} weights: int4 base + {} residual, {:.2} s ({rate:.0} M weights/s)",
+                "{} matrices, {} weights: lut4 base + {} residual, {:.2} s ({rate:.0} M weights/s)",
                 split.tensors.len(),
                 count(split.parameters()),
                 percent(ratio(split.nnz(), split.parameters())),
@@ -192,7 +192,7 @@ fn memory(demo: &Demo) -> Table {
         ("residual, gap-encoded CSR", ours),
     ];
     table.add_row(["dense bf16".to_owned(), bytes(sizes.dense), String::new(), String::new()]);
-    table.add_row(["base int4".to_owned(), bytes(split.base_bytes()), String::new(), String::new()]);
+    table.add_row(["base lut4".to_owned(), bytes(split.base_bytes()), String::new(), String::new()]);
     for (name, size) in residual {
         let (each, times) = (format!("{:.2}", ratio(size, nnz)), format!("{:.2}×", ratio(size, ours)));
         table.add_row([name.to_owned(), bytes(size), each, times]);
