@@ -124,6 +124,14 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A finite number above 0.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    match f64::from_str(text) {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("write a number above 0".into()),
+    }
+}
+
 /// A finite number.
 pub(crate) fn finite(text: &str) -> Result<f32, String> {
     match f32::from_str(text) {

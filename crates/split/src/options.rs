@@ -105,6 +105,12 @@ pub enum Selection {
     Density(f64),
     /// Every weight with a score of at least this and a residual other than 0.
     Threshold(f32),
+    /// So many bits per weight over all tensors that are split, scales and places included. The job chooses the kind of base
+    /// (a codebook of 2 to 6 bits, or what [`SplitOptions::bases`] fixes) and the density of each tensor, so that the sum of
+    /// their errors becomes small.
+    Bits(f64),
+    /// As [`Bits`](Self::Bits), with as many as make the file so many bytes: tensors that pass through and header included.
+    Size(u64),
 }
 
 /// Options of [`split`](crate::split()).
@@ -187,6 +193,26 @@ impl SplitOptions {
     pub fn density(mut self, density: f64) -> Self {
         self.selection = Selection::Density(density);
         self
+    }
+
+    /// Chooses kind of base and density of each tensor, for so many bits per weight. Replaces a density, a threshold and the
+    /// kind of the base.
+    pub fn bits(mut self, bits: f64) -> Self {
+        self.selection = Selection::Bits(bits);
+        self
+    }
+
+    /// Chooses kind of base and density of each tensor, for a file of so many bytes. Replaces a density, a threshold and the
+    /// kind of the base.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.selection = Selection::Size(bytes);
+        self
+    }
+
+    /// Whether a pattern of [`bases`](Self::bases) matches a tensor's name.
+    pub(crate) fn fixes_base(&self, name: &str) -> bool {
+        let matches = |(glob, _): &(String, _)| glob::Pattern::new(glob).is_ok_and(|glob| glob.matches(name));
+        self.bases.iter().any(matches)
     }
 
     /// Selects every weight with a score of at least this. Replaces a density.

@@ -1,5 +1,6 @@
 //! Reports of split, materialize and verify.
 
+use residua_format::BaseKind;
 use residua_format::file::TensorInfo;
 use residua_memory::{Budget, BudgetError, Reservation};
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub struct TensorReport {
     pub shape: [usize; 2],
     /// Its dtype in the input, as safetensors spells it.
     pub dtype: String,
+    /// How the base is quantised; `None` if it is another checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseKind>,
     /// Non-zeros of the residual.
     pub nnz: u64,
     /// `nnz / (rows · cols)`.

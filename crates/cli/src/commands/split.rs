@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use residua::format::{BaseKind, ValueType};
-use residua::memory::process;
+use residua::memory::{ByteSize, process};
 use residua::split::{
     BaseSpec, FolderReport, Importance, Output, SplitOptions, SplitReport, split, split_folder,
 };
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs, finite, share, value_type};
+use crate::args::{BudgetArgs, RunArgs, finite, positive, share, value_type};
 use crate::compensation::expect_weights;
 use crate::escape;
 use crate::failure::{Failure, Result};
@@ -54,6 +54,12 @@ pub(crate) struct Args {
     /// Share of every tensor's weights in the residual [default: 0.03, or 0.05 with another checkpoint as base]
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "threshold")]
     density: Option<f64>,
+    /// Choose base and density of every tensor, for so many bits per weight in all: 2.2 to 7
+    #[arg(long, value_name = "BITS", value_parser = positive, conflicts_with_all = ["density", "threshold"])]
+    bits: Option<f64>,
+    /// Choose base and density of every tensor, for a file of this size
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["density", "threshold", "bits"])]
+    size: Option<ByteSize>,
     /// Instead of a density, take every weight with a score of at least T
     #[arg(long, value_name = "T", value_parser = finite)]
     threshold: Option<f32>,
@@ -107,10 +113,17 @@ impl Args {
             BaseSpec::Checkpoint(_) => (0.05, ValueType::Bf16),
             BaseSpec::Quantized(_) => (0.03, ValueType::I8),
         };
-        let options = match self.threshold {
-            Some(threshold) => options.threshold(threshold),
-            None => options.density(self.density.unwrap_or(density)),
+        let options = match (self.bits, self.size, self.threshold) {
+            (Some(bits), ..) => options.bits(bits),
+            (_, Some(size), _) => options.size(size.0),
+            (.., Some(threshold)) => options.threshold(threshold),
+            _ => options.density(self.density.unwrap_or(density)),
         };
+        let plain = self.base.iter().find(|text| pattern(text).is_none());
+        if let (Some(base), Some(_)) = (plain, self.bits.map(|_| ()).or(self.size.map(|_| ()))) {
+            let problem = format!("--bits and --size choose the base; instead of {base}, give PATTERN={base}");
+            return Err(Failure::usage(problem));
+        }
         let options = options.importance(importance).values(self.values.unwrap_or(values));
         Ok(options.exclude(&self.exclude).include(&self.include).hashes(!self.no_hashes))
     }
@@ -185,7 +198,10 @@ pub(crate) fn run(args: &Args) -> Result {
             memory_budget_bytes,
         });
     }
-    let base = if args.base.is_empty() { "lut4".into() } else { args.base.join(", ") };
+    let base = match bases(report) {
+        kinds if kinds.is_empty() => args.base.join(", "),
+        kinds => kinds,
+    };
     let mut rows = vec![("split", what(report))];
     if !report.passed.is_empty() {
         rows.push(("passed", passed(report)));
@@ -193,6 +209,7 @@ pub(crate) fn run(args: &Args) -> Result {
     rows.extend([
         ("residual", residual(report)),
         ("base", format!("{base}, {}", bytes(report.base_bytes()))),
+        ("size", size(report)),
         ("error", errors(report)),
     ]);
     if options.base.checkpoint().is_none()
@@ -244,6 +261,21 @@ fn passed(report: &SplitReport) -> String {
     });
     let number = report.passed.len();
     format!("{number} tensors: {}", parts.collect::<Vec<_>>().join("; "))
+}
+
+/// The kinds of bases, and how many tensors have each.
+fn bases(report: &SplitReport) -> String {
+    let mut kinds = BTreeMap::<_, usize>::new();
+    report.tensors.iter().filter_map(|tensor| tensor.base).for_each(|kind| *kinds.entry(kind.name()).or_default() += 1);
+    match kinds.len() {
+        1 => kinds.keys().copied().collect(),
+        _ => kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn size(report: &SplitReport) -> String {
+    let stored = report.base_bytes() + report.residual_bytes();
+    format!("{:.2} bits per weight", 8.0 * ratio(stored, report.parameters()))
 }
 
 fn residual(report: &SplitReport) -> String {

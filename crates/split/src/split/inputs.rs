@@ -52,6 +52,8 @@ pub(super) struct Job<'a> {
     pub(super) rows: Rows<'a>,
     /// How its base is quantised; `None` if the base is another checkpoint.
     pub(super) kind: Option<BaseKind>,
+    /// Which weights enter the residual.
+    pub(super) selection: Selection,
     /// The same tensor of the base checkpoint.
     pub(super) base: Option<Rows<'a>>,
     /// What is known about the input features.
@@ -59,7 +61,12 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(rows: Rows<'a>, kind: Option<BaseKind>, inputs: &'a Inputs) -> Result<Self, SplitError> {
+    fn new(
+        rows: Rows<'a>,
+        kind: Option<BaseKind>,
+        selection: Selection,
+        inputs: &'a Inputs,
+    ) -> Result<Self, SplitError> {
         let name = &rows.info.name;
         let base = match &inputs.base {
             None => None,
@@ -77,7 +84,7 @@ impl<'a> Job<'a> {
         };
         let calibration = inputs.calibration.as_ref();
         let calibration = calibration.map(|file| Calibration::of(file, name, rows.cols)).transpose()?;
-        Ok(Self { rows, kind, base, calibration })
+        Ok(Self { rows, kind, selection, base, calibration })
     }
 
     /// The error for a residual that is not finite although its weight is. Either the base is not finite, or the
@@ -102,14 +109,14 @@ type Parts<'a> = (Vec<Job<'a>>, Vec<(&'a TensorInfo, PassReason)>);
 
 /// Parts the checkpoint's tensors into those to split and those that pass through.
 pub(super) fn partition<'a>(inputs: &'a Inputs, options: &SplitOptions) -> Result<Parts<'a>, SplitError> {
-    check_selection(options.selection)?;
+    check_selection(options)?;
     let choice = Choice::new(options)?;
     let file = &inputs.checkpoint;
     let (mut jobs, mut passed) = (Vec::new(), Vec::new());
     for info in file.tensors() {
         let rows = Rows::of(file, info).ok_or(PassReason::NotMatrix);
         match choice.base(info).and_then(|kind| Ok((rows?, kind))) {
-            Ok((rows, kind)) => jobs.push(Job::new(rows, kind, inputs)?),
+            Ok((rows, kind)) => jobs.push(Job::new(rows, kind, options.selection, inputs)?),
             Err(reason) => passed.push((info, reason)),
         }
     }
@@ -118,8 +125,14 @@ pub(super) fn partition<'a>(inputs: &'a Inputs, options: &SplitOptions) -> Resul
     Ok((jobs, passed))
 }
 
-fn check_selection(selection: Selection) -> Result<(), SplitError> {
-    match selection {
+fn check_selection(options: &SplitOptions) -> Result<(), SplitError> {
+    match options.selection {
+        Selection::Bits(_) | Selection::Size(_) if options.base.checkpoint().is_some() => Err(SplitError::Usage(
+            "a size chooses the kind of the base, but the base is another checkpoint".to_owned(),
+        )),
+        Selection::Bits(bits) if !(bits.is_finite() && bits > 0.0) => {
+            Err(SplitError::Usage(format!("{bits} bits per weight is not a finite number above 0")))
+        }
         Selection::Density(density) if !(0.0..=1.0).contains(&density) => {
             Err(SplitError::Usage(format!("density {density} is not between 0 and 1")))
         }

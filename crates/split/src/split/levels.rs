@@ -1,4 +1,4 @@
-//! The levels of a codebook, from a sample of rows.
+//! The levels of a codebook, and the errors that they leave, from a sample of rows.
 //!
 //! The method is Lloyd's (1982), with a scale per row: every weight takes the nearest level, every level the weighted mean
 //! of its weights, every row the scale that fits its levels best. The weights with the largest errors take no part, because
@@ -11,13 +11,21 @@ use super::sample::spread;
 use crate::SplitError;
 use crate::rows::Rows;
 
-/// Weights in a sample. The number is fixed: the levels depend on it, and they must not depend on the budget.
+/// Weights in the sample for levels. The number is fixed: the levels depend on it, and they must not depend on the budget.
 const SAMPLE: usize = 1 << 15;
-/// Rounds. Later ones change the error by less than 1 in 1,000.
+/// Weights in the sample for errors.
+const FEW: usize = 1 << 13;
+/// Rows of a sample, if the tensor has so many.
+const ROWS: usize = 16;
+/// Rounds for levels. Later ones change the error by less than 1 in 1,000.
 const ROUNDS: usize = 16;
+/// Rounds for errors, from the levels of another share on.
+const MORE_ROUNDS: usize = 4;
 
-/// Bytes of the sample.
+/// Bytes of the sample for levels.
 pub(super) const BYTES: u64 = (5 * 4 * SAMPLE) as u64;
+/// Bytes of the sample for errors, without a row.
+pub(super) const CURVE_BYTES: u64 = (5 * 4 * FEW) as u64;
 
 /// The levels for a residual with a `share` of the weights. `factors` weigh the errors of each column.
 pub(super) fn learn(
@@ -27,19 +35,50 @@ pub(super) fn learn(
     factors: &[f32],
 ) -> Result<Grid, SplitError> {
     let normal = Grid::from(kind);
-    let mut sample = Sample::read(rows, factors)?;
+    let mut sample = Sample::read(rows, factors, SAMPLE)?;
     if !sample.normalise() {
         return Ok(normal);
     }
-    let mut levels: Vec<f32> = normal.levels().iter().map(|&level| f32::from(level)).collect();
-    // A normal distribution of variance 1 has its largest level there, with as many levels.
-    let largest = [1.51, 2.15, 2.73, 3.26, 3.74][kind.bits() - 2];
-    levels.iter_mut().for_each(|level| *level *= largest / 127.0);
-    let kept = (share * sample.weights.len() as f64).round() as usize;
+    let mut levels = normal_levels(kind);
+    let kept = sample.kept(share);
     for _ in 0..ROUNDS {
         sample.round(&mut levels, kept);
     }
     Ok(grid(kind, &levels).unwrap_or(normal))
+}
+
+/// The squared error that a base of each kind leaves with a residual of each share, as a share of the sum of squares; for
+/// all shares of the first kind, then the second, and so on. `shares` rise.
+pub(super) fn errors(
+    rows: &Rows<'_>,
+    kinds: &[BaseKind],
+    shares: &[f64],
+    factors: &[f32],
+) -> Result<Vec<f64>, SplitError> {
+    let mut sample = Sample::read(rows, factors, FEW)?;
+    if !sample.normalise() {
+        return Ok(vec![0.0; kinds.len() * shares.len()]);
+    }
+    let mut errors = Vec::with_capacity(kinds.len() * shares.len());
+    for &kind in kinds {
+        let mut levels = normal_levels(kind);
+        sample.scales.fill(1.0);
+        let first = sample.kept(shares[0]);
+        (MORE_ROUNDS..ROUNDS).for_each(|_| sample.round(&mut levels, first));
+        for &share in shares {
+            let kept = sample.kept(share);
+            (0..MORE_ROUNDS).for_each(|_| sample.round(&mut levels, kept));
+            errors.push(sample.error(&levels, kept));
+        }
+    }
+    Ok(errors)
+}
+
+/// The levels for a normal distribution of variance 1.
+fn normal_levels(kind: BaseKind) -> Vec<f32> {
+    // The largest of 4, 8, 16, 32 and 64.
+    let largest = [1.51, 2.15, 2.73, 3.26, 3.74][kind.bits() - 2];
+    Grid::from(kind).levels().iter().map(|&level| f32::from(level) * largest / 127.0).collect()
 }
 
 /// The levels as multiples of 1/127 of the largest.
@@ -69,10 +108,11 @@ struct Sample {
 }
 
 impl Sample {
-    fn read(rows: &Rows<'_>, factors: &[f32]) -> Result<Self, SplitError> {
-        let stride = rows.cols.div_ceil(SAMPLE);
+    /// About `size` weights: some columns of several rows.
+    fn read(rows: &Rows<'_>, factors: &[f32], size: usize) -> Result<Self, SplitError> {
+        let stride = rows.cols.div_ceil(size / rows.rows.min(ROWS));
         let cols = rows.cols.div_ceil(stride);
-        let count = (SAMPLE / cols).clamp(1, rows.rows);
+        let count = (size / cols).clamp(1, rows.rows);
         let (mut scratch, mut raw) = (Scratch::new(0), vec![0; rows.row_bytes()]);
         let mut weights = Vec::with_capacity(count * cols);
         for i in 0..count {
@@ -111,6 +151,25 @@ impl Sample {
             row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) / mean.max(f64::MIN_POSITIVE)) as f32);
         }
         true
+    }
+
+    /// Weights that the residual repairs.
+    fn kept(&self, share: f64) -> usize {
+        (share * self.weights.len() as f64).round() as usize
+    }
+
+    /// The error that is left, as a share of the sum of squares.
+    fn error(&mut self, levels: &[f32], kept: usize) -> f64 {
+        let cut = self.assign(levels, kept);
+        let (mut error, mut squares) = (0.0, 0.0);
+        for (number, row) in self.weights.chunks(self.cols).enumerate() {
+            for (col, &weight) in row.iter().enumerate() {
+                let cost = self.costs[number * self.cols + col];
+                error += if cost > cut { 0.0 } else { f64::from(cost) };
+                squares += f64::from(weight * weight * self.factors[col] * self.shares[number]);
+            }
+        }
+        error / squares.max(f64::MIN_POSITIVE)
     }
 
     /// One round for levels and scales. The `kept` weights with the largest errors take no part.

@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | `allocate` | the kind of base and the density of each tensor, for a size |
 //! | `inputs`, `choice` | which tensors are split, and from what |
 //! | `room` | how the budget is divided among the buffers |
 //! | `tensor` | the passes over one tensor |
@@ -13,6 +14,7 @@
 //! | `cut`, `histogram`, `sift` | the third pass: which scores are kept |
 //! | `select`, `encode`, `emit`, `waiting_plane` | the last pass: rows to planes |
 
+mod allocate;
 mod choice;
 mod columns;
 mod cut;
@@ -42,6 +44,7 @@ use residua_format::file::{
 };
 use residua_memory::Budget;
 
+use self::allocate::allocate;
 use self::inputs::{Inputs, Job, extremes, partition};
 pub(crate) use self::moments::{Calibration, UNIT, moments_bytes};
 use self::room::Room;
@@ -52,7 +55,7 @@ use crate::passed::copy;
 use crate::progress::check_stop;
 use crate::report::reserve_report;
 use crate::{
-    BaseSpec, Output, PassReason, PassedTensor, PlaneBytes, Progress, SplitError, SplitOptions, SplitReport,
+    BaseSpec, Output, PassReason, PassedTensor, PlaneBytes, Progress, Selection, SplitError, SplitOptions, SplitReport,
     TensorReport,
 };
 
@@ -123,7 +126,7 @@ fn run(
     let names = inputs.checkpoint.tensors().iter().map(|info| &*info.name);
     let jobs = (names.len() * size_of::<Job<'_>>()) as u64;
     let _jobs = budget.reserve_table(jobs, "the list of tensors")?;
-    let (jobs, passed) = partition(&inputs, options)?;
+    let (mut jobs, passed) = partition(&inputs, options)?;
     let names = jobs.iter().map(|job| &*job.rows.info.name);
     let _report = reserve_report::<(TensorReport, [PlaneBytes; 9])>(names, budget)?;
     let names = passed.iter().map(|(info, _)| &*info.name);
@@ -134,6 +137,19 @@ fn run(
     let _metadata = budget.reserve_table(texts.sum(), "the checkpoint's metadata")?;
     let metadata = serde_json::to_string(file.metadata()).unwrap_or_default();
     let header_bytes = header_bytes(&jobs, &passed, &metadata, options.hashes);
+    let size = match options.selection {
+        Selection::Bits(bits) => Some(bits * weights(&jobs) / 8.0),
+        Selection::Size(bytes) => {
+            let others = header_bytes + passed.iter().map(|(info, _)| info.bytes).sum::<u64>();
+            // A plane ends with padding.
+            let padding = jobs.len() * Plane::ALL.len() * 128;
+            Some(bytes as f64 - others as f64 - padding as f64)
+        }
+        Selection::Density(_) | Selection::Threshold(_) => None,
+    };
+    if let Some(size) = size {
+        allocate(&mut jobs, size, options, budget, progress)?;
+    }
     let _header =
         budget.reserve_table(SafetensorsWriter::memory(header_bytes), "the header of the output")?;
     // Last, because it takes a share of what is left.
@@ -171,17 +187,23 @@ fn run(
     Ok(report)
 }
 
+/// Weights of the tensors that are split.
+fn weights(jobs: &[Job<'_>]) -> f64 {
+    jobs.iter().map(|job| job.rows.info.elements() as f64).sum()
+}
+
 /// The kinds of bases; none if the base is another checkpoint.
 fn kinds(jobs: &[Job<'_>], options: &SplitOptions) -> Vec<BaseKind> {
-    let fallback = match options.base {
-        BaseSpec::Quantized(kind) => Some(kind),
-        BaseSpec::Checkpoint(_) => None,
-    };
+    let mut kinds: Vec<BaseKind> = Vec::new();
+    for kind in jobs.iter().filter_map(|job| job.kind) {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
     // Without a tensor to split, buffers are still made.
-    let used = |kind: &BaseKind| jobs.is_empty() || jobs.iter().any(|job| job.kind == Some(*kind));
-    let mut kinds: Vec<BaseKind> =
-        options.bases.iter().map(|(_, kind)| *kind).chain(fallback).filter(used).collect();
-    kinds.dedup();
+    if let (BaseSpec::Quantized(kind), []) = (&options.base, &*kinds) {
+        kinds.push(*kind);
+    }
     kinds
 }
 
@@ -192,7 +214,7 @@ fn header_bytes(jobs: &[Job<'_>], passed: &[(&TensorInfo, PassReason)], metadata
         // The most planes that a matrix can have: modes, value scales and a base.
         meta.row_modes = true;
         meta.values = Some(residua_format::ValueType::I8);
-        meta.base = Some(BaseKind::Int4G128);
+        meta.base = Some(BaseKind::Lut4);
         meta.tensor_shape = (rows.info.shape.len() != 2).then(|| rows.info.shape.clone());
         meta.base_hash = base.map(|_| " ".repeat(64));
         if hashes {

@@ -131,11 +131,13 @@ impl<'a> Splitter<'a> {
     /// The pass that counts scores: which are kept.
     fn cut(&mut self, job: &Job<'_>) -> Result<Cut, SplitError> {
         let elements = job.rows.info.elements();
-        let kept = match self.options.selection {
+        let kept = match job.selection {
             Selection::Threshold(threshold) => {
                 return Ok(Cut { score: self.weights.comparable(threshold), ties: u64::MAX });
             }
             Selection::Density(density) => kept(density, elements),
+            // A density was chosen for each tensor before.
+            Selection::Bits(_) | Selection::Size(_) => 0,
         };
         if kept == 0 {
             return Ok(Cut { score: f32::INFINITY, ties: 0 });
@@ -159,7 +161,7 @@ impl<'a> Splitter<'a> {
         if let Some(costs) = self.costs(job, &coder)? {
             let sums = self.fit(job, &costs)?;
             let cut = self.cut(job)?;
-            match self.options.selection {
+            match job.selection {
                 Selection::Density(density)
                     if !costs.pays(&sums, cut.score, kept(density, job.rows.info.elements())) => {}
                 _ => return Ok((cut, costs)),
@@ -175,9 +177,9 @@ impl<'a> Splitter<'a> {
         if !kind.is_codebook() {
             return Ok(Grid::from(kind).into());
         }
-        let share = match self.options.selection {
+        let share = match job.selection {
             Selection::Density(density) => density,
-            Selection::Threshold(_) => 0.0,
+            _ => 0.0,
         };
         Ok(levels::learn(&job.rows, kind, share, self.weights.get())?.into())
     }
@@ -188,19 +190,21 @@ impl<'a> Splitter<'a> {
         let largest = self.sums.total().sqrt();
         let costs = |limits| Costs::new(coder.clone(), values, weights, limits, largest);
         let elements = job.rows.info.elements();
-        match self.options.selection {
+        let density = match job.selection {
             Selection::Threshold(threshold) => {
                 let limit = self.weights.comparable(threshold);
-                Ok(costs((limit, limit)))
+                return Ok(costs((limit, limit)));
             }
-            Selection::Density(density) => match kept(density, elements) {
-                0 => Ok(costs((f32::INFINITY, f32::INFINITY))),
-                all if all >= elements => Ok(None),
-                some => {
-                    let share = some as f64 / elements as f64;
-                    find_costs(&job.rows, share, weights, &Costs::none(coder.grid().kind()), costs)
-                }
-            },
+            Selection::Density(density) => density,
+            Selection::Bits(_) | Selection::Size(_) => 0.0,
+        };
+        match kept(density, elements) {
+            0 => Ok(costs((f32::INFINITY, f32::INFINITY))),
+            all if all >= elements => Ok(None),
+            some => {
+                let share = some as f64 / elements as f64;
+                find_costs(&job.rows, share, weights, &Costs::none(coder.grid().kind()), costs)
+            }
         }
     }
 
@@ -374,6 +378,7 @@ impl<'a> Splitter<'a> {
             name: job.rows.info.name.clone(),
             shape: [job.rows.rows, job.rows.cols],
             dtype: job.rows.info.dtype.to_string(),
+            base: job.kind,
             nnz: meta.nnz,
             density: meta.density(),
             lowest_score: self.emitter.lowest().map_or(0.0, |lowest| self.weights.score(lowest)),

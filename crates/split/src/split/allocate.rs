@@ -1,0 +1,134 @@
+//! A size is shared out: the kind of base and the density of each tensor.
+//!
+//! A sample of each tensor gives the error that every kind leaves at every density. The sum of the relative errors, each
+//! weighted by the tensor's number of weights, is minimised under the size with a Lagrange multiplier (Shoham and Gersho
+//! 1988). In language models, perplexity rises about in proportion to such a sum (Malinovskii et al. 2024).
+
+use rayon::prelude::*;
+use residua_format::BaseKind;
+use residua_memory::Budget;
+
+use super::inputs::Job;
+use super::levels;
+use crate::{Importance, Progress, Selection, SplitError, SplitOptions};
+
+const KINDS: [BaseKind; 5] =
+    [BaseKind::Lut2, BaseKind::Lut3, BaseKind::Lut4, BaseKind::Lut5, BaseKind::Lut6];
+const DENSITIES: [f64; 8] = [0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12];
+/// The density when all that is left of the size goes into it.
+const MOST: f64 = 0.3;
+
+/// What one tensor may become.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    kind: BaseKind,
+    density: f64,
+    bytes: f64,
+    /// The relative squared error times the number of weights.
+    cost: f64,
+}
+
+/// Sets kind and density of each job, so that all of them together take about `size` bytes, rather fewer than more.
+///
+/// # Errors
+/// When the smallest kinds need more; the error states how much.
+pub(super) fn allocate(
+    jobs: &mut [Job<'_>],
+    size: f64,
+    options: &SplitOptions,
+    budget: &Budget,
+    progress: &dyn Progress,
+) -> Result<(), SplitError> {
+    let widest = jobs.iter().map(|job| (job.rows.row_bytes() + 12 * job.rows.cols) as u64).max().unwrap_or(0);
+    let samples = rayon::current_num_threads() as u64 * (levels::CURVE_BYTES + widest);
+    let points = (jobs.len() * KINDS.len() * DENSITIES.len() * size_of::<Point>()) as u64;
+    let _held = budget.reserve(samples + points, "errors of every kind of base")?;
+    let fixed = |job: &Job<'_>| options.fixes_base(&job.rows.info.name);
+    let curves = (jobs.par_iter())
+        .map(|job| {
+            crate::progress::check_stop(progress)?;
+            curve(job, fixed(job).then_some(job.kind).flatten(), options)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let weights = super::weights(jobs);
+
+    let total = |price: f64| curves.iter().map(|curve| best(curve, price).bytes).sum::<f64>();
+    // The price of a byte. At the highest, all tensors are as small as can be.
+    let (mut low, mut high) = (0.0, f64::MAX);
+    let least = total(high);
+    if least > size {
+        let [asked, least] = [size, least].map(|bytes| 8.0 * bytes / weights);
+        let problem = format!("{asked:.3} bits per weight are too few: the tensors need at least {least:.3}");
+        return Err(SplitError::Usage(problem));
+    }
+    if total(low) <= size {
+        high = low;
+    } else {
+        low = 1e-12;
+        high = 1e12;
+        for _ in 0..100 {
+            let middle = f64::sqrt(low * high);
+            if total(middle) <= size { high = middle } else { low = middle }
+        }
+    }
+    let left = (size - total(high)).max(0.0);
+    let entry = entry_bytes(options);
+    let more = left / (weights * entry);
+    for (job, curve) in jobs.iter_mut().zip(&curves) {
+        let point = best(curve, high);
+        job.kind = Some(point.kind);
+        // Four digits are enough, and easy to read.
+        let density = ((point.density + more) * 1e4).floor() / 1e4;
+        job.selection = Selection::Density(density.min(MOST));
+    }
+    Ok(())
+}
+
+/// The point with the smallest sum of cost and price.
+fn best(curve: &[Point], price: f64) -> Point {
+    let sum = |point: &Point| if price == f64::MAX { point.bytes } else { point.cost + price * point.bytes };
+    curve.iter().copied().min_by(|a, b| sum(a).total_cmp(&sum(b))).unwrap_or(Point {
+        kind: BaseKind::Lut4,
+        density: 0.0,
+        bytes: 0.0,
+        cost: 0.0,
+    })
+}
+
+/// Bytes of an entry: its place, its value, and a share of the fillers.
+fn entry_bytes(options: &SplitOptions) -> f64 {
+    1.02 * (1.0 + options.values.bytes() as f64)
+}
+
+/// What a tensor may become; `kind` if its kind is fixed.
+fn curve(job: &Job<'_>, kind: Option<BaseKind>, options: &SplitOptions) -> Result<Vec<Point>, SplitError> {
+    let (rows, cols) = (job.rows.rows, job.rows.cols);
+    let kinds = KINDS.iter().copied().filter(|&other| kind.is_none_or(|kind| kind == other));
+    let kinds: Vec<BaseKind> = kinds.collect();
+    if let (Some(kind), []) = (kind, &*kinds) {
+        // Not a codebook: it takes what it takes, and no residual.
+        let bytes = (rows * (kind.row_bytes(cols) + 4 * kind.groups(cols) + 6)) as f64;
+        return Ok(vec![Point { kind, density: 0.0, bytes, cost: 0.0 }]);
+    }
+    let factors = match (&options.importance, job.calibration) {
+        (Importance::Calibration(_), Some(calibration)) => {
+            calibration.mean_squares()?.iter().map(|h| h.sqrt()).collect()
+        }
+        _ => vec![1.0; cols],
+    };
+    let errors = levels::errors(&job.rows, &kinds, &DENSITIES, &factors)?;
+    let elements = (rows * cols) as f64;
+    let points = kinds.iter().flat_map(|&kind| DENSITIES.map(|density| (kind, density))).zip(errors);
+    Ok(points
+        .map(|((kind, density), error)| {
+            // Columns at random: a gap has so many steps of 255.
+            let none = (1.0 - density).powi(255);
+            let fillers = if density > 0.0 { none / (1.0 - none) } else { 0.0 };
+            let entries = elements * density * (1.0 + fillers);
+            // Codes, and pointer and scales of a row.
+            let base = (rows * (kind.row_bytes(cols) + 8)) as f64;
+            let bytes = base + entries * entry_bytes(options);
+            Point { kind, density, bytes, cost: elements * error }
+        })
+        .collect())
+}
