@@ -31,7 +31,7 @@ const COMMANDS: &[&str] = &[
 /// A checkpoint, and inputs of its layer.
 fn bench() -> Bench {
     let bench = Bench::new();
-    let inputs: Vec<f32> = (0..300 * 256).map(|i| common::noise(i)).collect();
+    let inputs: Vec<f32> = (0..300 * 256).map(common::noise).collect();
     common::npy_features(&bench.path("inputs.npy"), 256, &inputs);
     bench
 }

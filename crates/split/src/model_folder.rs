@@ -101,6 +101,7 @@ pub fn split_folder(
     let create = |error: io::Error| FileError::io(output, "create")(error.kind().into());
     let folder = builder.tempdir_in(parent).map_err(create)?;
     let split = split(input, Output(folder.path().join(SPLIT)), options, budget, progress)?;
+    progress.begin("copying", files.bytes);
     for name in &files.copied {
         check_stop(progress)?;
         let (from, to) = (input.join(name), folder.path().join(name));
@@ -108,11 +109,11 @@ pub fn split_folder(
             fs::create_dir_all(parent).map_err(FileError::io(output, "write"))?;
         }
         let mut file = AtomicFile::create(&to)?;
-        match config.as_deref().filter(|_| name == Path::new(CONFIG)) {
+        let copied = match config.as_deref().filter(|_| name == Path::new(CONFIG)) {
             Some(mut config) => io::copy(&mut config, &mut file),
             None => File::open(&from).and_then(|mut from| io::copy(&mut from, &mut file)),
-        }
-        .map_err(FileError::io(&from, "copy"))?;
+        };
+        progress.advance(copied.map_err(FileError::io(&from, "copy"))?);
         file.commit()?;
     }
     check_stop(progress)?;
@@ -124,6 +125,7 @@ pub fn split_folder(
     fs::rename(folder.path(), &target).map_err(replace)?;
     // It has moved: there is nothing to remove.
     let _ = folder.keep();
+    progress.end();
     #[cfg(unix)]
     File::open(parent)
         .and_then(|parent| parent.sync_all())
@@ -155,6 +157,8 @@ fn free(output: &Path) -> Result<PathBuf, SplitError> {
 #[derive(Debug, Default)]
 struct Files {
     copied: Vec<PathBuf>,
+    /// Bytes of the files that are copied.
+    bytes: u64,
     left_out: Vec<PathBuf>,
 }
 
@@ -178,7 +182,10 @@ impl Files {
             {
                 match (Content::of(&name.to_string_lossy()), data.len() <= LARGEST) {
                     (Content::Checkpoint, _) => {}
-                    (Content::Other, true) => self.copied.push(path),
+                    (Content::Other, true) => {
+                        self.copied.push(path);
+                        self.bytes += data.len();
+                    }
                     _ => self.left_out.push(path),
                 }
             }

@@ -107,12 +107,13 @@ fn contents(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
 }
 
 /// A command, its arguments and options: `I` is a file of any kind, `F` features or labels, `O` an output, `N` a
-/// number, `S` a size, `W` a word; a `|` stands between options.
-const GRAMMAR: [&str; 18] = [
+/// number, `S` a size, `W` a word, `=F` a tensor and its inputs; a `|` stands between options.
+const GRAMMAR: [&str; 19] = [
     "split I -o O|--density N|--threshold N|--base W|--base I|--values W|--calibration I|--importance W|--exclude W|\
      --include W|--no-hashes|--memory-budget S|--threads N|--json|--quiet",
+    "calibrate =F -o O|=F|--second-moments|--block N|--memory-budget S|--threads N|--json",
     "inspect I|--memory-budget S|--json|--threads N",
-    "verify I|--against I|--base I|--follow-base|--memory-budget S|--json|--threads N",
+    "verify I|--against I|--calibration I|--base I|--follow-base|--memory-budget S|--json|--threads N",
     "materialize I -o O|--alpha N|--base I|--follow-base|--memory-budget S|--json",
     "diff I I -o O|--op W|--memory-budget S|--json|--threads N",
     "patch I I -o O|--memory-budget S|--json",
@@ -124,13 +125,13 @@ const GRAMMAR: [&str; 18] = [
     "task O --after F --labels F|--before F|--auxiliary F F|--pairs W|--method W|--memory-budget S|--json",
     "classify I F --classifier W|--labels F|--shrink N|--prior W|-o O|--memory-budget S|--json",
     "evaluate I --method W|--mode W|--variant W|--noise N|--memory-budget S|--json",
-    "report I -o O|--against I|--base I|--follow-base|--variant W|--memory-budget S|--json",
+    "report I -o O|--against I|--calibration I|--base I|--follow-base|--variant W|--memory-budget S|--json",
     "bench I --repetitions 1|--tensor W|--values W|--batch N|--memory-budget S|--json|--threads N",
     "devices|--json",
     "completions W",
 ];
 
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 45] = [
     "int4",
     "int4-g32",
     "int4-g64",
@@ -145,6 +146,7 @@ const WORDS: [&str; 44] = [
     "uniform",
     "*",
     "layer.*",
+    "*=int8",
     "layer.weight",
     "other.weight",
     "overwrite",
@@ -234,6 +236,7 @@ fn arguments(files: &[String], random: &mut Random) -> Vec<String> {
             // Something left out.
             continue;
         }
+        let (before, word) = if word == "=F" { ("layer.weight=", "F") } else { ("", word) };
         let argument = match word {
             "I" if random.once_in(2) => {
                 let sound: Vec<_> = files.iter().filter(|name| !suits(name, &["cut-", "flipped"])).collect();
@@ -258,7 +261,7 @@ fn arguments(files: &[String], random: &mut Random) -> Vec<String> {
             "W" => (*random.pick(&WORDS)).to_owned(),
             other => other.to_owned(),
         };
-        arguments.push(argument);
+        arguments.push(format!("{before}{argument}"));
     }
     arguments
 }

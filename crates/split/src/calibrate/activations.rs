@@ -36,7 +36,7 @@ impl ActivationsAt {
                 let file = Checkpoint::open_within(path, budget)?;
                 let info = file.expect_tensor(name)?.clone();
                 let shape = info.shape.clone();
-                (Place::Tensor(file, info), shape)
+                (Place::Tensor(Box::new(file), info), shape)
             }
         };
         match *shape {
@@ -82,7 +82,7 @@ pub(super) struct Activations {
 #[derive(Debug)]
 enum Place {
     Npy(NpyFile),
-    Tensor(Checkpoint, TensorInfo),
+    Tensor(Box<Checkpoint>, TensorInfo),
 }
 
 impl Activations {

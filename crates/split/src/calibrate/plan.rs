@@ -158,7 +158,7 @@ mod tests {
         for (width, mebibytes) in [(4096, 512), (4096, 64), (11008, 512), (11008, 128), (300, 1)] {
             let available = mebibytes << 20;
             let block = largest_block(width, available);
-            assert!(block == width || block % UNIT == 0, "{width} {mebibytes} {block}");
+            assert!(block == width || block.is_multiple_of(UNIT), "{width} {mebibytes} {block}");
             assert!(moments_bytes(block, width) <= available, "{width} {mebibytes} {block}");
             // One block fewer would not fit.
             let blocks = width.div_ceil(block);
