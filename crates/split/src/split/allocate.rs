@@ -71,15 +71,17 @@ pub(super) fn allocate(
             if total(middle) <= size { high = middle } else { low = middle }
         }
     }
-    let left = (size - total(high)).max(0.0);
-    let entry = entry_bytes(options);
-    let more = left / (weights * entry);
-    for (job, curve) in jobs.iter_mut().zip(&curves) {
-        let point = best(curve, high);
+    // What is left goes into the residuals.
+    let points: Vec<Point> = curves.iter().map(|curve| best(curve, high)).collect();
+    let open = |point: &Point| point.kind.is_codebook();
+    let takers = jobs.iter().zip(&points).filter(|(_, point)| open(point));
+    let elements: f64 = takers.map(|(job, _)| job.rows.info.elements() as f64).sum();
+    let more = (size - total(high)).max(0.0) / (elements * entry_bytes(options)).max(1.0);
+    for (job, point) in jobs.iter_mut().zip(points) {
         job.kind = Some(point.kind);
+        let density = if open(&point) { (point.density + more).min(MOST) } else { 0.0 };
         // Four digits are enough, and easy to read.
-        let density = ((point.density + more) * 1e4).floor() / 1e4;
-        job.selection = Selection::Density(density.min(MOST));
+        job.selection = Selection::Density((density * 1e4).floor() / 1e4);
     }
     Ok(())
 }

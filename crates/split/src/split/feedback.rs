@@ -344,8 +344,9 @@ mod tests {
     #[test]
     fn feedback_equals_the_dense_reference() {
         let reference = Reference::read();
-        for (block, key) in [(reference.cols(), "whole"), (128, "blocks")] {
-            let found = reference.fed(&reference.feedback(block, false), 0..6, ValueType::F32);
+        let cols = reference.cols();
+        for (block, ordered, key) in [(cols, false, "whole"), (cols, true, "ordered"), (128, false, "blocks")] {
+            let found = reference.fed(&reference.feedback(block, ordered), 0..6, ValueType::F32);
             for (at, (found, expected)) in found.iter().zip(reference.numbers(key)).enumerate() {
                 assert!((found - expected).abs() < 1e-4, "{key} at {at}: {found} {expected}");
             }
