@@ -62,7 +62,8 @@ pub struct FolderReport {
 ///
 /// If `input` is a folder, its other files are copied: config, tokenizer, and so on, but no weights in any format, no file
 /// of more than 64 MiB and nothing hidden. `config.json` then says `"quantization_config": {"quant_method": "residua"}`,
-/// so that programs that would take the split for a dense model notice that it is none.
+/// so that other programs can tell that the file holds no plain weights. Transformers only warns, unless something registers
+/// this method with it.
 ///
 /// The output must not exist, or be an empty folder. It appears complete or not at all. A killed process leaves a folder
 /// `.residua-….tmp` beside it.

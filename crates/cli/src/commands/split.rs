@@ -23,15 +23,16 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   residua split model.safetensors -o split.safetensors --density 0.05 --memory-budget 512MiB
 
-Split are matrices of F32, F16 or BF16, and stacks of experts. Embeddings, output heads, norms, routers of experts and biases pass through, by
-their names (embed, wte, wpe, lm_head, score, norm, router and so on): a low precision costs most there, or saves little.
---include asks for tensors by name, --include '*' for all matrices, --base PATTERN=KIND for those of the pattern. With
-another checkpoint as base all matrices are split. The output says what passed through, and why.
+Matrices of F32, F16 or BF16 and stacks of experts are split. Embeddings, output heads, norms, routers of experts and
+biases pass through. They are known by their names: embed, wte, wpe, lm_head, score, norm, router and so on. A low
+precision costs most there, or saves little. --include asks for tensors by name, --include '*' for all matrices, and
+--base PATTERN=KIND for those that match. With another checkpoint as base all matrices are split. The output says what
+passed through, and why.
 
 OUT is a folder if it ends with / or is one, or if the input is a folder with config.json and OUT does not end with
-.safetensors. It gets the split as model.safetensors and the model's small files, such as config and tokenizer. It must be
-new or empty, and appears complete or not at all. The config then names residua as the quantisation, so that other
-programs can tell that the file holds no plain weights.
+.safetensors. It gets the split as model.safetensors and the model's small files, such as config and tokenizer. The
+folder must be new or empty, and appears complete or not at all. The config then names residua as the quantisation, so
+that other programs can tell that the file holds no plain weights.
 
 The inputs of layers make a split better at the same size: residua calibrate --help.";
 
