@@ -27,7 +27,9 @@ fn gap(rows: &[Vec<u32>], cols: usize, value_type: ValueType) -> GapCsr {
 
 fn base(rows: usize, cols: usize, kind: BaseKind) -> QuantizedBase {
     let mut codes: Vec<u8> = (0..rows * kind.row_bytes(cols)).map(|i| (i % 7) as u8).collect();
-    codes.chunks_mut(kind.row_bytes(cols)).for_each(|row| row[kind.row_bytes(cols) - 1] &= kind.last_byte_mask(cols));
+    codes
+        .chunks_mut(kind.row_bytes(cols))
+        .for_each(|row| row[kind.row_bytes(cols) - 1] &= kind.last_byte_mask(cols));
     let scales: Vec<f32> = (0..rows * kind.groups(cols)).map(|i| (i % 2048) as f32).collect();
     QuantizedBase::new(rows, cols, kind, codes.into(), scales.into()).unwrap()
 }
@@ -52,7 +54,12 @@ fn write(path: &Path, gap: &GapCsr, base: &QuantizedBase, half: bool) -> Result<
         writer.plane("layer.w", Plane::Base, Dtype::U8, base.codes())?;
         writer.plane("layer.w", Plane::BaseScales, Dtype::F16, bytemuck::cast_slice(&scales))?;
         if base.kind().is_codebook() {
-            writer.plane("layer.w", Plane::BaseLevels, Dtype::I8, bytemuck::cast_slice(base.grid().levels()))?;
+            writer.plane(
+                "layer.w",
+                Plane::BaseLevels,
+                Dtype::I8,
+                bytemuck::cast_slice(base.grid().levels()),
+            )?;
         }
         writer.matrix_mut("layer.w").unwrap().set_base(base);
     } else {

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use residua_format::BaseKind;
 use residua_format::file::{Checkpoint, Container, Dtype};
+use residua_format::{BaseKind, ValueType};
 use residua_memory::{Budget, ErrorKind};
 use residua_split::{
     FolderReport, NoProgress, Output, PassReason, Progress, SplitError, SplitOptions, SplitReport,
@@ -106,7 +106,7 @@ fn stacks_of_experts_are_split() {
     let report = verify(bench.split_path("stack"), &options, &Budget::unlimited(), &NoProgress).unwrap();
     assert!(!report.matches());
 
-    let fine = SplitOptions::default().base(base).density(1.0);
+    let fine = SplitOptions::default().base(base).density(1.0).values(ValueType::Bf16);
     bench.split("stack", &fine).unwrap();
     assert!(bench.verify("stack").error().unwrap() < 0.01);
     let report = bench.split("stack", &SplitOptions::default().exclude(["*experts*"])).unwrap();

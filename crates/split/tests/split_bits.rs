@@ -49,7 +49,10 @@ fn bits_are_kept_and_no_common_choice_is_better() {
         assert!(cost < last, "{asked}: {cost} after {last}");
         last = cost;
         for (other, common, what) in &common {
-            assert!(*other > found || cost <= common * 1.02, "{asked}: {cost}, {common} for {what} in {other}");
+            assert!(
+                *other > found || cost <= common * 1.02,
+                "{asked}: {cost}, {common} for {what} in {other}"
+            );
         }
     }
 }
@@ -64,7 +67,8 @@ fn the_choice_depends_on_nothing_else() {
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let budget = Budget::new(12 << 20);
-        pool.install(|| split(layers(), Output(bench.path("other")), &options, &budget, &NoProgress)).unwrap();
+        pool.install(|| split(layers(), Output(bench.path("other")), &options, &budget, &NoProgress))
+            .unwrap();
         assert!(std::fs::read(bench.path("other")).unwrap() == expected, "{threads} threads");
     }
 }
@@ -85,7 +89,10 @@ fn a_size_is_that_of_the_file() {
 #[test]
 fn patterns_fix_kinds() {
     let bench = Bench::new();
-    let options = SplitOptions::default().bits(4.5).base_for("*query*", BaseKind::Int8).base_for("*key*", BaseKind::Lut3);
+    let options = SplitOptions::default()
+        .bits(4.5)
+        .base_for("*query*", BaseKind::Int8)
+        .base_for("*key*", BaseKind::Lut3);
     let report = split_layers(&bench, &options).unwrap();
     for tensor in &report.tensors {
         let base = tensor.base.unwrap();

@@ -100,7 +100,9 @@ fn a_misleading_sample_does_no_harm() {
         }
         bench.write("w", &[Dense::new("w", Dtype::F32, &[rows, cols], &values)]);
         for kind in BaseKind::ALL {
-            bench.split("w", &SplitOptions::default().base(kind).values(ValueType::F32)).unwrap();
+            bench
+                .split("w", &SplitOptions::default().base(kind).density(0.05).values(ValueType::F32))
+                .unwrap();
             let (plain, _) = left_by_plain_scales(&values, &[1.0], cols, kind, rows * cols / 20);
             let found = left(&bench, &values, &[1.0]);
             assert!(found <= plain * (1.0 + 1e-6), "{kind}, {huge}: {found} {plain}");
@@ -121,11 +123,12 @@ fn quality(options: &SplitOptions) -> (f64, u64) {
     (mean.sqrt(), report.base_bytes() + report.residual_bytes())
 }
 
-/// On real weights, the default is half the error of plain scales, and no base alone of no more bytes is better.
+/// On real weights, the default is below the error of plain scales for twice the residual, and no base alone of no more bytes
+/// is better.
 #[test]
 fn the_default_is_worth_its_bytes() {
     let (error, bytes) = quality(&SplitOptions::default());
-    assert!(error < 0.0710, "{error}; 0.132 with plain scales");
+    assert!(error < 0.0715, "{error}; 0.132 with 4-bit integers, plain scales and 5 % of bf16");
     for kind in BaseKind::ALL {
         let (other, other_bytes) = quality(&SplitOptions::default().base(kind).density(0.0));
         assert!(other_bytes > bytes || error < other, "{kind}: {other} with {other_bytes} of {bytes} bytes");
@@ -172,7 +175,11 @@ fn scales_are_halves_where_halves_do() {
                 assert_eq!(bytes, (64 * kind.groups(96) * dtype.bitsize() / 8) as u64);
                 assert_eq!(tensor.base_bytes(), container.base_bytes(name).unwrap());
             }
-            assert!(base(&container, "exact") == ternary, "{kind}, {density}");
+            // Levels are as fine as 1/127 of the largest; the largest itself comes from a division.
+            let exact = base(&container, "exact");
+            let near = |(found, expected): (&f32, &f32)| (found - expected).abs() <= expected.abs() * 1e-6;
+            let bad = exact.iter().zip(&ternary).find(|&pair| !near(pair));
+            assert_eq!(bad, None, "{kind}, {density}");
         }
     }
 }

@@ -104,7 +104,8 @@ fn quantized([rows, cols]: [usize; 2], kind: BaseKind, data: Data) -> Result<Qua
     let scales: Vec<f32> = (0..rows * kind.groups(cols)).map(|_| scale(&mut random)).collect();
     let grid = match data {
         Data::Exact if kind.is_codebook() => {
-            let levels: Vec<i8> = (0..kind.levels()).map(|level| 2 * level as i8 - kind.levels() as i8).collect();
+            let levels: Vec<i8> =
+                (0..kind.levels()).map(|level| 2 * level as i8 - kind.levels() as i8).collect();
             Grid::codebook(kind, &levels).map_err(|error| error.to_string())?
         }
         _ => kind.into(),

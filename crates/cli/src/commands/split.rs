@@ -122,7 +122,8 @@ impl Args {
         };
         let plain = self.base.iter().find(|text| pattern(text).is_none());
         if let (Some(base), Some(_)) = (plain, self.bits.map(|_| ()).or(self.size.map(|_| ()))) {
-            let problem = format!("--bits and --size choose the base; instead of {base}, give PATTERN={base}");
+            let problem =
+                format!("--bits and --size choose the base; instead of {base}, give PATTERN={base}");
             return Err(Failure::usage(problem));
         }
         let options = options.importance(importance).values(self.values.unwrap_or(values));
@@ -267,7 +268,11 @@ fn passed(report: &SplitReport) -> String {
 /// The kinds of bases, and how many tensors have each.
 fn bases(report: &SplitReport) -> String {
     let mut kinds = BTreeMap::<_, usize>::new();
-    report.tensors.iter().filter_map(|tensor| tensor.base).for_each(|kind| *kinds.entry(kind.name()).or_default() += 1);
+    report
+        .tensors
+        .iter()
+        .filter_map(|tensor| tensor.base)
+        .for_each(|kind| *kinds.entry(kind.name()).or_default() += 1);
     match kinds.len() {
         1 => kinds.keys().copied().collect(),
         _ => kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect::<Vec<_>>().join(", "),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
 use residua::format::QuantizedBase;
+use residua::format::file::{Checkpoint, Container, FileError, MatrixMeta, TensorInfo};
 use residua::memory::{Budget, ChunkPolicy};
 use residua::split::{Progress, SplitFile, VerifyReport};
 

@@ -73,7 +73,8 @@ impl Grid {
         check_codes(self.kind, codes, weights.len());
         let group = self.kind.group(weights.len());
         assert_eq!(scales.len(), self.kind.groups(weights.len()), "scales of {}", self.kind);
-        let parts = weights.chunks_mut(group).zip(codes.chunks(self.kind.row_bytes(group).max(1))).zip(scales);
+        let parts =
+            weights.chunks_mut(group).zip(codes.chunks(self.kind.row_bytes(group).max(1))).zip(scales);
         for ((weights, codes), &scale) in parts {
             decode(self, codes, scale, weights);
         }
@@ -89,8 +90,8 @@ impl From<BaseKind> for Grid {
             BaseKind::Lut4 => &[6, 18, 31, 44, 58, 75, 96, 127],
             BaseKind::Lut5 => &[3, 8, 13, 18, 24, 29, 35, 41, 47, 54, 61, 70, 79, 90, 105, 127],
             BaseKind::Lut6 => &[
-                1, 3, 6, 8, 10, 13, 15, 17, 20, 22, 24, 27, 30, 32, 35, 38, 40, 43, 46, 49, 53, 56, 60, 64, 68,
-                73, 78, 84, 91, 99, 110, 127,
+                1, 3, 6, 8, 10, 13, 15, 17, 20, 22, 24, 27, 30, 32, 35, 38, 40, 43, 46, 49, 53, 56, 60, 64,
+                68, 73, 78, 84, 91, 99, 110, 127,
             ],
             _ => &[],
         };

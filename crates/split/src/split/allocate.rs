@@ -12,8 +12,7 @@ use super::inputs::Job;
 use super::levels;
 use crate::{Importance, Progress, Selection, SplitError, SplitOptions};
 
-const KINDS: [BaseKind; 5] =
-    [BaseKind::Lut2, BaseKind::Lut3, BaseKind::Lut4, BaseKind::Lut5, BaseKind::Lut6];
+const KINDS: [BaseKind; 5] = [BaseKind::Lut2, BaseKind::Lut3, BaseKind::Lut4, BaseKind::Lut5, BaseKind::Lut6];
 const DENSITIES: [f64; 8] = [0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12];
 /// The density when all that is left of the size goes into it.
 const MOST: f64 = 0.3;

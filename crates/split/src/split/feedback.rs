@@ -329,9 +329,7 @@ mod tests {
             let mut kept = self.kept(rows.clone());
             let storage = Storage { values, half: false };
             let costs = Costs::none(BaseKind::Int4);
-            feedback
-                .feed(storage, &costs, &mut weights, &mut scales, &mut kept)
-                .unwrap();
+            feedback.feed(storage, &costs, &mut weights, &mut scales, &mut kept).unwrap();
             for row in 0..rows.len() {
                 for (&col, &residual) in kept.columns[kept.row(row)].iter().zip(kept.values(row).0) {
                     weights[row * cols + col as usize] += stored(residual, values);
@@ -345,7 +343,8 @@ mod tests {
     fn feedback_equals_the_dense_reference() {
         let reference = Reference::read();
         let cols = reference.cols();
-        for (block, ordered, key) in [(cols, false, "whole"), (cols, true, "ordered"), (128, false, "blocks")] {
+        for (block, ordered, key) in [(cols, false, "whole"), (cols, true, "ordered"), (128, false, "blocks")]
+        {
             let found = reference.fed(&reference.feedback(block, ordered), 0..6, ValueType::F32);
             for (at, (found, expected)) in found.iter().zip(reference.numbers(key)).enumerate() {
                 assert!((found - expected).abs() < 1e-4, "{key} at {at}: {found} {expected}");

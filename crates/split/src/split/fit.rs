@@ -20,12 +20,31 @@ pub(super) struct Costs {
     anchors: Vec<f32>,
     /// The most that an error costs, in squares of scaled scores.
     limit: f32,
-    /// The limit of the sums that are returned.
+    /// The limit of the sums that are returned, and of that for plain scales.
     summed: f32,
+    summed_plain: f32,
     /// The scale of scores, a power of two.
     unit: f64,
     /// The square of a stored value's relative rounding error.
     rounding: f32,
+}
+
+/// Limits of costs, as comparable scores; infinite without a residual.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The most that an error costs.
+    pub(super) limit: f32,
+    /// The cut that is expected.
+    pub(super) cut: f32,
+    /// The cut that is expected with plain scales.
+    pub(super) plain_cut: f32,
+}
+
+impl Limits {
+    /// All the same.
+    pub(super) fn all(limit: f32) -> Self {
+        Self { limit, cut: limit, plain_cut: limit }
+    }
 }
 
 /// Sums over a row or more, with errors limited to the cut that was expected.
@@ -54,16 +73,16 @@ impl Costs {
         8 * cols as u64
     }
 
-    /// Costs with this limit, a comparable score; infinite without a residual. `cut` is the cut that is expected,
-    /// `largest` a bound of the weights' magnitudes. `None` if there is no error to speak of.
+    /// Costs with these limits. `largest` is a bound of the weights' magnitudes. `None` if there is no error to speak of.
     pub(super) fn new(
         coder: Coder,
         values: ValueType,
         weights: &[f32],
-        (limit, cut): (f32, f32),
+        Limits { limit, cut, plain_cut }: Limits,
         largest: f64,
     ) -> Option<Self> {
-        let reference = if cut.is_finite() { cut.into() } else { largest };
+        let measurable = |score: &f32| score.is_finite() && *score > 0.0;
+        let reference = [cut, plain_cut].into_iter().find(measurable).map_or(largest, f64::from);
         if reference == 0.0 {
             return None;
         }
@@ -72,7 +91,7 @@ impl Costs {
         let unit = 2f64.powi(-(unit as i32));
         let factors: Vec<f32> = weights.iter().map(|&weight| (f64::from(weight) * unit) as f32).collect();
         let square = |score: f32| (f64::from(score) * unit).powi(2) as f32;
-        let (limit, summed) = (square(limit), square(cut));
+        let (limit, summed, summed_plain) = (square(limit), square(cut), square(plain_cut));
         let gap = widest_gap(coder.grid().levels());
         let anchors = factors.chunks(coder.grid().kind().group(weights.len())).map(|factors| {
             let mean = factors.iter().sum::<f32>() / factors.len() as f32;
@@ -86,7 +105,7 @@ impl Costs {
             ValueType::Bf16 | ValueType::I8 => 2f32.powi(-16),
         };
         let plain = Coder::from(Grid::from(coder.grid().kind()));
-        Some(Self { coder, plain, factors, anchors, limit, summed, unit, rounding })
+        Some(Self { coder, plain, factors, anchors, limit, summed, summed_plain, unit, rounding })
     }
 
     /// No costs: every scale is that of the group's largest magnitude, in full precision. A codebook is that of a normal
@@ -100,6 +119,7 @@ impl Costs {
             anchors: Vec::new(),
             limit: 0.0,
             summed: 0.0,
+            summed_plain: 0.0,
             unit: 0.0,
             rounding: 0.0,
         }
@@ -136,14 +156,19 @@ impl Costs {
     /// `cut` is the comparable score of the last of them.
     ///
     /// Let `φ(t)` be the sum of `min(error², t)` less `kept · t`. It is concave, and its maximum is the error that the
-    /// best `kept` entries leave, at the square of the cut. So φ of the plain errors at the expected cut is at most what
+    /// best `kept` entries leave, at the square of the cut. So φ of the plain errors at their expected cut is at most what
     /// they leave. What the fitted errors leave is at most φ there and its slope there times the way to the true cut.
     pub(super) fn pays(&self, sums: &Fitted, cut: f32, kept: u64) -> bool {
-        let way = (f64::from(cut) * self.unit).powi(2) - f64::from(self.summed);
         let errors = if sums.half_scales() { sums.rounded } else { sums.fitted };
-        let slope = if kept == 0 { 0.0 } else { (errors.above - kept as f64) * way };
         // The sums are rounded.
-        errors.squares + slope <= sums.plain * (1.0 - 1e-5)
+        let plain = sums.plain * (1.0 - 1e-5);
+        if kept == 0 {
+            return errors.squares <= plain;
+        }
+        let kept = kept as f64;
+        let way = (f64::from(cut) * self.unit).powi(2) - f64::from(self.summed);
+        let fitted = errors.squares - kept * f64::from(self.summed) + (errors.above - kept) * way;
+        fitted <= plain - kept * f64::from(self.summed_plain)
     }
 }
 
@@ -255,13 +280,13 @@ fn fit_group(
     }
     *scale = best.1;
     // As the codes are chosen.
-    let exact = |coder, scale: f32| sums(weights, factors, (scale, costs.summed), coder, |w| w / scale);
+    let exact = |coder, scale: f32, limit| sums(weights, factors, (scale, limit), coder, |w| w / scale);
     let errors = |sums: Sums| Errors { squares: total(sums).into(), above: sums.above.into() };
     let rounded = f16::from_f32(best.1);
     Some(Fitted {
-        plain: exact(&costs.plain, plain).costs.into(),
-        fitted: errors(exact(&costs.coder, best.1)),
-        rounded: errors(exact(&costs.coder, rounded.to_f32())),
+        plain: exact(&costs.plain, plain, costs.summed_plain).costs.into(),
+        fitted: errors(exact(&costs.coder, best.1, costs.summed)),
+        rounded: errors(exact(&costs.coder, rounded.to_f32(), costs.summed)),
         out_of_range: !rounded.is_normal(),
     })
 }

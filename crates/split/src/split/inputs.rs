@@ -127,9 +127,11 @@ pub(super) fn partition<'a>(inputs: &'a Inputs, options: &SplitOptions) -> Resul
 
 fn check_selection(options: &SplitOptions) -> Result<(), SplitError> {
     match options.selection {
-        Selection::Bits(_) | Selection::Size(_) if options.base.checkpoint().is_some() => Err(SplitError::Usage(
-            "a size chooses the kind of the base, but the base is another checkpoint".to_owned(),
-        )),
+        Selection::Bits(_) | Selection::Size(_) if options.base.checkpoint().is_some() => {
+            Err(SplitError::Usage(
+                "a size chooses the kind of the base, but the base is another checkpoint".to_owned(),
+            ))
+        }
         Selection::Bits(bits) if !(bits.is_finite() && bits > 0.0) => {
             Err(SplitError::Usage(format!("{bits} bits per weight is not a finite number above 0")))
         }

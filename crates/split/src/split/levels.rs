@@ -23,9 +23,9 @@ const ROUNDS: usize = 16;
 const MORE_ROUNDS: usize = 4;
 
 /// Bytes of the sample for levels.
-pub(super) const BYTES: u64 = (5 * 4 * SAMPLE) as u64;
+pub(super) const BYTES: u64 = (13 * SAMPLE) as u64;
 /// Bytes of the sample for errors, without a row.
-pub(super) const CURVE_BYTES: u64 = (5 * 4 * FEW) as u64;
+pub(super) const CURVE_BYTES: u64 = (13 * FEW) as u64;
 
 /// The levels for a residual with a `share` of the weights. `factors` weigh the errors of each column.
 pub(super) fn learn(
@@ -148,7 +148,8 @@ impl Sample {
         let rows = self.weights.chunks_mut(self.cols).zip(&mut self.shares).zip(means);
         for ((row, share), mean) in rows {
             *share = (mean / largest).powi(2) as f32;
-            row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) / mean.max(f64::MIN_POSITIVE)) as f32);
+            row.iter_mut()
+                .for_each(|weight| *weight = (f64::from(*weight) / mean.max(f64::MIN_POSITIVE)) as f32);
         }
         true
     }

@@ -55,8 +55,8 @@ use crate::passed::copy;
 use crate::progress::check_stop;
 use crate::report::reserve_report;
 use crate::{
-    BaseSpec, Output, PassReason, PassedTensor, PlaneBytes, Progress, Selection, SplitError, SplitOptions, SplitReport,
-    TensorReport,
+    BaseSpec, Output, PassReason, PassedTensor, PlaneBytes, Progress, Selection, SplitError, SplitOptions,
+    SplitReport, TensorReport,
 };
 
 /// Splits the checkpoint at `input` into base and residual.

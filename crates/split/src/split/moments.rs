@@ -159,6 +159,9 @@ pub(super) fn factor(
             return Err(format!("[{row}, {col}] is {}", matrix[at(row, col)]));
         }
     }
+    if let Some(row) = (0..size).find(|&row| matrix[at(row, row)] < 0.0) {
+        return Err(format!("the mean square [{row}, {row}] is {}", matrix[at(row, row)]));
+    }
     let mean = (0..size).map(|i| f64::from(matrix[at(i, i)])).sum::<f64>() / size as f64;
     let mut order: Vec<u32> = (0..size as u32).collect();
     if ordered {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::fit::Costs;
+use super::fit::{Costs, Limits};
 use super::residual::{Base, Scratch};
 use super::score::comparable;
 use crate::SplitError;
@@ -32,14 +32,14 @@ pub(super) fn find_costs(
     share: f64,
     weights: &[f32],
     plain: &Costs,
-    costs: impl Fn((f32, f32)) -> Option<Costs>,
+    costs: impl Fn(Limits) -> Option<Costs>,
 ) -> Result<Option<Costs>, SplitError> {
     let mut sample = Sample::new(rows);
     let (plain_cut, error) = sample.measure(rows, share, weights, plain)?;
     // Limit, cut and error.
     let mut best = (0.0, plain_cut, error);
     let mut attempt = |best: &mut (f32, f32, f64), limit| {
-        let Some(costs) = costs((limit, plain_cut)) else { return Ok(()) };
+        let Some(costs) = costs(Limits { limit, cut: plain_cut, plain_cut }) else { return Ok(()) };
         let (cut, error) = sample.measure(rows, share, weights, &costs)?;
         if error < best.2 {
             *best = (limit, cut, error);
@@ -57,7 +57,7 @@ pub(super) fn find_costs(
         }
     }
     let (limit, cut, _) = best;
-    Ok(if limit > 0.0 { costs((limit, cut)) } else { None })
+    Ok(if limit > 0.0 { costs(Limits { limit, cut, plain_cut }) } else { None })
 }
 
 /// Scores of some rows.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use residua_format::{BaseKind, Coder};
 use residua_format::file::{ContainerWriter, Dtype, Plane};
+use residua_format::{BaseKind, Coder};
 
 use super::inputs::Job;
 use super::residual::Base;

@@ -1,15 +1,15 @@
 //! The passes over one tensor: column statistics, scales, score histogram, emit.
 
 use rayon::prelude::*;
-use residua_format::{BaseKind, Coder, Grid};
 use residua_format::file::{ContainerWriter, MatrixMeta, Plane};
 use residua_format::gap::RowPlan;
+use residua_format::{BaseKind, Coder, Grid};
 
 use super::columns::ColumnSums;
 use super::cut::{Cut, Guess, find_cut};
 use super::emit::{Emitter, Feeding};
 use super::feedback::{Feedback, Storage};
-use super::fit::{Costs, Fitted};
+use super::fit::{Costs, Fitted, Limits};
 use super::histogram::Histogram;
 use super::inputs::Job;
 use super::levels;
@@ -193,13 +193,13 @@ impl<'a> Splitter<'a> {
         let density = match job.selection {
             Selection::Threshold(threshold) => {
                 let limit = self.weights.comparable(threshold);
-                return Ok(costs((limit, limit)));
+                return Ok(costs(Limits::all(limit)));
             }
             Selection::Density(density) => density,
             Selection::Bits(_) | Selection::Size(_) => 0.0,
         };
         match kept(density, elements) {
-            0 => Ok(costs((f32::INFINITY, f32::INFINITY))),
+            0 => Ok(costs(Limits::all(f32::INFINITY))),
             all if all >= elements => Ok(None),
             some => {
                 let share = some as f64 / elements as f64;
@@ -306,7 +306,8 @@ impl<'a> Splitter<'a> {
                 .map_err(|col| job.residual_error(row, col, raw, base.dense()))?;
             let kept = |&(_, (&r, &w)): &(u32, (&f32, &f32))| r != 0.0 && comparable(r, w) >= cut.score;
             columns.clear();
-            columns.extend((0..).zip(residual.iter().zip(self.weights.get())).filter(kept).map(|(col, _)| col));
+            columns
+                .extend((0..).zip(residual.iter().zip(self.weights.get())).filter(kept).map(|(col, _)| col));
             saved += RowPlan::gap(&columns).bytes(value_bytes)
                 - RowPlan::new(&columns, cols, value_bytes).bytes(value_bytes);
         }
