@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["backend-cpu", "backend-cuda", "backend-wgpu"],
     &["split"],
     &["residua"],
-    &["cli", "capi"],
+    &["cli", "capi", "python"],
 ];
 
 /// Violations of the order of the floors, one line each.
@@ -68,6 +68,7 @@ mod tests {
             manifest_path: format!("/w/crates/{folder}/Cargo.toml").into(),
             features: Default::default(),
             dependencies: dependencies.iter().map(dependency).collect(),
+            publish: None,
         }
     }
 

@@ -6,7 +6,7 @@ use residua_format::file::{Container, ContainerKind};
 use residua_split::{BaseLocation, LayerBase};
 
 use crate::error::Result;
-use crate::{Base, Device, Layer};
+use crate::{Base, Budget, Device, Layer};
 
 /// A file with layers, open: what [`Job::split`](crate::Job::split) writes, or a container of single sparse matrices.
 ///
@@ -96,5 +96,36 @@ impl SplitFile {
                 Layer::of_parts(device, name, Some(base), residual)
             }
         }
+    }
+
+    /// The dense matrix of a layer, `base + alpha · residual`, row-major `[out_features, in_features]`.
+    ///
+    /// # Errors
+    /// As [`layer`](Self::layer).
+    pub fn dense(&self, name: &str, alpha: f32, budget: &Budget) -> Result<Vec<f32>> {
+        let (base, residual) = match &self.0 {
+            Inner::Matrices(container) => (None, container.read_gap(name, budget)?),
+            Inner::Split(file) => {
+                let layer = file.layer(name)?;
+                (Some(layer.read_base(budget)?), layer.read_residual(budget)?)
+            }
+        };
+        let (rows, cols) = (residual.rows(), residual.cols());
+        let _held = budget.reserve(4 * (rows * cols) as u64, &format!("the dense matrix of layer {name}"))?;
+        let mut dense = vec![0.0; rows * cols];
+        for (row, weights) in dense.chunks_exact_mut(cols.max(1)).enumerate() {
+            match &base {
+                Some(LayerBase::Quantized(base)) => base.dequantize_row(row, weights),
+                Some(LayerBase::Dense(base)) => {
+                    weights
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(col, w)| *w = base.values().get(row * cols + col));
+                }
+                None => {}
+            }
+            residual.row(row).for_each(|(column, value)| weights[column as usize] += alpha * value);
+        }
+        Ok(dense)
     }
 }

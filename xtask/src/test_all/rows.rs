@@ -12,6 +12,8 @@ use crate::{Result, floors, kernels};
 /// so the tests run only there.
 const CLI: &str = "residua-cli";
 const FACADE: &str = "residua";
+/// Its tests are pytest's, in rows of their own.
+const PYTHON: &str = "residua-python";
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Log) -> Result<Outcome>>;
 
@@ -152,7 +154,7 @@ fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
 fn unit_tests(project: &Project) -> Vec<Row> {
     let mut names: Vec<(&str, &str)> =
         project.crates().iter().map(|&(folder, package)| (folder, package.name.as_str())).collect();
-    names.retain(|&(_, name)| name != CLI);
+    names.retain(|&(_, name)| name != CLI && name != PYTHON);
     names.push(("xtask", "xtask"));
     names
         .into_iter()
@@ -169,8 +171,10 @@ fn unit_tests(project: &Project) -> Vec<Row> {
 
 /// Crate by crate, to reuse the builds of the rows above.
 fn doctests(project: &Project) -> Row {
-    let libraries =
-        project.crates().into_iter().filter(|(_, package)| package.dir().join("src/lib.rs").exists());
+    let libraries = project
+        .crates()
+        .into_iter()
+        .filter(|(_, package)| package.name != PYTHON && package.dir().join("src/lib.rs").exists());
     let names: Vec<String> = libraries.map(|(_, package)| package.name.clone()).collect();
     row("doctests", "examples in the documentation", move |log| {
         let mut failed = Vec::new();
