@@ -14,7 +14,7 @@ use crate::file::dense;
 ///
 /// Any number of threads may run one layer at a time. The same input gives the same bits every time. A copy is the same
 /// layer, and a pickle holds the path of the file: the file is opened again where it is loaded.
-#[pyclass(frozen, module = "residua")]
+#[pyclass(frozen, weakref, module = "residua")]
 pub(crate) struct Layer {
     inner: residua::Layer,
     file: Arc<residua::SplitFile>,

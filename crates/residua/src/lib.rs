@@ -126,7 +126,7 @@ pub use residua_backend::DeviceInfo;
 pub use residua_memory::{Budget, ByteSize, ErrorKind};
 pub use residua_split::{
     BaseSpec, Delta, DiffOptions, Importance, MaterializeOptions, New, NoProgress, Old, Output, Progress,
-    Selection, SplitOptions, VerifyOptions,
+    Selection, SplitOptions, TensorMut, VerifyOptions,
 };
 
 pub use residua_backend as backend;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::log::Log;
 use super::report::Outcome;
-use super::{c_programs, campaign, oracle, packages, vulkan};
+use super::{c_programs, campaign, oracle, packages, python, vulkan};
 use crate::project::{Package, Project, cargo, host};
 use crate::{Result, floors, kernels};
 
@@ -31,7 +31,8 @@ fn row(
     Row { name: name.into(), what: what.into(), job: Box::new(job) }
 }
 
-pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
+/// `heavy`: rows that install gigabytes run, too.
+pub(crate) fn all(project: &Project, heavy: bool) -> Result<Vec<Row>> {
     let mut rows = checks(project);
     rows.push(packages::row(project));
     rows.push(ptx(project));
@@ -80,6 +81,8 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
         ran(log, Command::new(cargo()).args(["run", "--release"]))
     }));
     rows.push(oracle::row(project)?);
+    rows.push(python::plain(project));
+    rows.push(python::torch(project, heavy));
     Ok(rows)
 }
 
@@ -331,10 +334,13 @@ mod tests {
     #[test]
     fn every_crate_has_a_row_and_no_row_appears_twice() {
         let project = Project::read().unwrap();
-        let mut names: Vec<String> = all(&project).unwrap().into_iter().map(|row| row.name).collect();
+        let mut names: Vec<String> = all(&project, true).unwrap().into_iter().map(|row| row.name).collect();
         for (folder, package) in project.crates() {
-            let expected =
-                if package.name == CLI { "release-cli".to_owned() } else { format!("test-{folder}") };
+            let expected = match package.name.as_str() {
+                CLI => "release-cli".to_owned(),
+                PYTHON => "python".to_owned(),
+                _ => format!("test-{folder}"),
+            };
             assert!(names.contains(&expected), "{expected} is not in {names:?}");
         }
         let rows = names.len();
