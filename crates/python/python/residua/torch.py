@@ -57,11 +57,7 @@ def _(y: Tensor, layer: int, alpha: float, features: int) -> Tensor:
 
 
 def _apply(layer: Layer, x: Tensor, alpha: float) -> Tensor:
-    rows = x.detach().reshape(-1, layer.in_features).float().contiguous()
-    # torch's defaults may be another type or device.
-    out = torch.empty(rows.shape[0], layer.out_features, dtype=torch.float32, device="cpu")
-    layer.forward_into(rows.numpy(), out.numpy(), alpha)
-    return out.to(x.dtype).view(*x.shape[:-1], layer.out_features)
+    return torch.from_numpy(layer.forward(x.detach().float().numpy(), alpha)).to(x.dtype)
 
 
 def _apply_transposed(layer: Layer, y: Tensor, alpha: float) -> Tensor:
