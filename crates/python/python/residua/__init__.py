@@ -6,7 +6,8 @@ Importing this package needs only NumPy. `residua.torch` and `residua.transforme
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from . import _native
 from ._delta import apply_delta
@@ -66,6 +67,7 @@ __all__ = [
     "ResiduaError",
     "Rff",
     "SplitFile",
+    "SplitOptions",
     "StatisticsBuilder",
     "TensorInfo",
     "UsageError",
@@ -86,13 +88,30 @@ __all__ = [
 ]
 
 
+class SplitOptions(TypedDict, total=False):
+    """The keywords of `split`."""
+
+    density: float
+    threshold: float
+    base: str | os.PathLike[str]
+    values: str
+    importance: str
+    calibration: str | os.PathLike[str]
+    include: Sequence[str]
+    exclude: Sequence[str]
+    hashes: bool
+    memory_budget: int | str | None
+    progress: bool | Callable[[str, str, int, int], None] | None
+
+
 def split(
-    model: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any
+    model: str | os.PathLike[str], out: str | os.PathLike[str], **options: Unpack[SplitOptions]
 ) -> dict[str, Any]:
     if _is_model_folder(model) and not os.fspath(out).endswith(".safetensors"):
         from .transformers import split_folder
 
-        return split_folder(model, out, **options)
+        made: dict[str, Any] = split_folder(model, out, **options)
+        return made
     return _native.split(model, out, **options)
 
 
@@ -106,8 +125,12 @@ def _is_model_folder(path: str | os.PathLike[str]) -> bool:
     return os.path.isfile(os.path.join(path, "config.json"))
 
 
-def calibrate(*args: Any, **options: Any) -> Any:
-    """Measures the inputs of a torch model's linear layers; see `residua.calibration.calibrate`."""
-    from .calibration import calibrate as run
+if TYPE_CHECKING:
+    from .calibration import calibrate
+else:
 
-    return run(*args, **options)
+    def calibrate(*args: Any, **options: Any) -> Any:
+        """Measures the inputs of a torch model's linear layers; see `residua.calibration.calibrate`."""
+        from .calibration import calibrate as run
+
+        return run(*args, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -86,9 +87,8 @@ def _view(name: str, tensor: Any) -> tuple[str, str, list[int], np.ndarray[Any, 
         if tensor.device.type != "cpu":
             raise UsageError(f"tensor {name} is on {tensor.device}; move it to the CPU first")
         if contiguous and dtype:
-            import torch
-
-            data = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+            # There is a tensor of it, so it is there.
+            data = tensor.detach().reshape(-1).view(sys.modules["torch"].uint8).numpy()
     else:
         raise UsageError(f"tensor {name} is neither a NumPy array nor a torch tensor, but {type(tensor).__name__}")
     if dtype is None:

@@ -11,6 +11,44 @@ _Progress: TypeAlias = bool | Callable[[str, str, int, int], None] | None
 # NumPy arrays, torch tensors on the CPU, and whatever exports DLPack or a buffer.
 _Array: TypeAlias = Any
 
+__all__ = [
+    "Attention",
+    "BudgetError",
+    "ClassGaussian",
+    "ClassStatistics",
+    "Classifier",
+    "Compensator",
+    "DeviceError",
+    "InputError",
+    "IoError",
+    "Layer",
+    "LayerInfo",
+    "Lda",
+    "Linear",
+    "Method",
+    "Ncm",
+    "Qda",
+    "ResiduaError",
+    "Rff",
+    "SplitFile",
+    "StatisticsBuilder",
+    "TensorInfo",
+    "UsageError",
+    "WeakNonlinear",
+    "__version__",
+    "apply_views",
+    "command",
+    "diff",
+    "get_num_threads",
+    "inspect",
+    "load_layer",
+    "materialize",
+    "parse_bytes",
+    "patch",
+    "set_num_threads",
+    "split",
+    "verify",
+]
 __version__: str
 
 class ResiduaError(Exception): ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,6 @@ class _Line:
 def bar() -> Callable[[str, str, int, int], None]:
     """A new bar."""
     try:
-        from tqdm.auto import tqdm
+        return _Tqdm(importlib.import_module("tqdm.auto").tqdm)
     except ImportError:
         return _Line()
-    return _Tqdm(tqdm)
