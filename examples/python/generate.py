@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ PROMPT = 512
 def show(folder: Path, split: Path, prompt: str, tokens: int) -> None:
     """Greedy text at alpha 1, ½ and 0."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = residua.transformers.from_pretrained(split)
+    model: Any = residua.transformers.from_pretrained(split)
     inputs = tokenizer(prompt, return_tensors="pt")
     for alpha in (1.0, 0.5, 0.0):
         with residua.torch.alpha(model, alpha):
@@ -50,9 +51,9 @@ def measure(folder: Path, split: Path, threads: int, rounds: int, tokens: int) -
     speeds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for number in range(rounds + 1):
         for name, model in models.items():
-            read = PROMPT / seconds(lambda model=model: model(prompt, use_cache=False, logits_to_keep=1))
-            # One step alone takes the time of the short prompt.
-            one, many = (seconds(lambda model=model, count=count: greedy(model, prompt[:, :16], count)) for count in (1, tokens + 1))
+            read = PROMPT / seconds(partial(model, prompt, use_cache=False, logits_to_keep=1))
+            # The first token takes the time of the short prompt.
+            one, many = (seconds(partial(greedy, model, prompt[:, :16], count)) for count in (1, tokens + 1))
             if number > 0:
                 speeds[name]["prompt"].append(read)
                 speeds[name]["generation"].append(tokens / (many - one))

@@ -31,7 +31,7 @@ def textbook(folder: Path, density: float) -> None:
         keep = int(density * weight.numel())
         threshold = difference.abs().flatten().topk(keep, sorted=False).values.min()
         residual[name] = torch.where(difference.abs() >= threshold, difference, 0.0)
-    sparse = {name: each.to_sparse_coo() for name, each in residual.items()}
+    sparse = {name: each.to_sparse() for name, each in residual.items()}
     print(sum(each._nnz() for each in sparse.values()), "non-zeros")
 
 

@@ -108,7 +108,7 @@ class _Sums:
         elif self.shape[0] == 1:
             self.total[0].addmm_(x.T, x)
         else:
-            for number, part in enumerate(x.split(self.n, dim=1)):
+            for number, part in enumerate(torch.split(x, self.n, dim=1)):
                 size = part.shape[1]
                 self.total[number, :size, :size].addmm_(part.T, part)
 
@@ -121,7 +121,7 @@ class _Sums:
         if not bool(mean.isfinite().all()):
             raise InputError(f"the inputs of the layer {self.names[0]} are not finite, or too large to square")
         for _ in self.names:
-            file.write(memoryview(mean.numpy().reshape(-1)).cast("B"))
+            mean.numpy().tofile(file)
         self.total = None
 
 

@@ -117,7 +117,7 @@ class ResidualLinear(nn.Module):
             self.bias = bias if isinstance(bias, nn.Parameter) else nn.Parameter(bias)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         # A copy, or a pickle from another process.
         self._key = _register(self.layer)
 

@@ -24,7 +24,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from residua import InputError, SplitFile, UsageError, _native
@@ -47,6 +48,8 @@ class ResiduaConfig(QuantizationConfigMixin):
         alpha: the scale of the residual after loading: 1 is the whole model, 0 the base alone.
         base: the checkpoint that the model was split over, if the file holds only hashes of it and the checkpoint is not near the file.
     """
+
+    quant_method: Any
 
     def __init__(self, alpha: float = 1.0, base: str | None = None, **_: Any) -> None:
         self.quant_method = METHOD
@@ -237,7 +240,7 @@ def _linear(model: PreTrainedModel, target: str) -> nn.Linear | None:
     except AttributeError:
         return None
     # Subclasses may be called by code that reads their weight.
-    if leaf != "weight" or type(module) is not nn.Linear or module is model.get_output_embeddings():
+    if leaf != "weight" or type(module) is not nn.Linear or module is model.get_output_embeddings():  # type: ignore[no-untyped-call]
         return None
     owners = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is module.weight]
     return module if len(owners) == 1 else None

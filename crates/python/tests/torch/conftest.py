@@ -11,6 +11,10 @@ import residua
 import residua.transformers
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "smollm2: a real language model; minutes, and a package to download")
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """A model as transformers saves it: biases, tied embeddings, a tokenizer's file."""
