@@ -87,8 +87,10 @@ class ResiduaQuantizer(HfQuantizer):
                 raise InputError(f"{path}: {name} is {list(layer.shape)} where the model has {wanted}")
             module = ResidualLinear(layer, linear.bias, self.quantization_config.alpha)
             model.set_submodule(target.removesuffix(".weight"), module)
-        ignored = model._keys_to_ignore_on_load_unexpected or ()
-        model._keys_to_ignore_on_load_unexpected = {*ignored, _PLANES}
+        # None or a list in transformers 5.0, a set later.
+        ignored = model._keys_to_ignore_on_load_unexpected
+        kind = list if ignored is None else type(ignored)
+        model._keys_to_ignore_on_load_unexpected = kind([*(ignored or ()), _PLANES])
 
     def is_serializable(self, *_: Any, **__: Any) -> bool:
         """False: copy the folder to save a split model."""
