@@ -10,6 +10,9 @@ use crate::array::{array, input, is_float, rows, wrong_type};
 use crate::error::{exception, usage};
 use crate::file::dense;
 
+/// Where a layer is from: the file, its base, the name.
+type Origin = (PathBuf, Option<PathBuf>, String);
+
 /// A linear layer `y = base·x + alpha·(residual·x)` on the processor, opaque. `SplitFile.layer` loads one.
 ///
 /// Any number of threads may run one layer at a time. The same input gives the same bits every time. A copy is the same
@@ -18,16 +21,11 @@ use crate::file::dense;
 pub(crate) struct Layer {
     inner: residua::Layer,
     file: Arc<residua::SplitFile>,
-    /// Where it is from: the file, its base, the name.
-    from: (PathBuf, Option<PathBuf>, String),
+    from: Origin,
 }
 
 impl Layer {
-    pub(crate) fn new(
-        inner: residua::Layer,
-        file: Arc<residua::SplitFile>,
-        from: (PathBuf, Option<PathBuf>, String),
-    ) -> Self {
+    pub(crate) fn new(inner: residua::Layer, file: Arc<residua::SplitFile>, from: Origin) -> Self {
         Self { inner, file, from }
     }
 }
@@ -150,10 +148,7 @@ impl Layer {
         slf
     }
 
-    fn __reduce__<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, (PathBuf, Option<PathBuf>, String))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Origin)> {
         let load = py.import("residua")?.getattr("load_layer")?;
         Ok((load, self.from.clone()))
     }

@@ -115,7 +115,7 @@ def test_ctrl_c_stops_a_job(large: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of Unix")
 def test_ctrl_c_stops_a_fit(rng: np.random.Generator) -> None:
-    before = rng.standard_normal((100_000, 64)).astype("f4")
+    before = rng.standard_normal((30_000, 64)).astype("f4")
     method = residua.Rff(features=4096)
     assert interrupted(partial(method.fit, before), before)
 
