@@ -134,6 +134,22 @@ def test_layers_that_run_twice_or_part_ways_are_measured_alone(tmp_path):
     np.testing.assert_allclose(found["a.weight"][0], both.T @ both / 16, rtol=1e-5, atol=1e-6)
 
 
+def test_a_tensor_that_changed_in_between_is_measured_again(tmp_path):
+    class Changed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            x = x + 1
+            return self.a(x) + self.b(x.mul_(2))
+
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(2))
+    residua.calibrate(Changed(), [x], tmp_path / "c.safetensors")
+    found = load_file(tmp_path / "c.safetensors")
+    np.testing.assert_allclose(found["b.weight"], 4 * found["a.weight"], rtol=1e-5)
+
+
 def test_the_model_comes_back_as_it_was(original, batches, tmp_path):
     original.train()
     original.model.layers[0].eval()

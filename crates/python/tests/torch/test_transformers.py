@@ -193,6 +193,14 @@ def test_an_output_head_of_its_own_passes_through(tmp_path):
     assert len(names) == 7 and "lm_head.weight" not in names
 
 
+def test_tied_linear_layers_are_not_replaced(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert residua.transformers._linear(model, name) is model.model.layers[0].mlp.up_proj
+    model.model.layers[1].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
+    assert residua.transformers._linear(model, name) is None
+
+
 def test_a_classifier_of_another_family_loads(tmp_path):
     config = BertConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_labels=3
