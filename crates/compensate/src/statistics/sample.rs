@@ -15,13 +15,13 @@ impl ClassGaussian {
     /// When the budget has no room, or the covariance cannot be factored.
     ///
     /// ```
-    /// use residua_compensate::nalgebra::dvector;
+    /// use residua_compensate::nalgebra::DVector;
     /// use residua_compensate::{ClassGaussian, Covariance};
     /// use residua_memory::Budget;
     ///
     /// # fn main() -> residua_compensate::Result<()> {
     /// let budget = Budget::new(1 << 20);
-    /// let class = ClassGaussian::new(9, dvector![5.0, -5.0], Covariance::isotropic(2, 0.01), &budget)?;
+    /// let class = ClassGaussian::new(9, DVector::from_vec(vec![5.0, -5.0]), Covariance::isotropic(2, 0.01), &budget)?;
     /// let draws = class.sample(1000, 0, &budget)?;
     /// assert!((draws.column_mean() - class.mean()).amax() < 0.02);
     /// # Ok(())
