@@ -103,21 +103,30 @@ class ResiduaQuantizer(HfQuantizer):
 
 
 def from_pretrained(
-    folder: str | os.PathLike[str], *args: Any, auto_class: Any = AutoModelForCausalLM, **kwargs: Any
+    folder: str | os.PathLike[str],
+    *args: Any,
+    auto_class: Any = AutoModelForCausalLM,
+    base: str | os.PathLike[str] | None = None,
+    **kwargs: Any,
 ) -> PreTrainedModel:
     """Loads a split model: ``auto_class.from_pretrained`` with the quantisation method registered.
 
     Args:
         folder: what :func:`split_folder` wrote.
         auto_class: the class of transformers that loads it.
+        base: the checkpoint that the model was split over, if it was, and if it is not inside the folder.
 
     Raises:
-        UsageError: the model is not split, or a device other than the CPU is asked for.
-        InputError: the split file is malformed, or does not fit the model.
+        UsageError: the model is not split, its base is missing, or a device other than the CPU is asked for.
+        InputError: the split file is malformed, or does not fit the model or the base.
     """
-    quantization = getattr(AutoConfig.from_pretrained(folder), "quantization_config", None) or {}
+    config = AutoConfig.from_pretrained(folder)
+    quantization = getattr(config, "quantization_config", None) or {}
     if quantization.get("quant_method") != METHOD:
         raise UsageError(f"{os.fspath(folder)} is not a split model: config.json has no quantization_config of {METHOD!r}")
+    if base is not None:
+        config.quantization_config = {**quantization, "base": os.fspath(base)}
+        kwargs["config"] = config
     model: PreTrainedModel = auto_class.from_pretrained(folder, *args, **kwargs)
     return model
 

@@ -142,6 +142,22 @@ def test_from_pretrained_of_ours(split, folder, model, tokens):
         residua.transformers.from_pretrained(folder)
 
 
+def test_a_split_over_another_model_needs_that_model(folder, tmp_path, tokens):
+    old = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tuned = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        tuned.model.layers[0].mlp.up_proj.weight[:, ::7] += 0.5
+    tuned.save_pretrained(tmp_path / "tuned")
+    residua.split(tmp_path / "tuned", tmp_path / "out", base=folder, density=0.2, values="f32")
+    with pytest.raises(residua.UsageError, match="base"):
+        residua.transformers.from_pretrained(tmp_path / "out")
+    model = residua.transformers.from_pretrained(tmp_path / "out", base=folder, dtype=torch.float32)
+    with torch.no_grad():
+        assert relative(model(tokens).logits, tuned(tokens).logits) < 1e-5
+        with alpha(model, 0.0):
+            assert relative(model(tokens).logits, old(tokens).logits) < 1e-5
+
+
 def test_a_split_can_be_chosen_by_name(folder, tmp_path):
     report = residua.split(folder, tmp_path / "out", include=["*.mlp.*"], exclude=["*.0.*"], base="int8", density=0.0)
     assert {tensor["name"] for tensor in report["tensors"]} == {
