@@ -96,3 +96,30 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_starts_its_own_threads() {
+        // A child sees the pool of another process; so does this test.
+        let mut own = Started::new(2).unwrap();
+        own.process += 1;
+        let pool = Pool(Some(Arc::new(Pools { own, child: OnceLock::new() })));
+        assert_eq!(pool.threads(), 2);
+        let name = |_| std::thread::current().name().map(str::to_owned);
+        assert!(
+            pool.map(WORTH_THREADS, vec![(); 8], name)
+                .iter()
+                .all(|name| { name.as_deref().is_some_and(|name| name.starts_with("residua-cpu-")) })
+        );
+        // Of a grandchild there is the calling thread alone.
+        let mut child = Started::new(2).unwrap();
+        child.process += 1;
+        let mut own = Started::new(2).unwrap();
+        own.process += 1;
+        let pool = Pool(Some(Arc::new(Pools { own, child: OnceLock::from(Some(child)) })));
+        assert_eq!((pool.threads(), pool.map(WORTH_THREADS, vec![1, 2], |n| n + 1)), (1, vec![2, 3]));
+    }
+}

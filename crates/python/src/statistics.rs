@@ -247,14 +247,26 @@ impl ClassGaussian {
 
     /// Draws from the class's Gaussian. A seed gives the same numbers on every platform.
     ///
+    /// Args:
+    ///     n: How many.
+    ///     seed: Of the random numbers.
+    ///     memory_budget: The bytes that the call may allocate: a number, or a text such as `512MiB`.
+    ///
     /// Returns:
     ///     A float64 array `[n, d]`.
     ///
     /// Raises:
-    ///     BudgetError: more than the machine's memory was asked for.
-    #[pyo3(signature = (n, seed = 0))]
-    fn sample<'py>(&self, py: Python<'py>, n: usize, seed: u64) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let draws = run(py, None, |_| self.0.sample(n, seed, &Budget::new(1 << 40)))?;
+    ///     BudgetError: the budget has no room.
+    #[pyo3(signature = (n, seed = 0, *, memory_budget = None))]
+    fn sample<'py>(
+        &self,
+        py: Python<'py>,
+        n: usize,
+        seed: u64,
+        memory_budget: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let budget = budget(memory_budget)?;
+        let draws = run(py, None, |_| self.0.sample(n, seed, &budget))?;
         PyArray1::from_vec(py, draws.data.into()).reshape([n, self.0.dim()])
     }
 

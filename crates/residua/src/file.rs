@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use residua_format::file::{Container, ContainerKind};
+use residua_memory::BudgetError;
 use residua_split::{BaseLocation, LayerBase};
 
 use crate::error::Result;
@@ -111,8 +112,14 @@ impl SplitFile {
             }
         };
         let (rows, cols) = (residual.rows(), residual.cols());
-        let _held = budget.reserve(4 * (rows * cols) as u64, &format!("the dense matrix of layer {name}"))?;
-        let mut dense = vec![0.0; rows * cols];
+        let what = format!("the dense matrix of layer {name}");
+        let count = rows.saturating_mul(cols);
+        let bytes = (count as u64).saturating_mul(4);
+        let _held = budget.reserve(bytes, &what)?;
+        let mut dense = Vec::new();
+        let refused = |_| BudgetError { what, requested: bytes, available: 0, limit: 0, minimum: bytes };
+        dense.try_reserve_exact(count).map_err(refused)?;
+        dense.resize(count, 0.0);
         for (row, weights) in dense.chunks_exact_mut(cols.max(1)).enumerate() {
             match &base {
                 Some(LayerBase::Quantized(base)) => base.dequantize_row(row, weights),

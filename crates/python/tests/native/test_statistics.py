@@ -78,6 +78,8 @@ def test_draws_have_the_moments_of_the_class(rng, samples: int) -> None:
     np.testing.assert_allclose(np.cov(draws.T), known.covariance(), atol=0.05 * scale**2)
     np.testing.assert_array_equal(draws, known.sample(60_000, seed=3))
     assert not np.array_equal(draws, known.sample(60_000, seed=4))
+    with pytest.raises(residua.BudgetError):
+        known.sample(1 << 60)
 
 
 METHODS = [residua.Linear, residua.Rff, residua.WeakNonlinear, residua.Attention]
