@@ -32,7 +32,7 @@ def calibrate(
 ) -> None:
     """Runs batches through a model and writes the calibration file that :func:`residua.split` reads.
 
-    The file has one float32 tensor per ``nn.Linear``, named as its weight: second moments ``[blocks, n, n]`` or mean squares
+    The file has one float32 tensor per ``nn.Linear``, named as its weight in the model: second moments ``[blocks, n, n]`` or mean squares
     ``[in_features]`` of the layer's inputs. Layers that read the same tensor one after the other, such as query, key and value, are
     measured once. Positions that a two-dimensional ``attention_mask`` of the batch hides are left out. The model runs in
     evaluation mode, without gradients, once more on the first batch.

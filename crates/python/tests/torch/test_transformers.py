@@ -159,6 +159,7 @@ def test_a_split_over_another_model_needs_that_model(folder, tmp_path, tokens):
 
 
 def test_a_split_can_be_chosen_by_name(folder, tmp_path):
+    (tmp_path / "out").mkdir()
     report = residua.split(folder, tmp_path / "out", include=["*.mlp.*"], exclude=["*.0.*"], base="int8", density=0.0)
     assert {tensor["name"] for tensor in report["tensors"]} == {
         f"model.layers.1.mlp.{name}_proj.weight" for name in ("up", "gate", "down")
