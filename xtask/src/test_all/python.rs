@@ -69,13 +69,9 @@ pub(super) fn torch(project: &Project, wanted: bool) -> Row {
                 Ok(venv) => venv,
                 Err(error) => return Ok(Outcome::missing(format!("no Python with torch: {error}"))),
             };
-            let wheel = match wheel(&project) {
-                Ok(wheel) => wheel,
-                Err(_) => {
-                    log.succeed(&mut build(&project)?)?;
-                    wheel(&project)?
-                }
-            };
+            // Built a moment ago by the row above, or not at all.
+            log.succeed(&mut build(&project)?)?;
+            let wheel = wheel(&project)?;
             install(log, &venv, &wheel)?;
             pytest(log, &venv, &project.root.join("crates/python/tests/torch"))
         }),
