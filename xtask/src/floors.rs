@@ -11,6 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["split"],
     &["residua"],
     &["cli", "capi"],
+    &["python"],
 ];
 
 /// Violations of the order of the floors, one line each.
@@ -68,6 +69,7 @@ mod tests {
             manifest_path: format!("/w/crates/{folder}/Cargo.toml").into(),
             features: Default::default(),
             dependencies: dependencies.iter().map(dependency).collect(),
+            publish: None,
         }
     }
 

@@ -11,6 +11,7 @@ mod kill_test;
 mod make_checkpoint;
 mod mounted;
 mod project;
+mod python;
 mod quality;
 mod random;
 mod test_all;
@@ -33,6 +34,7 @@ Usage: cargo xtask <task> [options]
   bench            time Residua and its peers in turn, write docs/benchmarks.md
   quality          measure bits against quality beside other quantisers, write docs/quality.md
   install-capi     build the C library and install it with its header
+  python           build the wheel of the Python package
   device           test and time the GPU backends, or build the programs that do
   fuzz             run every reader on mutated files and the command line on random arguments
   kill-test        kill every command that writes at random moments, check what remains
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Some("quality") => quality::main(args),
         Some("install-capi") => install_capi::main(args),
         Some("bench") => optimised("bench", args, bench::main),
+        Some("python") => python::main(args),
         Some("device") => device::main(args),
         Some("fuzz") => fuzz::main(args),
         Some("kill-test") => kill_test::main(args),

@@ -41,6 +41,8 @@ pub(crate) struct Package {
     pub(crate) manifest_path: PathBuf,
     pub(crate) features: BTreeMap<String, Vec<String>>,
     pub(crate) dependencies: Vec<Dependency>,
+    /// The registries that it may go to; `None` is any.
+    pub(crate) publish: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +65,14 @@ impl Project {
             return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
         Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Those of [`crates`](Self::crates) that go to a registry. The Python package goes out as a wheel.
+    pub(crate) fn published(&self) -> Vec<(&str, &Package)> {
+        let mut crates = self.crates();
+        crates
+            .retain(|(_, package)| package.publish.as_ref().is_none_or(|registries| !registries.is_empty()));
+        crates
     }
 
     /// The packages under `crates/` with their folder names, in alphabetical order of the folder.

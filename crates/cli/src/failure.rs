@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
-use std::process::ExitCode;
 
 use residua::backend::BackendError;
 use residua::compensate::CompensateError;
@@ -78,8 +77,8 @@ impl Failure {
         self.kind
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(self.kind as u8)
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.kind as u8
     }
 }
 

@@ -1,7 +1,7 @@
-//! The `residua` command line.
+//! The `residua` command as a function: its program and the Python package run the same.
 //!
-//! It is a library for the sake of the first build: cargo compiles a library while the code of its dependencies is still
-//! being generated, but a program only after that.
+//! A library also makes the first build shorter: cargo compiles it while the code of its dependencies is still being generated,
+//! but a program only after that.
 
 mod args;
 mod cli;
@@ -23,17 +23,18 @@ mod sizes;
 mod summary;
 mod usage;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use crate::failure::{Failure, Kind};
 
-/// Runs the command that the process's arguments name.
-#[must_use]
-pub fn main() -> ExitCode {
+/// Runs the command line `args`, the name of the program first, and returns the exit code. Prints to this process's stdout and stderr.
+///
+/// Call it once in a process: it handles signals, starts threads and counts memory as the process's own.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     // First, so that an early signal finds the handler.
     interrupt::tidy_up_on_signals();
     limits::become_errors();
-    let command = match usage::parse() {
+    let command = match usage::parse(args) {
         Ok(command) => command,
         Err(code) => return code,
     };
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
         }
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             if failure.kind() != Kind::BrokenPipe {
                 output::complain(&escape::line(&format!("error: {failure}")));

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    residua_cli::main()
+    ExitCode::from(residua_cli::run(std::env::args_os()))
 }

@@ -1,6 +1,6 @@
 //! Parses the arguments of the command line and reports wrong ones.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use clap::Parser;
 use clap::error::ContextValue;
@@ -10,14 +10,14 @@ use crate::failure::Kind;
 use crate::{escape, output};
 
 /// Parses the arguments. If they ask for help or are wrong, prints the answer and returns the exit code.
-pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| if error.use_stderr() { refuse(error) } else { show(&error) })
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
+    Cli::try_parse_from(args).map_err(|error| if error.use_stderr() { refuse(error) } else { show(&error) })
 }
 
 /// Prints help or the version.
-fn show(error: &clap::Error) -> ExitCode {
+fn show(error: &clap::Error) -> u8 {
     match output::written(error.print()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             if failure.kind() != Kind::BrokenPipe {
                 output::complain(&format!("error: {failure}"));
@@ -28,7 +28,7 @@ fn show(error: &clap::Error) -> ExitCode {
 }
 
 /// Reports wrong arguments. The report has several lines; escapes keep each argument in its line.
-fn refuse(mut error: clap::Error) -> ExitCode {
+fn refuse(mut error: clap::Error) -> u8 {
     let context: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in context {
         let safe = match value {
@@ -48,5 +48,5 @@ fn refuse(mut error: clap::Error) -> ExitCode {
     } else {
         output::complain(safe.trim_end());
     }
-    ExitCode::from(Kind::Usage as u8)
+    Kind::Usage as u8
 }

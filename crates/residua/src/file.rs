@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use residua_format::file::{Container, ContainerKind};
+use residua_memory::BudgetError;
 use residua_split::{BaseLocation, LayerBase};
 
 use crate::error::Result;
-use crate::{Base, Device, Layer};
+use crate::{Base, Budget, Device, Layer};
 
 /// A file with layers, open: what [`Job::split`](crate::Job::split) writes, or a container of single sparse matrices.
 ///
@@ -96,5 +97,42 @@ impl SplitFile {
                 Layer::of_parts(device, name, Some(base), residual)
             }
         }
+    }
+
+    /// The dense matrix of a layer, `base + alpha · residual`, row-major `[out_features, in_features]`.
+    ///
+    /// # Errors
+    /// As [`layer`](Self::layer).
+    pub fn dense(&self, name: &str, alpha: f32, budget: &Budget) -> Result<Vec<f32>> {
+        let (base, residual) = match &self.0 {
+            Inner::Matrices(container) => (None, container.read_gap(name, budget)?),
+            Inner::Split(file) => {
+                let layer = file.layer(name)?;
+                (Some(layer.read_base(budget)?), layer.read_residual(budget)?)
+            }
+        };
+        let (rows, cols) = (residual.rows(), residual.cols());
+        let what = format!("the dense matrix of layer {name}");
+        let count = rows.saturating_mul(cols);
+        let bytes = (count as u64).saturating_mul(4);
+        let _held = budget.reserve(bytes, &what)?;
+        let mut dense = Vec::new();
+        let refused = |_| BudgetError { what, requested: bytes, available: 0, limit: 0, minimum: bytes };
+        dense.try_reserve_exact(count).map_err(refused)?;
+        dense.resize(count, 0.0);
+        for (row, weights) in dense.chunks_exact_mut(cols.max(1)).enumerate() {
+            match &base {
+                Some(LayerBase::Quantized(base)) => base.dequantize_row(row, weights),
+                Some(LayerBase::Dense(base)) => {
+                    weights
+                        .iter_mut()
+                        .enumerate()
+                        .for_each(|(col, w)| *w = base.values().get(row * cols + col));
+                }
+                None => {}
+            }
+            residual.row(row).for_each(|(column, value)| weights[column as usize] += alpha * value);
+        }
+        Ok(dense)
     }
 }

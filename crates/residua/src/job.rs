@@ -7,7 +7,7 @@ use residua_memory::Budget;
 use residua_split::{
     CalibrateOptions, CalibrateReport, Delta, DiffOptions, DiffReport, FolderReport, LayerInputs,
     MaterializeOptions, MaterializeReport, New, NoProgress, Old, Output, PatchReport, Progress, SplitOptions,
-    SplitReport, VerifyOptions, VerifyReport,
+    SplitReport, TensorMut, VerifyOptions, VerifyReport,
 };
 
 use crate::error::Result;
@@ -135,6 +135,18 @@ impl<'a> Job<'a> {
         output: Output<impl AsRef<Path>>,
     ) -> Result<PatchReport> {
         Ok(residua_split::patch(old, delta, output, &self.budget, self.progress)?)
+    }
+
+    /// Applies a delta to tensors in memory. Everything is verified first; they all change or none does.
+    ///
+    /// # Errors
+    /// See [`residua_split::apply_into`].
+    pub fn apply_into(
+        &self,
+        tensors: &mut [TensorMut<'_>],
+        delta: Delta<impl AsRef<Path>>,
+    ) -> Result<PatchReport> {
+        Ok(residua_split::apply_into(tensors, delta, &self.budget, self.progress)?)
     }
 }
 

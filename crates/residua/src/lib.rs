@@ -127,7 +127,7 @@ pub use residua_memory::{Budget, ByteSize, ErrorKind};
 pub use residua_split::{
     ActivationsAt, BaseSpec, CalibrateOptions, Delta, DiffOptions, Importance, LayerInputs,
     MaterializeOptions, New, NoProgress, Old, Output, Progress, Selection, SplitOptions, Statistic,
-    VerifyOptions,
+    TensorMut, VerifyOptions,
 };
 
 pub use residua_backend as backend;

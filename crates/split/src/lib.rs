@@ -9,6 +9,7 @@
 //! | [`verify`](verify()) | a split file | nothing; reports whether it is sound and how far it is from a checkpoint |
 //! | [`diff`](diff()) | two checkpoints | a delta: what changed |
 //! | [`patch`](patch()) | a checkpoint and a delta | the new checkpoint, bit for bit |
+//! | [`apply_into`] | tensors in memory and a delta | the new values, into the same memory |
 //!
 //! A linear layer `W [rows, cols]` = `[out_features, in_features]` becomes `W ≈ base + alpha · residual`. The base is a
 //! quantised copy of `W` or the tensor of another checkpoint. The residual holds the weights at which the base is
@@ -19,6 +20,7 @@
 //! whatever the budget and the number of threads. A [`Progress`] watches a job and may stop it. The output appears
 //! complete or not at all.
 
+mod apply;
 mod base_file;
 mod calibrate;
 mod delta;
@@ -41,6 +43,7 @@ mod rows;
 mod split;
 mod verify;
 
+pub use apply::{TensorMut, apply_into};
 pub use base_file::BaseLocation;
 pub use calibrate::{
     ActivationsAt, CalibrateOptions, CalibrateReport, CalibratedTensor, LayerInputs, Statistic, calibrate,

@@ -248,7 +248,7 @@ fn apply_row(
     slot.values.resize((entries.end - entries.start) as usize * layout.size, 0);
     container.read_plane_at(name, Plane::Values, entries.start * layout.size as u64, &mut slot.values)?;
     let op = container.matrix(name).and_then(|matrix| delta_op(matrix.op)).unwrap_or_default();
-    apply(layout.size, op, &pattern, &slot.values, &mut slot.old).ok_or_else(|| {
+    apply(layout.size, op, (&pattern, 0), &slot.values, &mut slot.old).ok_or_else(|| {
         let source = FormatError::GapRow { row: at, problem: "a column lies outside the tensor" };
         FileError::matrix(container.path(), name)(source)
     })?;

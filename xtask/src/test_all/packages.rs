@@ -21,7 +21,9 @@ pub(super) fn row(project: &Project) -> Row {
     let project = project.clone();
     Row {
         name: "package".into(),
-        what: "every crate packed; all of them built from the packages alone, with every feature".into(),
+        what:
+            "every crate for a registry packed; all of them built from the packages alone, with every feature"
+                .into(),
         job: Box::new(move |log| {
             pack(log, &project)?;
             let folder = project.target.join("packages");
@@ -48,7 +50,7 @@ pub(super) fn row(project: &Project) -> Row {
 fn pack(log: &mut Log, project: &Project) -> Result {
     let mut command = Command::new(cargo());
     command.args(["package", "--no-verify", "--allow-dirty"]);
-    for (_, package) in project.crates() {
+    for (_, package) in project.published() {
         command.args(["-p", &package.name]);
     }
     log.succeed(&mut command)
@@ -57,7 +59,7 @@ fn pack(log: &mut Log, project: &Project) -> Result {
 /// Unpacks into `folder`. Returns the problems of the packages.
 fn unpack(log: &mut Log, project: &Project, folder: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    for (_, package) in project.crates() {
+    for (_, package) in project.published() {
         let file = project.target.join("package").join(format!("{}.crate", full_name(package)));
         let bytes = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?.len();
         log.line(&format!("{}: {bytes} bytes", package.name))?;
@@ -88,7 +90,7 @@ fn full_name(package: &Package) -> String {
 /// A workspace of only the unpacked crates. It has the versions and profiles of the repository, to reuse the external
 /// crates that other rows built.
 fn workspace(project: &Project, folder: &Path) -> Result {
-    let crates = project.crates();
+    let crates = project.published();
     let mut manifest =
         String::from("[workspace]\nresolver = \"3\"\nmembers = [\"residua*\"]\n\n[patch.crates-io]\n");
     for (_, package) in &crates {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::log::Log;
 use super::report::Outcome;
-use super::{c_programs, campaign, oracle, packages, vulkan};
+use super::{c_programs, campaign, oracle, packages, python, vulkan};
 use crate::project::{Package, Project, cargo, host};
 use crate::{Result, floors, kernels};
 
@@ -12,6 +12,8 @@ use crate::{Result, floors, kernels};
 /// so the tests run only there.
 const CLI: &str = "residua-cli";
 const FACADE: &str = "residua";
+/// Its tests are pytest's, in rows of their own.
+const PYTHON: &str = "residua-python";
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Log) -> Result<Outcome>>;
 
@@ -29,7 +31,8 @@ fn row(
     Row { name: name.into(), what: what.into(), job: Box::new(job) }
 }
 
-pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
+/// `heavy`: rows that install gigabytes run, too.
+pub(crate) fn all(project: &Project, heavy: bool) -> Result<Vec<Row>> {
     let mut rows = checks(project);
     rows.push(packages::row(project));
     rows.push(ptx(project));
@@ -78,6 +81,8 @@ pub(crate) fn all(project: &Project) -> Result<Vec<Row>> {
         ran(log, Command::new(cargo()).args(["run", "--release"]))
     }));
     rows.push(oracle::row(project)?);
+    rows.push(python::plain(project));
+    rows.push(python::torch(project, heavy));
     Ok(rows)
 }
 
@@ -152,7 +157,7 @@ fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
 fn unit_tests(project: &Project) -> Vec<Row> {
     let mut names: Vec<(&str, &str)> =
         project.crates().iter().map(|&(folder, package)| (folder, package.name.as_str())).collect();
-    names.retain(|&(_, name)| name != CLI);
+    names.retain(|&(_, name)| name != CLI && name != PYTHON);
     names.push(("xtask", "xtask"));
     names
         .into_iter()
@@ -169,8 +174,10 @@ fn unit_tests(project: &Project) -> Vec<Row> {
 
 /// Crate by crate, to reuse the builds of the rows above.
 fn doctests(project: &Project) -> Row {
-    let libraries =
-        project.crates().into_iter().filter(|(_, package)| package.dir().join("src/lib.rs").exists());
+    let libraries = project
+        .crates()
+        .into_iter()
+        .filter(|(_, package)| package.name != PYTHON && package.dir().join("src/lib.rs").exists());
     let names: Vec<String> = libraries.map(|(_, package)| package.name.clone()).collect();
     row("doctests", "examples in the documentation", move |log| {
         let mut failed = Vec::new();
@@ -327,10 +334,13 @@ mod tests {
     #[test]
     fn every_crate_has_a_row_and_no_row_appears_twice() {
         let project = Project::read().unwrap();
-        let mut names: Vec<String> = all(&project).unwrap().into_iter().map(|row| row.name).collect();
+        let mut names: Vec<String> = all(&project, true).unwrap().into_iter().map(|row| row.name).collect();
         for (folder, package) in project.crates() {
-            let expected =
-                if package.name == CLI { "release-cli".to_owned() } else { format!("test-{folder}") };
+            let expected = match package.name.as_str() {
+                CLI => "release-cli".to_owned(),
+                PYTHON => "python".to_owned(),
+                _ => format!("test-{folder}"),
+            };
             assert!(names.contains(&expected), "{expected} is not in {names:?}");
         }
         let rows = names.len();

@@ -34,7 +34,7 @@ pub(super) struct Lift {
 
 /// `count` standard normal points `[dim, count]`. The generator is counter-based: a seed gives the same numbers on every
 /// platform.
-pub(super) fn draw(dim: usize, count: usize, seed: u64) -> DMatrix<f64> {
+pub(crate) fn draw(dim: usize, count: usize, seed: u64) -> DMatrix<f64> {
     use rand_distr::{Distribution, StandardNormal};
     let rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     DMatrix::from_iterator(dim, count, StandardNormal.sample_iter(rng).take(dim * count))

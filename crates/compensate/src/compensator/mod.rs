@@ -22,8 +22,10 @@ use residua_memory::Budget;
 
 pub use affine::AffineMap;
 pub use attention::Attention;
+pub(crate) use lift::draw;
 pub use linear::Linear;
 pub use rff::Rff;
+pub(crate) use transport::factor;
 pub use weak::WeakNonlinear;
 
 use crate::error::same_dimension;

@@ -214,7 +214,7 @@ impl<M: PointMap> Transport<M> {
 }
 
 /// `F` with `F·Fᵀ = Σ`, without negligible columns; at least one column.
-fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
+pub(crate) fn factor(covariance: &Covariance) -> Result<DMatrix<f64>> {
     let dim = covariance.dim();
     if let Some(factor) = covariance.pure_factor().filter(|f| (1..=dim).contains(&f.ncols())) {
         return Ok(factor);

@@ -8,6 +8,7 @@ mod merge;
 mod merge_files;
 mod options;
 mod plan;
+mod sample;
 mod shrink;
 mod spectrum;
 mod values;

@@ -143,26 +143,26 @@ fn encode_of<const SIZE: usize>(
     });
 }
 
-/// Applies the entries of a pattern's only row to `row`. `None` if a column lies beyond its end, or there are fewer
+/// Applies the entries of a pattern's row `at` to `row`; `values` are those of that row. `None` if a column lies beyond its end, or there are fewer
 /// values than entries.
 pub(crate) fn apply(
     size: usize,
     op: DeltaOp,
-    pattern: &GapPattern,
+    (pattern, at): (&GapPattern, usize),
     values: &[u8],
     row: &mut [u8],
 ) -> Option<()> {
-    by_size!(size, apply_of(op, pattern, values, row))
+    by_size!(size, apply_of(op, (pattern, at), values, row))
 }
 
 fn apply_of<const SIZE: usize>(
     op: DeltaOp,
-    pattern: &GapPattern,
+    (pattern, at): (&GapPattern, usize),
     values: &[u8],
     row: &mut [u8],
 ) -> Option<()> {
     let (row, values) = (row.as_chunks_mut::<SIZE>().0, values.as_chunks::<SIZE>().0);
-    for (position, column) in pattern.row(0) {
+    for (position, column) in pattern.row(at) {
         let (element, &bits) = (row.get_mut(column as usize)?, values.get(position)?);
         *element = match op {
             DeltaOp::Overwrite => bits,

@@ -12,7 +12,10 @@ use crate::failure::Result;
 use crate::progress::Bar;
 
 /// Features of a MiniLM before and after a fine-tune, see `assets/README.md`.
+#[cfg(feature = "demo")]
 pub(super) const FEATURES: &[u8] = include_bytes!("../../../assets/drift.safetensors");
+#[cfg(not(feature = "demo"))]
+pub(super) const FEATURES: &[u8] = &[];
 
 /// For machines.
 #[derive(Serialize)]

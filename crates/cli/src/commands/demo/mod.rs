@@ -31,7 +31,10 @@ Example:
   residua demo --output residua-demo";
 
 /// Encoder layer 0 of all-MiniLM-L6-v2 (Apache-2.0), bf16; see `assets/README.md`.
+#[cfg(feature = "demo")]
 const WEIGHTS: &[u8] = include_bytes!("../../../assets/minilm-layer.safetensors");
+#[cfg(not(feature = "demo"))]
+const WEIGHTS: &[u8] = &[];
 const BATCHES: [usize; 2] = [1, 32];
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +67,10 @@ struct Demo {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    if WEIGHTS.is_empty() {
+        let problem = "this build has no data for the demo; `cargo run --release` in the repository has it";
+        return Err(Failure::usage(problem));
+    }
     args.run.start()?;
     let budget = args.budget.budget()?;
     let bar = args.run.progress();

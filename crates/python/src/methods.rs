@@ -1,0 +1,264 @@
+//! Methods that learn how features move, and what they learn.
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use residua::compensate::{self, CompensateError, Mode};
+
+use crate::arguments::{budget, choice};
+use crate::error::usage;
+use crate::features::{Features, Pairs};
+use crate::run::run;
+use crate::statistics::ClassStatistics;
+
+/// A method that learns how features move: `Linear`, `Rff`, `WeakNonlinear` or `Attention`.
+#[pyclass(frozen, subclass, module = "residua")]
+pub(crate) struct Method(Box<dyn compensate::Method>);
+
+#[pymethods]
+impl Method {
+    /// The method's name, as on the command line.
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Learns from features of the same samples before and after a task.
+    ///
+    /// Args:
+    ///     before: `[n, d]`, float32 or float64; as in `StatisticsBuilder.add`.
+    ///     after: `[n, d]`, the same samples as the model sees them after the task.
+    ///     memory_budget: The bytes that the fit and its result may take: a number, or a text such as `512MiB`.
+    ///
+    /// Raises:
+    ///     UsageError: shapes do not fit, or a setting is outside its range.
+    ///     InputError: there are no samples, or a feature is not finite.
+    ///     BudgetError: the budget has no room.
+    #[pyo3(signature = (before, after, *, memory_budget = None))]
+    fn fit(
+        &self,
+        py: Python<'_>,
+        before: &Bound<'_, PyAny>,
+        after: &Bound<'_, PyAny>,
+        memory_budget: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Compensator> {
+        let budget = budget(memory_budget)?;
+        let (before, after) = (Features::new(before, "before")?, Features::new(after, "after")?);
+        let dim = before.dim();
+        let (samples, others) = (before.samples(dim, "before")?, after.samples(dim, "after")?);
+        if samples != others {
+            return Err(usage(format!("before has {samples} samples, after has {others}")));
+        }
+        let (before, after) = (before.floats()?, after.floats()?);
+        let fitted =
+            run(py, None, |watch| self.0.fit(&mut Pairs { dim, before, after, next: 0, watch }, &budget))?;
+        Ok(Compensator(fitted))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<residua method {}>", self.0.name())
+    }
+}
+
+/// What a method learned; `Method.fit` makes one.
+#[pyclass(frozen, module = "residua")]
+pub(crate) struct Compensator(Box<dyn compensate::Compensator>);
+
+#[pymethods]
+impl Compensator {
+    /// The feature dimension d.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    /// An estimate of the statistics that the same samples have after the task.
+    ///
+    /// Args:
+    ///     statistics: Class statistics of dimension d.
+    ///     memory_budget: The bytes that the result may take: a number, or a text such as `512MiB`.
+    ///
+    /// Raises:
+    ///     InputError: the dimension differs.
+    ///     BudgetError: the budget has no room.
+    #[pyo3(signature = (statistics, *, memory_budget = None))]
+    fn apply(
+        &self,
+        py: Python<'_>,
+        statistics: &ClassStatistics,
+        memory_budget: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<ClassStatistics> {
+        let budget = budget(memory_budget)?;
+        run(py, None, |_| self.0.apply(&statistics.0, &budget)).map(ClassStatistics)
+    }
+
+    /// An estimate of features after the task, from features before it.
+    ///
+    /// Args:
+    ///     features: `[n, d]`; computed in float32.
+    ///     memory_budget: As in `apply`.
+    ///
+    /// Returns:
+    ///     A float32 array `[n, d]`.
+    #[pyo3(signature = (features, *, memory_budget = None))]
+    fn apply_features<'py>(
+        &self,
+        py: Python<'py>,
+        features: &Bound<'py, PyAny>,
+        memory_budget: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let budget = budget(memory_budget)?;
+        let features = Features::new(features, "features")?;
+        let (dim, samples) = (self.0.dim(), features.samples(self.0.dim(), "features")?);
+        let floats = features.floats()?;
+        let moved = run(py, None, |_| -> Result<_, CompensateError> {
+            match floats {
+                compensate::Floats::F32(features) => self.0.apply_features(features, &budget),
+                compensate::Floats::F64(features) => {
+                    let _held = budget.reserve(4 * features.len() as u64, "features in single precision")?;
+                    let single: Vec<f32> = features.iter().map(|&value| value as f32).collect();
+                    self.0.apply_features(&single, &budget)
+                }
+            }
+        })?;
+        PyArray1::from_vec(py, moved).reshape([samples, dim])
+    }
+}
+
+fn mode_of(name: &str) -> PyResult<Mode> {
+    choice("mode", name, &[("exact", Mode::Exact), ("compat", Mode::Compat)])
+}
+
+/// Sets a field where the argument was given.
+macro_rules! set {
+    ($settings:ident: $($field:ident $(as $wrap:ident)?),*) => {
+        $(if let Some($field) = $field { $settings.$field = set!(@ $field $($wrap)?); })*
+    };
+    (@ $field:ident) => { $field };
+    (@ $field:ident $wrap:ident) => { $wrap($field) };
+}
+
+fn method(method: impl compensate::Method + 'static) -> Method {
+    Method(Box::new(method))
+}
+
+/// Drift as an affine function of the feature, by ridge regression.
+///
+/// Args:
+///     mode: `exact`, or `compat` to reproduce the reference implementation.
+///     ridge: Relative to the features' mean variance in exact mode, chosen by cross-validation unless given.
+///     temperature: How slowly the blend with the identity fades; compat mode.
+///     noise: The share of the unexplained covariance that moved covariances are stretched to hold, 0 to 1; exact mode.
+#[pyclass(frozen, extends = Method, module = "residua")]
+pub(crate) struct Linear;
+
+#[pymethods]
+impl Linear {
+    #[new]
+    #[pyo3(signature = (mode = "exact", *, ridge = None, temperature = None, noise = None))]
+    fn new(
+        mode: &str,
+        ridge: Option<f64>,
+        temperature: Option<f64>,
+        noise: Option<f64>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let mut settings = compensate::Linear::new(mode_of(mode)?);
+        set!(settings: ridge as Some, temperature, noise);
+        Ok(PyClassInitializer::from(method(settings)).add_subclass(Self))
+    }
+}
+
+/// Drift as a ridge regression on random Fourier features.
+///
+/// Args:
+///     mode: `exact`, or `compat` to reproduce the reference implementation.
+///     features: The number of random features.
+///     ridge: As in `Linear`.
+///     bandwidth: The kernel's width, relative to the features' spread; exact mode.
+///     points: Points that represent a class.
+///     seed: Of the random features, and of the draws of compat mode.
+///     noise: As in `Linear`.
+#[pyclass(frozen, extends = Method, module = "residua")]
+pub(crate) struct Rff;
+
+#[pymethods]
+impl Rff {
+    #[new]
+    #[pyo3(signature = (mode = "exact", *, features = None, ridge = None, bandwidth = None, points = None, seed = None,
+        noise = None))]
+    fn new(
+        mode: &str,
+        features: Option<usize>,
+        ridge: Option<f64>,
+        bandwidth: Option<f64>,
+        points: Option<usize>,
+        seed: Option<u64>,
+        noise: Option<f64>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let mut settings = compensate::Rff::new(mode_of(mode)?);
+        set!(settings: features, ridge as Some, bandwidth, points, seed, noise);
+        Ok(PyClassInitializer::from(method(settings)).add_subclass(Self))
+    }
+}
+
+/// Drift as a linear function of the feature plus a small non-linear one.
+///
+/// Args:
+///     mode: `exact` has a closed form; `compat` trains a network, as the reference implementation does.
+///     hidden: Hidden units.
+///     ridge: Of the hidden units, relative to their mean variance; exact mode.
+///     steps, batch, rate, decay: Of the training; compat mode.
+///     points, seed, noise: As in `Rff`.
+#[pyclass(frozen, extends = Method, module = "residua")]
+pub(crate) struct WeakNonlinear;
+
+#[pymethods]
+impl WeakNonlinear {
+    #[new]
+    #[pyo3(signature = (mode = "exact", *, hidden = None, ridge = None, steps = None, batch = None, rate = None,
+        decay = None, points = None, seed = None, noise = None))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        mode: &str,
+        hidden: Option<usize>,
+        ridge: Option<f64>,
+        steps: Option<usize>,
+        batch: Option<usize>,
+        rate: Option<f64>,
+        decay: Option<f64>,
+        points: Option<usize>,
+        seed: Option<u64>,
+        noise: Option<f64>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let mut settings = compensate::WeakNonlinear::new(mode_of(mode)?);
+        set!(settings: hidden as Some, ridge as Some, steps, batch, rate, decay, points, seed, noise);
+        Ok(PyClassInitializer::from(method(settings)).add_subclass(Self))
+    }
+}
+
+/// Drift as attention over the task's samples: a feature drifts like the samples nearest to it.
+///
+/// Args:
+///     mode: `exact`, or `compat` to reproduce the reference implementation.
+///     temperature: Of the softmax over cosines.
+///     nearest: Samples that count.
+///     points: Points that represent a class.
+///     seed: Of the draws of compat mode.
+#[pyclass(frozen, extends = Method, module = "residua")]
+pub(crate) struct Attention;
+
+#[pymethods]
+impl Attention {
+    #[new]
+    #[pyo3(signature = (mode = "exact", *, temperature = None, nearest = None, points = None, seed = None))]
+    fn new(
+        mode: &str,
+        temperature: Option<f64>,
+        nearest: Option<usize>,
+        points: Option<usize>,
+        seed: Option<u64>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let mut settings = compensate::Attention::new(mode_of(mode)?);
+        set!(settings: temperature, nearest, points, seed);
+        Ok(PyClassInitializer::from(method(settings)).add_subclass(Self))
+    }
+}

@@ -1,0 +1,276 @@
+//! Class statistics.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods, ToPyArray};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use residua::Budget;
+use residua::compensate::statistics::Shrinkage;
+use residua::compensate::{self, CompensateError, Precision, Storage};
+
+use crate::arguments::{budget, choice};
+use crate::error::usage;
+use crate::features::{Features, labels};
+use crate::run::run;
+
+/// A count, a mean and a covariance for each class: what remains of samples.
+///
+/// `builder` collects them, `load` reads them from a file. `statistics[label]` is a class, `a | b` has the samples of both,
+/// `len` counts classes, and iterating gives labels.
+#[pyclass(frozen, module = "residua")]
+pub(crate) struct ClassStatistics(pub(crate) compensate::ClassStatistics);
+
+#[pymethods]
+impl ClassStatistics {
+    /// Starts to collect statistics of features of dimension `dim`.
+    ///
+    /// Args:
+    ///     dim: The feature dimension d.
+    ///     storage: `smallest`, `packed`, or `low-rank:R` for R directions and a diagonal.
+    ///     precision: Of covariances in memory and in files: `f64`, `f32` or `bf16`. Sums are always f64.
+    ///     shrinkage: `ledoit-wolf`, `oas`, or a number from 0 to 1: how far covariances are pulled towards a multiple of the
+    ///         identity.
+    ///     memory_budget: The bytes that the statistics and their collection may take: a number, or a text such as `512MiB`.
+    ///
+    /// Raises:
+    ///     UsageError: an argument has no such value.
+    #[staticmethod]
+    #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None))]
+    fn builder(
+        dim: usize,
+        storage: &str,
+        precision: &str,
+        shrinkage: Option<&Bound<'_, PyAny>>,
+        memory_budget: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<StatisticsBuilder> {
+        if dim == 0 {
+            return Err(usage("dim is 0; features have at least one number"));
+        }
+        let known = [("f64", Precision::F64), ("f32", Precision::F32), ("bf16", Precision::Bf16)];
+        let precision = choice("precision", precision, &known)?;
+        let storage = match storage.strip_prefix("low-rank:").map(str::parse) {
+            Some(Ok(rank)) => Storage::LowRank(rank),
+            Some(Err(_)) => {
+                return Err(usage(format!("storage is {storage:?}; low-rank:R takes a number R")));
+            }
+            None => {
+                choice("storage", storage, &[("smallest", Storage::Smallest), ("packed", Storage::Packed)])?
+            }
+        };
+        let mut inner = compensate::StatisticsBuilder::new(dim, &budget(memory_budget)?);
+        inner.shrinkage = shrinkage.map(shrinkage_of).transpose()?;
+        Ok(StatisticsBuilder { dim, storage, precision, inner: Mutex::new(Some(inner)) })
+    }
+
+    /// Reads statistics from a file.
+    ///
+    /// Raises:
+    ///     IoError, InputError: the file cannot be read, or holds no statistics.
+    ///     BudgetError: they do not fit the budget.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, memory_budget = None))]
+    fn load(py: Python<'_>, path: PathBuf, memory_budget: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let budget = budget(memory_budget)?;
+        run(py, None, |_| compensate::ClassStatistics::load(&path, &budget)).map(Self)
+    }
+
+    /// Writes them to a file, which appears complete or not at all.
+    ///
+    /// Raises:
+    ///     IoError: the file cannot be written.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        run(py, None, |_| self.0.save(&path, &Budget::unlimited())).map(drop)
+    }
+
+    /// The feature dimension d.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    /// The labels, rising.
+    #[getter]
+    fn labels(&self) -> Vec<u32> {
+        self.0.iter().map(|(label, _)| label).collect()
+    }
+
+    /// Samples of all classes.
+    #[getter]
+    fn samples(&self) -> u64 {
+        self.0.samples()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn __contains__(&self, label: u32) -> bool {
+        self.0.get(label).is_some()
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.labels().into_pyobject(py)?.call_method0("__iter__")
+    }
+
+    /// One class.
+    ///
+    /// Raises:
+    ///     KeyError: there is no such class.
+    fn __getitem__(&self, label: u32) -> PyResult<ClassGaussian> {
+        match self.0.get(label) {
+            Some(class) => Ok(ClassGaussian(Arc::clone(class))),
+            None => Err(PyKeyError::new_err(label)),
+        }
+    }
+
+    /// The statistics of both sets of samples. Classes that both have are merged.
+    ///
+    /// Raises:
+    ///     InputError: dimensions differ.
+    fn __or__(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
+        run(py, None, |_| self.0.merge(&other.0, &Budget::unlimited())).map(Self)
+    }
+
+    fn __repr__(&self) -> String {
+        let (classes, samples) = (self.0.len(), self.0.samples());
+        format!(
+            "<residua.ClassStatistics of {classes} classes, {samples} samples, dimension {}>",
+            self.0.dim()
+        )
+    }
+}
+
+fn shrinkage_of(value: &Bound<'_, PyAny>) -> PyResult<Shrinkage> {
+    match value.extract::<f64>() {
+        Ok(share) => Ok(Shrinkage::Fixed(share)),
+        Err(_) => {
+            let known = [("ledoit-wolf", Shrinkage::LedoitWolf), ("oas", Shrinkage::Oas)];
+            choice("shrinkage", &value.extract::<String>()?, &known)
+        }
+    }
+}
+
+/// Collects class statistics batch by batch; `ClassStatistics.builder` makes one.
+///
+/// Batches of any size give the same bits.
+#[pyclass(frozen, module = "residua")]
+pub(crate) struct StatisticsBuilder {
+    dim: usize,
+    storage: Storage,
+    precision: Precision,
+    inner: Mutex<Option<compensate::StatisticsBuilder>>,
+}
+
+const FINISHED: &str = "the builder is finished; start another one";
+
+#[pymethods]
+impl StatisticsBuilder {
+    /// The feature dimension d.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Adds samples.
+    ///
+    /// Args:
+    ///     features: `[n, d]`, float32 or float64 (read without a copy if rows lie one after the other), float16 or integers; a
+    ///         NumPy array, a torch tensor on the CPU (also bfloat16), or whatever exports DLPack or a buffer.
+    ///     labels: `[n]`, integers from 0 to 2**32 - 1.
+    ///
+    /// Raises:
+    ///     UsageError: shapes or element types do not fit.
+    ///     InputError: a feature is not finite. No sample of the call counts then.
+    ///     BudgetError: the budget has no room. The samples that fitted count; start again with a larger budget.
+    #[pyo3(signature = (features, labels, /))]
+    fn add(&self, py: Python<'_>, features: &Bound<'_, PyAny>, labels: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (features, labels) = (Features::new(features, "features")?, self::labels(labels)?);
+        let samples = features.samples(self.dim, "features")?;
+        if samples != labels.len() {
+            return Err(usage(format!("there are {samples} samples and {} labels", labels.len())));
+        }
+        let floats = features.floats()?;
+        let done = run(py, None, |_| -> Result<_, CompensateError> {
+            match &mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(inner) => inner.add_floats(floats, &labels).map(Some),
+                None => Ok(None),
+            }
+        })?;
+        done.ok_or_else(|| usage(FINISHED))
+    }
+
+    /// The statistics of all samples. The builder takes no more then.
+    ///
+    /// Raises:
+    ///     UsageError: it is finished already.
+    ///     InputError: Ledoit-Wolf lacks the samples of a class, or a number overflows its precision.
+    ///     BudgetError: the budget has no room.
+    fn finish(&self, py: Python<'_>) -> PyResult<ClassStatistics> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inner = inner.ok_or_else(|| usage(FINISHED))?;
+        run(py, None, |_| inner.finish(self.storage, self.precision)).map(ClassStatistics)
+    }
+}
+
+/// A class: the number of its samples, their mean and covariance.
+#[pyclass(frozen, module = "residua")]
+pub(crate) struct ClassGaussian(Arc<compensate::ClassGaussian>);
+
+#[pymethods]
+impl ClassGaussian {
+    /// Number of samples.
+    #[getter]
+    fn count(&self) -> u64 {
+        self.0.count()
+    }
+
+    /// The feature dimension d.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    /// The mean, float64 `[d]`.
+    #[getter]
+    fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        self.0.mean().as_slice().to_pyarray(py)
+    }
+
+    /// The covariance (divided by n - 1), float64 `[d, d]`. A class of one sample has 1e-4 times the identity.
+    fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let dim = self.0.dim();
+        let dense = run(py, None, |_| -> Result<_, residua::Error> { Ok(self.0.covariance().to_dense()) })?;
+        PyArray1::from_vec(py, dense.data.into()).reshape([dim, dim])
+    }
+
+    /// Draws from the class's Gaussian. A seed gives the same numbers on every platform.
+    ///
+    /// Args:
+    ///     n: How many.
+    ///     seed: Of the random numbers.
+    ///     memory_budget: The bytes that the call may allocate: a number, or a text such as `512MiB`.
+    ///
+    /// Returns:
+    ///     A float64 array `[n, d]`.
+    ///
+    /// Raises:
+    ///     BudgetError: the budget has no room.
+    #[pyo3(signature = (n, seed = 0, *, memory_budget = None))]
+    fn sample<'py>(
+        &self,
+        py: Python<'py>,
+        n: usize,
+        seed: u64,
+        memory_budget: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let budget = budget(memory_budget)?;
+        let draws = run(py, None, |_| self.0.sample(n, seed, &budget))?;
+        PyArray1::from_vec(py, draws.data.into()).reshape([n, self.0.dim()])
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<residua.ClassGaussian of {} samples, dimension {}>", self.0.count(), self.0.dim())
+    }
+}
