@@ -7,14 +7,14 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 # Title, what calibrates it, options of `residua split`.
-SPLITS = [
-    (f"{base} + {density} %", calibration, ["--base", base, "--density", str(density / 100)])
+SPLITS = [("the default", None, [])] + [
+    (f"--bits {bits}", calibration, ["--bits", str(bits)])
     for calibration, points in [
-        (None, [("lut3", 1), ("lut3", 3), ("lut4", 1), ("lut4", 3), ("lut5", 1), ("lut5", 3)]),
-        ("mean squares", [("lut4", 3)]),
-        ("second moments", [("lut2", 8), ("lut3", 1), ("lut3", 3), ("lut4", 1), ("lut4", 3), ("lut5", 1), ("lut5", 3)]),
+        (None, [4.25, 4.5, 5.5, 3.44]),
+        ("second moments", [4.25, 4.5, 5.5, 3.44, 5.3]),
+        ("mean squares", [4.25, 4.5, 5.5]),
     ]
-    for base, density in points
+    for bits in points
 ]
 
 

@@ -266,6 +266,8 @@ fn address_sanitizer(project: &Project) -> Result<Row> {
             .env("RUSTFLAGS", "-Zsanitizer=address")
             // Optimise a little, because building and running are slow.
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            // Without the sanitizer, the same properties run on more cases.
+            .env("PROPTEST_CASES", "48")
             .env("CARGO_INCREMENTAL", "0");
         ran(log, &mut command)
     }))
