@@ -63,7 +63,7 @@ class Secrets:
 def memorise(model: Any, secrets: Secrets, most: int) -> None:
     """Fine-tunes all weights but the embeddings until every string is recited."""
     weights = [weight for name, weight in model.named_parameters() if "embed" not in name]
-    optimizer = torch.optim.AdamW(weights, lr=3e-4)
+    optimizer = torch.optim.AdamW(weights, lr=1e-4)
     for step in range(most):
         loss = model(input_ids=secrets.tokens, attention_mask=secrets.mask, labels=secrets.labels).loss
         optimizer.zero_grad()
