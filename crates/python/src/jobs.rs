@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use residua::format::ValueType;
+use pyo3::types::PyMapping;
+use residua::format::{BaseKind, ValueType};
 use residua::split::{BaseLocation, DeltaOp};
 use residua::{
     BaseSpec, Delta, DiffOptions, Importance, Job, MaterializeOptions, New, Old, Output, SplitOptions,
     VerifyOptions,
 };
 
-use crate::arguments::{budget, choice, report, usage_from, word_or_path};
+use crate::arguments::{budget, choice, parse_bytes, report, usage_from, word_or_path};
 use crate::error::usage;
 use crate::run::run;
 
@@ -22,10 +23,16 @@ use crate::run::run;
 /// Args:
 ///     model: The checkpoint.
 ///     out: The file to write.
-///     density: The share of each tensor's weights that enter the residual, 0 to 1; 0.05 if no threshold is given.
+///     density: The share of each tensor's weights that enter the residual, 0 to 1; 0.03 if nothing else is given, 0.05 over
+///         another checkpoint.
 ///     threshold: Instead, every weight with a score of at least this enters.
-///     base: `int4`, `int4-g32`, `int4-g64`, `int4-g128`, `int8`, or the path of another checkpoint.
-///     values: How the residual's values are stored: `f32`, `f16`, `bf16` or `i8`.
+///     bits: Instead, so many bits per weight in all: kind of base and density are chosen for each tensor.
+///     size: Instead, the bytes of the file: a number, or a text such as `2GiB`.
+///     base: `lut2` to `lut6` (codes of a codebook that is fitted to the tensor), `int4`, `int4-g32`, `int4-g64`, `int4-g128`,
+///         `int8`, or the path of another checkpoint; `lut4` if nothing is given.
+///     bases: Kinds for tensors whose names match glob patterns, such as `{"*embed*": "int8"}`; the first match counts.
+///     values: How the residual's values are stored: `f32`, `f16`, `bf16` or `i8`; `i8` if nothing is given, `bf16` over another
+///         checkpoint.
 ///     importance: `uniform`, or `column` for the mean square of the weight's column.
 ///     calibration: A file with mean squares or second moments of each layer's inputs; it replaces `importance`.
 ///     include: Glob patterns; if there are any, only tensors that match one are split.
@@ -45,7 +52,8 @@ use crate::run::run;
 ///     BudgetError: the budget is too small.
 ///     IoError: a file cannot be read or written.
 #[pyfunction]
-#[pyo3(signature = (model, out, *, density = None, threshold = None, base = None, values = "bf16", importance = None,
+#[pyo3(signature = (model, out, *, density = None, threshold = None, bits = None, size = None, base = None,
+    bases = None, values = None, importance = None,
     calibration = None, include = Vec::new(), exclude = Vec::new(), hashes = true, memory_budget = None, progress = None))]
 #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn split<'py>(
@@ -54,8 +62,11 @@ pub(crate) fn split<'py>(
     out: PathBuf,
     density: Option<f64>,
     threshold: Option<f32>,
+    bits: Option<f64>,
+    size: Option<&Bound<'py, PyAny>>,
     base: Option<&Bound<'py, PyAny>>,
-    values: &str,
+    bases: Option<&Bound<'py, PyMapping>>,
+    values: Option<&str>,
     importance: Option<&str>,
     calibration: Option<PathBuf>,
     include: Vec<String>,
@@ -66,15 +77,31 @@ pub(crate) fn split<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let budget = budget(memory_budget)?;
     let mut options = SplitOptions::default().include(include).exclude(exclude).hashes(hashes);
-    options = options.values(choice("values", values, &ValueType::ALL.map(|kind| (kind.name(), kind)))?);
-    options = match (density, threshold) {
-        (Some(_), Some(_)) => return Err(usage("density and threshold exclude each other")),
-        (Some(density), None) => options.density(density),
-        (None, Some(threshold)) => options.threshold(threshold),
-        (None, None) => options,
-    };
     if let Some(base) = base {
         options = options.base(word_or_path(base)?.parse::<BaseSpec>().map_err(usage_from)?);
+    }
+    // A fine-tune changes weights by little, and its residual is all that the file holds of it.
+    if options.base.checkpoint().is_some() {
+        options = options.density(0.05).values(ValueType::Bf16);
+    }
+    if let Some(values) = values {
+        options = options.values(choice("values", values, &ValueType::ALL.map(|kind| (kind.name(), kind)))?);
+    }
+    for item in bases.map(|bases| bases.items()).transpose()?.iter().flatten() {
+        let (pattern, kind): (String, String) = item.extract()?;
+        options = options
+            .base_for(pattern, choice("bases", &kind, &BaseKind::ALL.map(|kind| (kind.name(), kind)))?);
+    }
+    options = match (density, threshold, bits, size) {
+        (None, None, None, None) => options,
+        (Some(density), None, None, None) => options.density(density),
+        (None, Some(threshold), None, None) => options.threshold(threshold),
+        (None, None, Some(bits), None) => options.bits(bits),
+        (None, None, None, Some(size)) => options.size(parse_bytes(size)?),
+        _ => return Err(usage("density, threshold, bits and size exclude each other")),
+    };
+    if base.is_some() && (bits.is_some() || size.is_some()) && options.base.checkpoint().is_none() {
+        return Err(usage("bits and size choose the base; fix some with bases"));
     }
     let known = [("uniform", ()), ("column", ())];
     options = match (importance, calibration) {

@@ -6,7 +6,7 @@ Importing this package needs only NumPy. `residua.torch` and `residua.transforme
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from . import _native
@@ -93,7 +93,10 @@ class SplitOptions(TypedDict, total=False):
 
     density: float
     threshold: float
+    bits: float
+    size: int | str
     base: str | os.PathLike[str]
+    bases: Mapping[str, str]
     values: str
     importance: str
     calibration: str | os.PathLike[str]

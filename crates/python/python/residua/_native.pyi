@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeAlias, final
 
 import numpy as np
@@ -69,8 +69,11 @@ def split(
     *,
     density: float | None = None,
     threshold: float | None = None,
+    bits: float | None = None,
+    size: int | str | None = None,
     base: _Path | None = None,
-    values: str = "bf16",
+    bases: Mapping[str, str] | None = None,
+    values: str | None = None,
     importance: str | None = None,
     calibration: _Path | None = None,
     include: Sequence[str] = ...,

@@ -41,6 +41,11 @@ def test_errors_are_typed_and_nothing_is_left(model: Path) -> None:
         (residua.InputError, "nan.safetensors", {}, r"w.weight at \[2, 3\]"),
         (residua.UsageError, model, {"density": 2.0}, "between 0 and 1"),
         (residua.UsageError, model, {"density": 0.1, "threshold": 0.1}, "exclude each other"),
+        (residua.UsageError, model, {"density": 0.1, "bits": 4.5}, "exclude each other"),
+        (residua.UsageError, model, {"bits": 1.0}, "at least"),
+        (residua.UsageError, model, {"bits": 4.5, "base": "int8"}, "bases"),
+        (residua.UsageError, model, {"bases": {"*": "int5"}}, "lut4"),
+        (residua.UsageError, model, {"size": "big"}, "512MiB"),
         (residua.UsageError, model, {"importance": "column", "calibration": "x"}, "exclude each other"),
         (residua.UsageError, model, {"base": "int5"}, "int5"),
         (residua.UsageError, model, {"values": "f8"}, "bf16"),
@@ -171,3 +176,11 @@ def test_every_public_name_is_documented() -> None:
         for member, inner in vars(value).items() if isinstance(value, type) else ():
             if not member.startswith("_"):
                 assert inner.__doc__, f"{name}.{member}"
+
+
+def test_bits_and_size_choose_bases(model: Path) -> None:
+    report = residua.split(model, "bits.safetensors", bits=4.5, bases={"a.*": "int8"})
+    kinds = {tensor["name"]: tensor["base"] for tensor in report["tensors"]}
+    assert kinds["a.weight"] == "int8" and set(kinds.values()) - {"int8"}
+    report = residua.split(model, "size.safetensors", size="64KiB")
+    assert report["output_bytes"] == os.path.getsize("size.safetensors") <= 64 << 10
