@@ -214,7 +214,7 @@ fn errors(demo: &Demo) -> Table {
 fn memory(demo: &Demo) -> Table {
     let (split, sizes) = (&demo.split, &demo.sizes);
     let (nnz, ours) = (split.nnz(), split.residual_bytes());
-    let mut table = table(["memory of the matrices", "size", "bytes per non-zero", "against ours"]);
+    let mut table = table(["matrices in the file", "size", "bytes per non-zero", "against ours"]);
     let residual = [
         ("residual as torch COO", sizes.torch_coo),
         ("residual as torch CSR", sizes.torch_csr),
