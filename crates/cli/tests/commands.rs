@@ -326,6 +326,24 @@ fn demo_goes_the_whole_way() {
     let bench = Bench::new();
     let found = bench.json(&[]);
     assert_eq!(found["split"]["tensors"].as_array().unwrap().len(), 6);
+    let stored = found["stored"].as_array().unwrap();
+    let of = |name: &str, what: &str| {
+        let found = stored.iter().find(|stored| stored["name"].as_str().unwrap().starts_with(name));
+        found.unwrap()[what].as_f64().unwrap()
+    };
+    // NumPy has these, in f64.
+    for (name, bits, error) in [
+        ("int4, groups of 64", 4.25, 0.111941),
+        ("NF4, groups of 64", 4.25, 0.093013),
+        ("int4, groups of 32", 4.5, 0.099706),
+        ("int5, a scale per row", 5.03125, 0.071939),
+    ] {
+        let found = (of(name, "bits"), of(name, "error"));
+        assert!(found.0 == bits && (found.1 - error).abs() < 1e-5, "{name}: {found:?}");
+        // Nothing that takes fewer bits is as good as the split, and neither is int5, which takes more.
+        assert!(of("Residua", "error") < 0.98 * error, "{stored:?}");
+    }
+    assert!(of("Residua", "bits") < 4.7, "{stored:?}");
     for speed in found["speed"].as_array().unwrap() {
         assert!(speed["difference"].as_f64().unwrap() < 1e-5, "{speed}");
     }
@@ -345,7 +363,7 @@ fn demo_goes_the_whole_way() {
     let html = fs::read_to_string(bench.path("residua-demo/report.html")).unwrap();
     assert_eq!(html.matches("<svg").count(), if cfg!(target_os = "linux") { 7 } else { 6 });
     let shown = bench.ok(&["demo", "--output", "elsewhere"]);
-    for text in ["✓ sound", "elsewhere/report.html", "weak-nonlinear"] {
+    for text in ["✓ sound", "NF4, groups of 64", "elsewhere/report.html", "weak-nonlinear"] {
         assert!(shown.contains(text), "{shown}");
     }
 }

@@ -35,7 +35,7 @@ struct Vectors {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Base<'a> {
-    /// INT4 or INT8 codes and scales.
+    /// Codes and scales. Devices expand codes of a codebook to INT8.
     Quantized(&'a QuantizedBase),
     /// Weights in f32, f16 or bf16.
     Dense(&'a DenseMatrix),

@@ -70,7 +70,7 @@ pub(super) fn run(project: &Project, size: &str) -> Result<String> {
             bytes as f64 / parameters as f64,
         );
     }
-    text += "\nThe file also holds the INT4 base (0.5 bytes per parameter) and all tensors that are not split.\n\n";
+    text += "\nThe file also holds the 4-bit base (0.5 bytes per parameter) and all tensors that are not split.\n\n";
     Ok(text)
 }
 

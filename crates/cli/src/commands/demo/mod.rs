@@ -2,6 +2,7 @@
 
 mod dense;
 mod drift;
+mod plain;
 mod speed;
 
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use plain::Stored;
 use residua::format::file::{AtomicFile, Checkpoint, Container, FileError};
 use residua::memory::process;
 use residua::split::{
@@ -36,6 +38,8 @@ const WEIGHTS: &[u8] = include_bytes!("../../../assets/minilm-layer.safetensors"
 #[cfg(not(feature = "demo"))]
 const WEIGHTS: &[u8] = &[];
 const BATCHES: [usize; 2] = [1, 32];
+/// What `split` makes by default, in the table of errors.
+const OURS: &str = "Residua, lut4 and a residual";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -55,6 +59,8 @@ struct Demo {
     split_seconds: f64,
     /// Relative error of all layers together: base alone, base and residual.
     errors: [f64; 2],
+    /// The same weights in plain quantisers and in the split, the fewest bits first.
+    stored: Vec<Stored>,
     /// The same layers in other formats.
     sizes: Sizes,
     /// All layers in turn, medians.
@@ -100,7 +106,14 @@ pub(crate) fn run(args: &Args) -> Result {
     let errors = measured.curves.by_alpha();
 
     let cpu = Device::open_with("cpu", &DeviceOptions::default().threads(1), &budget)?;
-    let speed = speed::measure(&file, &Checkpoint::open(&weights)?, &cpu, &BATCHES)?;
+    let dense = Checkpoint::open(&weights)?;
+    let names = report.tensors.iter().map(|tensor| &*tensor.name);
+    let mut stored = plain::measure(&dense, names, &budget)?;
+    let ours = report.base_bytes() + report.residual_bytes();
+    let bits = 8.0 * ratio(ours, report.parameters());
+    stored.push(Stored { name: OURS, bits, error: report.error() });
+    stored.sort_by(|a, b| a.bits.total_cmp(&b.bits));
+    let speed = speed::measure(&file, &dense, &cpu, &BATCHES)?;
     // Every method measures its own peak; the demo's is the largest of all.
     let peak = process::peak_rss();
     let evaluation = drift::evaluate(&features, &budget, &bar)?;
@@ -120,6 +133,7 @@ pub(crate) fn run(args: &Args) -> Result {
         split_seconds,
         errors: [0.0, 1.0]
             .map(|at| errors.iter().find(|(alpha, _)| *alpha == at).map_or(0.0, |point| point.1)),
+        stored,
         sizes: measured.totals.sizes,
         speed,
         compensation: drift::Compensation::from(&evaluation),
@@ -184,14 +198,23 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
         ),
         ("next", format!("residua inspect {}; residua evaluate --help; residua --help", file.display())),
     ]);
-    let (memory, speeds, drift) = (memory(demo), speeds(demo), drift::text(evaluation));
-    format!("{head}\n{memory}\n\n{speeds}\n\n{drift}\n\n{tail}")
+    let (errors, memory, speeds) = (errors(demo), memory(demo), speeds(demo));
+    let drift = drift::text(evaluation);
+    format!("{head}\n{errors}\n\n{memory}\n\n{speeds}\n\n{drift}\n\n{tail}")
+}
+
+fn errors(demo: &Demo) -> Table {
+    let mut table = table(["error of the weights", "bits per weight", "error"]);
+    for stored in &demo.stored {
+        table.add_row([stored.name.to_owned(), format!("{:.2}", stored.bits), percent(stored.error)]);
+    }
+    table
 }
 
 fn memory(demo: &Demo) -> Table {
     let (split, sizes) = (&demo.split, &demo.sizes);
     let (nnz, ours) = (split.nnz(), split.residual_bytes());
-    let mut table = table(["memory of the matrices", "size", "bytes per non-zero", "against ours"]);
+    let mut table = table(["matrices in the file", "size", "bytes per non-zero", "against ours"]);
     let residual = [
         ("residual as torch COO", sizes.torch_coo),
         ("residual as torch CSR", sizes.torch_csr),
