@@ -22,7 +22,16 @@ fn split() -> Bench {
 #[test]
 fn split_says_what_it_did() {
     let bench = Bench::new();
-    let arguments = ["split", "model.safetensors", "-o", "s.safetensors", "--memory-budget", "128MiB"];
+    let arguments = [
+        "split",
+        "model.safetensors",
+        "-o",
+        "s.safetensors",
+        "--density",
+        "0.05",
+        "--memory-budget",
+        "128MiB",
+    ];
     let report = bench.json(&arguments);
     assert_eq!(report["tensors"][0]["nnz"], NNZ);
     assert_eq!(report["tensors"][0]["shape"][1], SHAPE[1]);
@@ -142,8 +151,8 @@ fn inspect_counts_bytes_and_rows() {
     let rows: u64 =
         matrix["row_lengths"]["rows"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!(rows, SHAPE[0] as u64);
-    // A gap and a bf16 per non-zero, and a pointer per row; with a long row also a mode and a second pointer per row.
-    let least = NNZ * 3 + 4 * (SHAPE[0] as u64 + 1);
+    // A gap and an i8 per non-zero, and a pointer and a scale per row; with long rows also a mode and a second pointer.
+    let least = NNZ * 2 + 4 * (SHAPE[0] as u64 + 1) + 2 * SHAPE[0] as u64;
     assert!(
         (least..least + 64 + 5 * SHAPE[0] as u64).contains(&matrix["residual_bytes"].as_u64().unwrap()),
         "{matrix}"
@@ -165,7 +174,7 @@ fn verify_measures_and_finds_damage() {
     // One tensor was split, so that its errors are those of the file.
     assert!((found["error"].as_f64().unwrap() - error).abs() < 1e-12);
     assert!((found["base_error"].as_f64().unwrap() - base).abs() < 1e-12);
-    let split = bench.json(&["split", "model.safetensors", "-o", "again.safetensors"]);
+    let split = bench.json(&["split", "model.safetensors", "-o", "again.safetensors", "--density", "0.05"]);
     assert!((split["error"].as_f64().unwrap() - error).abs() < 1e-7);
     let against = bench.ok(&["verify", "split.safetensors", "--against", "model.safetensors"]);
     assert!(against.contains("; error "), "{against}");

@@ -179,8 +179,8 @@ def test_every_public_name_is_documented() -> None:
 
 
 def test_bits_and_size_choose_bases(model: Path) -> None:
-    report = residua.split(model, "bits.safetensors", bits=4.5, bases={"a.*": "int8"})
+    report = residua.split(model, "bits.safetensors", bits=4.5, bases={"b.*": "int8"})
     kinds = {tensor["name"]: tensor["base"] for tensor in report["tensors"]}
-    assert kinds["a.weight"] == "int8" and set(kinds.values()) - {"int8"}
+    assert kinds["b.weight"] == "int8" and set(kinds.values()) - {"int8"}
     report = residua.split(model, "size.safetensors", size="64KiB")
     assert report["output_bytes"] == os.path.getsize("size.safetensors") <= 64 << 10

@@ -30,8 +30,6 @@ pub(super) struct Feedback {
     order: Vec<u32>,
     /// The place of each column; empty if the order is that of the columns.
     places: Vec<u32>,
-    /// What an error of each column costs, when the other columns make up for it.
-    importance: Vec<f32>,
 }
 
 /// How values of the residual and scales of the base are stored.
@@ -48,25 +46,14 @@ impl Feedback {
         (4 * (cols + WIDTH) + 8 + 12 * cols) as u64
     }
 
-    /// `order` has the column at each place, `importance` what an error of each column costs.
-    pub(super) fn new(
-        cols: usize,
-        block: usize,
-        factors: AlignedVec<f32>,
-        order: Vec<u32>,
-        importance: Vec<f32>,
-    ) -> Self {
+    /// `order` has the column at each place.
+    pub(super) fn new(cols: usize, block: usize, factors: AlignedVec<f32>, order: Vec<u32>) -> Self {
         let mut places = Vec::new();
         if !order.is_sorted() {
             places = vec![0; cols];
             (0..).zip(&order).for_each(|(place, &col)| places[col as usize] = place);
         }
-        Self { cols, block, factors, order, places, importance }
-    }
-
-    /// What an error of each column costs, when the other columns make up for it.
-    pub(super) fn importance(&self) -> &[f32] {
-        &self.importance
+        Self { cols, block, factors, order, places }
     }
 
     /// Replaces rows of weights with their base. The kept entries become the residuals that belong to it, scales of
@@ -293,7 +280,7 @@ mod tests {
         fn feedback(&self, block: usize, ordered: bool) -> Feedback {
             let (cols, moments) = (self.cols(), self.numbers("moments"));
             let mut factors = AlignedVec::<f32>::zeroed(block * block * cols.div_ceil(block));
-            let (mut order, mut importance) = (Vec::new(), Vec::new());
+            let mut order = Vec::new();
             for (number, factors) in factors.chunks_mut(block * block).enumerate() {
                 let first = number * block;
                 let size = block.min(cols - first);
@@ -301,11 +288,10 @@ mod tests {
                     let (high, low) = (first + row.max(col), first + row.min(col));
                     factors[row * block + col] = moments[high * (high + 1) / 2 + low];
                 }
-                let factored = factor(factors, block, size, ordered).unwrap();
-                order.extend(factored.order.iter().map(|&col| first as u32 + col));
-                importance.extend(factored.importance);
+                let own = factor(factors, block, size, ordered).unwrap();
+                order.extend(own.iter().map(|&col| first as u32 + col));
             }
-            Feedback::new(cols, block, factors, order, importance)
+            Feedback::new(cols, block, factors, order)
         }
 
         /// The kept entries of some rows.

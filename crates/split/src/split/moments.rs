@@ -10,15 +10,6 @@ use crate::SplitError;
 /// Second moments in diagonal blocks lie at multiples of so many columns, so that no group of columns lies in two.
 pub(crate) const UNIT: usize = 128;
 
-/// The factors of error feedback in one diagonal block, and what goes with them.
-#[derive(Debug)]
-pub(super) struct Factored {
-    /// The column at each place of the order in which errors are fed.
-    pub(super) order: Vec<u32>,
-    /// For each column, `1 / [H⁻¹]`: what an error of it costs when all other columns make up for it.
-    pub(super) importance: Vec<f32>,
-}
-
 /// Share of the mean square that is added to every mean square.
 const DAMPING: f64 = 0.01;
 
@@ -113,22 +104,21 @@ impl<'a> Calibration<'a> {
     pub(super) fn feedback(&self, ordered: bool) -> Result<Option<Feedback>, SplitError> {
         let Some(block) = self.block else { return Ok(None) };
         let mut factors = AlignedVec::<f32>::zeroed(block * block * self.cols.div_ceil(block));
-        let (mut order, mut importance) = (Vec::with_capacity(self.cols), Vec::with_capacity(self.cols));
+        let mut order = Vec::with_capacity(self.cols);
         for (number, factors) in factors.chunks_mut(block * block).enumerate() {
             let offset = (number * block * block * 4) as u64;
             self.file.read_at(self.info, offset, bytemuck::cast_slice_mut(factors))?;
             let first = number * block;
             let size = block.min(self.cols - first);
-            let factored = factor(factors, block, size, ordered).map_err(|problem| {
+            let own = factor(factors, block, size, ordered).map_err(|problem| {
                 self.problem(format!(
                     "second moments of input features {first} to {}: {problem}",
                     first + size - 1
                 ))
             })?;
-            order.extend(factored.order.iter().map(|&col| first as u32 + col));
-            importance.extend(factored.importance);
+            order.extend(own.iter().map(|&col| first as u32 + col));
         }
-        Ok(Some(Feedback::new(self.cols, block, factors, order, importance)))
+        Ok(Some(Feedback::new(self.cols, block, factors, order)))
     }
 
     fn problem(&self, problem: String) -> SplitError {
@@ -140,19 +130,19 @@ impl<'a> Calibration<'a> {
 /// computed, and vectors of a number for each column.
 pub(crate) fn moments_bytes(block: usize, cols: usize) -> u64 {
     let square = (block as u64).saturating_mul(block as u64);
-    let vectors = 4 * 4 * cols as u64 + 3 * 8 * block as u64;
+    let vectors = 3 * 4 * cols as u64 + 4 * block as u64;
     square.saturating_mul(4 * cols.div_ceil(block) as u64 + 3 * 8 + 4).saturating_add(vectors)
 }
 
 /// Replaces the second moments `H` in the first `size` rows and columns of a row-major matrix with `U`, each row
 /// divided by its diagonal element: `UᵀU` is the inverse of the damped `H`, and `U` is upper triangular. If `ordered`, rows
-/// and columns are those of `H` by falling mean squares.
+/// and columns are those of `H` by falling mean squares. Returns the column at each place.
 pub(super) fn factor(
     matrix: &mut [f32],
     stride: usize,
     size: usize,
     ordered: bool,
-) -> Result<Factored, String> {
+) -> Result<Vec<u32>, String> {
     let at = |row: usize, col: usize| row * stride + col;
     for row in 0..size {
         if let Some(col) = matrix[at(row, 0)..][..size].iter().position(|h| !h.is_finite()) {
@@ -189,10 +179,5 @@ pub(super) fn factor(
             matrix[at(row, col)] = value as f32;
         }
     }
-    let mut importance = vec![0.0; size];
-    for (place, &col) in order.iter().enumerate() {
-        let square = |row: usize| inverse[(size - 1 - row, size - 1 - place)].powi(2);
-        importance[col as usize] = (1.0 / (0..=place).map(square).sum::<f64>()) as f32;
-    }
-    Ok(Factored { order, importance })
+    Ok(order)
 }

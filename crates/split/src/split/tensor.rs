@@ -8,7 +8,7 @@ use residua_format::{BaseKind, Coder, Grid};
 use super::columns::ColumnSums;
 use super::cut::{Cut, Guess, find_cut};
 use super::emit::{Emitter, Feeding};
-use super::feedback::{Feedback, Storage};
+use super::feedback::Storage;
 use super::fit::{Costs, Fitted, Limits};
 use super::histogram::Histogram;
 use super::inputs::Job;
@@ -71,14 +71,14 @@ impl<'a> Splitter<'a> {
     pub(super) fn split(&mut self, job: &Job<'_>) -> Result<TensorReport, SplitError> {
         let third = job.rows.info.bytes / 3;
         let base_hash = self.statistics(job)?;
-        let feedback = self.weigh(job)?;
+        self.weigh(job)?;
         self.progress.advance(third);
         let (cut, costs) = match job.kind {
             Some(kind) => self.fit_and_cut(job, kind).map(|(cut, costs)| (cut, Some(costs)))?,
             None => (self.cut(job)?, None),
         };
         self.progress.advance(third);
-        let meta = self.emit(job, cut, costs, feedback, base_hash, third)?;
+        let meta = self.emit(job, cut, costs, base_hash, third)?;
         Ok(self.report(job, &meta))
     }
 
@@ -107,16 +107,8 @@ impl<'a> Splitter<'a> {
         Ok(job.base.map(|_| hasher.finalize().to_hex().to_string()))
     }
 
-    /// Sets the weights of the columns in the score. Returns the factors of error feedback, if there are second moments.
-    fn weigh(&mut self, job: &Job<'_>) -> Result<Option<Feedback>, SplitError> {
-        if let (Some(kind), Some(calibration)) = (job.kind, job.calibration) {
-            // The scale of a group is chosen when its first column comes up, so its columns stay together.
-            let ordered = kind.groups(job.rows.cols) == 1;
-            if let Some(feedback) = calibration.feedback(ordered)? {
-                self.weights.set(feedback.importance().iter().map(|&weight| weight.into()));
-                return Ok(Some(feedback));
-            }
-        }
+    /// Sets the weights of the columns in the score.
+    fn weigh(&mut self, job: &Job<'_>) -> Result<(), SplitError> {
         match (&self.options.importance, job.calibration) {
             (Importance::Uniform, _) => self.weights.set(std::iter::repeat_n(1.0, job.rows.cols)),
             (Importance::Calibration(_), Some(calibration)) => {
@@ -125,7 +117,7 @@ impl<'a> Splitter<'a> {
             }
             _ => self.weights.set(self.sums.means(job.rows.rows)),
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The pass that counts scores: which are kept.
@@ -320,10 +312,14 @@ impl<'a> Splitter<'a> {
         job: &Job<'_>,
         cut: Cut,
         costs: Option<Costs>,
-        feedback: Option<Feedback>,
         base_hash: Option<String>,
         third: u64,
     ) -> Result<MatrixMeta, SplitError> {
+        let feedback = match (job.calibration, job.kind) {
+            // The scale of a group is chosen when its first column comes up, so its columns stay together.
+            (Some(calibration), Some(kind)) => calibration.feedback(kind.groups(job.rows.cols) == 1)?,
+            _ => None,
+        };
         let half = self.source.half_scales();
         let grid = costs.as_ref().map(|costs| *costs.coder().grid());
         let feeding = feedback.zip(costs).map(|(feedback, costs)| {
