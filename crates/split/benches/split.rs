@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use residua_format::file::{Dtype, SafetensorsWriter};
+use residua_format::{BaseKind, ValueType};
 use residua_memory::Budget;
 use residua_split::{
     MaterializeOptions, NoProgress, Output, SplitError, SplitOptions, VerifyOptions, materialize, split,
@@ -23,7 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write(&input)?;
     println!("{} parameters, million per second", TENSORS * SIDE * SIDE);
     println!("{:12} {:>9} {:>9}", "", "1 thread", "2 threads");
-    let (options, budget) = (SplitOptions::default(), Budget::unlimited());
+    let (options, budget) = (
+        SplitOptions::default().base(BaseKind::Int4).density(0.05).values(ValueType::Bf16),
+        Budget::unlimited(),
+    );
     line("split", || split(&input, Output(&file), &options, &budget, &NoProgress).map(drop))?;
     line("materialize", || {
         materialize(&file, Output(&dense), &MaterializeOptions::default(), &budget, &NoProgress).map(drop)
