@@ -35,7 +35,7 @@ __all__ = ["ResiduaConfig", "ResiduaQuantizer", "from_pretrained", "split_folder
 
 METHOD = "residua"
 # What a split file holds in place of a weight.
-_PLANES = r"\.weight\.(?:row_ptr|row_modes|index_ptr|gaps|values|scales|base|base_scales)$"
+_PLANES = r"\.weight\.(?:row_ptr|row_modes|index_ptr|gaps|values|scales|base|base_scales|base_levels)$"
 # Weights in other formats; they would be the unsplit model.
 _WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
 
