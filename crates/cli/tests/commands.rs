@@ -41,7 +41,7 @@ fn split_says_what_it_did() {
     let text = bench.ok(&arguments);
     for part in [
         "819 non-zeros (5.00 %)",
-        "1 tensors: 1 vectors and other shapes, 256 B (layer.bias)",
+        "1 tensor: 1 vectors and other shapes, 256 B (layer.bias)",
         "residua calibrate",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -38,9 +38,9 @@ use crate::run::run;
 ///     include: Glob patterns; if there are any, only tensors that match one are split.
 ///     exclude: Glob patterns of tensors that pass through unchanged, such as `*embed*`.
 ///     hashes: Whether the file holds a hash of every plane, for `verify`.
-///     memory_budget: The bytes that the job may allocate: a number, or a text such as `512MiB`.
+///     memory_budget: The bytes that the job may allocate: a number, or a text such as `512MiB`; 1 GiB if nothing is given.
 ///     progress: `True` shows a bar (tqdm if it is installed); a function is called as
-///         `progress(what, tensor, done, total)`, in bytes, about 20 times a second; what it raises stops the job.
+///         `progress(what, tensor, done, total)`, in bytes, about 20 times a second; what it raises stops the job, if it is not done yet.
 ///
 /// Returns:
 ///     A dictionary: `tensors` and `passed` (a dictionary for each tensor), `input_bytes`, `output_bytes`, `nnz`, `parameters`,

@@ -39,6 +39,10 @@ impl Watch {
     /// Calls `callback(what, tensor, done, total)`.
     fn report(&self, py: Python<'_>, callback: &Py<PyAny>) -> PyResult<()> {
         let Text { what, tensor } = self.text(|text| text.clone());
+        if what.is_empty() {
+            // The job has not begun.
+            return Ok(());
+        }
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         callback.call1(py, (what, tensor, done, total)).map(drop)
     }
@@ -65,7 +69,7 @@ impl Progress for Watch {
 }
 
 /// Does `work` on the pool of this process. A signal handler that raises, such as Ctrl-C's, and a callback that raises stop
-/// the job: it leaves nothing behind, and their exception is the result. A panic becomes an exception.
+/// the job unless it is already done: it leaves nothing behind. Their exception is the result. A panic becomes an exception.
 pub(crate) fn run<T, E>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,

@@ -1,7 +1,7 @@
 //! Class statistics.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, ToPyArray};
 use pyo3::exceptions::PyKeyError;
@@ -192,13 +192,9 @@ impl StatisticsBuilder {
             return Err(usage(format!("there are {samples} samples and {} labels", labels.len())));
         }
         let floats = features.floats()?;
-        let done = run(py, None, |_| -> Result<_, CompensateError> {
-            match &mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(inner) => inner.add_floats(floats, &labels).map(Some),
-                None => Ok(None),
-            }
-        })?;
-        done.ok_or_else(|| usage(FINISHED))
+        let mut inner = self.own()?;
+        let inner = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
+        run(py, None, |_| inner.add_floats(floats, &labels))
     }
 
     /// The statistics of all samples. The builder takes no more then.
@@ -208,9 +204,19 @@ impl StatisticsBuilder {
     ///     InputError: Ledoit-Wolf lacks the samples of a class, or a number overflows its precision.
     ///     BudgetError: the budget has no room.
     fn finish(&self, py: Python<'_>) -> PyResult<ClassStatistics> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let inner = inner.ok_or_else(|| usage(FINISHED))?;
+        let inner = self.own()?.take().ok_or_else(|| usage(FINISHED))?;
         run(py, None, |_| inner.finish(self.storage, self.precision)).map(ClassStatistics)
+    }
+}
+
+impl StatisticsBuilder {
+    /// The builder, for one thread at a time. Waiting for another thread could wait forever: it may itself wait for the pool.
+    fn own(&self) -> PyResult<MutexGuard<'_, Option<compensate::StatisticsBuilder>>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(usage("another thread uses this builder")),
+        }
     }
 }
 

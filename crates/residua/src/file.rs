@@ -131,7 +131,10 @@ impl SplitFile {
                 }
                 None => {}
             }
-            residual.row(row).for_each(|(column, value)| weights[column as usize] += alpha * value);
+            // With alpha 0 the base alone, bit for bit: also its negative zeros.
+            if alpha != 0.0 {
+                residual.row(row).for_each(|(column, value)| weights[column as usize] += alpha * value);
+            }
         }
         Ok(dense)
     }

@@ -113,7 +113,8 @@ fn impossible_sizes_are_refused_and_the_stated_minimum_works() {
     let minimum = text.rsplit_once("at least ").unwrap().1;
     assert!(text.starts_with("1.500 bits per weight are too few"), "{text}");
     split_layers(&bench, &SplitOptions::default().bits(minimum.parse::<f64>().unwrap() + 0.001)).unwrap();
-    assert!(error(&SplitOptions::default().size(1000)).contains("bits per weight are too few"));
+    assert!(error(&SplitOptions::default().size(1000)).contains("take more than this size"));
+    assert!(error(&SplitOptions::default().size(100_000)).contains("bits per weight are too few"));
     assert!(error(&SplitOptions::default().bits(f64::NAN)).contains("not a finite number above 0"));
     bench.write("base", &[Dense::new("w", Dtype::F32, &[4, 8], &weights(4, 8, 1))]);
     let over = SplitOptions::default().bits(4.0).base(bench.path("base"));

@@ -127,9 +127,8 @@ fn calibrations_that_do_not_fit() {
         Dense::new("w", Dtype::F32, &[1, 10, 10], &h)
     };
     case(moments(&|h| h[42] = f32::NAN), &["cal: tensor w", "features 0 to 9", "[4, 2] is NaN"]);
-    case(moments(&|h| h[44] = -1.0), &["cal: tensor w", "features 0 to 9", "mean square [4, 4] is -1"]);
+    case(moments(&|h| h[44] = -1.0), &["cal: tensor w", "mean square -1 of input feature 4"]);
     case(moments(&|h| h[42] = 9.0), &["cal: tensor w", "not positive definite", "more samples"]);
-    case(moments(&|h| h.fill(0.0)), &["cal: tensor w", "not positive definite"]);
 }
 
 #[test]

@@ -100,10 +100,14 @@ fn pytest(log: &mut Log, venv: &Venv, tests: &Path) -> Result<Outcome> {
     })
 }
 
-/// Passed, failed and skipped, from the last line of pytest: `1 failed, 84 passed, 2 skipped in 9.61s`.
+/// Passed, failed and skipped, from the last line of pytest: `1 failed, 84 passed, 2 skipped in 9.61s`, or `… in 75.10s (0:01:15)`.
 fn counts(output: &str) -> [usize; 3] {
-    let line =
-        output.lines().rev().find(|line| line.contains(" in ") && line.ends_with('s')).unwrap_or_default();
+    let is_time = |word: &str| word.strip_suffix('s').is_some_and(|seconds| seconds.parse::<f64>().is_ok());
+    let is_last = |line: &&str| {
+        let time = line.rsplit_once(" in ").and_then(|(_, rest)| rest.split_whitespace().next());
+        time.is_some_and(is_time)
+    };
+    let line = output.lines().rev().find(is_last).unwrap_or_default();
     let mut counts = [0; 3];
     for part in line.split([',', '=']) {
         let mut words = part.split_whitespace();
@@ -127,6 +131,7 @@ mod tests {
     #[test]
     fn the_last_line_of_pytest_is_counted() {
         assert_eq!(counts(".....\n84 passed, 2 skipped in 9.61s\n"), [84, 0, 2]);
+        assert_eq!(counts("84 passed, 2 skipped in 75.10s (0:01:15)\n"), [84, 0, 2]);
         assert_eq!(
             counts("== 1 failed, 3 passed, 1 warning, 2 errors in 75.10s ==\n1 failed in 2s"),
             [0, 1, 0]

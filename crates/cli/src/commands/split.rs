@@ -121,10 +121,12 @@ impl Args {
             _ => options.density(self.density.unwrap_or(density)),
         };
         let plain = self.base.iter().find(|text| pattern(text).is_none());
-        if let (Some(base), Some(_)) = (plain, self.bits.map(|_| ()).or(self.size.map(|_| ()))) {
-            let problem =
-                format!("--bits and --size choose the base; instead of {base}, give PATTERN={base}");
-            return Err(Failure::usage(problem));
+        if let (Some(base), true) = (plain, self.bits.is_some() || self.size.is_some()) {
+            let advice = match options.base {
+                BaseSpec::Checkpoint(_) => "leave the checkpoint out".to_owned(),
+                BaseSpec::Quantized(_) => format!("instead of {base}, give PATTERN={base}"),
+            };
+            return Err(Failure::usage(format!("--bits and --size choose the base; {advice}")));
         }
         let options = options.importance(importance).values(self.values.unwrap_or(values));
         Ok(options.exclude(&self.exclude).include(&self.include).hashes(!self.no_hashes))
@@ -245,7 +247,7 @@ fn lossy(paths: &[PathBuf]) -> Vec<String> {
 
 fn what(report: &SplitReport) -> String {
     let tensors = report.tensors.len();
-    format!("{tensors} tensors, {} parameters", count(report.parameters()))
+    format!("{}, {} parameters", number_of(tensors as u64, "tensor"), count(report.parameters()))
 }
 
 /// What passed through, by reason: how many, and the first of them.
@@ -262,7 +264,7 @@ fn passed(report: &SplitReport) -> String {
         format!("{number} {reason}, {} ({first}{more})", bytes(size))
     });
     let number = report.passed.len();
-    format!("{number} tensors: {}", parts.collect::<Vec<_>>().join("; "))
+    format!("{}: {}", number_of(number as u64, "tensor"), parts.collect::<Vec<_>>().join("; "))
 }
 
 /// The kinds of bases, and how many tensors have each.

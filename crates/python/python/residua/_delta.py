@@ -66,10 +66,9 @@ def apply_delta(
     """
     known = {tensor["name"] for tensor in inspect(delta).get("tensors", ())}
     views = [_view(name, tensor) for name, tensor in tensors.items() if name in known]
-    owner: dict[int, str] = {}
-    for name, _, _, data in views:
-        other = owner.setdefault(data.__array_interface__["data"][0], name) if data.nbytes else name
-        if other != name:
+    places = sorted((data.__array_interface__["data"][0], data.nbytes, name) for name, _, _, data in views if data.nbytes)
+    for (start, length, other), (next_start, _, name) in zip(places, places[1:]):
+        if next_start < start + length:
             raise UsageError(f"tensors {other} and {name} share memory, and the delta has both: untie them first")
     return apply_views(views, os.fspath(delta), memory_budget=memory_budget, progress=progress)
 

@@ -44,7 +44,8 @@ def calibrate(
         memory_budget: bytes, or a text such as "1GiB", for what is accumulated. When it does not hold all layers at a time, the batches
             are read several times, so they must be a list or another iterable that starts from the beginning each time.
         second_moments: False for mean squares, which take ``in_features`` numbers per layer.
-        block: size *n* of the diagonal blocks, a multiple of 128; None for whole matrices, which split best.
+        block: size *n* of the diagonal blocks, a multiple of 128; None for whole matrices, which split best, or the largest
+            blocks that a split within the same budget can use.
 
     Raises:
         UsageError: the model has no ``nn.Linear``, the block size is not a multiple of 128, or there are no batches.
@@ -65,7 +66,10 @@ def calibrate(
         raise UsageError("there are no batches")
     with _still(model):
         groups = _shared_inputs(model, layers, first[0])
-        sums = [_Sums(names, layers[names[0]].in_features, second_moments, block) for names in groups]
+        sums = [
+            _Sums(names, features, second_moments, block or _largest_block(features, budget))
+            for names, features in ((names, layers[names[0]].in_features) for names in groups)
+        ]
         passes = _passes(sums, budget)
         if len(passes) > 1 and iter(batches) is batches:
             need = sum(each.bytes for each in sums)
@@ -81,14 +85,25 @@ def calibrate(
                     each.write(file)
 
 
+def _largest_block(features: int, budget: int) -> int:
+    """The largest diagonal block whose factors a split has room for."""
+
+    def fits(n: int) -> bool:
+        return n * n * (4 * -(-features // n) + 28) <= budget - budget // 4
+
+    if fits(features):
+        return features
+    return max((n for n in range(128, features, 128) if fits(n)), default=128)
+
+
 class _Sums:
     """Sums over the inputs of layers that read the same tensor."""
 
-    def __init__(self, names: list[str], features: int, second_moments: bool, block: int | None) -> None:
+    def __init__(self, names: list[str], features: int, second_moments: bool, block: int) -> None:
         self.names, self.features = names, features
         self.count = 0
         if second_moments:
-            self.n = features if block is None or block >= features else block
+            self.n = min(block, features)
             self.shape = [-(-features // self.n), self.n, self.n]
         else:
             self.n, self.shape = features, [features]
@@ -101,7 +116,7 @@ class _Sums:
     def add(self, x: Tensor) -> None:
         """Adds inputs ``[rows, features]``."""
         assert self.total is not None
-        x = x.float()
+        x = x.float().cpu()
         self.count += x.shape[0]
         if len(self.shape) == 1:
             self.total += x.square().sum(0)
@@ -214,10 +229,12 @@ def _call(model: nn.Module, batch: Any) -> None:
 def _hooks(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Shows the input of each layer before it runs."""
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: see(name, inputs[0])
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Any]], None]:
+        return lambda _, inputs, named: see(name, inputs[0] if inputs else named["input"])
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    handles = [
+        layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in layers.items()
+    ]
     try:
         yield
     finally:
@@ -256,7 +273,7 @@ def _write_header(file: IO[bytes], sums: list[_Sums]) -> None:
     end = 0
     for each in sums:
         for name in each.names:
-            header[f"{name}.weight"] = {"dtype": "F32", "shape": each.shape, "data_offsets": [end, end + each.bytes]}
+            header[f"{name}.weight" if name else "weight"] = {"dtype": "F32", "shape": each.shape, "data_offsets": [end, end + each.bytes]}
             end += each.bytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

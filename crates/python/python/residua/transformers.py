@@ -159,7 +159,9 @@ def split_folder(
         InputError: the folder is not a model, or transformers merges a weight that would be split into a larger one, as it does with
             experts; exclude such weights by name.
     """
-    source, target = Path(model), Path(out)
+    if isinstance(include, str) or isinstance(exclude, str):
+        raise UsageError("include and exclude are lists of patterns, such as [\"*.mlp.*\"]")
+    source, target = Path(model), Path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists; the output must be a new folder")
     names = _to_split(source, list(include), list(exclude))

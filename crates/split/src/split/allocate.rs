@@ -55,6 +55,13 @@ pub(super) fn allocate(
     // The price of a byte. At the highest, all tensors are as small as can be.
     let (mut low, mut high) = (0.0, f64::MAX);
     let least = total(high);
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    if size < 0.0 {
+        let problem = "the tensors that pass through and the header take more than this size".to_owned();
+        return Err(SplitError::Usage(problem));
+    }
     if least > size {
         let [asked, least] = [size, least].map(|bytes| 8.0 * bytes / weights);
         let problem = format!("{asked:.3} bits per weight are too few: the tensors need at least {least:.3}");

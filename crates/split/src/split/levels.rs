@@ -23,9 +23,9 @@ const ROUNDS: usize = 16;
 const MORE_ROUNDS: usize = 4;
 
 /// Bytes of the sample for levels.
-pub(super) const BYTES: u64 = (13 * SAMPLE) as u64;
+pub(super) const BYTES: u64 = (29 * SAMPLE) as u64;
 /// Bytes of the sample for errors, without a row.
-pub(super) const CURVE_BYTES: u64 = (13 * FEW) as u64;
+pub(super) const CURVE_BYTES: u64 = (29 * FEW) as u64;
 
 /// The levels for a residual with a `share` of the weights. `factors` weigh the errors of each column.
 pub(super) fn learn(

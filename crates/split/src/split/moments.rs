@@ -154,6 +154,11 @@ pub(super) fn factor(
     }
     let mean = (0..size).map(|i| f64::from(matrix[at(i, i)])).sum::<f64>() / size as f64;
     let mut order: Vec<u32> = (0..size as u32).collect();
+    if mean == 0.0 {
+        // Features that are always 0: no column can make up for another.
+        (0..size).for_each(|row| (0..size).for_each(|col| matrix[at(row, col)] = f32::from(row == col)));
+        return Ok(order);
+    }
     if ordered {
         let square = |col: u32| matrix[at(col as usize, col as usize)];
         order.sort_by(|&a, &b| square(b).total_cmp(&square(a)));
