@@ -46,7 +46,7 @@ fn shape() -> impl Strategy<Value = Vec<usize>> {
         1 => Just(vec![0, 4]),
         4 => (1usize..40, 1usize..40).prop_map(|(r, c)| vec![r, 4 * c]),
         // Row ends: 65,536 elements and one more or less; several rows.
-        2 => (65_535usize..65_538).prop_map(|n| vec![n, 2]),
+        2 => (65_535usize..65_538).prop_map(|n| vec![n, 4]),
     ]
 }
 
