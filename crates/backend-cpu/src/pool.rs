@@ -13,7 +13,8 @@ const WORTH_THREADS: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Pool(Option<Arc<Pools>>);
 
-/// A forked child has its parent's memory, but none of its threads, and would wait for them forever. So it starts its own.
+/// A forked child has its parent's memory, but none of its threads, and would wait for them forever. So it starts its
+/// own.
 #[derive(Debug)]
 struct Pools {
     own: Started,
@@ -81,7 +82,8 @@ impl Pool {
         })
     }
 
-    /// Does `work` on every item; results are in order. `cost` is the approximate number of multiplications of all items.
+    /// Does `work` on every item; results are in order. `cost` is the approximate number of multiplications of all
+    /// items.
     pub(crate) fn map<T, R>(&self, cost: usize, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R>
     where
         T: Send,

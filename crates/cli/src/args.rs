@@ -52,8 +52,8 @@ impl RunArgs {
 /// Where the base is, if the file was split against a checkpoint.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BaseArgs {
-    /// The base, if the file was split against a checkpoint [default: the path in the file, if it lies in the file's folder
-    /// or below]
+    /// The base, if the file was split against a checkpoint [default: the path in the file, if it lies in the file's
+    /// folder or below]
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) base: Option<PathBuf>,
     /// Follow the path in the file wherever it leads

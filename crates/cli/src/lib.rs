@@ -1,7 +1,7 @@
 //! The `residua` command as a function: its program and the Python package run the same.
 //!
-//! A library also makes the first build shorter: cargo compiles it while the code of its dependencies is still being generated,
-//! but a program only after that.
+//! A library also makes the first build shorter: cargo compiles it while the code of its dependencies is still being
+//! generated, but a program only after that.
 
 mod args;
 mod cli;
@@ -27,7 +27,8 @@ use std::ffi::OsString;
 
 use crate::failure::{Failure, Kind};
 
-/// Runs the command line `args`, the name of the program first, and returns the exit code. Prints to this process's stdout and stderr.
+/// Runs the command line `args`, the name of the program first, and returns the exit code. Prints to this process's
+/// stdout and stderr.
 ///
 /// Call it once in a process: it handles signals, starts threads and counts memory as the process's own.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {

@@ -111,7 +111,8 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
 /// Rows of a table that are laid out at a time: a table takes many times the memory of its text.
 const PIECE: usize = 250;
 
-/// Prints a table and an empty line after it. A long one comes in pieces, each with the header. Returns the number of rows.
+/// Prints a table and an empty line after it. A long one comes in pieces, each with the header. Returns the number of
+/// rows.
 pub(crate) fn print_table<const N: usize>(
     empty: impl Fn() -> Table,
     rows: impl Iterator<Item = [String; N]>,

@@ -1,5 +1,5 @@
-//! Memory that grows with the number of things: tensors, rows, shards, metadata. Every command keeps its budget, or refuses
-//! it before it is spent. Peaks come from the operating system.
+//! Memory that grows with the number of things: tensors, rows, shards, metadata. Every command keeps its budget, or
+//! refuses it before it is spent. Peaks come from the operating system.
 //!
 //! `cargo xtask test-all --only counts` runs it, on a release build: the code of a debug build is too large for small
 //! budgets.

@@ -18,7 +18,8 @@ fn compat_mode_is_the_reference() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// A linear drift is learned exactly, so that moved statistics are those of moved samples; three of a class at least.
+    /// A linear drift is learned exactly, so that moved statistics are those of moved samples; three of a class at
+    /// least.
     #[test]
     fn exact_when_the_drift_is_linear(dim in 1usize..12, extra in 6usize..40, seed in 0u64..1000) {
         let budget = Budget::unlimited();

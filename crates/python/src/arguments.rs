@@ -13,8 +13,8 @@ use crate::error::{ResiduaError, usage};
 /// 1 GiB, as on the command line.
 const DEFAULT: u64 = 1 << 30;
 
-/// A budget of what Residua allocates: a number of bytes, or a text such as `512MiB`. What the process holds besides does
-/// not count.
+/// A budget of what Residua allocates: a number of bytes, or a text such as `512MiB`. What the process holds besides
+/// does not count.
 pub(crate) fn budget(size: Option<&Bound<'_, PyAny>>) -> PyResult<Budget> {
     size.map_or(Ok(Budget::new(DEFAULT)), |size| parse_bytes(size).map(Budget::new))
 }

@@ -6,8 +6,9 @@ use pyo3::prelude::*;
 
 use crate::error::usage;
 
-/// What was passed as a NumPy array: NumPy's own, a torch tensor on the CPU, whatever exports DLPack or a buffer, or lists.
-/// It shares memory with the original where the original allows that. bfloat16, which NumPy does not have, is widened.
+/// What was passed as a NumPy array: NumPy's own, a torch tensor on the CPU, whatever exports DLPack or a buffer, or
+/// lists. It shares memory with the original where the original allows that. bfloat16, which NumPy does not have, is
+/// widened.
 ///
 /// `name` is for errors.
 pub(crate) fn array<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyUntypedArray>> {

@@ -1,4 +1,5 @@
-//! Work without the interpreter's lock, on the pool. The calling thread keeps watch: it looks for signals and reports progress.
+//! Work without the interpreter's lock, on the pool. The calling thread keeps watch: it looks for signals and reports
+//! progress.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,8 +69,9 @@ impl Progress for Watch {
     }
 }
 
-/// Does `work` on the pool of this process. A signal handler that raises, such as Ctrl-C's, and a callback that raises stop
-/// the job unless it is already done: it leaves nothing behind. Their exception is the result. A panic becomes an exception.
+/// Does `work` on the pool of this process. A signal handler that raises, such as Ctrl-C's, and a callback that raises
+/// stop the job unless it is already done: it leaves nothing behind. Their exception is the result. A panic becomes an
+/// exception.
 pub(crate) fn run<T, E>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,

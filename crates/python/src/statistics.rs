@@ -17,8 +17,8 @@ use crate::run::run;
 
 /// A count, a mean and a covariance for each class: what remains of samples.
 ///
-/// `builder` collects them, `load` reads them from a file. `statistics[label]` is a class, `a | b` has the samples of both,
-/// `len` counts classes, and iterating gives labels.
+/// `builder` collects them, `load` reads them from a file. `statistics[label]` is a class, `a | b` has the samples of
+/// both, `len` counts classes, and iterating gives labels.
 #[pyclass(frozen, module = "residua")]
 pub(crate) struct ClassStatistics(pub(crate) compensate::ClassStatistics);
 
@@ -210,7 +210,8 @@ impl StatisticsBuilder {
 }
 
 impl StatisticsBuilder {
-    /// The builder, for one thread at a time. Waiting for another thread could wait forever: it may itself wait for the pool.
+    /// The builder, for one thread at a time. Waiting for another thread could wait forever: it may itself wait for the
+    /// pool.
     fn own(&self) -> PyResult<MutexGuard<'_, Option<compensate::StatisticsBuilder>>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),

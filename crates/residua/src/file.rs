@@ -36,13 +36,13 @@ pub struct LayerInfo {
 impl SplitFile {
     /// Opens a file.
     ///
-    /// The base of a file that was split over another checkpoint is looked for at the path that the file stores, if that
-    /// lies in the file's folder or below. If it is not found, [`layer`](Self::layer) fails and says so; open the file
-    /// [with its base](Self::open_with_base) then.
+    /// The base of a file that was split over another checkpoint is looked for at the path that the file stores, if
+    /// that lies in the file's folder or below. If it is not found, [`layer`](Self::layer) fails and says so; open the
+    /// file [with its base](Self::open_with_base) then.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read, [`ErrorKind::Input`](crate::ErrorKind::Input)
-    /// when it is malformed or holds no layers, such as a delta.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be read,
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) when it is malformed or holds no layers, such as a delta.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let container = Container::open(path)?;
         Ok(Self(match container.kind() {
@@ -54,7 +54,8 @@ impl SplitFile {
     /// Opens a file that was split over another checkpoint, `base`: a safetensors file, an index of shards or a folder.
     ///
     /// # Errors
-    /// As [`open`](Self::open); also when `base` cannot be opened. Whether it is the right one is checked layer by layer.
+    /// As [`open`](Self::open); also when `base` cannot be opened. Whether it is the right one is checked layer by
+    /// layer.
     pub fn open_with_base(path: impl AsRef<Path>, base: impl AsRef<Path>) -> Result<Self> {
         Ok(Self(Inner::Split(residua_split::SplitFile::open_with_base(path, base)?)))
     }
@@ -76,9 +77,9 @@ impl SplitFile {
     /// Loads a layer onto a device, within the device's budget.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) when there is no such layer, a part of it is malformed, or the base
-    /// checkpoint is not the one that the file was made from; [`ErrorKind::Usage`](crate::ErrorKind::Usage) when the base
-    /// checkpoint is missing; [`ErrorKind::Budget`](crate::ErrorKind::Budget) or
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) when there is no such layer, a part of it is malformed, or the
+    /// base checkpoint is not the one that the file was made from; [`ErrorKind::Usage`](crate::ErrorKind::Usage) when
+    /// the base checkpoint is missing; [`ErrorKind::Budget`](crate::ErrorKind::Budget) or
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) when there is no room.
     pub fn layer(&self, name: &str, device: &Device) -> Result<Layer> {
         let budget = device.budget();

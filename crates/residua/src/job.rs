@@ -15,8 +15,8 @@ use crate::error::Result;
 /// Runs jobs on checkpoints, each within one budget, and tells a [`Progress`] how far they are.
 ///
 /// A checkpoint is a safetensors file, an index of shards (`model.safetensors.index.json`) or a folder with either. An
-/// output appears complete or not at all, and is never one of the inputs. A [`Progress`] can stop a job; nothing is left
-/// behind then.
+/// output appears complete or not at all, and is never one of the inputs. A [`Progress`] can stop a job; nothing is
+/// left behind then.
 #[derive(Clone)]
 pub struct Job<'a> {
     budget: Budget,

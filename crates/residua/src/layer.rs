@@ -9,7 +9,8 @@ use residua_format::{DenseMatrix, GapCsr, QuantizedBase};
 use crate::Device;
 use crate::error::{Error, Result};
 
-/// A linear layer `y = base·x + alpha·(residual·x)` on a device. The dense matrix `base + alpha·residual` is never built.
+/// A linear layer `y = base·x + alpha·(residual·x)` on a device. The dense matrix `base + alpha·residual` is never
+/// built.
 ///
 /// Inputs and outputs are row-major in ordinary memory: `[batch, in_features]` and `[batch, out_features]`, one vector
 /// after the other. Any number of threads may run one layer at a time. The same input gives the same bits every time.
@@ -48,8 +49,8 @@ impl Layer {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when the shapes of base and residual differ,
-    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget) or [`ErrorKind::Device`](crate::ErrorKind::Device) when the device has
-    /// no room.
+    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget) or [`ErrorKind::Device`](crate::ErrorKind::Device) when the
+    /// device has no room.
     pub fn new(device: &Device, name: &str, base: Base<'_>, residual: &GapCsr) -> Result<Self> {
         let backend = device.backend();
         let base = match base {
@@ -108,8 +109,8 @@ impl Layer {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when `x` does not have `batch · in_features` values,
-    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget) or [`ErrorKind::Device`](crate::ErrorKind::Device) when the device has
-    /// no room or fails.
+    /// [`ErrorKind::Budget`](crate::ErrorKind::Budget) or [`ErrorKind::Device`](crate::ErrorKind::Device) when the
+    /// device has no room or fails.
     pub fn forward(&self, alpha: f32, x: &[f32], batch: usize) -> Result<Vec<f32>> {
         self.check("x", x.len(), batch, self.in_features())?;
         let mut y = vec![0.0; batch.saturating_mul(self.out_features())];

@@ -39,12 +39,12 @@ enum Change {
 /// Applies a delta to tensors in memory. Everything is verified before the first byte changes: the tensors against the
 /// hashes of the old checkpoint, and what they become against those of the new one. So they all change or none does.
 ///
-/// Tensors that the delta does not know stay as they are. The job holds the delta in memory, and a row of 65,536 elements
-/// for each thread.
+/// Tensors that the delta does not know stay as they are. The job holds the delta in memory, and a row of 65,536
+/// elements for each thread.
 ///
 /// # Errors
-/// When a tensor is missing or is not the one that the delta was made from, the delta adds, removes or reshapes a tensor
-/// (memory cannot follow), it is damaged, it does not fit the budget, or the caller stops the job.
+/// When a tensor is missing or is not the one that the delta was made from, the delta adds, removes or reshapes a
+/// tensor (memory cannot follow), it is damaged, it does not fit the budget, or the caller stops the job.
 pub fn apply_into(
     tensors: &mut [TensorMut<'_>],
     delta: Delta<impl AsRef<Path>>,

@@ -47,7 +47,8 @@ impl SplitFile {
     /// Opens a split file whose base is at this place. The memory of all headers comes from the budget.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base), and when the budget does not hold the headers.
+    /// As [`open`](Self::open) and [`open_with_base`](Self::open_with_base), and when the budget does not hold the
+    /// headers.
     pub fn open_at(path: impl AsRef<Path>, base: &BaseLocation, budget: &Budget) -> Result<Self, SplitError> {
         Self::from_container(Container::open_within(path, budget)?, base)
     }
@@ -175,7 +176,8 @@ impl<'a> SplitLayer<'a> {
         self.name
     }
 
-    /// `[rows, cols]` = `[out_features, in_features]`. A stack of experts' matrices is one matrix, with the rows of all.
+    /// `[rows, cols]` = `[out_features, in_features]`. A stack of experts' matrices is one matrix, with the rows of
+    /// all.
     pub fn shape(&self) -> [usize; 2] {
         self.meta.shape
     }

@@ -129,7 +129,8 @@ impl<'a> LayerReader<'a> {
         Ok(LayerRows { base, residual })
     }
 
-    /// Fails unless the planes have the hashes that the file stores. `residual` says whether those of the residual count.
+    /// Fails unless the planes have the hashes that the file stores. `residual` says whether those of the residual
+    /// count.
     pub(crate) fn check_planes(
         &self,
         residual: bool,
@@ -225,8 +226,8 @@ enum BaseRows {
 }
 
 impl LayerRows {
-    /// One row of `base + alpha · residual`: as f32 in `weights`, as elements of type `float` in `out`. Returns the place
-    /// and value of the first weight that does not fit the type.
+    /// One row of `base + alpha · residual`: as f32 in `weights`, as elements of type `float` in `out`. Returns the
+    /// place and value of the first weight that does not fit the type.
     pub(crate) fn rebuild(
         &self,
         row: usize,

@@ -60,17 +60,17 @@ pub struct FolderReport {
 
 /// Splits the checkpoint at `input` into `model.safetensors` of the folder `output`.
 ///
-/// If `input` is a folder, its other files are copied: config, tokenizer, and so on, but no weights in any format, no file
-/// of more than 64 MiB and nothing hidden. `config.json` then says `"quantization_config": {"quant_method": "residua"}`,
-/// so that other programs can tell that the file holds no plain weights. Transformers only warns, unless something registers
-/// this method with it.
+/// If `input` is a folder, its other files are copied: config, tokenizer, and so on, but no weights in any format, no
+/// file of more than 64 MiB and nothing hidden. `config.json` then says `"quantization_config": {"quant_method":
+/// "residua"}`, so that other programs can tell that the file holds no plain weights. Transformers only warns, unless
+/// something registers this method with it.
 ///
-/// The output must not exist, or be an empty folder. It appears complete or not at all. A killed process leaves a folder
-/// `.residua-….tmp` beside it.
+/// The output must not exist, or be an empty folder. It appears complete or not at all. A killed process leaves a
+/// folder `.residua-….tmp` beside it.
 ///
 /// # Errors
-/// As [`split`](crate::split()), when the output is a file or a folder with files, when the config is not JSON or says that
-/// the weights are quantised already, and when there are more than 1,000 files.
+/// As [`split`](crate::split()), when the output is a file or a folder with files, when the config is not JSON or says
+/// that the weights are quantised already, and when there are more than 1,000 files.
 pub fn split_folder(
     input: impl AsRef<Path>,
     output: Output<impl AsRef<Path>>,

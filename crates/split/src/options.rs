@@ -105,18 +105,19 @@ pub enum Selection {
     Density(f64),
     /// Every weight with a score of at least this and a residual other than 0.
     Threshold(f32),
-    /// So many bits per weight over all tensors that are split, scales and places included. The job chooses the kind of base
-    /// (a codebook of 2 to 6 bits, or what [`SplitOptions::bases`] fixes) and the density of each tensor, so that the sum of
-    /// their errors becomes small.
+    /// So many bits per weight over all tensors that are split, scales and places included. The job chooses the kind of
+    /// base (a codebook of 2 to 6 bits, or what [`SplitOptions::bases`] fixes) and the density of each tensor, so that
+    /// the sum of their errors becomes small.
     Bits(f64),
-    /// As [`Bits`](Self::Bits), with as many as make the file so many bytes: tensors that pass through and header included.
+    /// As [`Bits`](Self::Bits), with as many as make the file so many bytes: tensors that pass through and header
+    /// included.
     Size(u64),
 }
 
 /// Options of [`split`](crate::split()).
 ///
-/// The default: a base of 4-bit codes of a codebook, all features equally important, density 3 %, i8 values, every linear
-/// layer, hashes of the planes.
+/// The default: a base of 4-bit codes of a codebook, all features equally important, density 3 %, i8 values, every
+/// linear layer, hashes of the planes.
 ///
 /// ```
 /// use residua_format::{BaseKind, ValueType};
@@ -135,8 +136,9 @@ pub enum Selection {
 pub struct SplitOptions {
     /// What the residual is measured from.
     pub base: BaseSpec,
-    /// Bases of tensors whose name matches a glob pattern (`*`, `?`, `[…]`); the first match counts. Only where the base of
-    /// the others is quantised, too. A tensor that matches is split even if its name says that it should not be.
+    /// Bases of tensors whose name matches a glob pattern (`*`, `?`, `[…]`); the first match counts. Only where the
+    /// base of the others is quantised, too. A tensor that matches is split even if its name says that it should not
+    /// be.
     pub bases: Vec<(String, BaseKind)>,
     /// The importance of the input features.
     pub importance: Importance,
@@ -147,8 +149,8 @@ pub struct SplitOptions {
     /// Glob patterns (`*`, `?`, `[…]`) of tensor names that pass through unchanged, such as `*embed*`.
     pub exclude: Vec<String>,
     /// If not empty, exactly the matrices whose name matches one of these patterns are split, less those that
-    /// [`exclude`](Self::exclude) names. If empty, embeddings, output heads, norms, routers and biases pass through: they
-    /// suffer most or have few weights. `*` splits every matrix.
+    /// [`exclude`](Self::exclude) names. If empty, embeddings, output heads, norms, routers and biases pass through:
+    /// they suffer most or have few weights. `*` splits every matrix.
     pub include: Vec<String>,
     /// Whether the file holds the BLAKE3 hash of every plane, so that [`verify`](crate::verify()) and
     /// [`materialize`](crate::materialize()) find a value that changed into another valid value.
@@ -195,15 +197,15 @@ impl SplitOptions {
         self
     }
 
-    /// Chooses kind of base and density of each tensor, for so many bits per weight. Replaces a density, a threshold and the
-    /// kind of the base.
+    /// Chooses kind of base and density of each tensor, for so many bits per weight. Replaces a density, a threshold
+    /// and the kind of the base.
     pub fn bits(mut self, bits: f64) -> Self {
         self.selection = Selection::Bits(bits);
         self
     }
 
-    /// Chooses kind of base and density of each tensor, for a file of so many bytes. Replaces a density, a threshold and the
-    /// kind of the base.
+    /// Chooses kind of base and density of each tensor, for a file of so many bytes. Replaces a density, a threshold
+    /// and the kind of the base.
     pub fn size(mut self, bytes: u64) -> Self {
         self.selection = Selection::Size(bytes);
         self
@@ -290,8 +292,8 @@ pub struct VerifyOptions {
     pub base: BaseLocation,
     /// The checkpoint to compare the file with.
     pub against: Option<PathBuf>,
-    /// A calibration file, as for [`Importance::Calibration`], to measure the error of the layers' outputs with. Only with a
-    /// checkpoint to compare with.
+    /// A calibration file, as for [`Importance::Calibration`], to measure the error of the layers' outputs with. Only
+    /// with a checkpoint to compare with.
     pub calibration: Option<PathBuf>,
 }
 

@@ -13,8 +13,8 @@ use crate::{Progress, SplitError};
 /// Rows of H that are multiplied together.
 const PIECE: usize = 64;
 
-/// `tr(W·H·Wᵀ)` of the original weights W and `tr(E·H·Eᵀ)` of their error E, where H are the second moments of the inputs,
-/// or their diagonal: the sums of the outputs' mean squares.
+/// `tr(W·H·Wᵀ)` of the original weights W and `tr(E·H·Eᵀ)` of their error E, where H are the second moments of the
+/// inputs, or their diagonal: the sums of the outputs' mean squares.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct OutputErrors {
     pub(crate) weights: f64,

@@ -22,8 +22,8 @@ pub(crate) fn add_gram(out: &mut [f64], n: usize, rows: &[f64], width: usize, fi
     });
 }
 
-/// The sum of `x[i]·h[i][j]·x[j]` over all rows, for features i of `part` and j of `all`. `rows` are row-major with `width`
-/// columns, `h` is `[part, all]`.
+/// The sum of `x[i]·h[i][j]·x[j]` over all rows, for features i of `part` and j of `all`. `rows` are row-major with
+/// `width` columns, `h` is `[part, all]`.
 pub(crate) fn quadratic(rows: &[f64], width: usize, all: Range<usize>, h: &[f64], part: Range<usize>) -> f64 {
     let count = rows.len() / width;
     let mut products = vec![0.0; count * part.len()];

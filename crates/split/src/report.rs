@@ -226,8 +226,8 @@ pub struct VerifiedTensor {
     pub error: Option<f64>,
     /// Largest absolute difference of base + residual from the checkpoint.
     pub max_abs_error: Option<f64>,
-    /// Relative error of the layer's outputs, `√(tr(E·H·Eᵀ) / tr(W·H·Wᵀ))`, if there is a calibration for the layer: E is the
-    /// error of base + residual, and H are the second moments of the inputs or their diagonal.
+    /// Relative error of the layer's outputs, `√(tr(E·H·Eᵀ) / tr(W·H·Wᵀ))`, if there is a calibration for the layer: E
+    /// is the error of base + residual, and H are the second moments of the inputs or their diagonal.
     pub output_error: Option<f64>,
 }
 

@@ -230,7 +230,8 @@ fn shards_on_either_side() {
     assert!(std::fs::read(at("patched")).unwrap() == file(&new, METADATA));
 }
 
-/// Empty tensors share their place. A reader of the file that a patch writes sorts them by name, wherever they were before.
+/// Empty tensors share their place. A reader of the file that a patch writes sorts them by name, wherever they were
+/// before.
 #[test]
 fn empty_tensors_of_several_shards() {
     let dir = tempfile::tempdir().unwrap();

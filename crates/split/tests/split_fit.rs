@@ -123,8 +123,8 @@ fn quality(options: &SplitOptions) -> (f64, u64) {
     (mean.sqrt(), report.base_bytes() + report.residual_bytes())
 }
 
-/// On real weights, the default is below the error of plain scales for twice the residual, and no base alone of no more bytes
-/// is better.
+/// On real weights, the default is below the error of plain scales for twice the residual, and no base alone of no more
+/// bytes is better.
 #[test]
 fn the_default_is_worth_its_bytes() {
     let (error, bytes) = quality(&SplitOptions::default());

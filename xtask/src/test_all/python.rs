@@ -100,7 +100,8 @@ fn pytest(log: &mut Log, venv: &Venv, tests: &Path) -> Result<Outcome> {
     })
 }
 
-/// Passed, failed and skipped, from the last line of pytest: `1 failed, 84 passed, 2 skipped in 9.61s`, or `… in 75.10s (0:01:15)`.
+/// Passed, failed and skipped, from the last line of pytest: `1 failed, 84 passed, 2 skipped in 9.61s`, or `… in 75.10s
+/// (0:01:15)`.
 fn counts(output: &str) -> [usize; 3] {
     let is_time = |word: &str| word.strip_suffix('s').is_some_and(|seconds| seconds.parse::<f64>().is_ok());
     let is_last = |line: &&str| {

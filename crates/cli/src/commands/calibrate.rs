@@ -36,8 +36,8 @@ pub(crate) struct Args {
     /// Store second moments instead of mean squares: split then makes up for what each column loses
     #[arg(long)]
     second_moments: bool,
-    /// Features of a block of second moments, a multiple of 128 [default: the largest blocks that the budget allows here
-    /// and in split]
+    /// Features of a block of second moments, a multiple of 128 [default: the largest blocks that the budget allows
+    /// here and in split]
     #[arg(long, value_name = "N", requires = "second_moments")]
     block: Option<usize>,
     #[command(flatten)]

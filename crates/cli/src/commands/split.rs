@@ -64,16 +64,16 @@ pub(crate) struct Args {
     /// Instead of a density, take every weight with a score of at least T
     #[arg(long, value_name = "T", value_parser = finite)]
     threshold: Option<f32>,
-    /// The base: lut2 to lut6 (codes of 2 to 6 bits of a codebook that is fitted to the tensor, a scale for each row), int4,
-    /// int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with such names;
-    /// repeat the option for several, of which the first match counts [default: lut4]
+    /// The base: lut2 to lut6 (codes of 2 to 6 bits of a codebook that is fitted to the tensor, a scale for each row),
+    /// int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with such
+    /// names; repeat the option for several, of which the first match counts [default: lut4]
     #[arg(long, value_name = "BASE")]
     base: Vec<String>,
     /// Value type of the residual: f32, f16, bf16 or i8 [default: i8, or bf16 with another checkpoint as base]
     #[arg(long, value_name = "TYPE", value_parser = value_type)]
     values: Option<ValueType>,
-    /// Mean squares or second moments of every layer's inputs: a .safetensors file with a tensor for each tensor that is
-    /// split, of the same name
+    /// Mean squares or second moments of every layer's inputs: a .safetensors file with a tensor for each tensor that
+    /// is split, of the same name
     #[arg(long, value_name = "FILE", conflicts_with = "importance")]
     calibration: Option<PathBuf>,
     /// Score of a weight when there is no calibration

@@ -32,8 +32,8 @@ pub(super) struct Lift {
     pub(super) normalise: bool,
 }
 
-/// `count` standard normal points `[dim, count]`. The generator is counter-based: a seed gives the same numbers on every
-/// platform.
+/// `count` standard normal points `[dim, count]`. The generator is counter-based: a seed gives the same numbers on
+/// every platform.
 pub(crate) fn draw(dim: usize, count: usize, seed: u64) -> DMatrix<f64> {
     use rand_distr::{Distribution, StandardNormal};
     let rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);

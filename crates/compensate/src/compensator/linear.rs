@@ -20,8 +20,8 @@ use crate::source::{BLOCK, FeatureSource, for_each_pair, pair_bytes};
 /// * [`Mode::Compat`] normalises rows to length 1, takes `W = (XᵀX + γI)⁻¹XᵀY`, blends it with the identity by
 ///   `w = exp(−N/(τ·d))`, applies it to raw statistics, and adds `1e-3·I` to every covariance.
 ///
-/// Exact is the default: a `W` fitted on normalised rows is not the map of raw ones, and an addition to the covariances of
-/// old classes alone biases quadratic classifiers.
+/// Exact is the default: a `W` fitted on normalised rows is not the map of raw ones, and an addition to the covariances
+/// of old classes alone biases quadratic classifiers.
 ///
 /// ```
 /// use residua_compensate::{ClassStatistics, Linear, MemorySource, Method, StatisticsOptions};
@@ -47,8 +47,8 @@ use crate::source::{BLOCK, FeatureSource, for_each_pair, pair_bytes};
 pub struct Linear {
     /// Which definition.
     pub mode: Mode,
-    /// γ: absolute in compat mode, 0.1 unless set; relative to the mean variance of the features in exact mode, chosen by
-    /// generalised cross-validation from 1e-4 to 10 unless set.
+    /// γ: absolute in compat mode, 0.1 unless set; relative to the mean variance of the features in exact mode, chosen
+    /// by generalised cross-validation from 1e-4 to 10 unless set.
     pub ridge: Option<f64>,
     /// τ, how slowly the blend with the identity fades as the number of samples grows; compat mode only.
     pub temperature: f64,

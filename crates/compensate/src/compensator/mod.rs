@@ -101,8 +101,9 @@ pub trait Compensator: Send + Sync {
 }
 
 impl dyn Compensator {
-    /// Moves the statistics in the file `input` to the file `output`, class by class. `each` sees every label, the class
-    /// as it was and the class as it is moved; its error stops the job. The output appears complete or not at all.
+    /// Moves the statistics in the file `input` to the file `output`, class by class. `each` sees every label, the
+    /// class as it was and the class as it is moved; its error stops the job. The output appears complete or not at
+    /// all.
     ///
     /// # Errors
     /// As [`apply_each`](Compensator::apply_each); also when the output is the input or cannot be written.

@@ -67,8 +67,8 @@ impl Points {
         Ok(Self::Cubature { least })
     }
 
-    /// Before a map is fitted: an error unless the budget has room for `fitting` bytes, and then to move a class by these
-    /// drawn points. The map takes `held` bytes, and [`scratch`](PointMap::scratch) for each class.
+    /// Before a map is fitted: an error unless the budget has room for `fitting` bytes, and then to move a class by
+    /// these drawn points. The map takes `held` bytes, and [`scratch`](PointMap::scratch) for each class.
     pub(super) fn require(
         &self,
         dim: usize,

@@ -9,8 +9,8 @@ use crate::{CompensateError, Result};
 /// The largest share of a column's variance that rounding may cost.
 const MOST: f64 = 1e-4;
 
-/// Calls `f` with all pairs of a source, features before and after the task as columns `[d, n]`, in blocks of [`BLOCK`].
-/// Features that are f64 are rounded to f32.
+/// Calls `f` with all pairs of a source, features before and after the task as columns `[d, n]`, in blocks of
+/// [`BLOCK`]. Features that are f64 are rounded to f32.
 ///
 /// # Errors
 /// As [`for_each_block`]; also when the source has no features after the task, a number is too large for f32, or f32

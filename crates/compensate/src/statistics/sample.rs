@@ -8,8 +8,8 @@ use crate::compensator::{draw, factor};
 use crate::{Result, algebra};
 
 impl ClassGaussian {
-    /// `count` draws from the class's Gaussian as columns `[d, count]`: in memory, the rows of a row-major `[count, d]`. A
-    /// seed gives the same numbers on every platform.
+    /// `count` draws from the class's Gaussian as columns `[d, count]`: in memory, the rows of a row-major `[count,
+    /// d]`. A seed gives the same numbers on every platform.
     ///
     /// # Errors
     /// When the budget has no room, or the covariance cannot be factored.

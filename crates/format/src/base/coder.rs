@@ -83,8 +83,8 @@ impl Coder {
 
     /// The codes of one row for given scales. A group with scale 0 has the code nearest to 0.
     ///
-    /// `weights` is one row of finite weights, `scales` its [`BaseKind::groups`] scales, each finite and at least 0. The
-    /// function writes all [`BaseKind::row_bytes`] of `codes`.
+    /// `weights` is one row of finite weights, `scales` its [`BaseKind::groups`] scales, each finite and at least 0.
+    /// The function writes all [`BaseKind::row_bytes`] of `codes`.
     ///
     /// # Panics
     /// When `codes` or `scales` has the wrong length.

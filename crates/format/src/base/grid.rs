@@ -6,8 +6,8 @@ use crate::vectorised;
 
 /// The multiples of the scale that the codes of a base stand for: integers, or the levels of a codebook.
 ///
-/// A `BaseKind` turns into a grid with `into()`. A codebook then holds the levels that round a normal distribution with the
-/// smallest mean square error (Lloyd 1982, Max 1960).
+/// A `BaseKind` turns into a grid with `into()`. A codebook then holds the levels that round a normal distribution with
+/// the smallest mean square error (Lloyd 1982, Max 1960).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     kind: BaseKind,

@@ -124,8 +124,9 @@ impl BaseKind {
         }
     }
 
-    /// The largest multiple of the scale: the largest code, or the largest level that quantising chooses. Its negative is the
-    /// smallest, so the negation of a code is a code. A base from another program may also hold the one below that.
+    /// The largest multiple of the scale: the largest code, or the largest level that quantising chooses. Its negative
+    /// is the smallest, so the negation of a code is a code. A base from another program may also hold the one below
+    /// that.
     pub const fn max_code(self) -> i8 {
         match self {
             Self::Int4 | Self::Int4G32 | Self::Int4G64 | Self::Int4G128 => 7,

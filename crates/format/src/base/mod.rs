@@ -16,12 +16,12 @@ pub use grid::Grid;
 pub use kind::BaseKind;
 pub use quantize::{code_i8, quantize_row, scale_i8};
 
-/// A dense matrix of codes of 2 to 8 bits with f32 scales: `w = multiple · scale`. The multiple is the code itself in two's
-/// complement, or the level that it stands for in a codebook.
+/// A dense matrix of codes of 2 to 8 bits with f32 scales: `w = multiple · scale`. The multiple is the code itself in
+/// two's complement, or the level that it stands for in a codebook.
 ///
 /// Codes are row-major and packed: code `i` of a row takes bits `i·bits` and on, from the lowest bit of the row's first
-/// byte. So two 4-bit codes share a byte, the even column in the low nibble. Every row starts at a whole byte, and unused
-/// bits at its end are 0. Scales are `[rows, groups]`, row-major.
+/// byte. So two 4-bit codes share a byte, the even column in the low nibble. Every row starts at a whole byte, and
+/// unused bits at its end are 0. Scales are `[rows, groups]`, row-major.
 ///
 /// Invariants, always checked: the lengths of both planes follow from shape and kind; unused bits are 0; scales
 /// lie between 0 and [`BaseKind::max_scale`]. So every weight is finite.

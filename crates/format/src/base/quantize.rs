@@ -40,8 +40,8 @@ pub fn scale_i8(values: &[f32]) -> Option<f32> {
     scale_of(values, BaseKind::Int8)
 }
 
-/// The codes of a row of finite i8 values for a scale: the integer nearest to `value / scale`, ties to even, and at most 127
-/// in magnitude. With scale 0 all are 0.
+/// The codes of a row of finite i8 values for a scale: the integer nearest to `value / scale`, ties to even, and at
+/// most 127 in magnitude. With scale 0 all are 0.
 ///
 /// # Panics
 /// When `codes` has another length than `values`.

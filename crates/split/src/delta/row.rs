@@ -143,8 +143,8 @@ fn encode_of<const SIZE: usize>(
     });
 }
 
-/// Applies the entries of a pattern's row `at` to `row`; `values` are those of that row. `None` if a column lies beyond its end, or there are fewer
-/// values than entries.
+/// Applies the entries of a pattern's row `at` to `row`; `values` are those of that row. `None` if a column lies beyond
+/// its end, or there are fewer values than entries.
 pub(crate) fn apply(
     size: usize,
     op: DeltaOp,

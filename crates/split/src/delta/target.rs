@@ -59,8 +59,8 @@ pub(crate) fn header_of(checkpoint: &Checkpoint) -> Result<String, SplitError> {
     Ok(header)
 }
 
-/// The tensors in the order in which a reader of [`header_of`] finds them: of their data, empty ones by name. They are places
-/// in the checkpoint's list.
+/// The tensors in the order in which a reader of [`header_of`] finds them: of their data, empty ones by name. They are
+/// places in the checkpoint's list.
 pub(crate) fn target_order(checkpoint: &Checkpoint) -> Vec<usize> {
     let tensors = checkpoint.tensors();
     let mut order: Vec<usize> = (0..tensors.len()).collect();

@@ -49,7 +49,8 @@ fn tables(old: &Checkpoint, new: &Checkpoint) -> u64 {
     tensors.sum::<u64>() + OLD_HASH * old.tensors().len() as u64
 }
 
-/// Counts the minimum size of the delta's header. A delta that is too long for any reader is refused as soon as that is known.
+/// Counts the minimum size of the delta's header. A delta that is too long for any reader is refused as soon as that is
+/// known.
 pub(super) struct Room<'a> {
     delta: &'a Path,
     bytes: u64,

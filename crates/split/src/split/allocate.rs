@@ -1,8 +1,8 @@
 //! A size is shared out: the kind of base and the density of each tensor.
 //!
-//! A sample of each tensor gives the error that every kind leaves at every density. The sum of the relative errors, each
-//! weighted by the tensor's number of weights, is minimised under the size with a Lagrange multiplier (Shoham and Gersho
-//! 1988). In language models, perplexity rises about in proportion to such a sum (Malinovskii et al. 2024).
+//! A sample of each tensor gives the error that every kind leaves at every density. The sum of the relative errors,
+//! each weighted by the tensor's number of weights, is minimised under the size with a Lagrange multiplier (Shoham and
+//! Gersho 1988). In language models, perplexity rises about in proportion to such a sum (Malinovskii et al. 2024).
 
 use rayon::prelude::*;
 use residua_format::BaseKind;

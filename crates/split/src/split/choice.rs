@@ -91,8 +91,8 @@ const HEADS: [&str; 10] = [
 /// The same, for names that are not inside of a block.
 const TOP_HEADS: [&str; 2] = ["output", "proj_out"];
 
-/// Why a matrix of this name passes through when nobody asks for it: it is no linear layer inside of the model, or a low
-/// precision there costs more than it saves.
+/// Why a matrix of this name passes through when nobody asks for it: it is no linear layer inside of the model, or a
+/// low precision there costs more than it saves.
 fn by_name(name: &str, shape: &[usize]) -> Option<PassReason> {
     let name = name.to_ascii_lowercase();
     let parts: Vec<&str> = name.split(['.', '/']).collect();

@@ -20,8 +20,8 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    /// Twice the maximum bytes of a row of `cols` columns, because a growing vector moves. No row has more than an entry
-    /// for each column.
+    /// Twice the maximum bytes of a row of `cols` columns, because a growing vector moves. No row has more than an
+    /// entry for each column.
     pub(super) fn row_bytes(cols: usize, values: ValueType) -> u64 {
         let row = (cols * (1 + values.bytes())) as u64;
         2 * (row + (size_of::<RowPlan>() + 12) as u64) + cols as u64

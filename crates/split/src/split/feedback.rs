@@ -1,8 +1,9 @@
 //! Error feedback: what a column loses, later columns make up for.
 //!
-//! The method is GPTQ's (Frantar et al. 2022): columns by falling mean squares of their inputs, each column's error taken off
-//! the columns after it along a row of the Cholesky factor of the inverse second moments. Entries of the residual take part with the value that is
-//! stored, as in SpQR (Dettmers et al. 2023). Rows are independent of each other, and so are diagonal blocks.
+//! The method is GPTQ's (Frantar et al. 2022): columns by falling mean squares of their inputs, each column's error
+//! taken off the columns after it along a row of the Cholesky factor of the inverse second moments. Entries of the
+//! residual take part with the value that is stored, as in SpQR (Dettmers et al. 2023). Rows are independent of each
+//! other, and so are diagonal blocks.
 
 use std::ops::Range;
 

@@ -73,7 +73,8 @@ impl Costs {
         8 * cols as u64
     }
 
-    /// Costs with these limits. `largest` is a bound of the weights' magnitudes. `None` if there is no error to speak of.
+    /// Costs with these limits. `largest` is a bound of the weights' magnitudes. `None` if there is no error to speak
+    /// of.
     pub(super) fn new(
         coder: Coder,
         values: ValueType,
@@ -108,8 +109,8 @@ impl Costs {
         Some(Self { coder, plain, factors, anchors, limit, summed, summed_plain, unit, rounding })
     }
 
-    /// No costs: every scale is that of the group's largest magnitude, in full precision. A codebook is that of a normal
-    /// distribution.
+    /// No costs: every scale is that of the group's largest magnitude, in full precision. A codebook is that of a
+    /// normal distribution.
     pub(super) fn none(kind: BaseKind) -> Self {
         let plain = Coder::from(Grid::from(kind));
         Self {
@@ -156,8 +157,9 @@ impl Costs {
     /// `cut` is the comparable score of the last of them.
     ///
     /// Let `φ(t)` be the sum of `min(error², t)` less `kept · t`. It is concave, and its maximum is the error that the
-    /// best `kept` entries leave, at the square of the cut. So φ of the plain errors at their expected cut is at most what
-    /// they leave. What the fitted errors leave is at most φ there and its slope there times the way to the true cut.
+    /// best `kept` entries leave, at the square of the cut. So φ of the plain errors at their expected cut is at most
+    /// what they leave. What the fitted errors leave is at most φ there and its slope there times the way to the true
+    /// cut.
     pub(super) fn pays(&self, sums: &Fitted, cut: f32, kept: u64) -> bool {
         let errors = if sums.half_scales() { sums.rounded } else { sums.fitted };
         // The sums are rounded.

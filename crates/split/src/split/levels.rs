@@ -1,8 +1,8 @@
 //! The levels of a codebook, and the errors that they leave, from a sample of rows.
 //!
-//! The method is Lloyd's (1982), with a scale per row: every weight takes the nearest level, every level the weighted mean
-//! of its weights, every row the scale that fits its levels best. The weights with the largest errors take no part, because
-//! the residual repairs them.
+//! The method is Lloyd's (1982), with a scale per row: every weight takes the nearest level, every level the weighted
+//! mean of its weights, every row the scale that fits its levels best. The weights with the largest errors take no
+//! part, because the residual repairs them.
 
 use residua_format::{BaseKind, Grid};
 
@@ -11,7 +11,8 @@ use super::sample::spread;
 use crate::SplitError;
 use crate::rows::Rows;
 
-/// Weights in the sample for levels. The number is fixed: the levels depend on it, and they must not depend on the budget.
+/// Weights in the sample for levels. The number is fixed: the levels depend on it, and they must not depend on the
+/// budget.
 const SAMPLE: usize = 1 << 15;
 /// Weights in the sample for errors.
 const FEW: usize = 1 << 13;
@@ -47,8 +48,8 @@ pub(super) fn learn(
     Ok(grid(kind, &levels).unwrap_or(normal))
 }
 
-/// The squared error that a base of each kind leaves with a residual of each share, as a share of the sum of squares; for
-/// all shares of the first kind, then the second, and so on. `shares` rise.
+/// The squared error that a base of each kind leaves with a residual of each share, as a share of the sum of squares;
+/// for all shares of the first kind, then the second, and so on. `shares` rise.
 pub(super) fn errors(
     rows: &Rows<'_>,
     kinds: &[BaseKind],

@@ -64,12 +64,12 @@ use crate::{
 /// `input` is a safetensors file, the index of a sharded checkpoint, or its directory. The output is replaced only
 /// when the job succeeds.
 ///
-/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out. Experts'
-/// matrices that are stacked in a tensor `[experts, rows, cols]` are split as one matrix `[experts · rows, cols]`.
-/// Embeddings, output heads, norms, routers of experts and biases, known by their names, pass through unless a pattern
-/// asks for them or the base is another checkpoint ([`SplitOptions::include`]). Every other tensor passes through
-/// unchanged, too, and the report says why. When the base is another checkpoint, every tensor that is split must
-/// be there with the same shape and element type.
+/// A tensor is split when it is a non-empty matrix of F32, F16 or BF16 and no pattern of the options rules it out.
+/// Experts' matrices that are stacked in a tensor `[experts, rows, cols]` are split as one matrix `[experts · rows,
+/// cols]`. Embeddings, output heads, norms, routers of experts and biases, known by their names, pass through unless a
+/// pattern asks for them or the base is another checkpoint ([`SplitOptions::include`]). Every other tensor passes
+/// through unchanged, too, and the report says why. When the base is another checkpoint, every tensor that is split
+/// must be there with the same shape and element type.
 ///
 /// The output does not depend on the budget or the number of threads.
 ///

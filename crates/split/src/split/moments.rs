@@ -60,7 +60,8 @@ impl<'a> Calibration<'a> {
         self.block
     }
 
-    /// Rows of the second moments, `[rows, features of the block]`: those of features from `first` on, all of one block.
+    /// Rows of the second moments, `[rows, features of the block]`: those of features from `first` on, all of one
+    /// block.
     pub(crate) fn rows(&self, first: usize, rows: usize) -> Result<Vec<f64>, SplitError> {
         let block = self.block.unwrap_or(self.cols);
         let size = block.min(self.cols - first / block * block);
@@ -126,8 +127,8 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// Bytes of memory that a split takes for second moments in blocks of this size: the factors, three matrices while they are
-/// computed, and vectors of a number for each column.
+/// Bytes of memory that a split takes for second moments in blocks of this size: the factors, three matrices while they
+/// are computed, and vectors of a number for each column.
 pub(crate) fn moments_bytes(block: usize, cols: usize) -> u64 {
     let square = (block as u64).saturating_mul(block as u64);
     let vectors = 3 * 4 * cols as u64 + 4 * block as u64;
@@ -135,8 +136,8 @@ pub(crate) fn moments_bytes(block: usize, cols: usize) -> u64 {
 }
 
 /// Replaces the second moments `H` in the first `size` rows and columns of a row-major matrix with `U`, each row
-/// divided by its diagonal element: `UᵀU` is the inverse of the damped `H`, and `U` is upper triangular. If `ordered`, rows
-/// and columns are those of `H` by falling mean squares. Returns the column at each place.
+/// divided by its diagonal element: `UᵀU` is the inverse of the damped `H`, and `U` is upper triangular. If `ordered`,
+/// rows and columns are those of `H` by falling mean squares. Returns the column at each place.
 pub(super) fn factor(
     matrix: &mut [f32],
     stride: usize,

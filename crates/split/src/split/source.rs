@@ -13,7 +13,8 @@ use super::waiting_plane::WaitingPlane;
 use crate::SplitError;
 use crate::rows::Block;
 
-/// The buffers of a block. The scales of a quantised base lie in a temporary file, because later passes read them again.
+/// The buffers of a block. The scales of a quantised base lie in a temporary file, because later passes read them
+/// again.
 #[derive(Debug)]
 pub(super) struct Source {
     coder: Option<Coder>,

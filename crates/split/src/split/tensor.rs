@@ -283,8 +283,8 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    /// Whether mode planes pay, as a sample of rows has it: whether rows that choose how their columns are stored save more
-    /// than these planes take. One long gap would bring them to all rows otherwise.
+    /// Whether mode planes pay, as a sample of rows has it: whether rows that choose how their columns are stored save
+    /// more than these planes take. One long gap would bring them to all rows otherwise.
     fn modes_pay(&mut self, job: &Job<'_>, cut: Cut) -> Result<bool, SplitError> {
         let Rows { rows, cols, float, .. } = job.rows;
         let value_bytes = self.options.values.bytes();

@@ -1,5 +1,5 @@
-//! Plain quantisers beside the split: every weight takes the nearest level, each group of columns has an f16 scale by its
-//! largest magnitude, and there is no residual.
+//! Plain quantisers beside the split: every weight takes the nearest level, each group of columns has an f16 scale by
+//! its largest magnitude, and there is no residual.
 
 use half::f16;
 use residua::format::file::Checkpoint;
