@@ -8,7 +8,7 @@ use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use residua::Budget;
 use residua::compensate::statistics::Shrinkage;
-use residua::compensate::{self, CompensateError, Precision, Storage};
+use residua::compensate::{self, Precision, Storage};
 
 use crate::arguments::{budget, choice};
 use crate::error::usage;
