@@ -110,12 +110,15 @@ fn calibrated_splits_have_a_smaller_error_of_outputs() {
 #[test]
 fn split_takes_every_option() {
     let bench = Bench::new();
-    let options: [&[&str]; 11] = [
+    let options: [&[&str]; 14] = [
         &["--base", "int4"],
         &["--base", "int4-g32"],
         &["--base", "int4-g64"],
         &["--base", "int4-g128"],
         &["--base", "int8", "--values", "f32"],
+        &["--base", "lut2"],
+        &["--bits", "4.5", "--base", "*=lut3"],
+        &["--size", "40KiB"],
         &["--base", "new.safetensors", "--values", "f16"],
         &["--values", "i8", "--importance", "uniform"],
         &["--importance", "column", "--density", "0.2"],

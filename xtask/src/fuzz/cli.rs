@@ -109,7 +109,7 @@ fn contents(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
 /// A command, its arguments and options: `I` is a file of any kind, `F` features or labels, `O` an output, `N` a
 /// number, `S` a size, `W` a word, `=F` a tensor and its inputs; a `|` stands between options.
 const GRAMMAR: [&str; 19] = [
-    "split I -o O|--density N|--threshold N|--base W|--base I|--values W|--calibration I|--importance W|--exclude W|\
+    "split I -o O|--density N|--threshold N|--bits N|--size S|--base W|--base I|--values W|--calibration I|--importance W|--exclude W|\
      --include W|--no-hashes|--memory-budget S|--threads N|--json|--quiet",
     "calibrate =F -o O|=F|--second-moments|--block N|--memory-budget S|--threads N|--json",
     "inspect I|--memory-budget S|--json|--threads N",
@@ -131,7 +131,11 @@ const GRAMMAR: [&str; 19] = [
     "completions W",
 ];
 
-const WORDS: [&str; 45] = [
+const WORDS: [&str; 49] = [
+    "lut2",
+    "lut3",
+    "lut6",
+    "*=lut5",
     "int4",
     "int4-g32",
     "int4-g64",
