@@ -2,8 +2,8 @@
 
     python memory.py MODEL_FOLDER
 
-Each way runs in a process of its own. The textbook way keeps the original, the base and the residual of every linear layer dense, and
-then turns the residual into COO. The figures are the peaks of the processes' resident memory, imports included.
+Each way runs in a separate process. The textbook way keeps the original, the base and the residual of every linear
+layer dense, and then turns the residual into COO. The figures are the peaks of the processes' resident memory, imports included.
 """
 
 import argparse

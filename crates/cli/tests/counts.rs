@@ -148,22 +148,7 @@ fn tensor(
 /// `old` and `new` with `count` matrices of 4 × 4, a third of them changed, and a split file of them, in which all but
 /// `split` passed through.
 fn tensors(folder: &Path, count: u64, split: u64) -> io::Result<()> {
-    for name in ["old", "new"] {
-        let path = folder.join(format!("{name}.safetensors"));
-        let (mut file, start) = zeros(&path, 64 * count, |out| {
-            out.write_all(b"{")?;
-            for i in 0..count {
-                tensor(out, &format!("layers.{i}.weight"), "F32", "4,4", 64 * i, 64)?;
-            }
-            out.write_all(b"}")
-        })?;
-        if name == "new" {
-            file.seek(SeekFrom::Start(start))?;
-            for _ in 0..count / 3 {
-                file.write_all(&[1; 64])?;
-            }
-        }
-    }
+    old_and_new(folder, count, "4,4", count / 3, &[1; 64])?;
     zeros(&folder.join("split.safetensors"), 44 * split + 64 * (count - split), |out| {
         container(out, (0..split).map(|i| (format!("layers.{i}.weight"), [4, 4], 0)))?;
         let mut end = 0;
@@ -185,21 +170,27 @@ fn tensors(folder: &Path, count: u64, split: u64) -> io::Result<()> {
 
 /// `old` and `new` with `count` tensors so small that a sparse matrix hardly pays, and one change in each.
 fn small_changes(folder: &Path, count: u64) -> io::Result<()> {
+    let mut changed = [0; 1000];
+    changed[0] = 1;
+    old_and_new(folder, count, "250", count, &changed)
+}
+
+/// `old` and `new` with `count` F32 tensors of this shape. The first `changes` of the new ones are `changed`, all others 0.
+fn old_and_new(folder: &Path, count: u64, shape: &str, changes: u64, changed: &[u8]) -> io::Result<()> {
+    let size = changed.len() as u64;
     for name in ["old", "new"] {
         let path = folder.join(format!("{name}.safetensors"));
-        let (mut file, start) = zeros(&path, 1000 * count, |out| {
+        let (mut file, start) = zeros(&path, size * count, |out| {
             out.write_all(b"{")?;
             for i in 0..count {
-                tensor(out, &format!("w{i}"), "F32", "250", 1000 * i, 1000)?;
+                tensor(out, &format!("layers.{i}.weight"), "F32", shape, size * i, size)?;
             }
             out.write_all(b"}")
         })?;
         if name == "new" {
-            // One at a time: what this process holds counts as the peak of a child that it forks.
-            let mut changed = [0; 1000];
-            changed[0] = 1;
             file.seek(SeekFrom::Start(start))?;
-            (0..count).try_for_each(|_| file.write_all(&changed))?;
+            // One at a time: what this process holds counts as the peak of a child that it forks.
+            (0..changes).try_for_each(|_| file.write_all(changed))?;
         }
     }
     Ok(())

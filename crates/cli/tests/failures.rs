@@ -13,7 +13,7 @@ fn bad_usage_is_2() {
     let bench = Bench::new();
     bench.ok(&["split", "model.safetensors", "-o", "split.safetensors"]);
     let split = ["split", "model.safetensors", "-o", "s.safetensors"];
-    let table: [(&[&str], &str); 19] = [
+    let table: [(&[&str], &str); 21] = [
         (&["splat"], "splat"),
         (&["split", "model.safetensors"], "--output"),
         (&[&split[..], &["--density", "1.5"]].concat(), "from 0 to 1"),
@@ -21,6 +21,8 @@ fn bad_usage_is_2() {
         (&[&split[..], &["--values", "f8"]].concat(), "f32, f16, bf16, i8"),
         (&[&split[..], &["--base", "int5"]].concat(), "int4-g64"),
         (&[&split[..], &["--base", "*=int5"]].concat(), "int4-g64"),
+        (&[&split[..], &["--base", "int4", "--base", "int8"]].concat(), "a base already"),
+        (&[&split[..], &["--base", "int4", "--bits", "4"]].concat(), "PATTERN=int4"),
         (&["split", "model.safetensors", "-o", "."], "is a folder with files"),
         (&["calibrate", "x.npy", "-o", "c.safetensors"], "TENSOR=ACTIVATIONS"),
         (&["calibrate", "w=x.npy", "-o", "c.safetensors", "--block", "128"], "--second-moments"),

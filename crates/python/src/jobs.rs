@@ -38,6 +38,7 @@ use crate::run::run;
 ///     include: Glob patterns; if there are any, only tensors that match one are split.
 ///     exclude: Glob patterns of tensors that pass through unchanged, such as `*embed*`.
 ///     hashes: Whether the file holds a hash of every plane, for `verify`.
+///     folder: Whether `out` is a new folder for the model: the split, its config and its other small files.
 ///     memory_budget: The bytes that the job may allocate: a number, or a text such as `512MiB`; 1 GiB if nothing is given.
 ///     progress: `True` shows a bar (tqdm if it is installed); a function is called as
 ///         `progress(what, tensor, done, total)`, in bytes, about 20 times a second; what it raises stops the job, if it is not done yet.
@@ -54,7 +55,8 @@ use crate::run::run;
 #[pyfunction]
 #[pyo3(signature = (model, out, *, density = None, threshold = None, bits = None, size = None, base = None,
     bases = None, values = None, importance = None,
-    calibration = None, include = Vec::new(), exclude = Vec::new(), hashes = true, memory_budget = None, progress = None))]
+    calibration = None, include = Vec::new(), exclude = Vec::new(), hashes = true,
+    folder = false, memory_budget = None, progress = None))]
 #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn split<'py>(
     py: Python<'py>,
@@ -72,18 +74,16 @@ pub(crate) fn split<'py>(
     include: Vec<String>,
     exclude: Vec<String>,
     hashes: bool,
+    folder: bool,
     memory_budget: Option<&Bound<'py, PyAny>>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let budget = budget(memory_budget)?;
-    let mut options = SplitOptions::default().include(include).exclude(exclude).hashes(hashes);
-    if let Some(base) = base {
-        options = options.base(word_or_path(base)?.parse::<BaseSpec>().map_err(usage_from)?);
-    }
-    // A fine-tune changes weights by little, and its residual is all that the file holds of it.
-    if options.base.checkpoint().is_some() {
-        options = options.density(0.05).values(ValueType::Bf16);
-    }
+    let mut options = match base {
+        Some(base) => SplitOptions::for_base(word_or_path(base)?.parse::<BaseSpec>().map_err(usage_from)?),
+        None => SplitOptions::default(),
+    };
+    options = options.include(include).exclude(exclude).hashes(hashes);
     if let Some(values) = values {
         options = options.values(choice("values", values, &ValueType::ALL.map(|kind| (kind.name(), kind)))?);
     }
@@ -114,8 +114,13 @@ pub(crate) fn split<'py>(
         }
         (None, None) => options,
     };
-    let done =
-        run(py, progress, |watch| Job::new(&budget).progress(watch).split(&model, Output(&out), &options))?;
+    let done = run(py, progress, |watch| {
+        let job = Job::new(&budget).progress(watch);
+        match folder {
+            true => job.split_folder(&model, Output(&out), &options).map(|folder| folder.split),
+            false => job.split(&model, Output(&out), &options),
+        }
+    })?;
     let dictionary = report(py, &done)?;
     dictionary.set_item("nnz", done.nnz())?;
     dictionary.set_item("parameters", done.parameters())?;

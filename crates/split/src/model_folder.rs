@@ -242,23 +242,78 @@ fn marked(path: &Path, budget: &Budget) -> Result<Vec<u8>, SplitError> {
     // The parsed values, and both texts.
     let _held = budget.reserve_table(64 * length, "the model's config")?;
     let text = fs::read(path).map_err(read)?;
+    let plain = without_infinities(&text);
     let mut config: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|error| malformed(format!("is no JSON object: {error}")))?;
+        serde_json::from_slice(&plain).map_err(|error| malformed(format!("is no JSON object: {error}")))?;
     if let Some(old) = config.get(QUANTIZATION).filter(|old| !old.is_null()) {
         let method = old.get("quant_method").and_then(Value::as_str).unwrap_or("an unnamed method");
         let problem =
             format!("the weights are quantised already, with {method}; split needs the original weights");
         return Err(malformed(problem).into());
     }
-    config.insert(QUANTIZATION.to_owned(), json!({ "quant_method": "residua" }));
+    let entry = json!({ "quant_method": "residua" });
+    if plain != text {
+        if config.contains_key(QUANTIZATION) {
+            return Err(malformed(format!("remove the empty entry {QUANTIZATION}")).into());
+        }
+        // Its numbers stay as they are: the entry goes in front of the others.
+        let open = text.iter().position(|&byte| byte == b'{').unwrap_or(0) + 1;
+        let entry = format!("\n  \"{QUANTIZATION}\": {entry},");
+        return Ok([&text[..open], entry.as_bytes(), &text[open..]].concat());
+    }
+    config.insert(QUANTIZATION.to_owned(), entry);
     let mut text = serde_json::to_vec_pretty(&config).map_err(|error| malformed(error.to_string()))?;
     text.push(b'\n');
     Ok(text)
 }
 
+/// JSON with null for the words that Python writes and JSON does not know, outside of strings.
+fn without_infinities(text: &[u8]) -> Vec<u8> {
+    const WORDS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    let (mut plain, mut at, mut inside) = (Vec::with_capacity(text.len()), 0, false);
+    while at < text.len() {
+        let word = WORDS.iter().find(|word| !inside && text[at..].starts_with(word));
+        match (word, text[at]) {
+            (Some(word), _) => {
+                plain.extend_from_slice(b"null");
+                at += word.len();
+                continue;
+            }
+            // The byte after a backslash ends no string.
+            (None, b'\\') if inside && at + 1 < text.len() => {
+                plain.push(text[at]);
+                at += 1;
+            }
+            (None, b'"') => inside = !inside,
+            _ => {}
+        }
+        plain.push(text[at]);
+        at += 1;
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_python_are_numbers_outside_of_strings_only() {
+        let plain = |text: &str| String::from_utf8(without_infinities(text.as_bytes())).unwrap();
+        assert_eq!(plain(r#"{"a": [0.0, Infinity, -Infinity, NaN]}"#), r#"{"a": [0.0, null, null, null]}"#);
+        let same = r#"{"NaN": "Infinity \" NaN \\", "b": 1}"#;
+        assert_eq!(plain(same), same);
+    }
+
+    #[test]
+    fn configs_of_python_keep_their_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CONFIG);
+        fs::write(&path, "{\"limit\": [0.0, Infinity], \"a\": 1}").unwrap();
+        let text = String::from_utf8(marked(&path, &Budget::unlimited()).unwrap()).unwrap();
+        let entry = "{\n  \"quantization_config\": {\"quant_method\":\"residua\"},";
+        assert_eq!(text, format!("{entry}\"limit\": [0.0, Infinity], \"a\": 1}}"));
+    }
 
     #[test]
     fn files_are_known_by_their_names() {

@@ -12,7 +12,7 @@ use crate::{Result, floors, kernels};
 /// so the tests run only there.
 const CLI: &str = "residua-cli";
 const FACADE: &str = "residua";
-/// Its tests are pytest's, in rows of their own.
+/// Pytest runs its tests, in the rows `python` and `python-torch`.
 const PYTHON: &str = "residua-python";
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Log) -> Result<Outcome>>;

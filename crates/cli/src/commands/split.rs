@@ -96,39 +96,41 @@ pub(crate) struct Args {
 
 impl Args {
     fn options(&self) -> Result<SplitOptions> {
-        let mut options = SplitOptions::default();
+        let (mut base, mut kinds) = (None, Vec::new());
         for text in &self.base {
-            options = match (text.parse::<BaseSpec>(), pattern(text)) {
-                (Ok(base), _) => options.base(base),
-                (Err(_), Some((pattern, Some(kind)))) => options.base_for(pattern, kind),
+            match (text.parse::<BaseSpec>(), pattern(text)) {
+                (Ok(_), _) if base.is_some() => {
+                    return Err(Failure::usage(format!("--base {text}: the tensors have a base already")));
+                }
+                (Ok(spec), _) => base = Some(spec),
+                (Err(_), Some((pattern, Some(kind)))) => kinds.push((pattern, kind)),
                 (Err(error), _) => return Err(Failure::usage(format!("--base: {error}"))),
-            };
+            }
         }
+        if let (Some(base), true) = (&base, self.bits.is_some() || self.size.is_some()) {
+            let advice = match base {
+                BaseSpec::Checkpoint(_) => "leave the checkpoint out".to_owned(),
+                BaseSpec::Quantized(kind) => format!("instead of {kind}, give PATTERN={kind}"),
+            };
+            return Err(Failure::usage(format!("--bits and --size choose the base; {advice}")));
+        }
+        let options = base.map_or_else(SplitOptions::default, SplitOptions::for_base);
+        let options =
+            kinds.into_iter().fold(options, |options, (pattern, kind)| options.base_for(pattern, kind));
+        let options = match (self.bits, self.size, self.threshold, self.density) {
+            (Some(bits), ..) => options.bits(bits),
+            (_, Some(size), ..) => options.size(size.0),
+            (_, _, Some(threshold), _) => options.threshold(threshold),
+            (.., Some(density)) => options.density(density),
+            _ => options,
+        };
         let importance = match (&self.calibration, self.importance) {
             (Some(file), _) => Importance::Calibration(file.clone()),
             (None, ImportanceArg::Column) => Importance::ColumnMeanSquare,
             (None, ImportanceArg::Uniform) => Importance::Uniform,
         };
-        // A fine-tune changes weights by little, and its residual is all that the file holds of it.
-        let (density, values) = match options.base {
-            BaseSpec::Checkpoint(_) => (0.05, ValueType::Bf16),
-            BaseSpec::Quantized(_) => (0.03, ValueType::I8),
-        };
-        let options = match (self.bits, self.size, self.threshold) {
-            (Some(bits), ..) => options.bits(bits),
-            (_, Some(size), _) => options.size(size.0),
-            (.., Some(threshold)) => options.threshold(threshold),
-            _ => options.density(self.density.unwrap_or(density)),
-        };
-        let plain = self.base.iter().find(|text| pattern(text).is_none());
-        if let (Some(base), true) = (plain, self.bits.is_some() || self.size.is_some()) {
-            let advice = match options.base {
-                BaseSpec::Checkpoint(_) => "leave the checkpoint out".to_owned(),
-                BaseSpec::Quantized(_) => format!("instead of {base}, give PATTERN={base}"),
-            };
-            return Err(Failure::usage(format!("--bits and --size choose the base; {advice}")));
-        }
-        let options = options.importance(importance).values(self.values.unwrap_or(values));
+        let values = self.values.unwrap_or(options.values);
+        let options = options.importance(importance).values(values);
         Ok(options.exclude(&self.exclude).include(&self.include).hashes(!self.no_hashes))
     }
 

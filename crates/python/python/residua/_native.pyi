@@ -79,6 +79,7 @@ def split(
     include: Sequence[str] = ...,
     exclude: Sequence[str] = ...,
     hashes: bool = True,
+    folder: bool = False,
     memory_budget: _Size = None,
     progress: _Progress = None,
 ) -> dict[str, Any]: ...

@@ -10,8 +10,6 @@ import glob
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -36,8 +34,6 @@ __all__ = ["ResiduaConfig", "ResiduaQuantizer", "from_pretrained", "split_folder
 METHOD = "residua"
 # What a split file holds in place of a weight.
 _PLANES = r"\.weight\.(?:row_ptr|row_modes|index_ptr|gaps|values|scales|base|base_scales|base_levels)$"
-# Weights in other formats; they would be the unsplit model.
-_WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
 
 
 @register_quantization_config(METHOD)
@@ -146,7 +142,7 @@ def split_folder(
 
     Args:
         model: a folder with ``config.json`` and safetensors weights, of an architecture that transformers itself has.
-        out: the new folder. It appears complete or not at all.
+        out: a new or empty folder. It appears complete or not at all.
         include: glob patterns; if there are any, only linear layers with a matching tensor name are split.
         exclude: glob patterns of tensor names that pass through.
         options: as for ``residua.split``.
@@ -155,29 +151,15 @@ def split_folder(
         The report of ``residua.split``.
 
     Raises:
-        UsageError: the model is quantised already, no layer is left to split, or ``out`` exists.
+        UsageError: the model is quantised already, no layer is left to split, or ``out`` has files.
         InputError: the folder is not a model, or transformers merges a weight that would be split into a larger one, as it does with
             experts; exclude such weights by name.
     """
     if isinstance(include, str) or isinstance(exclude, str):
         raise UsageError("include and exclude are lists of patterns, such as [\"*.mlp.*\"]")
-    source, target = Path(model), Path(out).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists; the output must be a new folder")
+    source = Path(model)
     names = _to_split(source, list(include), list(exclude))
-    folder = target.with_name(f".residua-{secrets.token_hex(8)}.tmp")
-    folder.mkdir()
-    try:
-        report = _native.split(
-            source, folder / "model.safetensors", include=[glob.escape(name) for name in names], **options
-        )
-        _copy_files(source, folder)
-        _write_config(source, folder)
-        os.replace(folder, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return report
+    return _native.split(source, out, include=[glob.escape(name) for name in names], folder=True, **options)
 
 
 def _to_split(source: Path, include: list[str], exclude: list[str]) -> list[str]:
@@ -263,21 +245,4 @@ def _why(model: PreTrainedModel, target: str, merged: bool) -> str:
     name = type(model).__name__
     if merged:
         return f"transformers {transformers.__version__} merges it with others into {target} of {name}"
-    return f"{target} of {name} is not the weight of an nn.Linear of its own"
-
-
-def _copy_files(source: Path, folder: Path) -> None:
-    """Everything but weights: tokenizer, generation settings, templates, licence."""
-    for path in source.iterdir():
-        if path.name.startswith(".") or path.name == "config.json" or path.name.endswith(_WEIGHTS):
-            continue
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
-        elif path.name == "additional_chat_templates":
-            shutil.copytree(path, folder / path.name)
-
-
-def _write_config(source: Path, folder: Path) -> None:
-    config = json.loads((source / "config.json").read_text())
-    config["quantization_config"] = ResiduaConfig().to_dict()
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return f"{target} of {name} is not the weight of one nn.Linear"

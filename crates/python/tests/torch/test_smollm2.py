@@ -37,7 +37,7 @@ def smollm2():
         read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
         if hasattr(read.config, "quantization_config"):
             del read.config.quantization_config
-        # A model of its own: the one that was read remembers its file's format.
+        # A new model: the one that was read remembers its file's format.
         model = type(read)(read.config)
         model.load_state_dict(read.state_dict())
         model.save_pretrained(folder)

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use residua_format::BaseKind;
 use residua_memory::Budget;
 
-use super::inputs::Job;
+use super::inputs::{Job, Keep};
 use super::levels;
-use crate::{Importance, Progress, Selection, SplitError, SplitOptions};
+use crate::{Importance, Progress, SplitError, SplitOptions};
 
 const KINDS: [BaseKind; 5] = [BaseKind::Lut2, BaseKind::Lut3, BaseKind::Lut4, BaseKind::Lut5, BaseKind::Lut6];
 const DENSITIES: [f64; 8] = [0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12];
@@ -38,6 +38,9 @@ pub(super) fn allocate(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<(), SplitError> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
     let widest = jobs.iter().map(|job| (job.rows.row_bytes() + 12 * job.rows.cols) as u64).max().unwrap_or(0);
     let samples = rayon::current_num_threads() as u64 * (levels::CURVE_BYTES + widest);
     let points = (jobs.len() * KINDS.len() * DENSITIES.len() * size_of::<Point>()) as u64;
@@ -51,13 +54,10 @@ pub(super) fn allocate(
         .collect::<Result<Vec<_>, _>>()?;
     let weights = super::weights(jobs);
 
+    // At the highest price of a byte, all tensors are as small as can be.
+    let (mut low, mut high) = (1e-12, 1e12);
     let total = |price: f64| curves.iter().map(|curve| best(curve, price).bytes).sum::<f64>();
-    // The price of a byte. At the highest, all tensors are as small as can be.
-    let (mut low, mut high) = (0.0, f64::MAX);
     let least = total(high);
-    if jobs.is_empty() {
-        return Ok(());
-    }
     if size < 0.0 {
         let problem = "the tensors that pass through and the header take more than this size".to_owned();
         return Err(SplitError::Usage(problem));
@@ -67,15 +67,9 @@ pub(super) fn allocate(
         let problem = format!("{asked:.3} bits per weight are too few: the tensors need at least {least:.3}");
         return Err(SplitError::Usage(problem));
     }
-    if total(low) <= size {
-        high = low;
-    } else {
-        low = 1e-12;
-        high = 1e12;
-        for _ in 0..100 {
-            let middle = f64::sqrt(low * high);
-            if total(middle) <= size { high = middle } else { low = middle }
-        }
+    for _ in 0..100 {
+        let middle = f64::sqrt(low * high);
+        if total(middle) <= size { high = middle } else { low = middle }
     }
     // What is left goes into the residuals.
     let points: Vec<Point> = curves.iter().map(|curve| best(curve, high)).collect();
@@ -87,20 +81,15 @@ pub(super) fn allocate(
         job.kind = Some(point.kind);
         let density = if open(&point) { (point.density + more).min(MOST) } else { 0.0 };
         // Four digits are enough, and easy to read.
-        job.selection = Selection::Density((density * 1e4).floor() / 1e4);
+        job.keep = Keep::Share((density * 1e4).floor() / 1e4);
     }
     Ok(())
 }
 
-/// The point with the smallest sum of cost and price.
+/// The point with the smallest sum of cost and price; the first of equals.
 fn best(curve: &[Point], price: f64) -> Point {
-    let sum = |point: &Point| if price == f64::MAX { point.bytes } else { point.cost + price * point.bytes };
-    curve.iter().copied().min_by(|a, b| sum(a).total_cmp(&sum(b))).unwrap_or(Point {
-        kind: BaseKind::Lut4,
-        density: 0.0,
-        bytes: 0.0,
-        cost: 0.0,
-    })
+    let sum = |point: Point| point.cost + price * point.bytes;
+    curve.iter().fold(curve[0], |best, &point| if sum(point) < sum(best) { point } else { best })
 }
 
 /// Bytes of an entry: its place, its value, and a share of the fillers.

@@ -5,8 +5,6 @@
 //! residual take part with the value that is stored, as in SpQR (Dettmers et al. 2023). Rows are independent of each
 //! other, and so are diagonal blocks.
 
-use std::ops::Range;
-
 use half::{bf16, f16};
 use residua_format::{Coder, ValueType, vectorised};
 use residua_memory::AlignedVec;
@@ -62,7 +60,7 @@ impl Feedback {
     /// their scale is known only at the end of the row.
     ///
     /// # Errors
-    /// Row and column of the first base that is not finite.
+    /// Row and column of an error that is not finite, because others were added to its weight.
     pub(super) fn feed(
         &self,
         storage: Storage,
@@ -76,15 +74,16 @@ impl Feedback {
         let (groups, group) = (costs.kind().groups(cols), costs.kind().group(cols));
         let mut next: Vec<usize> = (0..rows).map(|row| kept.row(row).start).collect();
         let mut errors = vec![0.0; rows * WIDTH];
+        let (mut spare, mut overflow) = (Spare::default(), None);
         for first in (0..cols).step_by(self.block) {
             let factors = &self.factors[first * self.block..];
             let size = self.block.min(cols - first);
-            let mut spare = Spare::default();
-            for row in 0..rows {
+            let before = next.clone();
+            for row in (0..rows).filter(|_| !self.places.is_empty()) {
+                let columns = next[row]..kept.row(row).end;
                 let weights = &mut weights[row * cols + first..][..size];
-                self.reorder(first, weights, kept, next[row]..kept.row(row).end, &mut spare);
+                self.reorder(first, weights, &mut kept.columns[columns], &mut spare);
             }
-            let entries = next.clone();
             for start in (0..size).step_by(WIDTH) {
                 let end = size.min(start + WIDTH);
                 for row in 0..rows {
@@ -106,6 +105,9 @@ impl Feedback {
                             error -= stored(error, storage.values);
                             next[row] += 1;
                         }
+                        if !error.is_finite() {
+                            overflow.get_or_insert((row, self.order[col] as usize));
+                        }
                         part[i] = base;
                         errors[row * WIDTH + i] = error;
                         let factors = &factors[(start + i) * self.block + start..][i + 1..end - start];
@@ -121,15 +123,13 @@ impl Feedback {
                     }
                 }
             }
-            for row in 0..rows {
-                let weights = &mut weights[row * cols + first..][..size];
-                self.restore(first, weights, kept, entries[row]..next[row], &mut spare);
+            for row in (0..rows).filter(|_| !self.places.is_empty()) {
+                let own = before[row]..next[row];
+                let entries = (&mut kept.columns[own.clone()], &mut kept.residuals[own]);
+                self.restore(first, &mut weights[row * cols + first..][..size], entries, &mut spare);
             }
         }
-        match weights.iter().position(|base| !base.is_finite()) {
-            Some(at) => Err((at / cols, at % cols)),
-            None => Ok(()),
-        }
+        overflow.map_or(Ok(()), Err)
     }
 }
 
@@ -141,51 +141,36 @@ struct Spare {
 }
 
 impl Feedback {
-    /// Puts a block of weights of one row into the order in which they are fed. The columns of its kept entries become
-    /// places. `entries` are the entries of this and later blocks.
-    fn reorder(
-        &self,
-        first: usize,
-        weights: &mut [f32],
-        kept: &mut Kept,
-        entries: Range<usize>,
-        spare: &mut Spare,
-    ) {
-        if self.places.is_empty() {
-            return;
-        }
-        let order = &self.order[first..first + weights.len()];
+    /// Puts a block of weights of one row into the order in which they are fed. `columns` are those of the row's kept
+    /// entries from this block on; those of the block become places.
+    fn reorder(&self, first: usize, weights: &mut [f32], columns: &mut [u32], spare: &mut Spare) {
         spare.weights.clear();
+        let order = &self.order[first..first + weights.len()];
         spare.weights.extend(order.iter().map(|&col| weights[col as usize - first]));
         weights.copy_from_slice(&spare.weights);
-        let columns = &mut kept.columns[entries];
         let own = columns.partition_point(|&col| (col as usize) < first + weights.len());
         columns[..own].iter_mut().for_each(|col| *col = self.places[*col as usize]);
         columns[..own].sort_unstable();
     }
 
-    /// Puts the block back into the order of columns. `entries` are its entries.
+    /// Puts the block back into the order of columns. `entries` are the places and residuals of its kept entries.
     fn restore(
         &self,
         first: usize,
         weights: &mut [f32],
-        kept: &mut Kept,
-        entries: Range<usize>,
+        (places, residuals): (&mut [u32], &mut [f32]),
         spare: &mut Spare,
     ) {
-        if self.places.is_empty() {
-            return;
-        }
         spare.weights.clear();
         spare.weights.extend_from_slice(weights);
-        let order = &self.order[first..first + weights.len()];
-        order.iter().zip(&spare.weights).for_each(|(&col, &weight)| weights[col as usize - first] = weight);
-        let (columns, residuals) = (&mut kept.columns[entries.clone()], &mut kept.residuals[entries]);
+        for (&col, &weight) in self.order[first..].iter().zip(&spare.weights) {
+            weights[col as usize - first] = weight;
+        }
         spare.entries.clear();
-        let columns_of = columns.iter().map(|&place| self.order[place as usize]);
-        spare.entries.extend(columns_of.zip(residuals.iter().copied()));
+        let columns = places.iter().map(|&place| self.order[place as usize]);
+        spare.entries.extend(columns.zip(residuals.iter().copied()));
         spare.entries.sort_unstable_by_key(|&(col, _)| col);
-        for (&entry, (col, residual)) in spare.entries.iter().zip(columns.iter_mut().zip(residuals)) {
+        for (&entry, (col, residual)) in spare.entries.iter().zip(places.iter_mut().zip(residuals)) {
             (*col, *residual) = entry;
         }
     }
@@ -336,6 +321,20 @@ mod tests {
             for (at, (found, expected)) in found.iter().zip(reference.numbers(key)).enumerate() {
                 assert!((found - expected).abs() < 1e-4, "{key} at {at}: {found} {expected}");
             }
+        }
+    }
+
+    /// A base is finite even where its weight is not any more; the error tells.
+    #[test]
+    fn weights_that_overflow_are_found() {
+        for kind in BaseKind::ALL.into_iter().filter(|kind| kind.groups(2) == 1) {
+            let feedback = Feedback::new(2, 2, [1.0, 1.0, 0.0, 1.0][..].into(), vec![1, 0]);
+            let mut kept = Kept::default();
+            kept.push_row(&[0.0; 2], &[1.0; 2], Cut { score: 0.5, ties: 0 });
+            let storage = Storage { values: ValueType::F32, half: false };
+            let mut weights = [-f32::MAX, f32::MAX];
+            let fed = feedback.feed(storage, &Costs::none(kind), &mut weights, &mut [1.0], &mut kept);
+            assert_eq!(fed, Err((0, 0)), "{kind}");
         }
     }
 

@@ -46,6 +46,15 @@ impl Inputs {
     }
 }
 
+/// Which weights of a tensor enter its residual.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keep {
+    /// This share of them, those with the highest scores.
+    Share(f64),
+    /// All with a score of at least this.
+    Threshold(f32),
+}
+
 /// One tensor to split.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job<'a> {
@@ -53,7 +62,7 @@ pub(super) struct Job<'a> {
     /// How its base is quantised; `None` if the base is another checkpoint.
     pub(super) kind: Option<BaseKind>,
     /// Which weights enter the residual.
-    pub(super) selection: Selection,
+    pub(super) keep: Keep,
     /// The same tensor of the base checkpoint.
     pub(super) base: Option<Rows<'a>>,
     /// What is known about the input features.
@@ -64,7 +73,7 @@ impl<'a> Job<'a> {
     fn new(
         rows: Rows<'a>,
         kind: Option<BaseKind>,
-        selection: Selection,
+        keep: Keep,
         inputs: &'a Inputs,
     ) -> Result<Self, SplitError> {
         let name = &rows.info.name;
@@ -84,7 +93,7 @@ impl<'a> Job<'a> {
         };
         let calibration = inputs.calibration.as_ref();
         let calibration = calibration.map(|file| Calibration::of(file, name, rows.cols)).transpose()?;
-        Ok(Self { rows, kind, selection, base, calibration })
+        Ok(Self { rows, kind, keep, base, calibration })
     }
 
     /// The error for a residual that is not finite although its weight is. Either the base is not finite, or the
@@ -111,12 +120,18 @@ type Parts<'a> = (Vec<Job<'a>>, Vec<(&'a TensorInfo, PassReason)>);
 pub(super) fn partition<'a>(inputs: &'a Inputs, options: &SplitOptions) -> Result<Parts<'a>, SplitError> {
     check_selection(options)?;
     let choice = Choice::new(options)?;
+    let keep = match options.selection {
+        Selection::Density(density) => Keep::Share(density),
+        Selection::Threshold(threshold) => Keep::Threshold(threshold),
+        // Until the size is shared out.
+        Selection::Bits(_) | Selection::Size(_) => Keep::Share(0.0),
+    };
     let file = &inputs.checkpoint;
     let (mut jobs, mut passed) = (Vec::new(), Vec::new());
     for info in file.tensors() {
         let rows = Rows::of(file, info).ok_or(PassReason::NotMatrix);
         match choice.base(info).and_then(|kind| Ok((rows?, kind))) {
-            Ok((rows, kind)) => jobs.push(Job::new(rows, kind, options.selection, inputs)?),
+            Ok((rows, kind)) => jobs.push(Job::new(rows, kind, keep, inputs)?),
             Err(reason) => passed.push((info, reason)),
         }
     }

@@ -79,8 +79,9 @@ impl Room {
         let buffers = if quantized { 1 } else { 2 };
         let (cols, rows) = (largest.cols as u64, largest.rows as u64);
         let fixed = ColumnSums::bytes(largest.cols, threads)
-            // Importance as it is read, and as it is used.
-            + 8 * cols
+            // Importance as it is read, and as it is used; a row of the sample that decides about modes.
+            + 12 * cols
+            + Scratch::bytes(largest.cols)
             + threads as u64 * Scratch::bytes(largest.cols)
             + if quantized {
                 // Two costs at a time, and for each thread a row of the sample.

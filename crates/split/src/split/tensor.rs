@@ -11,7 +11,7 @@ use super::emit::{Emitter, Feeding};
 use super::feedback::Storage;
 use super::fit::{Costs, Fitted, Limits};
 use super::histogram::Histogram;
-use super::inputs::Job;
+use super::inputs::{Job, Keep};
 use super::levels;
 use super::residual::Scratch;
 use super::room::Room;
@@ -21,7 +21,7 @@ use super::source::Source;
 use super::waiting_plane::WaitingPlane;
 use crate::progress::check_stop;
 use crate::rows::Rows;
-use crate::{Importance, PlaneBytes, Progress, Selection, SplitError, SplitOptions, TensorReport};
+use crate::{Importance, PlaneBytes, Progress, SplitError, SplitOptions, TensorReport};
 
 /// Maximum distance between the columns of a sample.
 const STRIDE: usize = 16;
@@ -123,13 +123,11 @@ impl<'a> Splitter<'a> {
     /// The pass that counts scores: which are kept.
     fn cut(&mut self, job: &Job<'_>) -> Result<Cut, SplitError> {
         let elements = job.rows.info.elements();
-        let kept = match job.selection {
-            Selection::Threshold(threshold) => {
+        let kept = match job.keep {
+            Keep::Threshold(threshold) => {
                 return Ok(Cut { score: self.weights.comparable(threshold), ties: u64::MAX });
             }
-            Selection::Density(density) => kept(density, elements),
-            // A density was chosen for each tensor before.
-            Selection::Bits(_) | Selection::Size(_) => 0,
+            Keep::Share(density) => kept(density, elements),
         };
         if kept == 0 {
             return Ok(Cut { score: f32::INFINITY, ties: 0 });
@@ -153,8 +151,8 @@ impl<'a> Splitter<'a> {
         if let Some(costs) = self.costs(job, &coder)? {
             let sums = self.fit(job, &costs)?;
             let cut = self.cut(job)?;
-            match job.selection {
-                Selection::Density(density)
+            match job.keep {
+                Keep::Share(density)
                     if !costs.pays(&sums, cut.score, kept(density, job.rows.info.elements())) => {}
                 _ => return Ok((cut, costs)),
             }
@@ -169,9 +167,9 @@ impl<'a> Splitter<'a> {
         if !kind.is_codebook() {
             return Ok(Grid::from(kind).into());
         }
-        let share = match job.selection {
-            Selection::Density(density) => density,
-            _ => 0.0,
+        let share = match job.keep {
+            Keep::Share(density) => density,
+            Keep::Threshold(_) => 0.0,
         };
         Ok(levels::learn(&job.rows, kind, share, self.weights.get())?.into())
     }
@@ -182,13 +180,12 @@ impl<'a> Splitter<'a> {
         let largest = self.sums.total().sqrt();
         let costs = |limits| Costs::new(coder.clone(), values, weights, limits, largest);
         let elements = job.rows.info.elements();
-        let density = match job.selection {
-            Selection::Threshold(threshold) => {
+        let density = match job.keep {
+            Keep::Threshold(threshold) => {
                 let limit = self.weights.comparable(threshold);
                 return Ok(costs(Limits::all(limit)));
             }
-            Selection::Density(density) => density,
-            Selection::Bits(_) | Selection::Size(_) => 0.0,
+            Keep::Share(density) => density,
         };
         match kept(density, elements) {
             0 => Ok(costs(Limits::all(f32::INFINITY))),
@@ -287,9 +284,12 @@ impl<'a> Splitter<'a> {
     /// more than these planes take. One long gap would bring them to all rows otherwise.
     fn modes_pay(&mut self, job: &Job<'_>, cut: Cut) -> Result<bool, SplitError> {
         let Rows { rows, cols, float, .. } = job.rows;
+        if cut.score == f32::INFINITY {
+            return Ok(false);
+        }
         let value_bytes = self.options.values.bytes();
         let mut scratch = Scratch::new(cols);
-        let (count, mut columns, mut saved) = (rows.min(MODE_SAMPLE), Vec::new(), 0);
+        let (count, mut columns, mut saved) = (rows.min(MODE_SAMPLE), Vec::with_capacity(cols), 0);
         for i in 0..count {
             let row = if count == rows { i } else { spread(i, rows) };
             let (raw, base) = self.source.rows(job, row..row + 1)?;
@@ -298,8 +298,8 @@ impl<'a> Splitter<'a> {
                 .map_err(|col| job.residual_error(row, col, raw, base.dense()))?;
             let kept = |&(_, (&r, &w)): &(u32, (&f32, &f32))| r != 0.0 && comparable(r, w) >= cut.score;
             columns.clear();
-            columns
-                .extend((0..).zip(residual.iter().zip(self.weights.get())).filter(kept).map(|(col, _)| col));
+            let scored = (0..).zip(residual.iter().zip(self.weights.get()));
+            columns.extend(scored.filter(kept).map(|(col, _)| col));
             saved += RowPlan::gap(&columns).bytes(value_bytes)
                 - RowPlan::new(&columns, cols, value_bytes).bytes(value_bytes);
         }
