@@ -6,6 +6,7 @@ mod device;
 mod floors;
 mod fuzz;
 mod install_capi;
+mod instrument;
 mod kernels;
 mod kill_test;
 mod make_checkpoint;

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 use crate::Result;
+use crate::instrument::instrument;
 use crate::project::{Project, cargo, host};
 use crate::workbench::Workbench;
 
@@ -26,9 +27,19 @@ fixtures of the readers, fuzz/regressions, and the inputs that earlier runs kept
 a target fail is in target/fuzz/artifacts; fix the error and keep the input in fuzz/regressions/TARGET.";
 
 /// Instrumentation for libFuzzer and AddressSanitizer, the same as in cargo-fuzz.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address";
+const FLAGS: [&str; 8] = [
+    "--cfg",
+    "fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Zsanitizer=address",
+];
+
+/// The package of the targets.
+const PACKAGE: &str = "residua-fuzz";
 
 /// The command line; it is not a libFuzzer target.
 const CLI: &str = "cli";
@@ -112,12 +123,16 @@ pub(crate) struct Fuzz {
     /// Builds, corpora and artifacts.
     folder: PathBuf,
     host: String,
+    /// The packages to instrument.
+    packages: Vec<String>,
 }
 
 impl Fuzz {
     pub(crate) fn new(project: &Project) -> Self {
         let host = host().unwrap_or_default();
-        Self { root: project.root.clone(), folder: project.target.join("fuzz"), host }
+        let mut packages = vec![PACKAGE.to_owned()];
+        packages.extend(project.crates().iter().map(|(_, package)| package.name.clone()));
+        Self { root: project.root.clone(), folder: project.target.join("fuzz"), host, packages }
     }
 
     /// The command that fetches the dependencies of the targets, in the versions of the repository instead of the
@@ -138,12 +153,9 @@ impl Fuzz {
             .arg(self.root.join("fuzz/Cargo.toml"))
             .arg("--target-dir")
             .arg(self.folder.join("build"))
-            // With an explicit target, cargo does not instrument build scripts and macros.
             .args(["--target", &self.host])
-            // Instrumentation is unstable; this lets a stable compiler take it.
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", FLAGS)
             .env("CARGO_INCREMENTAL", "0");
+        instrument(&mut command, "release", &self.packages, &FLAGS);
         command
     }
 

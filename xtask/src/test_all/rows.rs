@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use super::log::Log;
 use super::report::Outcome;
 use super::{c_programs, campaign, oracle, packages, python, vulkan};
+use crate::instrument::instrument;
 use crate::project::{Package, Project, cargo, host};
 use crate::{Result, floors, kernels};
 
@@ -38,9 +39,9 @@ pub(crate) fn all(project: &Project, heavy: bool) -> Result<Vec<Row>> {
     rows.push(ptx(project));
     rows.push(wgsl(project));
     rows.push(vulkan::row());
-    rows.extend(unit_tests(project));
-    rows.extend(feature_sets(project));
-    rows.push(doctests(project));
+    rows.push(features(project));
+    rows.push(unit_tests());
+    rows.push(doctests());
     rows.push(examples(project)?);
     rows.push(row("docs", "cargo doc without warnings", |log| {
         ran(
@@ -153,41 +154,23 @@ fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
     })
 }
 
-/// One row per crate, each built alone: a crate does not build if it needs a feature that only another crate enables.
-fn unit_tests(project: &Project) -> Vec<Row> {
-    let mut names: Vec<(&str, &str)> =
-        project.crates().iter().map(|&(folder, package)| (folder, package.name.as_str())).collect();
-    names.retain(|&(_, name)| name != CLI && name != PYTHON);
-    names.push(("xtask", "xtask"));
-    names
-        .into_iter()
-        .map(|(folder, name)| {
-            let name = name.to_owned();
-            row(
-                format!("test-{folder}"),
-                format!("unit and integration tests of {name}, debug"),
-                move |log| ran(log, &mut cargo_test(&[&name])),
-            )
-        })
-        .collect()
+/// A cargo command over every library with all features. The commands share one build of each crate.
+fn libraries(arguments: &[&str]) -> Command {
+    let mut command = Command::new(cargo());
+    // Other rows test these two: in a release build, and in Python.
+    command.args(arguments).args(["--workspace", "--all-features", "--exclude", CLI, "--exclude", PYTHON]);
+    command
 }
 
-/// Crate by crate, to reuse the builds of the rows above.
-fn doctests(project: &Project) -> Row {
-    let libraries = project
-        .crates()
-        .into_iter()
-        .filter(|(_, package)| package.name != PYTHON && package.dir().join("src/lib.rs").exists());
-    let names: Vec<String> = libraries.map(|(_, package)| package.name.clone()).collect();
-    row("doctests", "examples in the documentation", move |log| {
-        let mut failed = Vec::new();
-        for name in &names {
-            let mut command = Command::new(cargo());
-            if ran(log, command.args(["test", "--doc", "--no-fail-fast", "-p", name])).is_err() {
-                failed.push(name.as_str());
-            }
-        }
-        Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
+fn unit_tests() -> Row {
+    row("tests", "unit and integration tests of every library, debug, all features", |log| {
+        ran(log, &mut libraries(&["test", "--tests", "--no-fail-fast"]))
+    })
+}
+
+fn doctests() -> Row {
+    row("doctests", "examples in the documentation", |log| {
+        ran(log, &mut libraries(&["test", "--doc", "--no-fail-fast"]))
     })
 }
 
@@ -204,38 +187,36 @@ fn examples(project: &Project) -> Result<Row> {
         }
     }
     names.sort();
+    let built = project.target.join("debug/examples");
     Ok(row("examples", format!("the examples of {FACADE}: {}", names.join(", ")), move |log| {
         if names.is_empty() {
             return Ok(Outcome::not_here("no examples"));
         }
-        let mut failed = Vec::new();
-        for name in &names {
-            let mut command = Command::new(cargo());
-            if ran(log, command.args(["run", "-p", FACADE, "--example", name])).is_err() {
-                failed.push(name.as_str());
-            }
-        }
+        ran(log, &mut libraries(&["build", "--examples"]))?;
+        let run = |name: &&String| ran(log, &mut Command::new(built.join(name))).is_err();
+        let failed: Vec<&str> = names.iter().filter(run).map(String::as_str).collect();
         Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
     }))
 }
 
-/// The facade with no features and with each feature alone.
-fn feature_sets(project: &Project) -> Vec<Row> {
-    let Some(facade) = project.packages.iter().find(|package| package.name == FACADE) else {
-        return Vec::new();
-    };
-    let features = facade.features.keys().filter(|feature| *feature != "default").map(String::as_str);
-    std::iter::once("")
-        .chain(features)
-        .map(|feature| {
-            let label = if feature.is_empty() { "none" } else { feature };
-            let feature = feature.to_owned();
-            row(format!("features-{label}"), format!("{FACADE} with features: {label}"), move |log| {
-                let mut command = cargo_test(&[FACADE]);
-                ran(log, command.args(["--no-default-features", "--features", &feature]))
-            })
-        })
-        .collect()
+/// The facade with no features and with each alone: no library needs a feature that only another one enables. The rows
+/// that build the command line, the C library and the wheel show the same for these.
+fn features(project: &Project) -> Row {
+    let facade = project.packages.iter().find(|package| package.name == FACADE);
+    let names = facade.into_iter().flat_map(|package| package.features.keys());
+    let mut sets = vec![String::new()];
+    sets.extend(names.filter(|name| *name != "default").cloned());
+    row("features", format!("{FACADE} compiles with no features and with each alone"), move |log| {
+        let mut failed = Vec::new();
+        for features in &sets {
+            let mut command = Command::new(cargo());
+            command.args(["check", "-p", FACADE, "--no-default-features", "--features", features]);
+            if ran(log, &mut command).is_err() {
+                failed.push(if features.is_empty() { "none" } else { features });
+            }
+        }
+        Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
+    })
 }
 
 /// Tests of every crate with `unsafe` under AddressSanitizer, in a separate target folder.
@@ -256,14 +237,15 @@ fn address_sanitizer(project: &Project) -> Result<Row> {
         if names.is_empty() {
             return Ok(Outcome::not_here("no crate has unsafe code"));
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut command = cargo_test(&names);
+        let mut command = Command::new(cargo());
+        command.args(["test", "--tests", "--no-fail-fast"]);
+        for name in &names {
+            command.args(["-p", name]);
+        }
+        instrument(&mut command, "dev", &names, &["-Zsanitizer=address"]);
         command
-            .args(["--target", &host, "--config", "profile.dev.package.\"*\".opt-level=1", "--target-dir"])
+            .args(["--config", "profile.dev.package.\"*\".opt-level=1", "--target", &host, "--target-dir"])
             .arg(target_dir)
-            // Sanitizers are unstable flags; this lets a stable compiler take them.
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", "-Zsanitizer=address")
             // Optimise a little, because building and running are slow.
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             // Without the sanitizer, the same properties run on more cases.
@@ -288,16 +270,6 @@ fn mentions_unsafe(source: &str) -> bool {
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .any(|line| WORDS.iter().any(|word| line.contains(word)))
-}
-
-/// `cargo test` of the library, binary and integration tests of `packages`.
-fn cargo_test(packages: &[&str]) -> Command {
-    let mut command = Command::new(cargo());
-    command.args(["test", "--tests", "--no-fail-fast"]);
-    for package in packages {
-        command.args(["-p", package]);
-    }
-    command
 }
 
 fn ran(log: &mut Log, command: &mut Command) -> Result<Outcome> {
@@ -334,17 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn every_crate_has_a_row_and_no_row_appears_twice() {
-        let project = Project::read().unwrap();
-        let mut names: Vec<String> = all(&project, true).unwrap().into_iter().map(|row| row.name).collect();
-        for (folder, package) in project.crates() {
-            let expected = match package.name.as_str() {
-                CLI => "release-cli".to_owned(),
-                PYTHON => "python".to_owned(),
-                _ => format!("test-{folder}"),
-            };
-            assert!(names.contains(&expected), "{expected} is not in {names:?}");
-        }
+    fn no_row_appears_twice() {
+        let mut names: Vec<String> =
+            all(&Project::read().unwrap(), true).unwrap().into_iter().map(|row| row.name).collect();
         let rows = names.len();
         names.sort();
         names.dedup();
