@@ -46,6 +46,7 @@ from ._native import (
     set_num_threads,
     verify,
 )
+from .continual import MovingStatistics
 
 __all__ = [
     "Attention",
@@ -62,6 +63,7 @@ __all__ = [
     "Lda",
     "Linear",
     "Method",
+    "MovingStatistics",
     "Ncm",
     "Qda",
     "ResiduaError",

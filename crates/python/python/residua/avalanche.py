@@ -10,8 +10,8 @@ from avalanche.training.plugins import SupervisedPlugin  # type: ignore[import-n
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from residua import ClassStatistics, Linear
-from residua._native import Method
+from residua import ClassStatistics, Method
+from residua.continual import MovingStatistics
 
 __all__ = ["ClassStatisticsPlugin"]
 
@@ -28,12 +28,11 @@ class ClassStatisticsPlugin(SupervisedPlugin):  # type: ignore[misc, unused-igno
         features: ``features(model, x)`` gives the features ``[batch, dim]`` of the inputs ``x``.
         method: how old classes are moved, such as ``residua.Rff()``; ``residua.Linear()`` by default.
         batch_size: samples that go through the model at a time.
+        auxiliary: unlabelled inputs of the same kind, ``[m, …]``. With a few thousand of them old classes move far better.
 
     Raises:
         UsageError: in training, when features have another shape, or are not finite.
     """
-
-    statistics: ClassStatistics | None
 
     def __init__(
         self,
@@ -41,37 +40,44 @@ class ClassStatisticsPlugin(SupervisedPlugin):  # type: ignore[misc, unused-igno
         features: Callable[[nn.Module, Tensor], Tensor],
         method: Method | None = None,
         batch_size: int = 256,
+        auxiliary: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.dim, self.features, self.method, self.batch_size = dim, features, method or Linear(), batch_size
-        self.statistics = None
-        self._before: Tensor | None = None
+        self.features, self.batch_size, self.auxiliary = features, batch_size, auxiliary
+        self._moving = MovingStatistics(dim, method)
+
+    @property
+    def statistics(self) -> ClassStatistics | None:
+        """All classes; None before the first experience ends."""
+        return self._moving.statistics
 
     def before_training_exp(self, strategy: Any, *_: Any, **__: Any) -> None:
         """Takes the features of the new samples before the model changes."""
-        self._before = None if self.statistics is None else self._take(strategy)[0]
+        if self.statistics is not None:
+            samples, _, auxiliary = self._take(strategy)
+            self._moving.begin_task(samples, auxiliary)
 
     def after_training_exp(self, strategy: Any, *_: Any, **__: Any) -> None:
         """Moves the old classes and adds the new ones."""
-        after, labels = self._take(strategy)
-        new = ClassStatistics.builder(self.dim)
-        new.add(after, labels)
-        if self.statistics is None or self._before is None:
-            self.statistics = new.finish()
-        else:
-            self.statistics = self.method.fit(self._before, after).apply(self.statistics) | new.finish()
-        self._before = None
+        self._moving.end_task(*self._take(strategy))
 
-    def _take(self, strategy: Any) -> tuple[Tensor, Tensor]:
-        """Features and labels of the experience's samples, always in the same order."""
+    def _take(self, strategy: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Features and labels of the experience's samples, always in the same order, and features of the auxiliary inputs."""
         model, dataset = strategy.model, strategy.experience.dataset
         training, found, labels = model.training, [], []
+
+        def run(x: Tensor) -> Tensor:
+            return self.features(model, x.to(strategy.device)).float().cpu()
+
         model.eval()
         try:
             with torch.no_grad():
                 for x, y, *_ in DataLoader(dataset.eval(), batch_size=self.batch_size):
-                    found.append(self.features(model, x.to(strategy.device)).float().cpu())
+                    found.append(run(x))
                     labels.append(y.long())
+                auxiliary = None if self.auxiliary is None else torch.cat(
+                    [run(x) for x in self.auxiliary.split(self.batch_size)]
+                )
         finally:
             model.train(training)
-        return torch.cat(found), torch.cat(labels)
+        return torch.cat(found), torch.cat(labels), auxiliary

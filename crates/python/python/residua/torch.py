@@ -56,6 +56,20 @@ def _(y: Tensor, layer: int, alpha: float, features: int) -> Tensor:
     return y.new_empty((*y.shape[:-1], features))
 
 
+def _is_plain(x: Tensor) -> bool:
+    """Whether nothing but the values counts: no gradient, no tracing, no transform. Then the operator, whose call costs more
+    than a small layer, is not needed."""
+    return (
+        type(x) is Tensor
+        and x.device.type == "cpu"
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
+
+
 def _apply(layer: Layer, x: Tensor, alpha: float) -> Tensor:
     return torch.from_numpy(layer.forward(x.detach().float().numpy(), alpha)).to(x.dtype)
 
@@ -133,7 +147,10 @@ class ResidualLinear(nn.Module):
             raise UsageError(f"{self.layer.name}: the input is {x.dtype}; float32, float16 and bfloat16 work")
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise UsageError(f"{self.layer.name}: the input is {list(x.shape)}, not [..., {self.in_features}]")
-        y: Tensor = torch.ops.residua.linear(x, self._key, self.alpha, self.out_features)
+        if _is_plain(x):
+            y = _apply(self.layer, x, self.alpha)
+        else:
+            y = torch.ops.residua.linear(x, self._key, self.alpha, self.out_features)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def dense(self) -> Tensor:

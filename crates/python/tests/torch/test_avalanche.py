@@ -28,13 +28,14 @@ def tasks():
         yield x, y, as_classification_dataset(data)
 
 
-def test_old_classes_follow_the_model():
+@pytest.mark.parametrize("auxiliary", [None, torch.randn(400, 16, generator=torch.Generator().manual_seed(1))])
+def test_old_classes_follow_the_model(auxiliary):
     torch.manual_seed(0)
     # Features that move linearly, so that a linear method can follow.
     model = nn.Sequential(nn.Linear(16, 24), nn.Linear(24, 6))
     data = list(tasks())
     benchmark = benchmark_from_datasets(train=[dataset for _, _, dataset in data], test=[dataset for _, _, dataset in data])
-    plugin = ClassStatisticsPlugin(24, lambda model, x: model[0](x))
+    plugin = ClassStatisticsPlugin(24, lambda model, x: model[0](x), auxiliary=auxiliary)
     stale = {}
 
     def means(number):
@@ -54,6 +55,8 @@ def test_old_classes_follow_the_model():
     moved = [np.linalg.norm(plugin.statistics[label].mean - mean) for label, mean in true.items()]
     kept = [np.linalg.norm(stale[label] - mean) for label, mean in true.items()]
     assert np.mean(moved) < 0.05 * np.mean(kept), (moved, kept)
+    if auxiliary is not None:
+        assert np.mean(moved) < 0.02 * np.mean(kept), (moved, kept)
     features = model[0](torch.cat([x for x, _, _ in data])).detach().numpy()
     predicted = residua.Lda(plugin.statistics).predict(features)
     assert (predicted == torch.cat([y for _, y, _ in data]).numpy()).mean() > 0.8
