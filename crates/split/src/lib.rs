@@ -49,8 +49,8 @@ pub use calibrate::{
     ActivationsAt, CalibrateOptions, CalibrateReport, CalibratedTensor, LayerInputs, Statistic, calibrate,
 };
 pub use delta::{
-    DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
-    report_delta,
+    DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, delta_sizes,
+    read_delta, report_delta,
 };
 pub use diff::diff;
 pub use error::SplitError;
