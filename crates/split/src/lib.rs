@@ -41,6 +41,7 @@ mod progress;
 mod report;
 mod rows;
 mod split;
+mod temporary_folder;
 mod verify;
 
 pub use apply::{TensorMut, apply_into};
