@@ -126,7 +126,6 @@ pub(crate) fn split<'py>(
     dictionary.set_item("parameters", done.parameters())?;
     dictionary.set_item("error", done.error())?;
     dictionary.set_item("base_error", done.base_error())?;
-    dictionary.set_item("output_error", done.output_error())?;
     Ok(dictionary)
 }
 
@@ -213,6 +212,7 @@ pub(crate) fn verify<'py>(
     dictionary.set_item("matches", options.against.is_some().then(|| done.matches()))?;
     dictionary.set_item("error", done.error())?;
     dictionary.set_item("base_error", done.base_error())?;
+    dictionary.set_item("output_error", done.output_error())?;
     Ok(dictionary)
 }
 

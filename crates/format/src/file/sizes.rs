@@ -1,7 +1,7 @@
 //! What opening a checkpoint takes of a budget, counted without opening it.
 
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use residua_memory::Budget;
 use serde::Deserializer as _;
@@ -67,7 +67,7 @@ fn table(bytes: u64) -> u64 {
     bytes.saturating_sub(Budget::SMALL_TABLE)
 }
 
-fn scan_file(path: &PathBuf, each: &mut dyn FnMut(TensorInfo)) -> Result<(Footprint, u64)> {
+fn scan_file(path: &Path, each: &mut dyn FnMut(TensorInfo)) -> Result<(Footprint, u64)> {
     let Some(HeaderSizes { file, text, .. }) = HeaderSizes::of(path)? else {
         return Err(FileError::malformed(path, "is no safetensors file"));
     };
