@@ -10,6 +10,9 @@ use crate::Result;
 /// What worked, or why it does not work on this machine.
 type Tried<T = ()> = std::result::Result<T, String>;
 
+/// A view of a folder through FUSE, and the package of that name. FUSE has no files without names.
+pub(crate) const BINDFS: &str = "bindfs";
+
 /// Bytes of the image; the blocks that nobody writes take no room.
 const IMAGE: u64 = 1 << 30;
 
@@ -33,9 +36,9 @@ impl Mounted {
             ran(Command::new("mkfs.vfat").arg(&image))?;
             ran(Command::new("mount").args(["-t", "vfat", "-o", "loop"]).arg(&image).arg(&folder))
         };
-        let bindfs = || ran(Command::new("bindfs").arg(&behind).arg(&folder));
+        let bindfs = || ran(Command::new(BINDFS).arg(&behind).arg(&folder));
         let mut reasons = Vec::new();
-        let ways: [(&str, &dyn Fn() -> Tried); 2] = [("vfat", &vfat), ("bindfs", &bindfs)];
+        let ways: [(&str, &dyn Fn() -> Tried); 2] = [("vfat", &vfat), (BINDFS, &bindfs)];
         for (kind, mount) in ways {
             match mount() {
                 Ok(()) => return Ok(Ok(Self { kind, folder: folder.clone(), outer: outer.to_owned() })),
@@ -44,6 +47,11 @@ impl Mounted {
         }
         fs::remove_dir_all(outer)?;
         Ok(Err(reasons.join("; ")))
+    }
+
+    /// Whether only a package is missing: the kernel has FUSE, and there is no `bindfs`.
+    pub(crate) fn is_installable() -> bool {
+        Path::new("/dev/fuse").exists() && Command::new(BINDFS).arg("--version").output().is_err()
     }
 }
 

@@ -107,10 +107,13 @@ pub(crate) fn sorting_bytes(matrix: &FileMatrix<f64>) -> u64 {
     }
 }
 
-/// Memory to encode sorted rows, without them: a plan and pointers of every row, twice while they are copied; a row's
-/// columns and values; both planes, which never take more than four index bytes an entry beside its value.
+/// Memory to encode sorted rows, without them: two pointers, a mode and a scale of every row, and one of the pointers
+/// twice while they are copied; plans of some rows; a row's columns and values; both planes, which never take more than
+/// four index bytes an entry beside its value.
 pub(crate) fn encoding_bytes(rows: usize, nnz: usize) -> u64 {
-    nnz as u64 * 16 + rows as u64 * (size_of::<RowPlan>() as u64 + 3 * 9)
+    nnz as u64 * 16
+        + rows as u64 * (4 + 4 + 1 + 4 + 4)
+        + (rows as u64).min(1 << 16) * size_of::<RowPlan>() as u64
 }
 
 type Parts = (String, (FileMatrix<f64>, Reservation));

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, bundle_features, bytes, noise, npy, npy_features, npy_labels};
+use common::{Bench, bundle_features, bytes, noise, npy, npy_features, npy_labels, stated};
 use residua::format::file::{Dtype, SafetensorsWriter};
 
 const DIM: usize = 6;
@@ -305,7 +305,8 @@ fn too_small_a_budget_is_4_and_files_that_are_not_there_are_5() {
     assert!(!bench.path("out.safetensors").exists());
 }
 
-/// The number in the error of a small budget is enough for every classifier, and for the statistics themselves.
+/// The number in the error of a small budget is enough for every classifier, for every method, and for the statistics
+/// themselves.
 #[test]
 fn the_stated_budget_is_enough() {
     const DIM: usize = 96;
@@ -318,10 +319,8 @@ fn the_stated_budget_is_enough() {
     // Classes of different sizes.
     let labels: Vec<u32> = (0..rows as u32).map(|row| (row % 97).min(row % CLASSES)).collect();
     npy_labels(&bench.path("l.npy"), &labels);
-    let stated = |command: &[&str], budget: &str| {
-        let error = bench.fails(4, &[command, &["--memory-budget", budget]].concat());
-        let number = error.split("at least ").nth(1).and_then(|rest| rest.split(" is needed").next());
-        number.unwrap_or_else(|| panic!("{error}")).replace(' ', "")
+    let refused = |command: &[&str], budget: u64| {
+        stated(&bench.fails(4, &[command, &["--memory-budget", &format!("{budget}B")]].concat()))
     };
     let mut commands: Vec<Vec<&str>> = vec![
         vec!["stats", "x.npy", "--labels", "l.npy", "-o", "s.safetensors", "--storage", "packed"],
@@ -331,10 +330,23 @@ fn the_stated_budget_is_enough() {
     {
         commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", classifier]);
     }
+    npy_features(&bench.path("p.npy"), DIM, &values(300, DIM));
+    npy_features(&bench.path("q.npy"), DIM, &values(400, DIM)[100 * DIM..]);
+    npy_labels(&bench.path("few.npy"), &(0..300).map(|row| row % 2).collect::<Vec<_>>());
+    npy_labels(&bench.path("more.npy"), &(0..300).map(|row| 1 + row % 2).collect::<Vec<_>>());
+    let pairs = ["--before", "p.npy", "--after", "q.npy"];
+    bench.ok(&["stats", "p.npy", "--labels", "few.npy", "-o", "few.safetensors"]);
+    for method in ["linear", "attention"] {
+        let compensate = ["compensate", "few.safetensors", "-o", "c.safetensors", "--method", method];
+        commands.push([&compensate[..], &pairs].concat());
+    }
+    let task = ["task", "state.safetensors", "--labels"];
+    commands.push([&task[..], &["l.npy", "--after", "x.npy", "--method", "linear"]].concat());
+    commands.push([&task[..], &["more.npy"], &pairs].concat());
     for command in commands {
         // The process itself, and a little more.
-        let process: residua::memory::ByteSize = stated(&command, "1MiB").parse().unwrap();
-        let enough = stated(&command, &format!("{}B", process.0 + (1 << 20)));
-        bench.ok(&[&command[..], &["--memory-budget", &enough]].concat());
+        let process = refused(&command, 1 << 20);
+        let enough = refused(&command, process + (1 << 20));
+        bench.ok(&[&command[..], &["--memory-budget", &format!("{enough}B")]].concat());
     }
 }

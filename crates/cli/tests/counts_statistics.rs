@@ -8,19 +8,11 @@ mod common;
 
 use std::path::Path;
 
-use common::{Run, noise, npy_features, npy_labels, run_within};
-use residua::memory::ByteSize;
+use common::{Run, noise, npy_features, npy_labels, run_within, stated};
 
 const CLASSES: usize = 200_000;
 fn run(folder: &Path, budget: u64, arguments: &[&str]) -> Run {
     run_within(folder, &[arguments, &["--threads", "2"]].concat(), budget)
-}
-
-/// What an error says is enough.
-fn stated(stderr: &str) -> u64 {
-    let number = stderr.split("at least ").nth(1).and_then(|rest| rest.split(" is needed").next());
-    let size: ByteSize = number.unwrap_or_else(|| panic!("{stderr}")).parse().unwrap();
-    size.0
 }
 
 /// The command refuses a small budget at once; the number that it states is enough, and three quarters of it are not.
@@ -52,6 +44,8 @@ fn many_classes_keep_the_budget_or_are_refused() {
     refuses_and_then_runs(folder, &["stats", "x.npy", "--labels", "y.npy", "-o", "s.safetensors"]);
     std::fs::copy(folder.join("s.safetensors"), folder.join("t.safetensors")).unwrap();
     refuses_and_then_runs(folder, &["classify", "s.safetensors", "few.npy", "--classifier", "ncm"]);
+    let pairs = ["--before", "few.npy", "--after", "few.npy", "-o", "m.safetensors"];
+    refuses_and_then_runs(folder, &[&["compensate", "s.safetensors"], &pairs[..]].concat());
     refuses_and_then_runs(folder, &["task", "state.safetensors", "--after", "x.npy", "--labels", "y.npy"]);
 
     let commands: [&[&str]; 6] = [

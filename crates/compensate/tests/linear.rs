@@ -120,7 +120,8 @@ fn a_moved_class_of_one_sample_is_as_precise_as_others() {
 fn a_refused_fit_states_a_budget_that_is_enough() {
     let dim = 40;
     let (before, after) = affine_drift(dim, 600, 1);
-    let methods: [&dyn Method; 3] = [&Linear::default(), &Rff::default(), &WeakNonlinear::default()];
+    let methods: [&dyn Method; 4] =
+        [&Linear::default(), &Rff::default(), &WeakNonlinear::default(), &Attention::default()];
     for method in methods {
         let fit = |bytes| {
             let mut pairs = MemorySource::pairs(dim, &before, &after).unwrap();

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use residua_format::convert::{csr_to_gap, gap_to_csr};
 use residua_format::gap::{GapPattern, GapPatternBuilder, RowMode, RowPlan};
+use residua_format::{Csr, ValueType};
 
 fn encode(rows: &[Vec<u32>], cols: usize, value_bytes: usize) -> GapPattern {
     let mut builder = GapPatternBuilder::new();
@@ -17,6 +19,27 @@ fn encode(rows: &[Vec<u32>], cols: usize, value_bytes: usize) -> GapPattern {
     }
     let (row_ptr, modes) = builder.finish();
     GapPattern::new(rows.len(), cols, row_ptr, index.into(), modes).unwrap()
+}
+
+/// Rows of every mode, more than are planned at a time.
+#[test]
+fn many_rows_decode() {
+    let cols = 1 << 16;
+    let columns = |row: u32| match row % 5 {
+        0 => vec![],
+        1 => vec![row % cols],
+        2 => vec![1, 40_000],
+        3 if row % 1000 == 3 => (0..cols).step_by(2).collect(),
+        _ => vec![row % 256, 300, 500],
+    };
+    let rows: Vec<Vec<u32>> = (0..140_000).map(columns).collect();
+    let mut row_ptr = vec![0u32];
+    rows.iter().for_each(|columns| row_ptr.push(row_ptr.last().unwrap() + columns.len() as u32));
+    let entries: Vec<u32> = rows.concat();
+    let values = (0..entries.len()).map(|i| (i % 100 + 1) as f32).collect();
+    let csr = Csr::new(rows.len(), cols as usize, row_ptr, entries, values).unwrap();
+    let gap = csr_to_gap(&csr, ValueType::F32).unwrap();
+    assert_eq!(gap_to_csr::<f32, u32>(&gap).unwrap(), csr);
 }
 
 #[test]

@@ -174,35 +174,45 @@ pub(crate) fn materialize<'py>(
 ///     file: The split file.
 ///     against: A checkpoint to compare the file with.
 ///     base, follow_base: As in `materialize`.
+///     calibration: A calibration file, to measure the error of the layers' outputs with; needs `against`.
 ///     memory_budget, progress: As in `split`.
 ///
 /// Returns:
-///     A dictionary: `valid`; `matches`, `error` and `base_error` (`None` without a checkpoint); `tensors`.
+///     A dictionary: `valid`; `matches`, `error` and `base_error` (`None` without a checkpoint); `output_error` (`None`
+///     without a calibration); `tensors`.
 ///
 /// Raises:
-///     InputError: the file is no split file, or its header is malformed.
+///     InputError: the file is no split file, a header is malformed, or the calibration does not fit the layers.
 ///     UsageError, BudgetError, IoError: as in `split`.
 #[pyfunction]
-#[pyo3(signature = (file, against = None, *, base = None, follow_base = false, memory_budget = None, progress = None))]
+#[pyo3(signature = (
+    file, against = None, *, base = None, follow_base = false, calibration = None, memory_budget = None, progress = None
+))]
+#[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn verify<'py>(
     py: Python<'py>,
     file: PathBuf,
     against: Option<PathBuf>,
     base: Option<PathBuf>,
     follow_base: bool,
+    calibration: Option<PathBuf>,
     memory_budget: Option<&Bound<'py, PyAny>>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let budget = budget(memory_budget)?;
+    if calibration.is_some() && against.is_none() {
+        return Err(usage("calibration measures a distance: name a checkpoint with against"));
+    }
     let mut options = VerifyOptions::default();
     options.base = location(base, follow_base)?;
-    options.against = against;
+    (options.against, options.calibration) = (against, calibration);
     let done = run(py, progress, |watch| Job::new(&budget).progress(watch).verify(&file, &options))?;
     let dictionary = report(py, &done)?;
     dictionary.set_item("valid", done.is_valid())?;
     dictionary.set_item("matches", options.against.is_some().then(|| done.matches()))?;
     dictionary.set_item("error", done.error())?;
     dictionary.set_item("base_error", done.base_error())?;
+    dictionary.set_item("output_error", done.output_error())?;
     Ok(dictionary)
 }
 

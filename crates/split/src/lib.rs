@@ -41,6 +41,7 @@ mod progress;
 mod report;
 mod rows;
 mod split;
+mod temporary_folder;
 mod verify;
 
 pub use apply::{TensorMut, apply_into};
@@ -49,8 +50,8 @@ pub use calibrate::{
     ActivationsAt, CalibrateOptions, CalibrateReport, CalibratedTensor, LayerInputs, Statistic, calibrate,
 };
 pub use delta::{
-    DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, read_delta,
-    report_delta,
+    DeltaOp, DiffReport, DiffTensor, ParseDeltaOpError, PatchReport, PatchedTensor, Stored, delta_sizes,
+    read_delta, report_delta,
 };
 pub use diff::diff;
 pub use error::SplitError;

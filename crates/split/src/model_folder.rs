@@ -9,6 +9,7 @@ use residua_memory::Budget;
 use serde_json::{Map, Value, json};
 
 use crate::progress::check_stop;
+use crate::temporary_folder::TemporaryFolder;
 use crate::{Output, Progress, SplitError, SplitOptions, SplitReport, split};
 
 /// The file that describes a model.
@@ -66,7 +67,7 @@ pub struct FolderReport {
 /// something registers this method with it.
 ///
 /// The output must not exist, or be an empty folder. It appears complete or not at all. A killed process leaves a
-/// folder `.residua-….tmp` beside it.
+/// folder `.residua-….tmp` beside it; on Unix the next run there removes it.
 ///
 /// # Errors
 /// As [`split`](crate::split()), when the output is a file or a folder with files, when the config is not JSON or says
@@ -90,17 +91,9 @@ pub fn split_folder(
             config = Some(marked(&input.join(CONFIG), budget)?);
         }
     }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".residua-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The system applies the process's umask, as for any new folder.
-        builder.permissions(fs::Permissions::from_mode(0o777));
-    }
     // The library's text names the temporary folder. That name means nothing to the caller.
     let create = |error: io::Error| FileError::io(output, "create")(error.kind().into());
-    let folder = builder.tempdir_in(parent).map_err(create)?;
+    let folder = TemporaryFolder::create(parent).map_err(create)?;
     let split = split(input, Output(folder.path().join(SPLIT)), options, budget, progress)?;
     progress.begin("copying", files.bytes);
     for name in &files.copied {
@@ -123,9 +116,7 @@ pub fn split_folder(
     if target.exists() {
         fs::remove_dir(&target).map_err(replace)?;
     }
-    fs::rename(folder.path(), &target).map_err(replace)?;
-    // It has moved: there is nothing to remove.
-    let _ = folder.keep();
+    folder.rename(&target).map_err(replace)?;
     progress.end();
     #[cfg(unix)]
     File::open(parent)

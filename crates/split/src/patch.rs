@@ -4,15 +4,18 @@ use std::io::Write;
 use std::path::Path;
 
 use residua_format::FormatError;
-use residua_format::file::{AtomicFile, Checkpoint, Container, FileError, Plane, check_output};
-use residua_memory::{Budget, BudgetError};
+use residua_format::file::{
+    AtomicFile, Checkpoint, CheckpointSizes, Container, FileError, Plane, check_output,
+};
+use residua_memory::{Budget, BudgetError, ErrorKind};
 
 use crate::delta::OUTPUT_MEMORY;
 use crate::delta::file::{DeltaFile, Entry, delta_op};
 use crate::delta::row::{Layout, ROW, apply};
+use crate::delta::sizes::DeltaSizes;
 use crate::delta::target::Target;
 use crate::delta::tree_hash::TreeHash;
-use crate::delta::workers::{Slot, Workers, advance, read_row};
+use crate::delta::workers::{Longest, Slot, Workers, advance, read_row};
 use crate::progress::check_stop;
 use crate::report::reserve_report;
 use crate::{Delta, Old, Output, PatchReport, PatchedTensor, Progress, SplitError, Stored};
@@ -34,7 +37,26 @@ pub fn patch(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<PatchReport, SplitError> {
-    run(old.0.as_ref(), delta.0.as_ref(), new.0.as_ref(), budget, progress)
+    let (old, delta) = (old.0.as_ref(), delta.0.as_ref());
+    run(old, delta, new.0.as_ref(), budget, progress).or_else(|error| {
+        if error.kind() == ErrorKind::Budget {
+            // The error says what one of the tables needs, not the whole job.
+            require(old, delta, budget)?;
+        }
+        Err(error)
+    })
+}
+
+/// An error if the budget is too small for the whole job, with one that is enough. It holds none of the tables.
+fn require(old: &Path, delta: &Path, budget: &Budget) -> Result<(), SplitError> {
+    let mut longest = Longest::default();
+    let old = CheckpointSizes::of(old, &mut |tensor| longest.add(Layout::of(&tensor)))?;
+    let delta = DeltaSizes::of(delta, &mut |_| {})?;
+    let (reading, read) = delta.tables();
+    let slot = longest.slot_bytes().max(delta.longest.slot_bytes());
+    let job = read + delta.report::<PatchedTensor>() + OUTPUT_MEMORY + slot;
+    let opened = delta.file.opening.max(delta.file.open + reading.max(job));
+    Ok(budget.require(old.opening.max(old.open + opened), "restoring the checkpoint")?)
 }
 
 fn run(

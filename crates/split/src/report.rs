@@ -13,8 +13,13 @@ pub(crate) fn reserve_report<'a, T>(
     names: impl Iterator<Item = &'a str>,
     budget: &Budget,
 ) -> Result<Reservation, BudgetError> {
-    let bytes = names.map(|name| size_of::<T>() as u64 + TEXTS + name.len() as u64).sum();
-    budget.reserve_table(bytes, "the report of every tensor")
+    let (count, bytes) = names.fold((0, 0), |(count, bytes), name| (count + 1, bytes + name.len() as u64));
+    budget.reserve_table(report_bytes::<T>(count, bytes), "the report of every tensor")
+}
+
+/// Memory of a report with `count` entries `T` and names of `names` bytes together.
+pub(crate) fn report_bytes<T>(count: u64, names: u64) -> u64 {
+    count * (size_of::<T>() as u64 + TEXTS) + names
 }
 
 /// One plane of a tensor in the file.

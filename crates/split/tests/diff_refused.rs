@@ -180,3 +180,32 @@ fn a_budget_below_one_row_says_what_would_do() {
         .unwrap_err();
     assert_eq!((error.kind(), listing(dir.path()).len()), (ErrorKind::Budget, 3));
 }
+
+/// Writes to the header of a file when the job has begun to write.
+#[cfg(unix)]
+struct Rewrites(PathBuf);
+
+#[cfg(unix)]
+impl residua_split::Progress for Rewrites {
+    fn begin(&self, stage: &str, _: u64) {
+        if stage == "writing" {
+            let file = std::fs::OpenOptions::new().write(true).open(&self.0).unwrap();
+            // The first letter of a name.
+            std::os::unix::fs::FileExt::write_all_at(&file, b"S", 8 + 2).unwrap();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_header_that_changes_meanwhile_is_refused() {
+    let case = Case::new(DeltaOp::Overwrite);
+    std::fs::write(case.at("delta"), BEFORE).unwrap();
+    let (old, new, delta) = (Old(case.at("old")), New(case.at("old")), Output(case.at("delta")));
+    let budget = Budget::unlimited();
+    let error = diff(old, new, delta, &DiffOptions::default(), &budget, &Rewrites(case.at("old")));
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Input);
+    assert!(error.to_string().contains("old: its header has changed"), "{error}");
+    assert_eq!(std::fs::read(case.at("delta")).unwrap(), BEFORE);
+}

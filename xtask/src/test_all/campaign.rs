@@ -2,9 +2,10 @@
 
 use std::process::{Command, Stdio};
 
+use super::apt;
 use super::report::Outcome;
 use super::rows::Row;
-use crate::mounted::Mounted;
+use crate::mounted::{BINDFS, Mounted};
 use crate::project::Project;
 use crate::workbench::Workbench;
 use crate::{fuzz, kill_test};
@@ -53,8 +54,17 @@ pub(super) fn named_kills(project: &Project) -> Row {
             if !cfg!(target_os = "linux") {
                 return Ok(Outcome::not_here("mounts a file system as Linux does"));
             }
-            let mounted = match Mounted::new(&project.target.join("kill-test-named"))? {
+            let folder = project.target.join("kill-test-named");
+            let mut tried = Mounted::new(&folder)?;
+            if tried.is_err() && Mounted::is_installable() {
+                apt::install(&[BINDFS], log)?;
+                tried = Mounted::new(&folder)?;
+            }
+            let mounted = match tried {
                 Ok(mounted) => mounted,
+                Err(why) if Mounted::is_installable() => {
+                    return Ok(Outcome::missing(format!("{why}: apt-get install {BINDFS}")));
+                }
                 Err(why) => {
                     return Ok(Outcome::not_here(format!("no such file system can be mounted: {why}")));
                 }

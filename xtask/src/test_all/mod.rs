@@ -1,5 +1,6 @@
 //! `cargo xtask test-all`: runs the whole matrix and prints one table at the end.
 
+mod apt;
 mod c_programs;
 mod campaign;
 mod log;

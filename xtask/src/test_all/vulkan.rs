@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::log::Log;
+use super::apt;
 use super::report::Outcome;
 use super::rows::Row;
-use crate::Result;
 
 const PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
 
@@ -19,8 +18,8 @@ pub(super) fn row() -> Row {
             if !cfg!(target_os = "linux") {
                 return Ok(Outcome::not_here("drivers come with the system"));
             }
-            if !driver() && can_install() {
-                install(log)?;
+            if !driver() {
+                apt::install(&PACKAGES, log)?;
             }
             Ok(match driver() {
                 true => Outcome::Ran,
@@ -44,19 +43,4 @@ fn driver() -> bool {
 
 fn holds_files(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
-}
-
-fn can_install() -> bool {
-    let user = Command::new("id").arg("-u").output();
-    user.is_ok_and(|user| user.stdout.trim_ascii() == b"0")
-        && Command::new("apt-get").arg("--version").output().is_ok()
-}
-
-fn install(log: &mut Log) -> Result {
-    log.run(Command::new("apt-get").arg("update"))?;
-    let mut command = Command::new("apt-get");
-    command.args(["install", "-y", "--no-install-recommends"]).args(PACKAGES);
-    // The caller checks whether a driver is there now.
-    log.run(command.env("DEBIAN_FRONTEND", "noninteractive"))?;
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::compensate::FeatureSource;
-use residua::compensate::statistics::{StatisticsReader, StatisticsWriter, require_rewrite};
+use residua::compensate::statistics::StatisticsWriter;
 use residua::memory::process;
 use residua::split::Progress;
 use serde::Serialize;
@@ -89,13 +89,12 @@ pub(crate) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let bar = args.run.progress();
     let mut source = Features::open(arrays.collect(), "fitting", &budget, &bar)?;
-    require_rewrite(&[&args.statistics], &budget)?;
-    let stale = StatisticsReader::open(&args.statistics, &budget).map_err(advised)?;
+    let method = args.method.method(args.mode, args.noise.unwrap_or(1.0));
+    let stale = method.open_statistics(&args.statistics, &source, &budget).map_err(advised)?;
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
 
     // Before the work: an output that does not fit the budget is refused at once.
     let mut output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
-    let method = args.method.method(args.mode, args.noise.unwrap_or(1.0));
     let start = Instant::now();
     let fitted = method.fit(&mut source, &budget)?;
     let fit_seconds = start.elapsed().as_secs_f64();

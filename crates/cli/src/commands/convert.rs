@@ -108,8 +108,9 @@ fn sorted(
     let (entries, limit) = (matrix.nnz(), 2f64.powi(53));
     // Refused before the work is done.
     let writing = csr_bytes(matrix.shape()[0], entries) + writing_bytes(matrix.shape(), entries, format);
-    budget.require(writing.saturating_sub(held.bytes()), "writing the matrix")?;
-    let sorting = budget.reserve(sorting_bytes(&matrix), "sorted rows")?;
+    let sorting = sorting_bytes(&matrix);
+    budget.require(writing.saturating_sub(held.bytes()).max(sorting), "writing the matrix")?;
+    let sorting = budget.reserve(sorting, "sorted rows")?;
     // Each integer may be exact while their sum is not.
     let inexact = match &matrix {
         FileMatrix::Coo(coo) => {
@@ -134,7 +135,8 @@ fn writing_bytes([rows, cols]: [usize; 2], nnz: usize, format: Format) -> u64 {
     match format {
         Format::Safetensors => encoding_bytes(rows, nnz),
         Format::Npy => (rows as u64).saturating_mul(cols as u64).saturating_mul(2),
-        Format::Npz | Format::Mtx => 0,
+        // The rounded values, f16 at least.
+        Format::Npz | Format::Mtx => 2 * nnz as u64,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 use residua::format::file::{Dtype, SafetensorsWriter};
+use residua::memory::ByteSize;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -75,6 +76,13 @@ impl Bench {
         }
         stderr
     }
+}
+
+/// What the error of a budget says is enough.
+pub(crate) fn stated(stderr: &str) -> u64 {
+    let number = stderr.split("at least ").nth(1).and_then(|rest| rest.split(" is needed").next());
+    let size: ByteSize = number.unwrap_or_else(|| panic!("{stderr}")).parse().unwrap();
+    size.0
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

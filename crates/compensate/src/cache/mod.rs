@@ -14,6 +14,7 @@ use rows::{BLOCK, Rows, Slot};
 use spill::Spill;
 
 pub use rows::CachePrecision;
+pub(crate) use spill::OVERHEAD as SPILLED;
 
 /// Bytes of an entry beside its numbers: its place in the list and in the map.
 const OVERHEAD: u64 = 96;

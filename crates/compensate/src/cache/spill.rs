@@ -10,7 +10,7 @@ use residua_memory::Reservation;
 use crate::Result;
 
 /// Bytes of memory for the place of a row in the file.
-const OVERHEAD: u64 = 48;
+pub(crate) const OVERHEAD: u64 = 48;
 
 /// A file without a name. It disappears when the process ends, however it ends.
 #[derive(Debug)]

@@ -25,6 +25,11 @@ pub struct AffineMap {
 }
 
 impl AffineMap {
+    /// Bytes of a map without a spread.
+    pub(super) fn bytes(dim: usize) -> u64 {
+        Covariance::dense_bytes(dim) + 8 * dim as u64
+    }
+
     /// The map of `matrix [d, d]` and `shift [d]`.
     ///
     /// # Errors
@@ -32,7 +37,7 @@ impl AffineMap {
     pub fn new(matrix: DMatrix<f64>, shift: DVector<f64>, budget: &Budget) -> Result<Self> {
         same_dimension("the map's second axis", matrix.ncols(), matrix.nrows())?;
         same_dimension("the map's shift", shift.len(), matrix.nrows())?;
-        let held = budget.reserve(8 * (matrix.len() + shift.len()) as u64, "an affine map")?;
+        let held = budget.reserve(Self::bytes(shift.len()), "an affine map")?;
         Ok(Self { matrix, shift, floor: 0.0, added: None, spread: None, held })
     }
 

@@ -4,11 +4,11 @@ use nalgebra::{DMatrix, DMatrixView};
 use residua_memory::Budget;
 
 use super::nearest::{Kernel, Nearest};
-use super::transport::{PointMap, Points, STALE, Transport};
+use super::transport::{Count, MOVING, PointMap, Points, STALE, Transport};
 use super::{Compensator, Method, Mode};
 use crate::error::check;
 use crate::setters::setters;
-use crate::source::FeatureSource;
+use crate::source::{FeatureSource, pair_bytes};
 use crate::{Precision, Result};
 
 /// A feature drifts like the samples nearest to it: `x ↦ x + Σ_k p_k·v_k`, where `p` is the softmax of `cos(x, x_k)/T`
@@ -81,15 +81,30 @@ impl Method for Attention {
     fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         check(self.temperature > 0.0, "temperature", self.temperature, "above 0")?;
         check(self.nearest > 0, "nearest", self.nearest as f64, "1 or more")?;
+        let work = self.bytes(source, None);
         let points = match self.mode {
             Mode::Exact => Points::cubature(self.points)?,
             Mode::Compat => {
+                // Refused before the work, not when the first class is moved.
+                budget.require(work, MOVING)?;
                 Points::drawn(source.dim(), self.points, self.seed, self.base.as_ref(), STALE, budget)?
             }
         };
-        let nearest = Nearest::read(source, self.precision, budget)?;
-        let kernel = Kernel { k: self.nearest, temperature: self.temperature };
-        Ok(Box::new(Transport { map: Attend { nearest, kernel }, points, stretch: None }))
+        let nearest = Nearest::read(source, self.precision, work, budget)?;
+        Ok(Box::new(Transport { map: Attend { nearest, kernel: self.kernel() }, points, stretch: None }))
+    }
+
+    fn bytes(&self, source: &dyn FeatureSource, rank: Option<usize>) -> u64 {
+        let (dim, samples) = (source.dim(), source.rows().map_or(u32::MAX as usize, |rows| rows as usize));
+        let scratch = |points| Nearest::scratch_bytes(dim, samples, self.kernel(), points);
+        // Samples can be in a file.
+        Count::of(self.mode, self.points, self.base.as_ref()).bytes(dim, rank, pair_bytes(source), 0, scratch)
+    }
+}
+
+impl Attention {
+    fn kernel(&self) -> Kernel {
+        Kernel { k: self.nearest, temperature: self.temperature }
     }
 }
 
@@ -104,7 +119,7 @@ impl PointMap for Attend {
     }
 
     fn scratch(&self, points: usize) -> u64 {
-        self.nearest.scratch(self.kernel, points)
+        Nearest::scratch_bytes(self.nearest.dim(), self.nearest.count(), self.kernel, points)
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {

@@ -89,9 +89,21 @@ impl Method for Linear {
     fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         Ok(Box::new(self.fit_map(source, budget)?))
     }
+
+    fn bytes(&self, source: &dyn FeatureSource, _rank: Option<usize>) -> u64 {
+        // To move a class takes less.
+        let stretching = AffineMap::bytes(source.dim()) + noise::bytes(source.dim());
+        let stretched = self.noise > 0.0 && self.mode == Mode::Exact;
+        (Self::scratch_bytes(source.dim()) + pair_bytes(source)).max(if stretched { stretching } else { 0 })
+    }
 }
 
 impl Linear {
+    /// The moments, the decomposition, and a block of both sides in f64.
+    fn scratch_bytes(dim: usize) -> u64 {
+        Moments::bytes(dim, dim) + 3 * 8 * BLOCK as u64 * dim as u64
+    }
+
     /// As [`fit`](Method::fit); returns the map itself.
     ///
     /// # Errors
@@ -102,12 +114,10 @@ impl Linear {
         check(self.temperature > 0.0, "temperature", self.temperature, "above 0")?;
         check((0.0..=1.0).contains(&self.noise), "noise", self.noise, "from 0 to 1")?;
         let dim = source.dim();
-        // The moments, the decomposition, and a block of both sides in f64.
-        let scratch = Moments::bytes(dim, dim) + 3 * 8 * BLOCK as u64 * dim as u64;
         const WHAT: &str = "fitting the linear compensator";
         // Ask for everything first: an error then states the whole need.
-        budget.require(scratch + pair_bytes(source), WHAT)?;
-        let held = budget.reserve(scratch, WHAT)?;
+        budget.require(self.bytes(source, None), WHAT)?;
+        let held = budget.reserve(Self::scratch_bytes(dim), WHAT)?;
         let mut moments = Moments::new(dim, dim, self.noise > 0.0 && self.mode == Mode::Exact);
         let (mut x, mut drift) = (DMatrix::zeros(dim, 0), DMatrix::zeros(dim, 0));
         for_each_pair(source, budget, |before, after| {

@@ -18,7 +18,7 @@ mod weak;
 use std::path::Path;
 
 use residua_format::file::check_output;
-use residua_memory::Budget;
+use residua_memory::{Budget, ErrorKind};
 
 pub use affine::AffineMap;
 pub use attention::Attention;
@@ -31,8 +31,10 @@ pub use weak::WeakNonlinear;
 use crate::error::same_dimension;
 use crate::source::FeatureSource;
 use crate::statistics::{
-    ClassGaussian, ClassStatistics, Covariance, StatisticsReader, StatisticsWriter, Written, workers,
+    ClassGaussian, ClassStatistics, Covariance, StatisticsReader, StatisticsWriter, Written, require_rewrite,
+    workers,
 };
+use crate::tables::WRITTEN_CLASS;
 use crate::{CompensateError, Result};
 
 /// Which definition of a method.
@@ -56,6 +58,46 @@ pub trait Method: Send + Sync {
     /// When the source fails, is empty or lacks features after the task, a setting is outside its range, or the budget
     /// has no room.
     fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>>;
+
+    /// Bytes of a budget that are enough to fit on `source`, and then to move one class at a time whose covariance is a
+    /// factor of `rank` columns (`None`: any other covariance). 0 if the method does not tell.
+    fn bytes(&self, source: &dyn FeatureSource, rank: Option<usize>) -> u64 {
+        let _ = (source, rank);
+        0
+    }
+}
+
+impl dyn Method + '_ {
+    /// Opens a file of class statistics that this method will move to another file, after it was fitted on `source`. A
+    /// budget that is too small for all of that is refused at once, with one that is enough.
+    ///
+    /// # Errors
+    /// As [`StatisticsReader::open`].
+    pub fn open_statistics(
+        &self,
+        path: impl AsRef<Path>,
+        source: &dyn FeatureSource,
+        budget: &Budget,
+    ) -> Result<StatisticsReader> {
+        let path = path.as_ref();
+        let stale = match StatisticsReader::open(path, budget) {
+            Err(error) if error.kind() == ErrorKind::Budget => {
+                require_rewrite(&[path], self.bytes(source, None), budget)?;
+                return Err(error);
+            }
+            other => other?,
+        };
+        let work = self.bytes_for(source, &stale)?;
+        let written = WRITTEN_CLASS.saturating_mul(stale.len() as u64);
+        budget.require(work.saturating_add(written), "moving class statistics")?;
+        Ok(stale)
+    }
+
+    /// The largest of [`bytes`](Method::bytes) for the classes of a file; 0 if there are none.
+    pub(crate) fn bytes_for(&self, source: &dyn FeatureSource, statistics: &StatisticsReader) -> Result<u64> {
+        let ranks = statistics.ranks()?;
+        Ok(ranks.into_iter().map(|rank| self.bytes(source, rank)).max().unwrap_or(0))
+    }
 }
 
 /// What a [`Method`] learned.
@@ -83,14 +125,9 @@ pub trait Compensator: Send + Sync {
         same_dimension("the statistics", statistics.dim(), self.dim())?;
         let labels: Vec<u32> = statistics.counts().map(|(label, _)| label).collect();
         let class = 2 * Covariance::dense_bytes(self.dim());
-        for group in labels.chunks(workers(class, budget)) {
-            let stale = statistics.read(group.iter().copied(), budget)?;
-            let moved = self.apply(&stale, budget)?;
-            for ((label, old), (_, new)) in stale.iter().zip(moved.iter()) {
-                done(label, old, new)?;
-            }
-        }
-        Ok(())
+        labels
+            .chunks(workers(class, budget))
+            .try_for_each(|group| apply_group(self, statistics, group, budget, done))
     }
 
     /// An estimate of features after the task, from features before it; both row-major `[n, d]`.
@@ -98,6 +135,26 @@ pub trait Compensator: Send + Sync {
     /// # Errors
     /// When the length is no multiple of d, or the budget has no room.
     fn apply_features(&self, features: &[f32], budget: &Budget) -> Result<Vec<f32>>;
+}
+
+/// Moves the classes with these labels at once, or one at a time where the budget has no room for that.
+fn apply_group<C: Compensator + ?Sized>(
+    compensator: &C,
+    statistics: &StatisticsReader,
+    labels: &[u32],
+    budget: &Budget,
+    done: &mut dyn FnMut(u32, &ClassGaussian, &ClassGaussian) -> Result<()>,
+) -> Result<()> {
+    let stale = statistics.read(labels.iter().copied(), budget)?;
+    let moved = match compensator.apply(&stale, budget) {
+        Err(CompensateError::Budget(_)) if labels.len() > 1 => {
+            drop(stale);
+            let mut singles = labels.chunks(1);
+            return singles.try_for_each(|label| apply_group(compensator, statistics, label, budget, done));
+        }
+        moved => moved?,
+    };
+    stale.iter().zip(moved.iter()).try_for_each(|((label, old), (_, new))| done(label, old, new))
 }
 
 impl dyn Compensator {

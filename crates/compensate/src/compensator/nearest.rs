@@ -37,6 +37,11 @@ pub(super) struct Kernel {
 /// A sample's cosine, later its weight, and its number.
 type Candidate = (f32, u32);
 
+/// Candidates that a point holds at most.
+fn capacity(kernel: Kernel, samples: usize) -> usize {
+    2 * kernel.k.min(samples) + KEYS
+}
+
 /// Nearest first; of equally near ones the earlier sample first.
 fn nearer(a: &Candidate, b: &Candidate) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
@@ -61,16 +66,17 @@ struct Running {
 }
 
 impl Nearest {
-    /// Keeps all samples of a source: in memory if they take at most a quarter of the budget that is left, else in a
-    /// temporary file. Moved classes need room too.
+    /// Keeps all samples of a source: in memory if they take at most a quarter of the budget that is left and leave the
+    /// `work` bytes that follow, else in a temporary file. Moved classes need room too.
     pub(super) fn read(
         source: &mut dyn FeatureSource,
         precision: Precision,
+        work: u64,
         budget: &Budget,
     ) -> Result<Self> {
         let dim = source.dim();
         let numbers = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(dim);
-        let room = budget.available() / 4;
+        let room = (budget.available() / 4).min(budget.available().saturating_sub(work));
         let known = source.rows().map(numbers);
         let size = if precision == Precision::Bf16 { 2 * 2 } else { 2 * 4 };
         let in_file = known.is_some_and(|numbers| (numbers as u64).saturating_mul(size) > room);
@@ -109,16 +115,16 @@ impl Nearest {
         self.dim
     }
 
-    /// Candidates that a point holds at most.
-    fn capacity(&self, kernel: Kernel) -> usize {
-        2 * kernel.k.min(self.count) + KEYS
+    /// Number of samples.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
-    /// Bytes of scratch of [`drift`](Self::drift) for `points` points.
-    pub(super) fn scratch(&self, kernel: Kernel, points: usize) -> u64 {
+    /// Bytes of scratch of [`drift`](Self::drift) for `points` points among `samples` samples.
+    pub(super) fn scratch_bytes(dim: usize, samples: usize, kernel: Kernel, points: usize) -> u64 {
         let threads = rayon::current_num_threads().min(points.div_ceil(POINTS));
-        let point = 8 * self.dim + self.capacity(kernel) * size_of::<Candidate>();
-        (points * point + threads * 4 * KEYS * POINTS + 3 * 4 * KEYS * self.dim) as u64
+        let point = 8 * dim + capacity(kernel, samples) * size_of::<Candidate>();
+        (points * point + threads * 4 * KEYS * POINTS + 3 * 4 * KEYS * dim) as u64
     }
 
     /// The drift `[d, n]` of points `[d, n]`. Reads all samples twice: to find the nearest, and to add their drift.
@@ -128,7 +134,10 @@ impl Nearest {
         let mut tiles: Vec<Tile> = (0..points.ncols())
             .step_by(POINTS)
             .map(|first| {
-                Tile::new(points.columns(first, POINTS.min(points.ncols() - first)), self.capacity(kernel))
+                Tile::new(
+                    points.columns(first, POINTS.min(points.ncols() - first)),
+                    capacity(kernel, self.count),
+                )
             })
             .collect();
         for (first, count) in self.pieces() {

@@ -14,6 +14,11 @@ const RIDGE: f64 = 1e-3;
 /// classes do.
 const SHARE: f64 = 0.1;
 
+/// Bytes that [`stretch`] takes: S, R and M, the decomposition of S, and that of K.
+pub(super) fn bytes(dim: usize) -> u64 {
+    (4 + algebra::EIGEN) * Covariance::dense_bytes(dim)
+}
+
 /// `T·M [d, d]`, where T stretches the covariances `C` that a map `M [d, d]` gives to `T·C·Tᵀ`: covariances with what the
 /// map cannot predict.
 ///
@@ -31,8 +36,7 @@ pub(super) fn stretch(
     budget: &Budget,
 ) -> Result<DMatrix<f64>> {
     let (what, dim) = ("the noise of a regression", explained.nrows());
-    // S, R and M, the decomposition of S, and that of K.
-    let _scratch = budget.reserve((4 + algebra::EIGEN) * Covariance::dense_bytes(dim), what)?;
+    let _scratch = budget.reserve(bytes(dim), what)?;
     // Rounding can take a little from where there is no noise.
     let ridge = RIDGE.max(SHARE * ridge) * (explained.trace() + noise.trace().max(0.0)) / dim as f64;
     (0..dim).for_each(|i| explained[(i, i)] += ridge);

@@ -5,12 +5,12 @@ use residua_memory::Budget;
 
 use super::lift::{Activation, Lift};
 use super::ridge::{self, Exact, RidgeMap};
-use super::transport::{Points, STALE, Transport};
+use super::transport::{Count, MOVING, Points, STALE, Transport};
 use super::{Compensator, Method, Mode};
 use crate::Result;
 use crate::error::check;
 use crate::setters::setters;
-use crate::source::{BLOCK, FeatureSource, block_bytes};
+use crate::source::{FeatureSource, pair_bytes};
 
 /// Kernel ridge regression of the drift by random Fourier features (Rahimi and Recht, "Random features for large-scale
 /// kernel machines", 2007). The drift may be any smooth function of the feature. Normal equations are accumulated block
@@ -111,14 +111,10 @@ impl Method for Rff {
         match self.mode {
             Mode::Compat => {
                 let (dim, base) = (source.dim(), self.base.as_ref());
+                // Refused before the work, not when the first class is moved.
+                budget.require(self.bytes(source, None), MOVING)?;
                 let points = Points::drawn(dim, self.points, self.seed, base, STALE, budget)?;
                 let (directions, offsets) = (self.directions.as_ref(), self.offsets.as_ref());
-                let held = RidgeMap::bytes(dim, self.features, false);
-                let block = block_bytes(BLOCK, dim, source.is_double());
-                let fitting =
-                    RidgeMap::reference_bytes(dim, self.features).saturating_add(held).saturating_add(block);
-                let scratch = |points| RidgeMap::scratch_bytes(dim, self.features, points);
-                points.require(dim, fitting, held, scratch, budget)?;
                 let numbers = (dim as u64 + 1).saturating_mul(self.features as u64);
                 let drawing = budget.reserve(numbers.saturating_mul(12), "drawing random features")?;
                 let lift = Lift::reference(dim, self.features, self.seed, directions, offsets)?;
@@ -128,17 +124,37 @@ impl Method for Rff {
             }
             Mode::Exact => {
                 let points = Points::cubature(self.points)?;
-                let exact = Exact {
-                    activation: Activation::Cosine,
-                    features: self.features,
-                    bandwidth: self.bandwidth,
-                    seed: self.seed,
-                    ridge: self.ridge,
-                    noise: self.noise,
-                };
-                let (map, stretch) = exact.fit(source, budget)?;
+                let (map, stretch) = self.exact().fit(source, budget)?;
                 Ok(Box::new(Transport { map, points, stretch }))
             }
+        }
+    }
+
+    fn bytes(&self, source: &dyn FeatureSource, rank: Option<usize>) -> u64 {
+        let dim = source.dim();
+        let (fitting, held) = match self.mode {
+            Mode::Exact => (self.exact().bytes(source), self.exact().map_bytes(dim)),
+            Mode::Compat => {
+                let held = RidgeMap::bytes(dim, self.features, false);
+                let work = RidgeMap::reference_bytes(dim, self.features).saturating_add(pair_bytes(source));
+                (held.saturating_add(work), held)
+            }
+        };
+        let scratch = |points| RidgeMap::scratch_bytes(dim, self.features, points);
+        Count::of(self.mode, self.points, self.base.as_ref()).bytes(dim, rank, fitting, held, scratch)
+    }
+}
+
+impl Rff {
+    /// The regression of exact mode.
+    fn exact(&self) -> Exact {
+        Exact {
+            activation: Activation::Cosine,
+            features: self.features,
+            bandwidth: self.bandwidth,
+            seed: self.seed,
+            ridge: self.ridge,
+            noise: self.noise,
         }
     }
 }

@@ -82,20 +82,34 @@ pub(super) struct Exact {
 }
 
 impl Exact {
+    /// Bytes of the map, with the stretch of covariances.
+    pub(super) fn map_bytes(self, dim: usize) -> u64 {
+        RidgeMap::bytes(dim, self.features, true).saturating_add(4 * (dim * dim) as u64)
+    }
+
+    /// The moments, the decomposition, and a block.
+    fn scratch_bytes(self, dim: usize) -> u64 {
+        let all = dim.saturating_add(self.features);
+        let block = 8 * BLOCK as u64 * (3 * all as u64 + 4 * dim as u64);
+        Moments::bytes(all, dim).saturating_add(block)
+    }
+
+    /// Bytes to fit on a source, with the map.
+    pub(super) fn bytes(self, source: &dyn FeatureSource) -> u64 {
+        let fitting = self.scratch_bytes(source.dim()).saturating_add(pair_bytes(source));
+        self.map_bytes(source.dim()).saturating_add(fitting.max(noise::bytes(source.dim())))
+    }
+
     pub(super) fn fit(
         self,
         source: &mut dyn FeatureSource,
         budget: &Budget,
     ) -> Result<(RidgeMap, Option<DMatrix<f32>>)> {
         let (dim, all) = (source.dim(), source.dim() + self.features);
-        // With the stretch of covariances.
-        let bytes = RidgeMap::bytes(dim, self.features, true) + 4 * (dim * dim) as u64;
-        let block = 8 * BLOCK as u64 * (3 * all + 4 * dim) as u64;
-        let scratch = Moments::bytes(all, dim) + block;
         // Ask for everything first: an error then states the whole need.
-        budget.require(bytes + scratch + pair_bytes(source), "fitting a ridge regression")?;
-        let held = budget.reserve(bytes, "a map of random features")?;
-        let scratch = budget.reserve(scratch, "fitting a ridge regression")?;
+        budget.require(self.bytes(source), "fitting a ridge regression")?;
+        let held = budget.reserve(self.map_bytes(dim), "a map of random features")?;
+        let scratch = budget.reserve(self.scratch_bytes(dim), "fitting a ridge regression")?;
         let mut lift: Option<Lift> = None;
         let mut moments = Moments::new(all, dim, self.noise > 0.0);
         for_each_pair(source, budget, |before, after| {

@@ -3,18 +3,20 @@
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::Compensator;
 use super::lift::draw;
+use super::{Compensator, Mode};
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
 use crate::source::columns;
-use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
+use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, most_class_bytes};
 
 /// What compat mode adds to variances before it draws.
 const DRAW_RIDGE: f64 = 1e-4;
 /// The weight of old moments where the reference blends.
 pub(super) const STALE: f64 = 0.1;
+/// What a method asks for before it fits, in errors.
+pub(super) const MOVING: &str = "moving class statistics";
 /// Features that are moved at a time.
 const CHUNK: usize = 1024;
 /// Directions whose variance is below this share of the largest get no points.
@@ -55,7 +57,7 @@ impl Points {
     ) -> Result<Self> {
         let count = base.map_or(count, DMatrix::ncols);
         check(count > 1, "points", count as f64, "2 or more")?;
-        let held = budget.reserve(8 * (dim * count) as u64, "base points")?;
+        let held = budget.reserve(base_bytes(dim, count), "base points")?;
         let base = base.map_or_else(|| draw(dim, count, seed), DMatrix::clone);
         same_dimension("the base points", base.nrows(), dim)?;
         Ok(Self::Drawn { base, stale, _held: held })
@@ -67,39 +69,71 @@ impl Points {
         Ok(Self::Cubature { least })
     }
 
-    /// Before a map is fitted: an error unless the budget has room for `fitting` bytes, and then to move a class by
-    /// these drawn points. The map takes `held` bytes, and [`scratch`](PointMap::scratch) for each class.
-    pub(super) fn require(
-        &self,
+    fn count(&self) -> Count {
+        match self {
+            Self::Drawn { base, .. } => Count::Drawn(base.ncols()),
+            Self::Cubature { least } => Count::Cubature(*least),
+        }
+    }
+}
+
+/// How many points represent a Gaussian.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Count {
+    /// Exactly so many draws.
+    Drawn(usize),
+    /// At least so many points of cubature.
+    Cubature(usize),
+}
+
+impl Count {
+    /// Of a method in this mode, with this number of points or these base points.
+    pub(super) fn of(mode: Mode, points: usize, base: Option<&DMatrix<f64>>) -> Self {
+        match mode {
+            Mode::Compat => Self::Drawn(base.map_or(points, DMatrix::ncols)),
+            Mode::Exact => Self::Cubature(points),
+        }
+    }
+
+    /// Bytes that a method takes to fit a map, and then to move a class whose covariance is a factor of `rank` columns
+    /// (`None`: any other). Fitting takes `fitting` bytes, the map `held`, and [`scratch`](PointMap::scratch) for each
+    /// class.
+    pub(super) fn bytes(
+        self,
         dim: usize,
+        rank: Option<usize>,
         fitting: u64,
         held: u64,
         scratch: impl Fn(usize) -> u64,
-        budget: &Budget,
-    ) -> Result<()> {
-        let (points, dense) = self.needs(&Covariance::isotropic(dim, 1.0));
+    ) -> u64 {
+        let (points, dense) = self.needs(dim, rank);
         // The class before and after.
-        let class = Covariance::dense_bytes(dim);
-        let moving = moving_bytes(dim, points, dense)
-            .saturating_add(scratch(points))
-            .saturating_add(held)
-            .saturating_add(class);
-        Ok(budget.require(moving.max(fitting), "moving class statistics")?)
+        let classes = most_class_bytes(dim).saturating_mul(2);
+        let parts = [moving_bytes(dim, points, dense), scratch(points), held, classes];
+        let base = match self {
+            Self::Drawn(count) => base_bytes(dim, count),
+            Self::Cubature(_) => 0,
+        };
+        base.saturating_add(parts.into_iter().fold(0, u64::saturating_add).max(fitting))
     }
 
     /// Number of points for a class, and of dense matrices beside them.
-    fn needs(&self, covariance: &Covariance) -> (usize, u64) {
+    fn needs(self, dim: usize, rank: Option<usize>) -> (usize, u64) {
         match self {
-            Self::Drawn { base, .. } => (base.ncols(), 5),
-            Self::Cubature { least } => {
-                let rank = covariance.rank().filter(|_| covariance.is_pure_factor());
-                let rank = rank.filter(|rank| (1..=covariance.dim()).contains(rank));
-                let points = |rank: usize| 2 * rank * rotations(rank, *least);
+            Self::Drawn(count) => (count, 5),
+            Self::Cubature(least) => {
+                let points = |rank: usize| 2 * rank * rotations(rank, least);
                 // The scatter and its stored form. A full matrix has to be factored, in more room.
-                rank.map_or((least + 2 * covariance.dim(), 6), |rank| (points(rank), 2))
+                let rank = rank.filter(|rank| (1..=dim).contains(rank));
+                rank.map_or((least + 2 * dim, 6), |rank| (points(rank), 2))
             }
         }
     }
+}
+
+/// Bytes of base points.
+fn base_bytes(dim: usize, count: usize) -> u64 {
+    8u64.saturating_mul(dim as u64).saturating_mul(count as u64)
 }
 
 /// Bytes to move so many points, beside what the map takes, and of dense matrices.
@@ -124,7 +158,9 @@ impl<M: PointMap> Compensator for Transport<M> {
         let dim = self.dim();
         same_dimension("the statistics", statistics.dim(), dim)?;
         let needs = |class: &ClassGaussian| {
-            let (points, dense) = self.points.needs(class.covariance());
+            let covariance = class.covariance();
+            let rank = covariance.rank().filter(|_| covariance.is_pure_factor());
+            let (points, dense) = self.points.count().needs(dim, rank);
             moving_bytes(dim, points, dense) + self.map.scratch(points)
         };
         let scratch = statistics.iter().map(|(_, class)| needs(class)).max().unwrap_or(0);

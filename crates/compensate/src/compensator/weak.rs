@@ -6,13 +6,13 @@ use residua_memory::{Budget, Reservation};
 
 use super::lift::{Activation, draw_uniform};
 use super::network::{AdamW, Network, Piece};
-use super::ridge::Exact;
-use super::transport::{PointMap, Points, Transport};
+use super::ridge::{Exact, RidgeMap};
+use super::transport::{Count, MOVING, PointMap, Points, Transport};
 use super::{Compensator, Method, Mode, not_empty};
-use crate::cache::{CacheOptions, CachePrecision, FeatureCache};
+use crate::cache::{CacheOptions, CachePrecision, FeatureCache, SPILLED};
 use crate::error::{check, same_dimension};
 use crate::setters::setters;
-use crate::source::{BLOCK, FeatureSource, block_bytes, for_each_pair};
+use crate::source::{FeatureSource, for_each_pair, pair_bytes};
 use crate::{CompensateError, Result};
 
 /// Samples of a piece of a batch: one piece at a time has a hidden layer in memory.
@@ -132,35 +132,56 @@ impl Method for WeakNonlinear {
         match self.mode {
             Mode::Exact => {
                 let points = Points::cubature(self.points)?;
-                let exact = Exact {
-                    activation: Activation::Relu,
-                    features: self.hidden.unwrap_or(1024),
-                    bandwidth: 1.0,
-                    seed: self.seed,
-                    ridge: self.ridge,
-                    noise: self.noise,
-                };
-                let (map, stretch) = exact.fit(source, budget)?;
+                let (map, stretch) = self.exact().fit(source, budget)?;
                 Ok(Box::new(Transport { map, points, stretch }))
             }
             Mode::Compat => {
+                // Refused before the work, not when the first class is moved.
+                budget.require(self.bytes(source, None), MOVING)?;
                 let (dim, base) = (source.dim(), self.base.as_ref());
                 let points = Points::drawn(dim, self.points, self.seed, base, 0.0, budget)?;
-                let hidden = self.width(dim);
-                let (network, work) = Self::training_bytes(dim, hidden);
-                // The cache of samples works with a few of them in memory.
-                let cache = PIECE as u64 * (8 * dim as u64 + 128);
-                let fitting = network + work + cache + block_bytes(BLOCK, dim, source.is_double());
-                let scratch = |points| Trained::scratch_bytes(dim, hidden, points);
-                points.require(dim, fitting, network, scratch, budget)?;
                 let map = self.train(source, budget)?;
                 Ok(Box::new(Transport { map, points, stretch: None }))
+            }
+        }
+    }
+
+    fn bytes(&self, source: &dyn FeatureSource, rank: Option<usize>) -> u64 {
+        let dim = source.dim();
+        let count = Count::of(self.mode, self.points, self.base.as_ref());
+        match self.mode {
+            Mode::Exact => {
+                let exact = self.exact();
+                let scratch = |points| RidgeMap::scratch_bytes(dim, exact.features, points);
+                count.bytes(dim, rank, exact.bytes(source), exact.map_bytes(dim), scratch)
+            }
+            Mode::Compat => {
+                let hidden = self.width(dim);
+                let (network, work) = Self::training_bytes(dim, hidden);
+                // A few samples in memory, and where all others are in the file.
+                let samples = PIECE as u64 * (8 * dim as u64 + 128);
+                let cache = samples.saturating_add(SPILLED.saturating_mul(source.rows().unwrap_or(0)));
+                let fitting = network.saturating_add(work + pair_bytes(source)).saturating_add(cache);
+                let scratch = |points| Trained::scratch_bytes(dim, hidden, points);
+                count.bytes(dim, rank, fitting, network, scratch)
             }
         }
     }
 }
 
 impl WeakNonlinear {
+    /// The regression of exact mode.
+    fn exact(&self) -> Exact {
+        Exact {
+            activation: Activation::Relu,
+            features: self.hidden.unwrap_or(1024),
+            bandwidth: 1.0,
+            seed: self.seed,
+            ridge: self.ridge,
+            noise: self.noise,
+        }
+    }
+
     /// Hidden units of the network.
     fn width(&self, dim: usize) -> usize {
         self.start.as_ref().map_or(self.hidden.unwrap_or(dim), |(inner, _)| inner.nrows())

@@ -144,6 +144,20 @@ impl StatisticsReader {
         self.classes.values().map(bytes).sum()
     }
 
+    /// The columns of covariances that are factors alone, `None` for all others: every number that occurs, once.
+    pub(crate) fn ranks(&self) -> Result<BTreeSet<Option<usize>>> {
+        let rank = |class: &Stored| {
+            let part = |part| self.file.tensor(&format!("class.{}.{part}", class.number));
+            let (Some(factor), Some(diagonal)) = (part("factor"), part("diagonal")) else { return Ok(None) };
+            // A longer diagonal is not zero.
+            if diagonal.shape != [1] || vector(&self.file, diagonal, &[1])?[0] != 0.0 {
+                return Ok(None);
+            }
+            Ok(factor.shape.first().copied())
+        };
+        self.classes.values().map(rank).collect()
+    }
+
     /// The size of all classes.
     pub fn extent(&self) -> Extent {
         let mut counts = self.counts().map(|(_, count)| count);
@@ -327,12 +341,12 @@ fn open_bytes(header: &Header) -> u64 {
     header.memory.1 + MAPS * LONGEST_ENTRY * header.classes
 }
 
-/// An error unless the budget has room to read these files of class statistics at once and to write their classes to one
-/// file, with the smallest budget that is enough.
+/// An error unless the budget has room to read these files of class statistics at once, for `work` bytes more, and to
+/// write their classes to one file, with the smallest budget that is enough.
 ///
 /// # Errors
 /// When a file cannot be read, or the budget has no room.
-pub fn require_rewrite<P: AsRef<Path>>(inputs: &[P], budget: &Budget) -> Result<()> {
+pub(crate) fn require_rewrite<P: AsRef<Path>>(inputs: &[P], work: u64, budget: &Budget) -> Result<()> {
     let (mut labels, mut more) = (BTreeSet::new(), 0);
     let mut room = budget.reserve(0, WRITING)?;
     let (mut open, mut most, mut dim, mut class, mut all) = (0, 0, 0, 0, 0);
@@ -354,8 +368,9 @@ pub fn require_rewrite<P: AsRef<Path>>(inputs: &[P], budget: &Budget) -> Result<
     }
     let classes = labels.len() as u64 + more;
     drop((labels, room));
-    let working = 2 * Covariance::dense_bytes(dim) + 3 * class;
-    Ok(budget.require(most.max(open + LABEL * all + WRITTEN_CLASS * classes + working), WRITING)?)
+    let working = work.max(2 * Covariance::dense_bytes(dim) + 3 * class);
+    let needed = (open + LABEL * all + WRITTEN_CLASS * classes).saturating_add(working);
+    Ok(budget.require(most.max(needed), WRITING)?)
 }
 
 /// An error unless the budget has room to load the class statistics of these files, one after the other, and then for

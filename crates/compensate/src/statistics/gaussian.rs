@@ -16,6 +16,12 @@ const MOST_SAMPLES: u64 = 1 << 48;
 /// Bytes of memory of a class beside its numbers: the structure, its place in a map, and what the allocator adds.
 pub(super) const CLASS_BYTES: u64 = 384;
 
+/// Bytes of a class of this dimension, in whatever form and precision.
+pub(crate) fn most_class_bytes(dim: usize) -> u64 {
+    // The mean and a packed matrix of f64.
+    (Covariance::dense_bytes(dim) / 2).saturating_add(12 * dim as u64 + CLASS_BYTES)
+}
+
 /// A class: the number of its samples, their mean `[d]` and covariance `[d, d]` (divided by n − 1).
 ///
 /// It holds a reservation for its bytes for as long as it lives.

@@ -30,7 +30,7 @@ pub fn merge_files<P: AsRef<Path>>(
         let problem = format!("{} is given twice: its samples would count twice", path.display());
         return Err(CompensateError::Statistics { problem });
     }
-    require_rewrite(inputs, budget)?;
+    require_rewrite(inputs, 0, budget)?;
     let files =
         inputs.iter().map(|input| StatisticsReader::open(input, budget)).collect::<Result<Vec<_>>>()?;
     let Some(dim) = files.first().map(StatisticsReader::dim) else {

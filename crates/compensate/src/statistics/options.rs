@@ -70,7 +70,7 @@ impl ClassStatistics {
         options: &StatisticsOptions,
         budget: &Budget,
     ) -> Result<Self> {
-        Self::collect_to(source, options, 0, budget)
+        Self::collect_to(source, options, 0, 0, budget)
     }
 
     /// As [`collect`](Self::collect) and [`save`](Self::save). A budget that is too small is refused before the features are
@@ -84,17 +84,18 @@ impl ClassStatistics {
         path: impl AsRef<Path>,
         budget: &Budget,
     ) -> Result<Written> {
-        Self::collect_to(source, options, WRITTEN_CLASS, budget)?.save(path, budget)
+        Self::collect_to(source, options, WRITTEN_CLASS, 0, budget)?.save(path, budget)
     }
 
-    /// As [`collect`](Self::collect), where each class will then take `saved` bytes more.
+    /// As [`collect`](Self::collect), where each class will then take `saved` bytes more, and what follows `work` bytes.
     pub(crate) fn collect_to(
         source: &mut dyn FeatureSource,
         options: &StatisticsOptions,
         saved: u64,
+        work: u64,
         budget: &Budget,
     ) -> Result<Self> {
-        plan::require(source, options, saved, budget)?;
+        plan::require(source, options, saved, work, budget)?;
         let mut builder = StatisticsBuilder::new(source.dim(), budget);
         builder.shrinkage = options.shrinkage;
         builder.add_source(source, options.side)?;

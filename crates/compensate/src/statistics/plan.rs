@@ -15,11 +15,12 @@ const WHAT: &str = "class statistics";
 const ENTRY: u64 = 64;
 
 /// An error that states the smallest budget that suffices to collect the statistics of a source, and then to hold `saved`
-/// bytes more for each class. It says nothing about a source that does not tell its labels.
+/// bytes more for each class and `work` bytes. It says nothing about a source that does not tell its labels.
 pub(super) fn require(
     source: &mut dyn FeatureSource,
     options: &StatisticsOptions,
     saved: u64,
+    work: u64,
     budget: &Budget,
 ) -> Result<()> {
     let width = if source.is_double() { 8 } else { 4 };
@@ -39,14 +40,15 @@ pub(super) fn require(
     if !known || samples == 0 {
         return Ok(());
     }
-    let needed = if fits {
+    let (collecting, collected) = if fits {
         plan.finish(options, saved)
     } else {
-        plan.at_most(samples.min(u64::from(largest) + 1), samples, options, saved)
+        let most = plan.at_most(samples.min(u64::from(largest) + 1), samples, options, saved);
+        (most, most)
     };
     drop((plan, room));
     let block = block_bytes(BLOCK, source.dim(), source.is_double());
-    Ok(budget.require(needed.saturating_add(block), WHAT)?)
+    Ok(budget.require(collecting.saturating_add(block).max(collected.saturating_add(work)), WHAT)?)
 }
 
 /// Goes the steps of a [`StatisticsBuilder`](super::StatisticsBuilder) without features.
@@ -106,8 +108,8 @@ impl Plan {
         self.peak = self.peak.max(self.held);
     }
 
-    /// The most bytes at one time, to the end.
-    fn finish(&mut self, options: &StatisticsOptions, saved: u64) -> u64 {
+    /// The most bytes at one time, and those at the end.
+    fn finish(&mut self, options: &StatisticsOptions, saved: u64) -> (u64, u64) {
         let classes = std::mem::take(&mut self.classes);
         let tables = saved * classes.len() as u64;
         for class in classes.into_values() {
@@ -120,7 +122,7 @@ impl Plan {
             self.held += self.stored_bytes(class.count, folded, options);
             self.peak = self.peak.max(self.held + scratch);
         }
-        self.peak.max(self.held + tables)
+        (self.peak.max(self.held + tables), self.held + tables)
     }
 
     /// Bytes of a class of `count` samples that is finished.

@@ -24,7 +24,7 @@ use crate::tables::WRITTEN_CLASS;
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.drift";
 /// Bytes of a class in a variant's table of classes.
-const STORED: u64 = 32;
+pub(super) const STORED: u64 = 32;
 /// The version of this layout.
 const VERSION: u32 = 1;
 

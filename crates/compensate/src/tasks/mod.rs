@@ -195,7 +195,7 @@ impl TaskSequence {
     /// When a source fails, lacks labels or features, the samples are those of a finished task, or the budget has no
     /// room. Then nothing has changed.
     pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
-        let new = self.collect(&mut task, 0, budget)?;
+        let new = self.collect(&mut task, 0, 0, budget)?;
         let fingerprint = self.fingerprint(&new, &self.finished, self.tasks)?;
         let mut done = Vec::with_capacity(self.variants.len());
         for state in &self.variants {
@@ -225,23 +225,39 @@ impl TaskSequence {
         Ok(fingerprint)
     }
 
-    /// Statistics of the task's classes, each of which will then take `saved` bytes more.
-    fn collect(&self, task: &mut Task<'_>, saved: u64, budget: &Budget) -> Result<ClassStatistics> {
+    /// Statistics of the task's classes, each of which will then take `saved` bytes more, and what follows `work` bytes.
+    fn collect(
+        &self,
+        task: &mut Task<'_>,
+        saved: u64,
+        work: u64,
+        budget: &Budget,
+    ) -> Result<ClassStatistics> {
         same_dimension("the task's features", task.current.dim(), self.dim)?;
         let options = StatisticsOptions::default().with_side(Side::After).with_storage(self.storage);
-        ClassStatistics::collect_to(task.current, &options.with_precision(self.precision), saved, budget)
+        let options = options.with_precision(self.precision);
+        ClassStatistics::collect_to(task.current, &options, saved, work, budget)
     }
 
     /// Fits a method on the chosen pairs.
     fn fit(&self, method: &dyn Method, task: &mut Task<'_>, budget: &Budget) -> Result<Box<dyn Compensator>> {
+        self.with_pairs(task, |pairs| method.fit(pairs, budget))
+    }
+
+    /// Hands the chosen pairs to `f`.
+    fn with_pairs<T>(
+        &self,
+        task: &mut Task<'_>,
+        f: impl FnOnce(&mut dyn FeatureSource) -> Result<T>,
+    ) -> Result<T> {
         match (self.pairs, &mut task.auxiliary) {
-            (Pairs::Current, _) | (Pairs::Both, None) => method.fit(task.current, budget),
-            (Pairs::Auxiliary, Some(auxiliary)) => method.fit(*auxiliary, budget),
+            (Pairs::Current, _) | (Pairs::Both, None) => f(task.current),
+            (Pairs::Auxiliary, Some(auxiliary)) => f(*auxiliary),
             (Pairs::Auxiliary, None) => Err(CompensateError::Missing("auxiliary features")),
             (Pairs::Both, Some(auxiliary)) => {
                 let sources: Vec<Box<dyn FeatureSource + '_>> =
                     vec![Box::new(&mut *task.current), Box::new(&mut **auxiliary)];
-                method.fit(&mut ChainSource::new(sources)?.without_labels(), budget)
+                f(&mut ChainSource::new(sources)?.without_labels())
             }
         }
     }

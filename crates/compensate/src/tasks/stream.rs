@@ -6,10 +6,12 @@ use std::path::Path;
 use residua_format::file::{FileError, check_output};
 use residua_memory::Budget;
 
-use super::file::{SequenceReader, SequenceWriter, WRITTEN_LABEL, written_bytes};
+use super::file::{STORED, SequenceReader, SequenceWriter, WRITTEN_LABEL, written_bytes};
 use super::{State, Task, TaskSequence};
 use crate::Result;
-use crate::statistics::{ClassGaussian, ClassStatistics, StatisticsReader, WRITING};
+use crate::statistics::{
+    ClassGaussian, ClassStatistics, Covariance, StatisticsReader, WRITING, most_class_bytes,
+};
 use crate::tables::WRITTEN_CLASS;
 
 impl TaskSequence {
@@ -35,7 +37,11 @@ impl TaskSequence {
         let old = self.variants.iter().map(counts).sum::<usize>();
         let room = budget.reserve(written_bytes(old, old), WRITING)?;
         let written = WRITTEN_CLASS + WRITTEN_LABEL * self.variants.len() as u64;
-        let new = self.collect(&mut task, written, budget)?;
+        let work = match &saved {
+            Some(saved) => self.work(saved, &mut task, budget)?,
+            None => 0,
+        };
+        let new = self.collect(&mut task, written, work, budget)?;
         drop(room);
         let mut samples = saved.as_ref().map_or_else(Vec::new, |saved| saved.samples().to_vec());
         let tasks = saved.as_ref().map_or(0, SequenceReader::tasks);
@@ -74,7 +80,22 @@ impl TaskSequence {
         // Some systems do not replace a file that is open.
         drop(saved);
         output.file.finish()?;
+        drop(new);
         SequenceReader::open(path, budget)
+    }
+
+    /// Bytes that moving and merging the old classes of a state takes, beside the task's classes.
+    fn work(&self, saved: &SequenceReader, task: &mut Task<'_>, budget: &Budget) -> Result<u64> {
+        let class = most_class_bytes(self.dim);
+        let mut most = 2 * Covariance::dense_bytes(self.dim) + 3 * class;
+        for state in &self.variants {
+            let (Some(method), Some(stale)) = (&state.method, saved.statistics(&state.name, budget)?) else {
+                continue;
+            };
+            let moving = self.with_pairs(task, |pairs| method.bytes_for(pairs, &stale))?;
+            most = most.max(moving.saturating_add(STORED * stale.len() as u64 + class));
+        }
+        Ok(most)
     }
 }
 

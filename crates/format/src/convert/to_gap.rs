@@ -7,12 +7,15 @@ use rayon::prelude::*;
 use residua_memory::{AlignedVec, prefer_huge_pages};
 
 use super::dense::check_dense;
-use super::split::{pieces, row_blocks};
+use super::split::{check_rows, pieces, row_blocks};
 use super::stored::Stored;
 use super::{Duplicates, coo_to_csr};
 use crate::error::{FormatError, Result};
 use crate::gap::{GapPatternBuilder, RowPlan};
 use crate::{Coo, Csr, GapCsr, GapPattern, Index, Value, ValuePlane, ValueType};
+
+/// Rows that are planned at a time: plans of all rows would take several times what the pattern keeps of them.
+const PLANNED: usize = 1 << 16;
 
 /// Encodes a matrix and rounds its values to `value_type`: to the nearest, ties to even. For i8 a row has 255 steps
 /// between plus and minus its largest magnitude.
@@ -133,32 +136,35 @@ fn encode_as<P: Stored, R: Rows>(source: &R) -> Result<(GapPattern, AlignedVec<P
     if cols > u32::MAX as usize {
         return Err(FormatError::Overflow { what: "columns", found: cols as u64, width: "u32" });
     }
+    check_rows(rows)?;
     let plan =
         |scratch: &mut Vec<u32>, row| RowPlan::new(source.columns(row, scratch), cols, P::TYPE.bytes());
-    let plans: Vec<RowPlan> = (0..rows).into_par_iter().with_min_len(16).map_init(Vec::new, plan).collect();
-    let mut builder = GapPatternBuilder::new();
-    plans.iter().try_for_each(|plan| builder.push(plan))?;
+    let mut builder = GapPatternBuilder::with_rows(rows);
+    for first in (0..rows).step_by(PLANNED) {
+        let some = (first..rows.min(first + PLANNED)).into_par_iter();
+        let plans: Vec<RowPlan> = some.with_min_len(16).map_init(Vec::new, plan).collect();
+        plans.iter().try_for_each(|plan| builder.push(plan))?;
+    }
 
-    let blocks = row_blocks(rows, |row| plans[row].entries);
+    let blocks = row_blocks(rows, |row| builder.sizes(row..row + 1)[0]);
     let mut index = AlignedVec::<u8>::zeroed(builder.index_bytes());
     let mut values = AlignedVec::<P>::zeroed(builder.entries());
     let mut scales = vec![0.0f32; rows];
     prefer_huge_pages(&mut index);
     prefer_huge_pages(&mut values);
-    let sum = |block: &Range<usize>, of: fn(&RowPlan) -> usize| plans[block.clone()].iter().map(of).sum();
-    let indices = pieces(&mut index, blocks.iter().map(|block| sum(block, |plan| plan.index_bytes)));
-    let planes = pieces(&mut values, blocks.iter().map(|block| sum(block, |plan| plan.entries)));
+    let indices = pieces(&mut index, blocks.iter().map(|block| builder.sizes(block.clone())[1]));
+    let planes = pieces(&mut values, blocks.iter().map(|block| builder.sizes(block.clone())[0]));
     let row_scales = pieces(&mut scales, blocks.iter().map(Range::len));
     let outputs: Vec<_> = blocks.iter().zip(indices).zip(planes).zip(row_scales).collect();
     let done: Vec<Result<()>> = outputs
         .into_par_iter()
         .map_init(Scratch::default, |scratch, (((block, mut index), mut values), scales)| {
             for (row, scale) in block.clone().zip(scales) {
-                let plan = &plans[row];
+                let [entries, index_bytes] = builder.sizes(row..row + 1);
                 let (row_index, row_values);
-                (row_index, index) = std::mem::take(&mut index).split_at_mut(plan.index_bytes);
-                (row_values, values) = std::mem::take(&mut values).split_at_mut(plan.entries);
-                *scale = encode_row(source, row, plan, row_index, row_values, scratch)?;
+                (row_index, index) = std::mem::take(&mut index).split_at_mut(index_bytes);
+                (row_values, values) = std::mem::take(&mut values).split_at_mut(entries);
+                *scale = encode_row(source, row, &builder, row_index, row_values, scratch)?;
             }
             Ok(())
         })
@@ -179,7 +185,7 @@ struct Scratch {
 fn encode_row<P: Stored, R: Rows>(
     source: &R,
     row: usize,
-    plan: &RowPlan,
+    builder: &GapPatternBuilder,
     index: &mut [u8],
     values: &mut [P],
     scratch: &mut Scratch,
@@ -187,6 +193,7 @@ fn encode_row<P: Stored, R: Rows>(
     let (columns, entries) = (source.columns(row, &mut scratch.columns), &mut scratch.entries);
     entries.clear();
     let prepared = |i: usize| P::prepare(source.value(row, i, columns[i]));
+    let plan = builder.plan(row, columns.len());
     plan.encode_into(columns, source.shape().1, index, |i| entries.push(i.map_or(0.0, prepared)));
     if let Some(scale) = P::store(entries, values) {
         return Ok(scale);

@@ -8,7 +8,7 @@ use residua_memory::Budget;
 use safetensors::Dtype;
 
 use super::folder::{self, Found, listed};
-use super::header::{Header, by_name};
+use super::header::{Header, by_name, hash_now};
 use super::header_memory::HeaderMemory;
 use super::index_json::{self, Shards};
 use super::positioned::{open_regular, read_exact_at};
@@ -41,6 +41,8 @@ struct Shard {
     file: File,
     /// Whether all of its tensors are the checkpoint's.
     whole: bool,
+    /// Of its header when it was opened.
+    header_hash: [u8; 32],
 }
 
 /// Name, element type, shape and place of a tensor.
@@ -173,7 +175,8 @@ impl Checkpoint {
             let path = path.display();
             self.notes.push(format!("{path}: left out {out} {tensors} that the index does not place there"));
         }
-        self.shards.push(Shard { path: path.to_owned(), file, whole: added == all });
+        let header_hash = header.hash;
+        self.shards.push(Shard { path: path.to_owned(), file, whole: added == all, header_hash });
         Ok(())
     }
 
@@ -216,7 +219,7 @@ impl Checkpoint {
     /// # Errors
     /// When the file cannot be read, or is no longer text there.
     pub fn whole_header(&self) -> Result<Option<String>> {
-        let [Shard { path, file, whole: true }] = &*self.shards else { return Ok(None) };
+        let [Shard { path, file, whole: true, .. }] = &*self.shards else { return Ok(None) };
         let length = file.metadata().map_err(FileError::io(path, "read"))?.len();
         // Tensors lie end to end behind the header.
         let start = self.tensors.first().map_or(length, |tensor| tensor.offset);
@@ -224,6 +227,19 @@ impl Checkpoint {
         read_exact_at(file, &mut text, 8).map_err(FileError::io(path, "read"))?;
         let text = String::from_utf8(text);
         text.map(Some).map_err(|error| FileError::malformed(path, format!("safetensors header: {error}")))
+    }
+
+    /// An error if somebody has written to the header of a file since it was opened: then tensors may lie elsewhere.
+    ///
+    /// # Errors
+    /// When a header differs, or cannot be read.
+    pub fn expect_same_headers(&self) -> Result<()> {
+        self.shards.iter().try_for_each(|Shard { path, file, header_hash, .. }| {
+            match hash_now(file).map_err(FileError::io(path, "read"))? {
+                Some(hash) if hash == *header_hash => Ok(()),
+                _ => Err(FileError::malformed(path, "its header has changed since the file was opened")),
+            }
+        })
     }
 
     /// The files, in the order of their tensors.

@@ -54,9 +54,14 @@ impl Footprint {
         loop {
             match json.read(&mut block)? {
                 0 => return Ok(new),
-                count => block[..count].iter().for_each(|&byte| new.push(byte)),
+                count => new.add(&block[..count]),
             }
         }
+    }
+
+    /// Scans the next bytes of a JSON text.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.push(byte));
     }
 
     #[inline]

@@ -1,8 +1,35 @@
 //! Hashes of tensors and checkpoints.
 
 use std::fmt::Write as _;
+use std::io::{self, Read};
 
 use super::{Checkpoint, Result, TensorInfo};
+
+/// Bytes that are hashed while they are read.
+#[derive(Debug)]
+pub(super) struct Hashed<R> {
+    bytes: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R> Hashed<R> {
+    pub(super) fn new(bytes: R) -> Self {
+        Self { bytes, hasher: blake3::Hasher::new() }
+    }
+
+    /// The hash of what was read.
+    pub(super) fn finish(&self) -> [u8; 32] {
+        self.hasher.finalize().into()
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(out)?;
+        self.hasher.update(&out[..count]);
+        Ok(count)
+    }
+}
 
 impl Checkpoint {
     /// The BLAKE3 hash of a tensor's bytes, in lower-case hexadecimal. It reads through `buffer`. The length of the

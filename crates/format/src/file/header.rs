@@ -8,11 +8,12 @@ use std::path::Path;
 
 use residua_memory::Budget;
 use safetensors::Dtype;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::SHARD;
 use super::footprint::Footprint;
+use super::hash::Hashed;
 use super::header_memory::HeaderMemory;
 use super::positioned::{Section, open_regular, read_exact_at};
 use super::{FileError, Held, Result, TensorInfo};
@@ -37,6 +38,8 @@ pub(super) struct Header {
     pub(super) tensors: Vec<TensorInfo>,
     /// The tensors in the order of their names.
     pub(super) by_name: Vec<u32>,
+    /// Of the text that was read.
+    pub(super) hash: [u8; 32],
 }
 
 impl Header {
@@ -51,9 +54,7 @@ impl Header {
         if length < 8 {
             return truncated("the length of a safetensors header", 8);
         }
-        let mut prefix = [0; 8];
-        read_exact_at(file, &mut prefix, 0).map_err(FileError::io(path, "read"))?;
-        let bytes = u64::from_le_bytes(prefix);
+        let bytes = text_bytes(file).map_err(FileError::io(path, "read"))?;
         if bytes > MAX_BYTES {
             let problem = format!("is no safetensors file: its header would have {bytes} bytes");
             return Err(FileError::malformed(path, problem));
@@ -62,9 +63,11 @@ impl Header {
         if start > length {
             return truncated("the safetensors header", start);
         }
-        let footprint = Footprint::of(Section::new(file, 8, bytes)).map_err(FileError::io(path, "read"))?;
+        let mut hashed = Hashed::new(Section::new(file, 8, bytes));
+        let footprint = Footprint::of(&mut hashed).map_err(FileError::io(path, "read"))?;
         let text = Section::new(file, 8, bytes);
-        let header: Self = parse(path, text, bytes, &footprint, held, "safetensors header")?;
+        let mut header: Self = parse(path, text, bytes, &footprint, held, "safetensors header")?;
+        header.hash = hashed.finish();
         let header = header.checked(path)?;
         let end = header.tensors.last().map_or(0, |tensor| tensor.offset() + tensor.bytes);
         if start + end > length {
@@ -118,6 +121,24 @@ impl Header {
         }
         Ok(self)
     }
+}
+
+/// Bytes of the text of a header, as the file says.
+fn text_bytes(file: &File) -> io::Result<u64> {
+    let mut prefix = [0; 8];
+    read_exact_at(file, &mut prefix, 0)?;
+    Ok(u64::from_le_bytes(prefix))
+}
+
+/// The hash of a header's text as it is in the file now; `None` for one that is too long for any file.
+pub(super) fn hash_now(file: &File) -> io::Result<Option<[u8; 32]>> {
+    let bytes = text_bytes(file)?;
+    if bytes > MAX_BYTES {
+        return Ok(None);
+    }
+    let mut hashed = Hashed::new(Section::new(file, 8, bytes));
+    io::copy(&mut hashed, &mut io::sink())?;
+    Ok(Some(hashed.finish()))
 }
 
 /// The tensors that the text of a safetensors header describes, in the order of their data; empty tensors by name. Their
@@ -217,34 +238,48 @@ pub(super) fn byte_length(dtype: Dtype, shape: &[usize]) -> Option<u64> {
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Header;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of tensors")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-                let mut header = Header::default();
-                let mut has_metadata = false;
-                while let Some(key) = map.next_key::<String>()? {
-                    if key != METADATA {
-                        let Entry { dtype, shape, data_offsets: (from, to) } = map.next_value()?;
-                        let Some(bytes) = to.checked_sub(from) else {
-                            let problem =
-                                format!("tensor {key}: its data starts at byte {from} and ends at {to}");
-                            return Err(A::Error::custom(problem));
-                        };
-                        header.tensors.push(TensorInfo::new(key, dtype, shape, bytes, from));
-                    } else if has_metadata {
-                        return Err(A::Error::custom(format!("{key:?} is there twice")));
-                    } else {
-                        has_metadata = true;
-                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
-                    }
+        let mut header = Self::default();
+        let Self { metadata, tensors, .. } = &mut header;
+        deserializer
+            .deserialize_map(Keys { metadata: Some(metadata), each: |tensor| tensors.push(tensor) })?;
+        Ok(header)
+    }
+}
+
+/// Hands the tensors of a header to `each`, one at a time, and takes its metadata.
+pub(super) struct Keys<'a, F> {
+    /// Where it goes; `None` to leave it out.
+    pub(super) metadata: Option<&'a mut BTreeMap<String, String>>,
+    pub(super) each: F,
+}
+
+impl<'de, F: FnMut(TensorInfo)> Visitor<'de> for Keys<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut has_metadata = false;
+        while let Some(key) = map.next_key::<String>()? {
+            if key != METADATA {
+                let Entry { dtype, shape, data_offsets: (from, to) } = map.next_value()?;
+                let Some(bytes) = to.checked_sub(from) else {
+                    let problem = format!("tensor {key}: its data starts at byte {from} and ends at {to}");
+                    return Err(A::Error::custom(problem));
+                };
+                (self.each)(TensorInfo::new(key, dtype, shape, bytes, from));
+            } else if has_metadata {
+                return Err(A::Error::custom(format!("{key:?} is there twice")));
+            } else {
+                has_metadata = true;
+                match &mut self.metadata {
+                    Some(metadata) => **metadata = map.next_value::<Option<_>>()?.unwrap_or_default(),
+                    None => drop(map.next_value::<IgnoredAny>()?),
                 }
-                Ok(header)
             }
         }
-        deserializer.deserialize_map(Keys)
+        Ok(())
     }
 }

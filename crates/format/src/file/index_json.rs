@@ -68,6 +68,15 @@ pub(super) fn shards(path: &Path) -> Result<Vec<PathBuf>> {
     index.weight_map.0.iter().map(at).collect()
 }
 
+/// Bytes of memory that an index takes while its shards are opened.
+///
+/// # Errors
+/// When the file cannot be read, or is larger than a header may be.
+pub(super) fn memory(path: &Path) -> Result<u64> {
+    let (_, _, footprint) = open(path)?;
+    Ok(footprint.held() + footprint.passing())
+}
+
 /// Opens an index; also its length, and the memory that it takes when it is parsed.
 fn open(path: &Path) -> Result<(File, u64, Footprint)> {
     let (file, length) = open_regular(path)?;

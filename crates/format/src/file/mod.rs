@@ -31,6 +31,7 @@ mod npz;
 mod number;
 mod output;
 mod positioned;
+mod sizes;
 mod writer;
 
 pub use atomic::AtomicFile;
@@ -49,6 +50,7 @@ pub use output::{check_output, same_file};
 pub use positioned::open_regular;
 /// The element types of safetensors.
 pub use safetensors::Dtype;
+pub use sizes::CheckpointSizes;
 pub use writer::SafetensorsWriter;
 
 #[cfg(target_endian = "big")]

@@ -1,5 +1,7 @@
 //! Positions of the entries of a gap-encoded matrix.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use residua_memory::AlignedVec;
 
@@ -268,6 +270,27 @@ impl GapPatternBuilder {
     /// A builder without rows.
     pub fn new() -> Self {
         Self { row_ptr: vec![0], index_ptr: vec![0], row_modes: Vec::new(), nnz: 0 }
+    }
+
+    /// A builder with room for exactly `rows` rows.
+    pub(crate) fn with_rows(rows: usize) -> Self {
+        let mut new = Self::new();
+        new.row_ptr.reserve_exact(rows);
+        new.index_ptr.reserve_exact(rows);
+        new.row_modes.reserve_exact(rows);
+        new
+    }
+
+    /// The plan of a row that was pushed and has `nnz` non-zeros.
+    pub(crate) fn plan(&self, row: usize, nnz: usize) -> RowPlan {
+        let mode = RowMode::from_byte(self.row_modes[row]).unwrap_or(RowMode::Gap);
+        let [entries, index_bytes] = self.sizes(row..row + 1);
+        RowPlan { mode, nnz, entries, index_bytes }
+    }
+
+    /// Entries of the value plane and bytes of the index plane of rows that were pushed.
+    pub(crate) fn sizes(&self, rows: Range<usize>) -> [usize; 2] {
+        [&self.row_ptr, &self.index_ptr].map(|pointers| (pointers[rows.end] - pointers[rows.start]) as usize)
     }
 
     /// Appends a row.

@@ -99,6 +99,7 @@ def verify(
     *,
     base: _Path | None = None,
     follow_base: bool = False,
+    calibration: _Path | None = None,
     memory_budget: _Size = None,
     progress: _Progress = None,
 ) -> dict[str, Any]: ...

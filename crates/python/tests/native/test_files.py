@@ -45,8 +45,19 @@ def test_a_calibration_file_is_used(model: Path) -> None:
         "a.weight": rng.uniform(0.01, 100, 256).astype("f4"), "b.weight": rng.uniform(0.01, 100, 64).astype("f4"),
     })
     residua.split(model, "plain.safetensors")
-    residua.split(model, "calibrated.safetensors", calibration="calibration.safetensors")
+    residua.split(model, "calibrated.safetensors", calibration="calibration.safetensors", values="f32")
     assert Path("plain.safetensors").read_bytes() != Path("calibrated.safetensors").read_bytes()
+    residua.materialize("calibrated.safetensors", "dense.safetensors")
+    old, new, squares = load(model), load(Path("dense.safetensors")), load(Path("calibration.safetensors"))
+    ratios = [
+        ((old[name].astype("f8") - new[name]) ** 2 @ h).sum() / (old[name].astype("f8") ** 2 @ h).sum()
+        for name, h in squares.items()
+    ]
+    found = residua.verify("calibrated.safetensors", model, calibration="calibration.safetensors")
+    assert found["output_error"] == pytest.approx(np.sqrt(np.mean(ratios)), rel=1e-4)
+    assert residua.verify("calibrated.safetensors", model)["output_error"] is None
+    with pytest.raises(residua.UsageError, match="against"):
+        residua.verify("calibrated.safetensors", calibration="calibration.safetensors")
 
 
 def test_a_file_over_another_checkpoint_needs_it(model: Path) -> None:

@@ -107,7 +107,7 @@ pub(crate) struct DeltaFile<'a> {
 }
 
 /// Memory of an entry of the table, of a tensor that stays or is gone, without the bytes of its texts.
-const ENTRY: u64 = size_of::<Entry>() as u64 + 128;
+pub(crate) const ENTRY: u64 = size_of::<Entry>() as u64 + 128;
 
 impl<'a> DeltaFile<'a> {
     /// The delta in a container. The memory of its tables comes from the container's budget.

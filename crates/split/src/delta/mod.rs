@@ -9,6 +9,7 @@
 pub(crate) mod file;
 pub(crate) mod report;
 pub(crate) mod row;
+pub(crate) mod sizes;
 pub(crate) mod target;
 pub(crate) mod tree_hash;
 pub(crate) mod workers;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file::{read_delta, report_delta};
 pub use report::{DiffReport, DiffTensor, PatchReport, PatchedTensor, Stored};
+pub use sizes::delta_sizes;
 
 use crate::passed::BLOCK;
 

@@ -28,16 +28,26 @@ pub(crate) struct Slot {
     pub(crate) new_part: [u8; 32],
 }
 
-/// Bytes of the buffers for a row of any of `layouts`.
-pub(crate) fn slot_bytes(layouts: impl Iterator<Item = Layout>) -> u64 {
-    let (mut cols, mut bytes) = (0, 0);
-    for layout in layouts {
-        cols = cols.max(layout.shape()[1]);
-        bytes = bytes.max(layout.longest_row());
+/// The longest rows of some tensors.
+#[derive(Debug, Default)]
+pub(crate) struct Longest {
+    cols: usize,
+    bytes: usize,
+}
+
+impl Longest {
+    pub(crate) fn add(&mut self, layout: Layout) {
+        self.cols = self.cols.max(layout.shape()[1]);
+        self.bytes = self.bytes.max(layout.longest_row());
     }
-    // Two rows and the values of one; columns; index bytes; bookkeeping. Index bytes are at most an eighth of the
-    // columns: a row that needs more is cheaper as a bitmap.
-    (3 * bytes + 4 * cols + cols / 8 + 1024) as u64
+
+    /// Bytes of the buffers for any of these rows.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        let Self { cols, bytes } = self;
+        // Two rows and the values of one; columns; index bytes; bookkeeping. Index bytes are at most an eighth of the
+        // columns: a row that needs more is cheaper as a bitmap.
+        (3 * bytes + 4 * cols + cols / 8 + 1024) as u64
+    }
 }
 
 /// Slots for as many rows as threads and budget suggest.
@@ -57,7 +67,9 @@ impl<'a> Workers<'a> {
         budget: &Budget,
         progress: &'a dyn Progress,
     ) -> Result<Self, SplitError> {
-        let slot = slot_bytes(layouts);
+        let mut longest = Longest::default();
+        layouts.for_each(|layout| longest.add(layout));
+        let slot = longest.slot_bytes();
         let most = (ROWS_PER_THREAD * rayon::current_num_threads()) as u64;
         let count = (budget.available() / 4 * 3 / slot).clamp(1, most);
         let held = budget.reserve(count * slot, "rows of the checkpoints")?;

@@ -10,16 +10,16 @@ mod write;
 use std::path::Path;
 
 use residua_format::file::{Checkpoint, CheckpointHasher, MatrixMeta, TensorInfo, check_output};
-use residua_memory::Budget;
+use residua_memory::{Budget, ErrorKind};
 
-use self::room::Room;
+use self::room::{COMPARING, Needs, Room};
 use self::scan::{Planes, Scanned};
 use self::spool::Spool;
 use self::write::{Draft, Found, dense_bytes, sparse_bytes};
 use crate::delta::file::{Entry, Removed};
 use crate::delta::row::Layout;
-use crate::delta::target::{header_of, target_order};
-use crate::delta::workers::{Workers, advance, slot_bytes};
+use crate::delta::target::{header_bytes, header_of, target_order};
+use crate::delta::workers::{Workers, advance};
 use crate::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Progress, SplitError, Stored};
 
 /// Compares two checkpoints of the same model and writes what changed: a delta, from which [`patch`](crate::patch())
@@ -44,8 +44,8 @@ use crate::{DeltaOp, DiffOptions, DiffReport, New, Old, Output, Progress, SplitE
 /// budget and the number of threads.
 ///
 /// # Errors
-/// When the output is one of the inputs, a file cannot be read or written, a checkpoint is malformed, the budget does
-/// not hold one row, or the caller stops the job.
+/// When the output is one of the inputs, a file cannot be read or written, a checkpoint is malformed or its header changes
+/// meanwhile, the budget does not hold one row, or the caller stops the job.
 ///
 /// # Example
 /// ```
@@ -78,7 +78,14 @@ pub fn diff(
     budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<DiffReport, SplitError> {
-    run(old.0.as_ref(), new.0.as_ref(), delta.0.as_ref(), options.op, budget, progress)
+    let (old, new) = (old.0.as_ref(), new.0.as_ref());
+    run(old, new, delta.0.as_ref(), options.op, budget, progress).or_else(|error| {
+        if error.kind() == ErrorKind::Budget {
+            // Where not even the headers fit, nothing has told the whole need yet.
+            room::require(old, new, budget)?;
+        }
+        Err(error)
+    })
 }
 
 fn run(
@@ -92,10 +99,10 @@ fn run(
     check_output(delta, [old, new])?;
     let (old, new) = (&Checkpoint::open_within(old, budget)?, &Checkpoint::open_within(new, budget)?);
     // Asked for all at once: an error then states the whole need.
-    let fixed = room::fixed(old, new)?;
-    let layouts = || old.tensors().iter().chain(new.tensors()).map(Layout::of);
-    budget.require(fixed + Spool::room_before(slot_bytes(layouts())), "comparing the checkpoints")?;
-    let _fixed = budget.reserve(fixed, "the tables of the delta")?;
+    let (needs, header_bytes) = (Needs::of(old, new), header_bytes(new)?);
+    budget.require(needs.least(header_bytes), COMPARING)?;
+    let _fixed = budget.reserve(needs.fixed(header_bytes), "the tables of the delta")?;
+    let layouts = old.tensors().iter().chain(new.tensors()).map(Layout::of);
     let header = header_of(new)?;
     let places = target_order(new);
     let targets = || places.iter().map(|&place| &new.tensors()[place]);
@@ -103,7 +110,7 @@ fn run(
     let gone: Vec<&TensorInfo> = gone.map(|(_, tensor)| tensor).collect();
 
     let planes = Planes { index: Spool::new(delta, budget)?, values: Spool::new(delta, budget)? };
-    let workers = Workers::new(layouts(), budget, progress)?;
+    let workers = Workers::new(layouts, budget, progress)?;
     let old_hashes = vec![String::new(); old.tensors().len()];
     let mut differ = Differ { old, new, op, planes, workers, progress, old_hashes };
 
@@ -123,6 +130,7 @@ fn run(
     let (base_hash, target_hash) =
         rayon::join(|| whole_hash(old, &old_hashes), || whole_hash(new, &new_hashes));
     drop((old_hashes, new_hashes));
+    old.expect_same_headers()?;
     Draft { op, new, header, base_hash, target_hash, found, removed, planes }.write(delta, progress)
 }
 

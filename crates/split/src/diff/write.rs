@@ -142,6 +142,8 @@ impl Draft<'_> {
         }
         copy_all(narrow, &mut writer)?;
         check_stop(progress)?;
+        // A header that no longer describes the tensors would make a delta that readers refuse.
+        self.new.expect_same_headers()?;
         report.delta_bytes = writer.finish()?;
         progress.end();
         Ok(report)

@@ -1,5 +1,6 @@
 //! `residua inspect FILE`.
 
+mod room;
 mod statistics;
 
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use residua::compensate::statistics::StatisticsReader;
 use residua::compensate::tasks::SequenceReader;
 use residua::format::file::{Checkpoint, Container, ContainerKind, Dtype, TensorInfo};
+use residua::memory::Budget;
 use residua::split::{DiffReport, Stored, report_delta};
 use serde::{Serialize, Serializer};
 
@@ -14,7 +16,7 @@ use self::statistics::Statistics;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::state::State;
 use crate::escape;
-use crate::failure::Result;
+use crate::failure::{Kind, Result};
 use crate::output::{bytes, count, facts, percent, print, print_json, print_table, ratio, shape_text, table};
 use crate::sizes::Sizes;
 use crate::summary::MatrixSummary;
@@ -108,12 +110,22 @@ enum Source {
 pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
-    let file = Checkpoint::open_within(&args.file, &budget)?;
+    inspect(args, &budget).or_else(|failure| {
+        if failure.kind() == Kind::Budget {
+            // The error says what one of the tables needs, not the whole command.
+            room::require(&args.file, &budget)?;
+        }
+        Err(failure)
+    })
+}
+
+fn inspect(args: &Args, budget: &Budget) -> Result {
+    let file = Checkpoint::open_within(&args.file, budget)?;
     crate::notes::tell(&file);
     let file_bytes = file.files().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum();
     let source = match file {
-        file if StatisticsReader::is_in(&file) => Source::Statistics(StatisticsReader::of(file, &budget)?),
-        file if SequenceReader::is_in(&file) => Source::Tasks(SequenceReader::of(file, &budget)?),
+        file if StatisticsReader::is_in(&file) => Source::Statistics(StatisticsReader::of(file, budget)?),
+        file if SequenceReader::is_in(&file) => Source::Tasks(SequenceReader::of(file, budget)?),
         file if Container::is_container(&file) => Source::Container(Container::from_file(file)?),
         file => Source::Checkpoint(file),
     };
@@ -121,7 +133,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let (mut statistics, mut tasks) = (None, None);
     let (kind, matrices, dense) = match &source {
         Source::Statistics(reader) => {
-            statistics = Some(Statistics::read(reader, args.run.json, &budget)?);
+            statistics = Some(Statistics::read(reader, args.run.json, budget)?);
             ("statistics", Vec::new(), Vec::new())
         }
         Source::Tasks(reader) => {
@@ -131,7 +143,7 @@ pub(crate) fn run(args: &Args) -> Result {
         Source::Container(container) => {
             let mut matrices = Vec::with_capacity(container.matrices().len());
             for (name, meta) in container.matrices() {
-                matrices.push(MatrixSummary::read(container, name, meta, &budget)?.0);
+                matrices.push(MatrixSummary::read(container, name, meta, budget)?.0);
             }
             (container.kind().name(), matrices, container.dense().map(Dense::from).collect())
         }
