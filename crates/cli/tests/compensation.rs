@@ -179,7 +179,8 @@ fn classify_predicts_and_measures() {
     let bench = bench();
     bench.ok(&STATS);
     let (_, labels) = features(0..CLASSES, 0);
-    for classifier in ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "rgda", "rgda-low-rank"]
+    for classifier in
+        ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "qda-pooled", "rgda", "rgda-low-rank"]
     {
         let line = ["classify", "old.stats.safetensors", "old.npy", "--classifier", classifier];
         let found = bench.json(&[&line[..], &["--labels", "y_old.npy", "--prior", "counts"]].concat());
@@ -291,7 +292,7 @@ fn evaluate_keeps_to_the_protocol() {
     ];
     let rows = bench.json(&line);
     let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), 12);
+    assert_eq!(rows.len(), 15);
     for row in rows {
         let keys: Vec<_> = row.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["all", "classifier", "new", "old", "statistics"]);

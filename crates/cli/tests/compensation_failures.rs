@@ -327,7 +327,8 @@ fn the_stated_budget_is_enough() {
         vec!["stats", "x.npy", "--labels", "l.npy", "-o", "s.safetensors", "--storage", "packed"],
         vec!["stats", "d.npy", "--labels", "l.npy", "-o", "t.safetensors", "--precision", "f64"],
     ];
-    for classifier in ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "rgda", "rgda-low-rank"]
+    for classifier in
+        ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "qda-pooled", "rgda", "rgda-low-rank"]
     {
         commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", classifier]);
     }

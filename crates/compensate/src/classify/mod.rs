@@ -5,11 +5,13 @@
 
 mod counts;
 mod linear;
+mod pooling;
 mod quadratic;
 
 use residua_memory::Budget;
 
 pub use linear::{Lda, LdaOptions, Metric, Ncm, NcmOptions};
+pub use pooling::Pooling;
 pub use quadratic::{Qda, QdaOptions};
 
 use crate::error::check;

@@ -27,6 +27,7 @@ __all__ = [
     "Linear",
     "Method",
     "Ncm",
+    "PooledQda",
     "Qda",
     "ResiduaError",
     "Rff",
@@ -340,3 +341,18 @@ class Qda(Classifier):
         uncertainty: bool = True,
         memory_budget: _Size = None,
     ) -> Self: ...
+
+@final
+class PooledQda(Classifier):
+    def __new__(
+        cls,
+        statistics: ClassStatistics,
+        *,
+        own: float | None = None,
+        ridge: float | None = None,
+        prior: str = "uniform",
+        uncertainty: bool = True,
+        memory_budget: _Size = None,
+    ) -> Self: ...
+    @staticmethod
+    def choose(features: _Array, labels: _Array, *, memory_budget: _Size = None) -> tuple[float | None, float | None]: ...
