@@ -188,6 +188,14 @@ fn classify_predicts_and_measures() {
         let predicted: Vec<u32> = serde_json::from_value(found["predictions"].clone()).unwrap();
         assert_eq!(predicted, labels);
     }
+    let pooled = ["classify", "old.stats.safetensors", "old.npy", "--classifier", "qda-pooled"];
+    let tune = ["--tune", "old.npy", "--tune-labels", "y_old.npy"];
+    for options in [&["--own", "0.5", "--ridge", "0.1"][..], &tune, &["--rank", "3"]] {
+        let found = bench.json(&[&pooled[..], options, &["--labels", "y_old.npy"]].concat());
+        assert_eq!(found["accuracy"].as_f64(), Some(100.0), "{options:?}: {found}");
+        let weights = [found["own"].as_f64().unwrap(), found["ridge"].as_f64().unwrap()];
+        assert_eq!(weights == [0.5, 0.1], options.contains(&"--own"), "{found}");
+    }
     let line = ["classify", "old.stats.safetensors", "old.npy"];
     let lines: String = labels.iter().map(|label| format!("{label}\n")).collect();
     assert_eq!(bench.ok(&line), lines);

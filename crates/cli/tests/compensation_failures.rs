@@ -148,7 +148,7 @@ fn bad_usage_is_2() {
     let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
-    let table: [(&[&str], &str); 25] = [
+    let table: [(&[&str], &str); 28] = [
         (
             &[&["task", "first.safetensors"], &task[2..], &["--before", "x.npy"]].concat(),
             "nothing is before the first",
@@ -201,6 +201,12 @@ fn bad_usage_is_2() {
         (&["evaluate", "x.safetensors", "--method", "rff", "--method", "rff"], "--method rff is given twice"),
         (&[&task[..], &["--method", "rff", "--method", "rff"]].concat(), "--method rff is given twice"),
         (&["classify", "s.safetensors", "x.npy", "--classifier", "ncm", "--shrink", "0.2"], "--shrink"),
+        (&["classify", "s.safetensors", "x.npy", "--classifier", "qda", "--own", "0.2"], "for qda-pooled"),
+        (&["classify", "s.safetensors", "x.npy", "--classifier", "lda", "--rank", "2"], "for qda-pooled"),
+        (
+            &["classify", "s.safetensors", "x.npy", "--classifier", "qda-pooled", "--tune", "x.npy"],
+            "--tune-labels",
+        ),
         (&["report", "s.safetensors", "--variant", "lora", "-o", "r.html"], "no --variant"),
         (&["report", "s.safetensors", "--base", "x.safetensors", "-o", "r.html"], "no --base"),
         (&["report", features, "--against", "s.safetensors", "-o", "r.html"], "no --against"),
@@ -332,6 +338,7 @@ fn the_stated_budget_is_enough() {
     {
         commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", classifier]);
     }
+    commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", "qda-pooled", "--rank", "4"]);
     for command in commands {
         // The process itself, and a little more.
         let process: residua::memory::ByteSize = stated(&command, "1MiB").parse().unwrap();

@@ -31,6 +31,71 @@ fn pooled_does_best_on_real_features() {
     }
 }
 
+/// 64 directions of a class are enough on real features, and all of them are the whole classifier.
+#[test]
+fn a_low_rank_loses_little() {
+    for variant in ["full", "lora"] {
+        let drift = Drift::open(variant);
+        let all = drift.moved(&Linear::default()).merge(&drift.new_classes(), &drift.budget).unwrap();
+        let qda = Qda::new(&all, QdaOptions::pooled(Pooling::of(&all)), &drift.budget).unwrap();
+        let whole = drift.accuracy(&qda);
+        let low = [16, 32, 64].map(|rank| drift.accuracy(&qda.low_rank(rank, &drift.budget).unwrap()));
+        println!("{variant}: {whole:.1?}, ranks 16, 32, 64: {low:.1?}");
+        assert!(low[2][0] >= whole[0] - 0.5, "{variant}: {low:?} {whole:?}");
+    }
+}
+
+/// Factors and dense covariances, equal counts and others: with all directions scores are those of the whole classifier.
+#[test]
+fn all_directions_are_the_whole_classifier() {
+    let (dim, budget) = (20, Budget::unlimited());
+    let labels: Vec<u32> = (0..120).map(|i| [0, 1, 1, 2, 2, 2][i % 6]).collect();
+    let rows = normal(dim * labels.len(), 3);
+    let queries = normal(dim * 300, 4);
+    for options in [QdaOptions::pooled(Pooling::new(0.4, 0.1)), QdaOptions::pooled(Pooling::new(1.0, 0.3))] {
+        for storage in [Storage::Smallest, Storage::Packed, Storage::LowRank(3)] {
+            let statistics = collect(dim, &rows, &labels, Storage::Smallest);
+            let statistics = statistics.store(storage, Precision::F64, &budget).unwrap();
+            let qda = Qda::new(&statistics, options, &budget).unwrap();
+            let whole = qda.scores(&queries, &budget).unwrap();
+            let low = qda.low_rank(dim, &budget).unwrap().scores(&queries, &budget).unwrap();
+            for (low, whole) in low.iter().zip(&whole) {
+                assert!((low - whole).abs() < 1e-4 * whole.abs().max(1.0), "{storage:?}: {low} {whole}");
+            }
+            let none = qda.low_rank(0, &budget).unwrap();
+            assert_ne!(none.scores(&queries, &budget).unwrap(), whole);
+        }
+    }
+    let own_trace = QdaOptions::default().with_pooled(0.5).with_uncertainty(false);
+    let statistics = collect(dim, &rows, &labels, Storage::Smallest);
+    let qda = Qda::new(&statistics, own_trace, &budget).unwrap();
+    assert!(qda.low_rank(2, &budget).unwrap_err().to_string().contains("ridge.trace"));
+}
+
+#[test]
+fn a_low_rank_has_the_same_bits_whatever_budget_and_threads() {
+    let dim = 40;
+    let labels: Vec<u32> = (0..400).map(|i| i % 8).collect();
+    let statistics = collect(dim, &normal(dim * labels.len(), 5), &labels, Storage::Smallest);
+    let queries = normal(dim * 1500, 6);
+    let qda =
+        Qda::new(&statistics, QdaOptions::pooled(Pooling::of(&statistics)), &Budget::unlimited()).unwrap();
+    let run = |threads, limit| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let budget = Budget::new(limit);
+        let low = pool.install(|| qda.low_rank(5, &budget)).unwrap();
+        let predicted = pool.install(|| low.predict(&queries, &budget)).unwrap();
+        let scores = pool.install(|| low.scores(&queries[..200 * dim], &Budget::unlimited())).unwrap();
+        drop(low);
+        assert_eq!(budget.used(), 0);
+        (predicted, scores)
+    };
+    let once = run(1, u64::MAX);
+    assert_eq!(once, run(4, u64::MAX));
+    assert_eq!(once, run(3, 2 << 20));
+    assert!(matches!(qda.low_rank(5, &Budget::new(1 << 14)).unwrap_err(), CompensateError::Budget(_)));
+}
+
 /// Multiplying all features changes no label and no choice.
 #[test]
 fn scale_does_not_matter() {

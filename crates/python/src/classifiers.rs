@@ -221,6 +221,7 @@ impl Qda {
 ///         samples unless given, 0.2 at most.
 ///     ridge: The weight of the identity, in units of the average covariance's mean variance. By the smallest class's
 ///         number of samples unless given, 0.15 at least.
+///     rank: Keep only this many directions of each class, such as 64: less time and memory. All unless given.
 ///     prior, uncertainty, memory_budget: As in `Lda`.
 ///
 /// Raises:
@@ -232,13 +233,15 @@ pub(crate) struct PooledQda;
 #[pymethods]
 impl PooledQda {
     #[new]
-    #[pyo3(signature = (statistics, *, own = None, ridge = None, prior = "uniform",
+    #[pyo3(signature = (statistics, *, own = None, ridge = None, rank = None, prior = "uniform",
         uncertainty = true, memory_budget = None))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         statistics: &ClassStatistics,
         own: Option<f64>,
         ridge: Option<f64>,
+        rank: Option<usize>,
         prior: &str,
         uncertainty: bool,
         memory_budget: Option<&Bound<'_, PyAny>>,
@@ -252,7 +255,11 @@ impl PooledQda {
         let options = QdaOptions::pooled(Pooling::new(own, ridge))
             .with_prior(prior_of(prior)?)
             .with_uncertainty(uncertainty);
-        let classifier = built(py, || compensate::Qda::new(&statistics.0, options, &budget))?;
+        let whole = || compensate::Qda::new(&statistics.0, options, &budget);
+        let classifier = match rank {
+            Some(rank) => built(py, || whole()?.low_rank(rank, &budget))?,
+            None => built(py, whole)?,
+        };
         Ok(PyClassInitializer::from(classifier).add_subclass(Self))
     }
 

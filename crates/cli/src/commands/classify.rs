@@ -74,6 +74,9 @@ pub(crate) struct Args {
     /// Labels [n] of the samples of --tune; a bare name is a tensor in their file
     #[arg(long, value_name = "LABELS", requires = "tune")]
     tune_labels: Option<ArrayRef>,
+    /// The directions of each class that qda-pooled keeps, such as 64: less time and memory to classify [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    rank: Option<usize>,
     /// Class probabilities before a feature is seen
     #[arg(long, value_enum, default_value = "uniform")]
     prior: PriorArg,
@@ -114,8 +117,9 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::usage("--shrink is for lda-shrink and qda-shrink"));
     }
     let pooled = args.classifier == ClassifierArg::QdaPooled;
-    if !pooled && (args.own.is_some() || args.ridge.is_some() || args.tune.is_some()) {
-        return Err(Failure::usage("--own, --ridge and --tune are for qda-pooled"));
+    let weights = args.own.is_some() || args.ridge.is_some() || args.tune.is_some();
+    if !pooled && (weights || args.rank.is_some()) {
+        return Err(Failure::usage("--own, --ridge, --tune and --rank are for qda-pooled"));
     }
     if let Some(output) = &args.output {
         let arrays = [&args.features].into_iter().chain(&args.labels);
@@ -135,8 +139,9 @@ pub(crate) fn run(args: &Args) -> Result {
     let settings = settings(args, &features, &budget, &bar)?;
     // A budget that is too small is refused before the work.
     let predictions = predicted_bytes(args, features.rows().unwrap_or(0));
-    let work =
-        |extent: &Extent| args.classifier.room(extent).bytes(extent, &features).saturating_add(predictions);
+    let work = |extent: &Extent| {
+        args.classifier.room(extent, args.rank).bytes(extent, &features).saturating_add(predictions)
+    };
     let statistics = ClassStatistics::load_for(&args.statistics, work, &budget).map_err(advised)?;
     let (name, holds) =
         (args.statistics.display().to_string(), format!("{} holds statistics", args.statistics.display()));
@@ -211,7 +216,7 @@ fn settings(args: &Args, features: &Features<'_>, budget: &Budget, bar: &Bar) ->
         PriorArg::Counts => Prior::Counts,
     };
     let ((own, ridge), shrink) = (pooling, args.shrink.unwrap_or(Settings::default().shrink));
-    Ok(Settings { shrink, own, ridge, prior })
+    Ok(Settings { shrink, own, ridge, rank: args.rank, prior })
 }
 
 /// Bytes of the predictions of `rows` features, and of their JSON if it is printed.

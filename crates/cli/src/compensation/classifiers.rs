@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use residua::compensate::classify::{
-    LdaOptions, Metric, NcmOptions, Pooling, Prior, QdaOptions, Ridge, Room,
+    LdaOptions, LowRankQda, Metric, NcmOptions, Pooling, Prior, QdaOptions, Ridge, Room,
 };
 use residua::compensate::statistics::Extent;
 use residua::compensate::{ClassStatistics, Classifier, CompensateError, Lda, Ncm, Qda};
@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     /// The weights of [`ClassifierArg::QdaPooled`], if they are not those by the statistics' counts.
     pub(crate) own: Option<f64>,
     pub(crate) ridge: Option<f64>,
+    /// The directions of each class that [`ClassifierArg::QdaPooled`] keeps, if not all.
+    pub(crate) rank: Option<usize>,
     pub(crate) prior: Prior,
 }
 
@@ -36,7 +38,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { shrink: 0.1, own: None, ridge: None, prior: Prior::Uniform }
+        Self { shrink: 0.1, own: None, ridge: None, rank: None, prior: Prior::Uniform }
     }
 }
 
@@ -89,12 +91,13 @@ impl ClassifierArg {
     }
 
     /// What the classifier takes for statistics of this size.
-    pub(crate) fn room(self, extent: &Extent) -> Room {
-        match self {
-            Self::Ncm | Self::NcmCosine => Ncm::room(extent),
-            Self::Lda | Self::LdaShrink => Lda::room(extent),
-            Self::Qda | Self::QdaShrink | Self::QdaPooled | Self::Rgda => Qda::room(extent, false),
-            Self::RgdaLowRank => Qda::room(extent, true),
+    pub(crate) fn room(self, extent: &Extent, rank: Option<usize>) -> Room {
+        match (self, rank) {
+            (Self::QdaPooled, Some(rank)) => LowRankQda::room(extent, rank),
+            (Self::Ncm | Self::NcmCosine, _) => Ncm::room(extent),
+            (Self::Lda | Self::LdaShrink, _) => Lda::room(extent),
+            (Self::Qda | Self::QdaShrink | Self::QdaPooled | Self::Rgda, _) => Qda::room(extent, false),
+            (Self::RgdaLowRank, _) => Qda::room(extent, true),
         }
     }
 
@@ -128,7 +131,13 @@ impl ClassifierArg {
             Self::LdaShrink => Box::new(Lda::new(statistics, lda(Ridge::relative(shrink)), budget)?),
             Self::Qda => Box::new(Qda::new(statistics, qda(floor), budget)?),
             Self::QdaShrink => Box::new(Qda::new(statistics, qda(Ridge::shrink(shrink)), budget)?),
-            Self::QdaPooled => Box::new(Qda::new(statistics, pooled, budget)?),
+            Self::QdaPooled => {
+                let qda = Qda::new(statistics, pooled, budget)?;
+                match settings.rank {
+                    Some(rank) => Box::new(qda.low_rank(rank, budget)?),
+                    None => Box::new(qda),
+                }
+            }
             Self::Rgda => Box::new(Qda::new(statistics, rgda, budget)?),
             Self::RgdaLowRank => Box::new(Qda::new(statistics, rgda.with_rank(RANK), budget)?),
         })

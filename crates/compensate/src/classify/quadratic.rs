@@ -81,17 +81,17 @@ impl Default for QdaOptions {
 /// decomposition, and r·d operations for each feature instead of d².
 #[derive(Debug)]
 pub struct Qda {
-    statistics: ClassStatistics,
-    labels: Vec<u32>,
-    ridge: Ridge,
-    prior: Vec<f64>,
-    base: Base,
+    pub(super) statistics: ClassStatistics,
+    pub(super) labels: Vec<u32>,
+    pub(super) ridge: Ridge,
+    pub(super) prior: Vec<f64>,
+    pub(super) base: Base,
     _held: Reservation,
 }
 
 /// The part that the matrices of all classes share.
 #[derive(Debug)]
-enum Base {
+pub(super) enum Base {
     /// Nothing.
     None,
     /// `pooled·Σ̄`, lower triangle, not yet with a diagonal.
@@ -116,7 +116,7 @@ struct Common {
     features: DMatrix<f64>,
 }
 
-const REMEDY: &str = "use a larger ridge";
+pub(super) const REMEDY: &str = "use a larger ridge";
 /// Bytes of a class beside its matrix.
 const CLASS: u64 = 64;
 
@@ -327,7 +327,7 @@ fn truncated(statistics: &ClassStatistics, rank: usize, budget: &Budget) -> Resu
 }
 
 /// `x − mean`, column by column.
-fn centred(x: DMatrixView<'_, f64>, mean: &DVector<f64>) -> DMatrix<f64> {
+pub(super) fn centred(x: DMatrixView<'_, f64>, mean: &DVector<f64>) -> DMatrix<f64> {
     let mut x = x.into_owned();
     x.column_iter_mut().for_each(|mut column| column -= mean);
     x

@@ -153,6 +153,8 @@ def test_classifiers(rng) -> None:
         z = features - means[c]
         expected = -0.5 * ((z * np.linalg.solve(matrix, z.T).T).sum(1) + np.linalg.slogdet(matrix)[1])
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    low = residua.PooledQda(statistics, own=0.3, ridge=0.2, uncertainty=False, rank=6)
+    np.testing.assert_allclose(low.scores(features)[:, 3], scores, rtol=1e-4)
     assert residua.PooledQda.choose(features, labels) == (None, None)
     shapes = np.exp(rng.standard_normal((4, 6)) * 1.5)
     own, ridge = residua.PooledQda.choose(shapes[labels] * rng.standard_normal((800, 6)), labels)
