@@ -179,13 +179,22 @@ fn classify_predicts_and_measures() {
     let bench = bench();
     bench.ok(&STATS);
     let (_, labels) = features(0..CLASSES, 0);
-    for classifier in ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "rgda", "rgda-low-rank"]
+    for classifier in
+        ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "qda-pooled", "rgda", "rgda-low-rank"]
     {
         let line = ["classify", "old.stats.safetensors", "old.npy", "--classifier", classifier];
         let found = bench.json(&[&line[..], &["--labels", "y_old.npy", "--prior", "counts"]].concat());
         assert_eq!(found["accuracy"].as_f64(), Some(100.0), "{classifier}: {found}");
         let predicted: Vec<u32> = serde_json::from_value(found["predictions"].clone()).unwrap();
         assert_eq!(predicted, labels);
+    }
+    let pooled = ["classify", "old.stats.safetensors", "old.npy", "--classifier", "qda-pooled"];
+    let tune = ["--tune", "old.npy", "--tune-labels", "y_old.npy"];
+    for options in [&["--own", "0.5", "--ridge", "0.1"][..], &tune, &["--rank", "3"]] {
+        let found = bench.json(&[&pooled[..], options, &["--labels", "y_old.npy"]].concat());
+        assert_eq!(found["accuracy"].as_f64(), Some(100.0), "{options:?}: {found}");
+        let weights = [found["own"].as_f64().unwrap(), found["ridge"].as_f64().unwrap()];
+        assert_eq!(weights == [0.5, 0.1], options.contains(&"--own"), "{found}");
     }
     let line = ["classify", "old.stats.safetensors", "old.npy"];
     let lines: String = labels.iter().map(|label| format!("{label}\n")).collect();
@@ -291,7 +300,7 @@ fn evaluate_keeps_to_the_protocol() {
     ];
     let rows = bench.json(&line);
     let rows = rows.as_array().unwrap();
-    assert_eq!(rows.len(), 12);
+    assert_eq!(rows.len(), 15);
     for row in rows {
         let keys: Vec<_> = row.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["all", "classifier", "new", "old", "statistics"]);

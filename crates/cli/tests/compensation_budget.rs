@@ -83,6 +83,8 @@ fn statistics_are_made_moved_and_used_within_the_budget() {
     let classify = ["classify", "s.safetensors", "x.safetensors:before", "--classifier"];
     within(folder, 96, &[&classify[..], &["lda"]].concat());
     within(folder, 96, &[&classify[..], &["qda-shrink"]].concat());
+    let tune = ["--tune", "x.safetensors:before", "--tune-labels", "labels"];
+    within(folder, 96, &[&classify[..], &["qda-pooled"], &tune].concat());
     std::fs::copy(folder.join("s.safetensors"), folder.join("t.safetensors")).unwrap();
     within(folder, 96, &["stats", "merge", "s.safetensors", "t.safetensors", "-o", "m.safetensors"]);
     within(folder, 96, &["inspect", "s.safetensors"]);

@@ -148,7 +148,7 @@ fn bad_usage_is_2() {
     let pairs = ["--before", "x.npy", "--after", "y.npy", "-o", "out.safetensors"];
     let noisy = ["compensate", "s.safetensors", "--method", "attention", "--noise", "0.5"];
     let task = ["task", "s.safetensors", "--after", "x.npy", "--labels", "labels.npy"];
-    let table: [(&[&str], &str); 25] = [
+    let table: [(&[&str], &str); 28] = [
         (
             &[&["task", "first.safetensors"], &task[2..], &["--before", "x.npy"]].concat(),
             "nothing is before the first",
@@ -201,6 +201,12 @@ fn bad_usage_is_2() {
         (&["evaluate", "x.safetensors", "--method", "rff", "--method", "rff"], "--method rff is given twice"),
         (&[&task[..], &["--method", "rff", "--method", "rff"]].concat(), "--method rff is given twice"),
         (&["classify", "s.safetensors", "x.npy", "--classifier", "ncm", "--shrink", "0.2"], "--shrink"),
+        (&["classify", "s.safetensors", "x.npy", "--classifier", "qda", "--own", "0.2"], "for qda-pooled"),
+        (&["classify", "s.safetensors", "x.npy", "--classifier", "lda", "--rank", "2"], "for qda-pooled"),
+        (
+            &["classify", "s.safetensors", "x.npy", "--classifier", "qda-pooled", "--tune", "x.npy"],
+            "--tune-labels",
+        ),
         (&["report", "s.safetensors", "--variant", "lora", "-o", "r.html"], "no --variant"),
         (&["report", "s.safetensors", "--base", "x.safetensors", "-o", "r.html"], "no --base"),
         (&["report", features, "--against", "s.safetensors", "-o", "r.html"], "no --against"),
@@ -326,7 +332,8 @@ fn the_stated_budget_is_enough() {
         vec!["stats", "x.npy", "--labels", "l.npy", "-o", "s.safetensors", "--storage", "packed"],
         vec!["stats", "d.npy", "--labels", "l.npy", "-o", "t.safetensors", "--precision", "f64"],
     ];
-    for classifier in ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "rgda", "rgda-low-rank"]
+    for classifier in
+        ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "qda-pooled", "rgda", "rgda-low-rank"]
     {
         commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", classifier]);
     }
@@ -343,6 +350,7 @@ fn the_stated_budget_is_enough() {
     let task = ["task", "state.safetensors", "--labels"];
     commands.push([&task[..], &["l.npy", "--after", "x.npy", "--method", "linear"]].concat());
     commands.push([&task[..], &["more.npy"], &pairs].concat());
+    commands.push(vec!["classify", "s.safetensors", "d.npy", "--classifier", "qda-pooled", "--rank", "4"]);
     for command in commands {
         // The process itself, and a little more.
         let process = refused(&command, 1 << 20);

@@ -96,6 +96,7 @@ pub(crate) fn mirror<T: Real>(m: &mut DMatrix<T>) {
 }
 
 /// A lower Cholesky factor `L`, `A = L·Lᵀ`.
+#[derive(Debug)]
 pub(crate) struct Cholesky(faer::linalg::solvers::Llt<f64>);
 
 impl Cholesky {

@@ -6,7 +6,7 @@ mod common;
 use common::real::{DIM, Drift};
 use common::{collect, normal};
 use nalgebra::DMatrix;
-use residua_compensate::classify::{LdaOptions, Prior, QdaOptions, Ridge};
+use residua_compensate::classify::{LdaOptions, Pooling, Prior, QdaOptions, Ridge};
 use residua_compensate::*;
 use residua_memory::Budget;
 
@@ -38,15 +38,18 @@ fn classes_of_few_samples_keep_their_share() {
             for (name, old) in [("all", &of_all), ("few", &of_few)] {
                 let all = old.merge(&new, &drift.budget).unwrap();
                 let qda = Qda::new(&all, QdaOptions::default(), &drift.budget).unwrap();
+                let pooled = QdaOptions::pooled(Pooling::of(&all));
+                let pooled = Qda::new(&all, pooled, &drift.budget).unwrap();
                 let lda = Lda::new(&all, LdaOptions::default(), &drift.budget).unwrap();
                 let plain = LdaOptions::default().with_uncertainty(false);
                 let plain = Lda::new(&all, plain, &drift.budget).unwrap();
-                let [qda, lda, plain] =
-                    [&qda as &dyn Classifier, &lda, &plain].map(|classifier| drift.accuracy(classifier));
+                let [qda, pooled, lda, plain] = [&qda as &dyn Classifier, &pooled, &lda, &plain]
+                    .map(|classifier| drift.accuracy(classifier));
                 println!(
-                    "{variant} {each} {name}: QDA {qda:.1?}, LDA {lda:.1?}, without uncertainty {plain:.1?}"
+                    "{variant} {each} {name}: QDA {qda:.1?}, pooled {pooled:.1?}, LDA {lda:.1?}, without uncertainty {plain:.1?}"
                 );
                 assert!(qda[0] >= least, "{variant} {each} {name}: {qda:?}");
+                assert!(pooled[0] >= least, "{variant} {each} {name}: {pooled:?}");
                 assert!(lda[0] >= plain[0], "{variant} {each} {name}: {lda:?} {plain:?}");
             }
         }
@@ -68,7 +71,8 @@ fn equal_counts_are_left_alone() {
         assert_eq!(lda(options), lda(options.with_uncertainty(false)));
         let qda =
             |options| Qda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
-        for options in [QdaOptions::default(), QdaOptions::default().with_pooled(0.3)] {
+        let pooled = QdaOptions::pooled(Pooling::of(&statistics));
+        for options in [QdaOptions::default(), QdaOptions::default().with_pooled(0.3), pooled] {
             assert_eq!(qda(options), qda(options.with_uncertainty(false)));
         }
     }
@@ -101,8 +105,9 @@ fn credits_are_the_formula() {
         });
         let mean_variance = average.trace() / dim as f64;
         let known = |count: f64| count / (count + 16.0 * dim as f64);
-        let share = known(4.0) / known(40.0);
-        for pooled in [0.0, 0.4] {
+        let alone = known(4.0) / known(40.0);
+        // Beside a chosen weight of the average, covariances keep theirs.
+        for (pooled, share) in [(0.0, alone), (0.4, 1.0)] {
             let options = QdaOptions::default().with_pooled(pooled);
             let found = Qda::new(&statistics, options, &budget).unwrap().scores(&queries, &budget).unwrap();
             let half = 0.45 * (1.0 - share);

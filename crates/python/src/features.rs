@@ -81,11 +81,12 @@ pub(crate) fn labels(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     labels.iter().enumerate().map(label).collect()
 }
 
-/// Features before and after a task. It stops when the caller wants that.
-pub(crate) struct Pairs<'a> {
+/// Features before and after a task, or features and labels. It stops when the caller wants that.
+pub(crate) struct Source<'a> {
     pub(crate) dim: usize,
     pub(crate) before: Floats<'a>,
-    pub(crate) after: Floats<'a>,
+    pub(crate) after: Option<Floats<'a>>,
+    pub(crate) labels: Option<&'a [u32]>,
     pub(crate) next: usize,
     pub(crate) watch: &'a Watch,
 }
@@ -98,7 +99,7 @@ fn part(floats: Floats<'_>, dim: usize, first: usize, last: usize) -> Floats<'_>
     }
 }
 
-impl FeatureSource for Pairs<'_> {
+impl FeatureSource for Source<'_> {
     fn dim(&self) -> usize {
         self.dim
     }
@@ -115,7 +116,11 @@ impl FeatureSource for Pairs<'_> {
         let first = self.next;
         let last = (first + most).min(self.before.len() / self.dim.max(1));
         let part = |floats| part(floats, self.dim, first, last);
-        block.push_floats(part(self.before), Some(part(self.after)), None)?;
+        block.push_floats(
+            part(self.before),
+            self.after.map(part),
+            self.labels.map(|labels| &labels[first..last]),
+        )?;
         self.next = last;
         Ok(last - first)
     }
@@ -126,6 +131,6 @@ impl FeatureSource for Pairs<'_> {
     }
 
     fn is_double(&self) -> bool {
-        matches!(self.before, Floats::F64(_)) || matches!(self.after, Floats::F64(_))
+        matches!(self.before, Floats::F64(_)) || matches!(self.after, Some(Floats::F64(_)))
     }
 }

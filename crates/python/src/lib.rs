@@ -24,7 +24,7 @@ mod _native {
     #[pymodule_export]
     use super::arguments::parse_bytes;
     #[pymodule_export]
-    use super::classifiers::{Classifier, Lda, Ncm, Qda};
+    use super::classifiers::{Classifier, Lda, Ncm, PooledQda, Qda};
     #[pymodule_export]
     use super::command::command;
     #[pymodule_export]

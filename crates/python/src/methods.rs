@@ -6,7 +6,7 @@ use residua::compensate::{self, CompensateError, Mode};
 
 use crate::arguments::{budget, choice};
 use crate::error::usage;
-use crate::features::{Features, Pairs};
+use crate::features::{Features, Source};
 use crate::run::run;
 use crate::statistics::ClassStatistics;
 
@@ -49,8 +49,9 @@ impl Method {
             return Err(usage(format!("before has {samples} samples, after has {others}")));
         }
         let (before, after) = (before.floats()?, after.floats()?);
-        let fitted =
-            run(py, None, |watch| self.0.fit(&mut Pairs { dim, before, after, next: 0, watch }, &budget))?;
+        let fitted = run(py, None, |watch| {
+            self.0.fit(&mut Source { dim, before, after: Some(after), labels: None, next: 0, watch }, &budget)
+        })?;
         Ok(Compensator(fitted))
     }
 

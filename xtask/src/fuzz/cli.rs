@@ -175,6 +175,7 @@ const WORDS: [&str; 49] = [
     "lda-shrink",
     "qda",
     "qda-shrink",
+    "qda-pooled",
     "counts",
     "full",
     "bash",

@@ -4,26 +4,27 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use residua::compensate::classify::Prior;
+use residua::compensate::classify::{Pooling, Prior};
 use residua::compensate::source::for_each_block;
 use residua::compensate::statistics::Extent;
 use residua::compensate::{ClassStatistics, CompensateError, FeatureSource, Side};
 use residua::format::file::{AtomicFile, Dtype, FileError, NpyHeader, SafetensorsWriter};
-use residua::memory::process;
+use residua::memory::{Budget, process};
 use serde::Serialize;
 
-use crate::args::{BudgetArgs, RunArgs, share};
+use crate::args::{BudgetArgs, RunArgs, positive, share};
 use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
-use crate::compensation::classifiers::{self, ClassifierArg, SHRINK};
+use crate::compensation::classifiers::{self, ClassifierArg, Settings};
 use crate::compensation::features::Features;
 use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{bytes, count, facts, print, print_json, written};
+use crate::progress::Bar;
 
 pub(crate) const EXAMPLE: &str = "\
 Example (after those of residua stats --help):
-  residua classify all-stats.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier lda-shrink -o predicted.npy
+  residua classify all-stats.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier qda-pooled -o predicted.npy
 
 Without -o it prints the labels, one per line. With --labels it prints the accuracy instead.";
 
@@ -57,6 +58,25 @@ pub(crate) struct Args {
     /// How far lda-shrink and qda-shrink shrink a covariance towards a multiple of the identity [default: 0.1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shrink: Option<f64>,
+    /// The weight of a class's own covariance in qda-pooled; the average covariance has the rest [default: by the
+    /// classes' numbers of samples, 0.2 at most]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    own: Option<f64>,
+    /// The weight of the identity in qda-pooled, in units of the mean variance of the average covariance [default:
+    /// by the classes' numbers of samples, 0.15 at least]
+    #[arg(long, value_name = "WEIGHT", value_parser = positive)]
+    ridge: Option<f64>,
+    /// Samples [n, d] to choose --own and --ridge with: the weights that classify most of them right, each left out in
+    /// turn, if they are surely better than the default.
+    /// Take samples that the model was not trained on, such as those of a task before it
+    #[arg(long, value_name = "FEATURES", requires = "tune_labels", conflicts_with_all = ["own", "ridge"])]
+    tune: Option<ArrayRef>,
+    /// Labels [n] of the samples of --tune; a bare name is a tensor in their file
+    #[arg(long, value_name = "LABELS", requires = "tune")]
+    tune_labels: Option<ArrayRef>,
+    /// The directions of each class that qda-pooled keeps, such as 64: less time and memory to classify [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    rank: Option<usize>,
     /// Class probabilities before a feature is seen
     #[arg(long, value_enum, default_value = "uniform")]
     prior: PriorArg,
@@ -72,6 +92,11 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Done {
     classifier: &'static str,
+    /// The weights of qda-pooled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ridge: Option<f64>,
     classes: usize,
     rows: u64,
     /// Number of right predictions, if there are labels.
@@ -91,8 +116,14 @@ pub(crate) fn run(args: &Args) -> Result {
     if args.shrink.is_some() && !args.classifier.takes_shrink() {
         return Err(Failure::usage("--shrink is for lda-shrink and qda-shrink"));
     }
+    let pooled = args.classifier == ClassifierArg::QdaPooled;
+    let weights = args.own.is_some() || args.ridge.is_some() || args.tune.is_some();
+    if !pooled && (weights || args.rank.is_some()) {
+        return Err(Failure::usage("--own, --ridge, --tune and --rank are for qda-pooled"));
+    }
     if let Some(output) = &args.output {
-        let arrays = [&args.features].into_iter().chain(&args.labels).map(ArrayRef::path);
+        let arrays = [&args.features].into_iter().chain(&args.labels);
+        let arrays = arrays.chain(&args.tune).chain(&args.tune_labels).map(ArrayRef::path);
         destination::check(output, arrays.chain([&*args.statistics]))?;
     }
     args.run.start()?;
@@ -105,21 +136,20 @@ pub(crate) fn run(args: &Args) -> Result {
     };
     let bar = args.run.progress();
     let mut features = Features::open(vec![arrays], "classifying", &budget, &bar)?;
+    let settings = settings(args, &features, &budget, &bar)?;
     // A budget that is too small is refused before the work.
     let predictions = predicted_bytes(args, features.rows().unwrap_or(0));
-    let work =
-        |extent: &Extent| args.classifier.room(extent).bytes(extent, &features).saturating_add(predictions);
+    let work = |extent: &Extent| {
+        args.classifier.room(extent, args.rank).bytes(extent, &features).saturating_add(predictions)
+    };
     let statistics = ClassStatistics::load_for(&args.statistics, work, &budget).map_err(advised)?;
     let (name, holds) =
         (args.statistics.display().to_string(), format!("{} holds statistics", args.statistics.display()));
     features.expect_dim(statistics.dim(), &holds)?;
-    let prior = match args.prior {
-        PriorArg::Uniform => Prior::Uniform,
-        PriorArg::Counts => Prior::Counts,
-    };
+    let pooling = pooled.then(|| settings.pooling(&statistics));
     let classifier = args
         .classifier
-        .build(&statistics, args.shrink.unwrap_or(SHRINK), prior, &budget)
+        .build(&statistics, settings, &budget)
         .map_err(|failure| failure.about(args.statistics.display()))?;
     let known = classifier.labels();
     let _held = budget.reserve(predictions, "predictions")?;
@@ -150,6 +180,8 @@ pub(crate) fn run(args: &Args) -> Result {
     let labelled = args.labels.is_some();
     let done = Done {
         classifier: args.classifier.name(),
+        own: pooling.map(|pooling| pooling.own),
+        ridge: pooling.map(|pooling| pooling.ridge),
         classes,
         rows,
         correct: labelled.then_some(correct),
@@ -168,6 +200,25 @@ pub(crate) fn run(args: &Args) -> Result {
     }
 }
 
+/// The classifier's settings, chosen on samples if there are some; they have to be like `features`.
+fn settings(args: &Args, features: &Features<'_>, budget: &Budget, bar: &Bar) -> Result<Settings> {
+    let mut pooling = (args.own, args.ridge);
+    if let (Some(samples), Some(labels)) = (&args.tune, &args.tune_labels) {
+        let labels = Some(labels.beside(samples));
+        let arrays = Arrays { before: samples.clone(), after: None, labels };
+        let mut samples = Features::open(vec![arrays], "tuning", budget, bar)?;
+        samples.expect_dim(features.dim(), &format!("{} has features", features.name()))?;
+        let chosen = Pooling::choose(&mut samples, budget)?;
+        pooling = (chosen.map(|chosen| chosen.own), chosen.map(|chosen| chosen.ridge));
+    }
+    let prior = match args.prior {
+        PriorArg::Uniform => Prior::Uniform,
+        PriorArg::Counts => Prior::Counts,
+    };
+    let ((own, ridge), shrink) = (pooling, args.shrink.unwrap_or(Settings::default().shrink));
+    Ok(Settings { shrink, own, ridge, rank: args.rank, prior })
+}
+
 /// Bytes of the predictions of `rows` features, and of their JSON if it is printed.
 fn predicted_bytes(args: &Args, rows: u64) -> u64 {
     let json = args.run.json && args.output.is_none();
@@ -176,6 +227,9 @@ fn predicted_bytes(args: &Args, rows: u64) -> u64 {
 
 fn text(done: &Done, args: &Args) -> String {
     let mut rows = vec![("classifier", format!("{}, {} classes", done.classifier, done.classes))];
+    if let (Some(own), Some(ridge)) = (done.own, done.ridge) {
+        rows.push(("weights", format!("own covariance {own:.3}, identity {ridge:.3}")));
+    }
     let number = count(done.rows);
     rows.push(match (done.correct, done.accuracy) {
         (Some(correct), Some(accuracy)) => {

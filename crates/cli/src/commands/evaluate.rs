@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::args::{BudgetArgs, RunArgs, share};
+use crate::compensation::classifiers::ClassifierArg;
 use crate::compensation::methods::{MethodArg, ModeArg, expect_distinct, expect_noisy};
 use crate::compensation::protocol::{Evaluation, Protocol, Row, Stage, Variant};
 use crate::escape;
@@ -57,7 +58,8 @@ pub(crate) fn run(args: &Args) -> Result {
 fn text(found: &Evaluation) -> String {
     format!(
         "{}, {} fine-tune: {} old and {} new classes, d = {}; fitted on {} pairs, {} test samples\n\n{}\n\n\
-         Accuracy in percent for all / old / new classes; time and peak memory to get the statistics.",
+         Accuracy in percent for all / old / new classes; time and peak memory to get the statistics. qda-pooled \
+         weighs a class's own covariance {:.2} and the identity {:.2}.",
         escape::path(&found.file),
         found.variant.name(),
         found.old_classes,
@@ -65,13 +67,16 @@ fn text(found: &Evaluation) -> String {
         found.dim,
         count(found.pairs),
         count(found.tests),
-        accuracies(found, |row| format!("{:.1} / {:.1} / {:.1}", row.all, row.old, row.new))
+        accuracies(found, |row| format!("{:.1} / {:.1} / {:.1}", row.all, row.old, row.new)),
+        found.pooling.own,
+        found.pooling.ridge
     )
 }
 
 /// A row for each way to get the statistics, a column for each classifier.
 pub(crate) fn accuracies(found: &Evaluation, cell: impl Fn(&Row) -> String) -> Table {
-    let mut table = table(["statistics", "ncm", "lda", "lda-shrink", "qda-shrink", "time", "memory"]);
+    let [ncm, lda, lda_shrink, qda_shrink, qda_pooled] = ClassifierArg::EVALUATED.map(ClassifierArg::name);
+    let mut table = table(["statistics", ncm, lda, lda_shrink, qda_shrink, qda_pooled, "time", "memory"]);
     for Stage { name, rows, seconds, peak_bytes, .. } in &found.stages {
         let mut cells = vec![name.clone()];
         cells.extend(rows.iter().map(&cell));

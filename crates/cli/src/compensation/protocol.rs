@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use residua::compensate::classify::Prior;
+use residua::compensate::classify::Pooling;
 use residua::compensate::source::for_each_block;
 use residua::compensate::{ClassStatistics, FeatureSource, Side, StatisticsOptions};
 use residua::format::file::Checkpoint;
@@ -20,7 +20,7 @@ use residua::split::Progress;
 use serde::Serialize;
 
 use super::arrays::{ArrayRef, Arrays};
-use super::classifiers::{ClassifierArg, SHRINK};
+use super::classifiers::{ClassifierArg, Settings};
 use super::features::Features;
 use super::methods::{MethodArg, ModeArg};
 use super::timeline::{Timeline, Watch};
@@ -89,6 +89,8 @@ pub(crate) struct Evaluation {
     pub(crate) tests: u64,
     pub(crate) stages: Vec<Stage>,
     pub(crate) timeline: Timeline,
+    /// The weights of qda-pooled, chosen on the task's own samples before it.
+    pub(crate) pooling: Pooling,
     /// The budget's limit.
     pub(crate) budget_bytes: u64,
 }
@@ -140,11 +142,18 @@ impl Protocol<'_> {
             let problem = format!("class {label} is both in y_old and in y_cur");
             return Err(Failure::input(self.file, problem));
         }
+        // On samples that the model was not trained on: those of the task, before it.
+        let mut samples = Features::open(vec![self.labelled("cur_before", "y_cur")], "", budget, &quiet)?;
+        let chosen = Pooling::choose(&mut samples, budget)?;
+        let (own, ridge) = (chosen.map(|chosen| chosen.own), chosen.map(|chosen| chosen.ridge));
+        let settings = Settings { own, ridge, ..Settings::default() };
+        drop(samples);
+        let pooling = settings.pooling(&stale.merge(&new, budget)?);
         let mut tests = 0;
         let mut add =
             |name: &str, old: &ClassStatistics, (seconds, peak_bytes): (f64, Option<u64>)| -> Result {
                 let all = old.merge(&new, budget)?;
-                let (rows, count) = self.rows(name, &all, old, budget, &quiet)?;
+                let (rows, count) = self.rows(name, &all, old, settings, budget, &quiet)?;
                 tests = count;
                 let spectrum = if self.spectra { old.spectrum(budget)? } else { Vec::new() };
                 stages.push(Stage { name: name.into(), rows, seconds, peak_bytes, spectrum });
@@ -187,6 +196,7 @@ impl Protocol<'_> {
             tests,
             stages,
             timeline: watch.finish(),
+            pooling,
             budget_bytes: budget.limit(),
         })
     }
@@ -214,13 +224,14 @@ impl Protocol<'_> {
         name: &str,
         all: &ClassStatistics,
         old: &ClassStatistics,
+        settings: Settings,
         budget: &Budget,
         bar: &Bar,
     ) -> Result<(Vec<Row>, u64)> {
         let classifiers = ClassifierArg::EVALUATED;
         let built = classifiers
             .iter()
-            .map(|classifier| classifier.build(all, SHRINK, Prior::Uniform, budget))
+            .map(|classifier| classifier.build(all, settings, budget))
             .collect::<Result<Vec<_>>>()?;
         let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
         let mut test = Features::open(vec![self.labelled(&self.after("test"), "y_test")], "", budget, bar)?;

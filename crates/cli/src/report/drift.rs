@@ -50,7 +50,7 @@ fn tiles(found: &Evaluation) -> Vec<Tile> {
     let methods = || found.stages.iter().filter(|stage| stage.name != "stale" && stage.name != "true");
     let best = |classifier| methods().map(|stage| all(stage, classifier)).fold(f64::NAN, f64::max);
     let text = |percent: f64| format!("{percent:.1} %");
-    let (lda, qda) = (ClassifierArg::Lda, ClassifierArg::QdaShrink);
+    let (lda, qda) = (ClassifierArg::Lda, ClassifierArg::QdaPooled);
     let mut tiles = Vec::new();
     if methods().next().is_some() {
         tiles.push((text(best(lda)), "lda, best method"));
@@ -59,7 +59,7 @@ fn tiles(found: &Evaluation) -> Vec<Tile> {
         tiles.extend(of(name).map(|stage| (text(all(stage, lda)), label)));
     }
     if methods().next().is_some() {
-        tiles.push((text(best(qda)), "qda-shrink, best method"));
+        tiles.push((text(best(qda)), "qda-pooled, best method"));
         let fastest = methods().map(|stage| stage.seconds).fold(f64::INFINITY, f64::min);
         tiles.push((format!("{fastest:.2} s"), "fastest method"));
     }
@@ -101,7 +101,7 @@ fn timeline(found: &Evaluation) -> Result<Figure, String> {
     let y = Axis { label: "MiB", range: (0.0, limit * 1.08), format: |value| format!("{value:.0}") };
     let caption = format!(
         "Resident memory of the whole process, from the system, under a budget of {}. It includes classification \
-         with all four classifiers.",
+         with all classifiers.",
         bytes(found.budget_bytes)
     );
     let svg = memory(&x, &y, &points, limit, &timeline.stages)?;

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use generator::{CLUSTERS, DIM, Generator};
 use nalgebra::{DMatrix, DMatrixView};
-use residua_compensate::classify::{Qda, QdaOptions};
+use residua_compensate::classify::{Pooling, Qda, QdaOptions};
 use residua_compensate::source::{SafetensorsSource, TensorNames};
 use residua_compensate::*;
 use residua_format::file::{Checkpoint, Dtype, SafetensorsWriter};
@@ -129,8 +129,15 @@ fn run(name: &str, workload: &str, folder: &Path, limit: ByteSize, precision: Pr
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let took = || (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let fit;
-    let check = if name == "rgda" {
-        let classifier = Qda::new(&stale, QdaOptions::reference(), &budget)?;
+    let options = match name {
+        "rgda" => Some(QdaOptions::reference()),
+        "qda-pooled" | "qda-pooled-64" => Some(QdaOptions::pooled(Pooling::of(&stale))),
+        _ => None,
+    };
+    let check = if let Some(options) = options {
+        let whole = Qda::new(&stale, options, &budget)?;
+        let classifier: Box<dyn Classifier> =
+            if name.ends_with("64") { Box::new(whole.low_rank(64, &budget)?) } else { Box::new(whole) };
         fit = took();
         let mut block = FeatureBlock::new(DIM);
         let mut source = SafetensorsSource::new(&file, &TensorNames::features("before"))?;

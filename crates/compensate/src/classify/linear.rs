@@ -24,23 +24,34 @@ struct Scores {
 }
 
 /// Class means as columns `[d, C]`.
-fn means(statistics: &ClassStatistics) -> DMatrix<f64> {
+pub(super) fn means(statistics: &ClassStatistics) -> DMatrix<f64> {
     let numbers = statistics.iter().flat_map(|(_, class)| class.mean().iter().copied());
     DMatrix::from_iterator(statistics.dim(), statistics.len(), numbers)
 }
 
-/// The average covariance, lower triangle. Classes weigh n − 1; if all have a single sample, they weigh the same.
-pub(super) fn pooled(statistics: &ClassStatistics) -> DMatrix<f64> {
-    let (dim, freedom) = (statistics.dim(), statistics.samples() - statistics.len() as u64);
-    let mut sum = DMatrix::zeros(dim, dim);
-    for (_, class) in statistics.iter() {
+/// Covariances and their weights in the average. Classes weigh n − 1; if all have a single sample, they weigh the same.
+fn weighted(statistics: &ClassStatistics) -> impl Iterator<Item = (f64, &Covariance)> {
+    let freedom = statistics.samples() - statistics.len() as u64;
+    statistics.iter().map(move |(_, class)| {
         let weight = match freedom {
             0 => 1.0 / statistics.len() as f64,
             _ => (class.count() - 1) as f64 / freedom as f64,
         };
-        class.covariance().add_lower_to(weight, &mut sum);
-    }
+        (weight, class.covariance())
+    })
+}
+
+/// The average covariance, lower triangle.
+pub(super) fn pooled(statistics: &ClassStatistics) -> DMatrix<f64> {
+    let mut sum = DMatrix::zeros(statistics.dim(), statistics.dim());
+    weighted(statistics).for_each(|(weight, covariance)| covariance.add_lower_to(weight, &mut sum));
     sum
+}
+
+/// The mean variance of the average covariance, tr(Σ̄)/d.
+pub(super) fn mean_variance(statistics: &ClassStatistics) -> f64 {
+    let trace: f64 = weighted(statistics).map(|(weight, covariance)| weight * covariance.trace()).sum();
+    trace / statistics.dim() as f64
 }
 
 impl Scores {

@@ -5,11 +5,15 @@
 
 mod counts;
 mod linear;
+mod low_rank;
+mod pooling;
 mod quadratic;
 
 use residua_memory::Budget;
 
 pub use linear::{Lda, LdaOptions, Metric, Ncm, NcmOptions};
+pub use low_rank::LowRankQda;
+pub use pooling::Pooling;
 pub use quadratic::{Qda, QdaOptions};
 
 use crate::error::check;

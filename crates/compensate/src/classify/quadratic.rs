@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use residua_memory::{Budget, Reservation};
 
 use super::counts::Counts;
-use super::linear::pooled;
-use super::{Classifier, FEATURES, Prior, Ridge, Room};
+use super::linear::{mean_variance, pooled};
+use super::{Classifier, FEATURES, Pooling, Prior, Ridge, Room};
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::check;
@@ -14,7 +14,8 @@ use crate::setters::setters;
 use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance, Extent, Form, workers};
 
-/// Options of [`Qda`]: `Σ_c ← ridge.covariance·Σ_c + pooled·Σ̄ + (ridge.identity + ridge.trace·tr(Σ_c)/d)·I`.
+/// Options of [`Qda`]: `Σ_c ← ridge.covariance·Σ_c + pooled·Σ̄ + (ridge.identity + ridge.trace·tr(Σ_c)/d +
+/// pooled_trace·tr(Σ̄)/d)·I`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct QdaOptions {
@@ -22,13 +23,15 @@ pub struct QdaOptions {
     pub ridge: Ridge,
     /// The weight of the average covariance Σ̄: 0 unless set.
     pub pooled: f64,
+    /// The weight of the identity, in units of the mean variance of Σ̄: 0 unless set.
+    pub pooled_trace: f64,
     /// Keeps only this many directions of largest variance of each class; Σ̄ stays whole. All unless set.
     pub rank: Option<usize>,
     /// Class probabilities.
     pub prior: Prior,
     /// Whether to account for classes of few samples; true unless set. Without effect if all classes have the same number
-    /// of samples. Otherwise the classes of fewer samples are credited with the uncertainty of their means, and every
-    /// `Σ_c` gives a part of its weight to `½·(Σ̄ + tr(Σ̄)/d·I)`: the smaller the smallest class is, the more.
+    /// of samples. Otherwise the classes of fewer samples are credited with the uncertainty of their means. If `pooled` is
+    /// 0, every `Σ_c` also gives a part of its weight to `½·(Σ̄ + tr(Σ̄)/d·I)`: the smaller the smallest class is, the more.
     pub uncertainty: bool,
 }
 
@@ -39,11 +42,21 @@ impl QdaOptions {
         Self::default().with_ridge(ridge).with_pooled(2.0).with_uncertainty(false)
     }
 
+    /// `own·Σ_c + (1 − own)·Σ̄ + ridge·tr(Σ̄)/d·I`.
+    pub fn pooled(Pooling { own, ridge }: Pooling) -> Self {
+        Self::default()
+            .with_ridge(Ridge::relative(0.0).with_covariance(own))
+            .with_pooled(1.0 - own)
+            .with_pooled_trace(ridge)
+    }
+
     setters! {
         /// With these weights of a class's covariance and of the identity.
         with_ridge: ridge: Ridge,
         /// With this weight of the average covariance.
         with_pooled: pooled: f64,
+        /// With this weight of the identity, in units of the mean variance of the average covariance.
+        with_pooled_trace: pooled_trace: f64,
         /// With this many directions of each class.
         with_rank: rank: Some(usize),
         /// With these class probabilities.
@@ -56,7 +69,7 @@ impl QdaOptions {
 impl Default for QdaOptions {
     fn default() -> Self {
         let (ridge, prior) = (Ridge::shrink(0.1), Prior::Uniform);
-        Self { ridge, pooled: 0.0, rank: None, prior, uncertainty: true }
+        Self { ridge, pooled: 0.0, pooled_trace: 0.0, rank: None, prior, uncertainty: true }
     }
 }
 
@@ -68,17 +81,17 @@ impl Default for QdaOptions {
 /// decomposition, and r·d operations for each feature instead of d².
 #[derive(Debug)]
 pub struct Qda {
-    statistics: ClassStatistics,
-    labels: Vec<u32>,
-    ridge: Ridge,
-    prior: Vec<f64>,
-    base: Base,
+    pub(super) statistics: ClassStatistics,
+    pub(super) labels: Vec<u32>,
+    pub(super) ridge: Ridge,
+    pub(super) prior: Vec<f64>,
+    pub(super) base: Base,
     _held: Reservation,
 }
 
 /// The part that the matrices of all classes share.
 #[derive(Debug)]
-enum Base {
+pub(super) enum Base {
     /// Nothing.
     None,
     /// `pooled·Σ̄`, lower triangle, not yet with a diagonal.
@@ -103,7 +116,7 @@ struct Common {
     features: DMatrix<f64>,
 }
 
-const REMEDY: &str = "use a larger ridge";
+pub(super) const REMEDY: &str = "use a larger ridge";
 /// Bytes of a class beside its matrix.
 const CLASS: u64 = 64;
 
@@ -113,11 +126,17 @@ impl Qda {
     /// # Errors
     /// When there is no class, a weight is negative, or the budget has no room.
     pub fn new(statistics: &ClassStatistics, options: QdaOptions, budget: &Budget) -> Result<Self> {
-        let QdaOptions { mut ridge, pooled: mut pooled_weight, rank, prior, uncertainty } = options;
+        let QdaOptions { mut ridge, pooled: mut pooled_weight, pooled_trace, rank, prior, uncertainty } =
+            options;
         statistics.expect(statistics.dim(), "the statistics")?;
         ridge.check()?;
-        check(pooled_weight >= 0.0 && pooled_weight.is_finite(), "pooled", pooled_weight, "0 or more")?;
+        for (name, value) in [("pooled", pooled_weight), ("pooled_trace", pooled_trace)] {
+            check(value >= 0.0 && value.is_finite(), name, value, "a finite number, 0 or more")?;
+        }
         let dim = statistics.dim();
+        if pooled_trace > 0.0 {
+            ridge.identity += pooled_trace * mean_variance(statistics);
+        }
         let counts = if uncertainty { Counts::unequal(statistics) } else { None };
         // The average covariance as it is and whitened, the shared matrix decomposed, and a class's matrix and solution.
         let scratch = if counts.is_some() { 7 * Covariance::dense_bytes(dim) } else { 0 };
@@ -125,8 +144,9 @@ impl Qda {
         let average = counts.map(|counts| {
             let mut average = pooled(statistics);
             algebra::mirror(&mut average);
-            let (variance, lost) =
-                (average.trace() / dim as f64, ridge.covariance * (1.0 - counts.share(dim)));
+            let variance = average.trace() / dim as f64;
+            // Who chose a weight of Σ̄ needs no more of it.
+            let lost = if pooled_weight > 0.0 { 0.0 } else { ridge.covariance * (1.0 - counts.share(dim)) };
             // All classes get the same diagonal, so that what they share is decomposed once.
             let identity = ridge.identity + (ridge.trace + 0.5 * lost) * variance;
             ridge = Ridge { covariance: ridge.covariance - lost, identity, trace: 0.0 };
@@ -307,7 +327,7 @@ fn truncated(statistics: &ClassStatistics, rank: usize, budget: &Budget) -> Resu
 }
 
 /// `x − mean`, column by column.
-fn centred(x: DMatrixView<'_, f64>, mean: &DVector<f64>) -> DMatrix<f64> {
+pub(super) fn centred(x: DMatrixView<'_, f64>, mean: &DVector<f64>) -> DMatrix<f64> {
     let mut x = x.into_owned();
     x.column_iter_mut().for_each(|mut column| column -= mean);
     x

@@ -27,6 +27,7 @@ __all__ = [
     "Linear",
     "Method",
     "Ncm",
+    "PooledQda",
     "Qda",
     "ResiduaError",
     "Rff",
@@ -250,6 +251,7 @@ class Linear(Method):
         mode: str = "exact",
         *,
         ridge: float | None = None,
+        rank: int | None = None,
         temperature: float | None = None,
         noise: float | None = None,
     ) -> Self: ...
@@ -262,6 +264,7 @@ class Rff(Method):
         *,
         features: int | None = None,
         ridge: float | None = None,
+        rank: int | None = None,
         bandwidth: float | None = None,
         points: int | None = None,
         seed: int | None = None,
@@ -276,6 +279,7 @@ class WeakNonlinear(Method):
         *,
         hidden: int | None = None,
         ridge: float | None = None,
+        rank: int | None = None,
         steps: int | None = None,
         batch: int | None = None,
         rate: float | None = None,
@@ -341,3 +345,19 @@ class Qda(Classifier):
         uncertainty: bool = True,
         memory_budget: _Size = None,
     ) -> Self: ...
+
+@final
+class PooledQda(Classifier):
+    def __new__(
+        cls,
+        statistics: ClassStatistics,
+        *,
+        own: float | None = None,
+        ridge: float | None = None,
+        rank: int | None = None,
+        prior: str = "uniform",
+        uncertainty: bool = True,
+        memory_budget: _Size = None,
+    ) -> Self: ...
+    @staticmethod
+    def choose(features: _Array, labels: _Array, *, memory_budget: _Size = None) -> tuple[float | None, float | None]: ...

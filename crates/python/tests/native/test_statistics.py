@@ -129,7 +129,8 @@ def test_classifiers(rng) -> None:
     statistics = collect(features, labels * 10)
     nearest = np.argmin(((features[:, None] - np.stack([statistics[10 * c].mean for c in range(4)])) ** 2).sum(2), 1)
     np.testing.assert_array_equal(residua.Ncm(statistics).predict(features), nearest * 10)
-    for classifier in (residua.Lda(statistics), residua.Qda(statistics), residua.Ncm(statistics, metric="cosine")):
+    classifiers = [residua.Lda, residua.Qda, residua.PooledQda, lambda s: residua.Ncm(s, metric="cosine")]
+    for classifier in (new(statistics) for new in classifiers):
         predicted = classifier.predict(features.astype("f4"))
         assert predicted.dtype == np.int64 and np.mean(predicted == labels * 10) > 0.9
         assert classifier.labels == [0, 10, 20, 30]
@@ -139,12 +140,29 @@ def test_classifiers(rng) -> None:
     inner = [np.cov(features[labels == c].T) for c in range(4)]
     weights = np.array([(labels == c).sum() - 1 for c in range(4)])
     pooled = sum(w * c for w, c in zip(weights, inner)) / weights.sum()
-    pooled += 0.1 * np.trace(pooled) / 6 * np.eye(6)
+    variance = np.trace(pooled) / 6
+    average = pooled + 0.1 * variance * np.eye(6)
     means = np.stack([features[labels == c].mean(0) for c in range(4)])
-    solved = np.linalg.solve(pooled, means.T)
+    solved = np.linalg.solve(average, means.T)
     expected = features @ solved - 0.5 * (means.T * solved).sum(0)
     found = residua.Lda(statistics, uncertainty=False).scores(features)
     np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], rtol=1e-6, atol=1e-8)
+    # And pooled, with given weights; weights are chosen where that surely helps.
+    for c, scores in enumerate(residua.PooledQda(statistics, own=0.3, ridge=0.2, uncertainty=False).scores(features).T):
+        matrix = 0.3 * inner[c] + 0.7 * pooled + 0.2 * variance * np.eye(6)
+        z = features - means[c]
+        expected = -0.5 * ((z * np.linalg.solve(matrix, z.T).T).sum(1) + np.linalg.slogdet(matrix)[1])
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    low = residua.PooledQda(statistics, own=0.3, ridge=0.2, uncertainty=False, rank=6)
+    np.testing.assert_allclose(low.scores(features)[:, 3], scores, rtol=1e-4)
+    assert residua.PooledQda.choose(features, labels) == (None, None)
+    shapes = np.exp(rng.standard_normal((4, 6)) * 1.5)
+    own, ridge = residua.PooledQda.choose(shapes[labels] * rng.standard_normal((800, 6)), labels)
+    assert own > 0.2 and ridge < 0.3
+    with pytest.raises(residua.UsageError, match="own is 2"):
+        residua.PooledQda(statistics, own=2)
+    with pytest.raises(residua.UsageError, match="799 labels"):
+        residua.PooledQda.choose(features, labels[1:])
 
 
 def test_bad_input_is_refused_and_counts_nothing(rng) -> None:
