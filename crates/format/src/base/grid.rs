@@ -108,7 +108,9 @@ impl From<BaseKind> for Grid {
             BaseKind::Lut2 => &[38, 127],
             BaseKind::Lut3 | BaseKind::Lut3G16 | BaseKind::Lut3G32 => &[14, 45, 79, 127],
             BaseKind::Lut4 | BaseKind::Lut4G16 | BaseKind::Lut4G32 => &[6, 18, 31, 44, 58, 75, 96, 127],
-            BaseKind::Lut5 | BaseKind::Lut5G16 | BaseKind::Lut5G32 => &[3, 8, 13, 18, 24, 29, 35, 41, 47, 54, 61, 70, 79, 90, 105, 127],
+            BaseKind::Lut5 | BaseKind::Lut5G16 | BaseKind::Lut5G32 => {
+                &[3, 8, 13, 18, 24, 29, 35, 41, 47, 54, 61, 70, 79, 90, 105, 127]
+            }
             BaseKind::Lut6 => &[
                 1, 3, 6, 8, 10, 13, 15, 17, 20, 22, 24, 27, 30, 32, 35, 38, 40, 43, 46, 49, 53, 56, 60, 64,
                 68, 73, 78, 84, 91, 99, 110, 127,

@@ -74,8 +74,8 @@ impl Costs {
         8 * cols as u64
     }
 
-    /// Costs with these limits. `plain` is the coder of plain scales. `largest` is a bound of the weights' magnitudes. `None` if there is no error to speak
-    /// of.
+    /// Costs with these limits. `plain` is the coder of plain scales, `largest` a bound of the weights' magnitudes. `None`
+    /// if there is no error to speak of.
     pub(super) fn new(
         coder: &Coder,
         plain: &Coder,
@@ -361,7 +361,8 @@ fn best_scale(costs: &Costs, weights: &[f32], factors: &[f32], anchor: f32, plai
     let below = CLIPS[CLIPS.len() - 1] * plain;
     // A multiplier is coarser, and chosen once more.
     let (step, finer) = if costs.kind().block().is_some() { (2, 2) } else { (1, FINER.len()) };
-    let anchored = ANCHORED.iter().step_by(step).map(|multiple| anchor * multiple).filter(|&scale| scale < below);
+    let anchored =
+        ANCHORED.iter().step_by(step).map(|multiple| anchor * multiple).filter(|&scale| scale < below);
     anchored.for_each(|scale| attempt(&mut best, scale));
     for multiple in &FINER[..finer] {
         let scale = (best.1 * multiple).min(costs.kind().max_scale());

@@ -175,7 +175,10 @@ impl Sample {
         }
         if self.blocks {
             let blocks = self.weights.chunks(self.cols).flat_map(|row| row.chunks(self.width));
-            self.scales.iter_mut().zip(blocks).for_each(|(scale, block)| *scale = mean(block).max(1e-3) as f32);
+            self.scales
+                .iter_mut()
+                .zip(blocks)
+                .for_each(|(scale, block)| *scale = mean(block).max(1e-3) as f32);
         }
         true
     }
