@@ -51,7 +51,7 @@ fn multipliers_pay_where_blocks_differ() {
 fn small_columns_keep_small_errors() {
     let bench = Bench::new();
     let mut values = weights(SHAPE[0], SHAPE[1], 2);
-    let small = |at: usize| at % SHAPE[1] % 8 == 0;
+    let small = |at: usize| (at % SHAPE[1]).is_multiple_of(8);
     (0..values.len()).filter(|&at| small(at)).for_each(|at| values[at] *= 0.01);
     bench.write("w", &[Dense::new("w", Dtype::F32, &SHAPE, &values)]);
     for kind in BaseKind::ALL.into_iter().filter(|kind| kind.is_codebook() && kind.bits() > 2) {
