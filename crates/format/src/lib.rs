@@ -25,7 +25,9 @@ pub mod strategies;
 mod value;
 mod vectorised;
 
-pub use base::{BaseKind, Coder, Grid, QuantizedBase, code_i8, quantize_row, scale_i8};
+pub use base::{
+    BaseKind, Coder, Grid, MULTIPLIERS, QuantizedBase, code_i8, plain_multipliers, quantize_row, scale_i8,
+};
 pub use convert::Duplicates;
 pub use coo::Coo;
 pub use csr::Csr;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use residua_format::{BaseKind, Coder, FormatError, Grid, QuantizedBase, quantize_row, strategies};
+use residua_format::{
+    BaseKind, Coder, FormatError, Grid, MULTIPLIERS, QuantizedBase, quantize_row, strategies,
+};
 
 fn coded(weights: &[f32], kind: BaseKind) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
     let mut codes = vec![0xAA; kind.row_bytes(weights.len())];
@@ -23,6 +25,12 @@ fn multiples(grid: &Grid) -> Vec<f32> {
     }
 }
 
+/// The multiplier of a column in a row of codes.
+fn multiplier(kind: BaseKind, codes: &[u8], col: usize) -> f32 {
+    let number = |block: usize| codes[col / block / 2] >> (col / block % 2 * 4) & 15;
+    kind.block().map_or(1.0, |block| f32::from(MULTIPLIERS[usize::from(number(block))]) / 256.0)
+}
+
 fn kinds() -> impl Strategy<Value = BaseKind> {
     prop::sample::select(BaseKind::ALL.to_vec())
 }
@@ -36,12 +44,13 @@ proptest! {
         magnitude in prop::sample::select(vec![1.0, 1e-3, 1e30, 1e-30]),
     ) {
         let row: Vec<f32> = row.iter().map(|w| w * magnitude).collect();
-        let (_, scales, back) = coded(&row, kind);
+        let (codes, scales, back) = coded(&row, kind);
         for (col, (&w, &b)) in row.iter().zip(&back).enumerate() {
             let scale = f64::from(scales[col / kind.group(row.len())]);
             let error = (f64::from(w) - f64::from(b)).abs();
-            let multiples = multiples(&Grid::from(kind));
-            let errors = multiples.iter().map(|&m| (f64::from(w) - f64::from(m) * scale).abs());
+            let factor = multiplier(kind, &codes, col);
+            let multiples = multiples(&Grid::from(kind)).into_iter().map(|level| (level * factor + 0.5).floor());
+            let errors = multiples.map(|m| (f64::from(w) - f64::from(m) * scale).abs());
             let least = errors.fold(f64::INFINITY, f64::min);
             prop_assert!(error <= least + scale * 1e-5, "column {}: {} became {}, scale {}", col, w, b, scale);
         }
@@ -72,7 +81,8 @@ proptest! {
         let mut row: Vec<f32> =
             row.iter().map(|&code| multiples[usize::from(code) % multiples.len()] * 0.25).collect();
         let largest = f32::from(kind.max_code()) * 0.25;
-        let group = kind.group(row.len());
+        // Then multipliers are 1.
+        let group = kind.block().unwrap_or(kind.group(row.len()));
         row.chunks_mut(group).for_each(|group| group[0] = largest);
         prop_assert_eq!(coded(&row, kind).2, row);
     }
@@ -100,7 +110,7 @@ proptest! {
         let grid = Grid::codebook(kind, &levels).unwrap();
         let coder = Coder::from(grid);
         let mut codes = vec![0; kind.row_bytes(weights.len())];
-        coder.code_row(&weights, &[1.0], &mut codes);
+        coder.code_row(&weights, &[1.0], &[], &mut codes);
         let (mut back, mut multiples) = (vec![0.0; weights.len()], vec![0; weights.len()]);
         grid.dequantize_row(&codes, &[1.0], &mut back);
         grid.multiples(&codes, &mut multiples);
@@ -110,7 +120,7 @@ proptest! {
             let least = levels.iter().map(|&l| (f32::from(l) - weight).abs()).fold(f32::INFINITY, f32::min);
             prop_assert!((found - weight).abs() <= least + 1e-4, "{} became {}", weight, found);
             prop_assert_eq!(found, f32::from(multiple));
-            prop_assert_eq!(coder.nearest(weight), found);
+            prop_assert_eq!(coder.nearest(weight, 0), found);
         }
     }
 
@@ -141,12 +151,36 @@ fn codes_of_three_bits_straddle_bytes() {
     // Codes 0, 1, 2 and 7: 111_010_001_000 from the highest bit to the lowest.
     let grid = Grid::codebook(BaseKind::Lut3, &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
     let mut codes = [0xAA; 2];
-    Coder::from(grid).code_row(&[0.0, 1.0, 2.0, 7.0], &[1.0], &mut codes);
+    Coder::from(grid).code_row(&[0.0, 1.0, 2.0, 7.0], &[1.0], &[], &mut codes);
     assert_eq!(codes, [0b1000_1000, 0b1110]);
     let base = QuantizedBase::new(1, 4, grid, (&codes[..]).into(), (&[2.0][..]).into()).unwrap();
     assert_eq!((0..4).map(|col| base.weight(0, col)).collect::<Vec<_>>(), [0.0, 2.0, 4.0, 14.0]);
     let unclean = QuantizedBase::new(1, 4, grid, (&[0, 0x10][..]).into(), (&[2.0][..]).into());
     assert!(matches!(unclean, Err(FormatError::GapRow { row: 0, .. })));
+}
+
+/// Two blocks with their own multipliers, and what numpy gives for the products.
+#[test]
+fn blocks_have_multipliers() {
+    let levels = [-127, -80, -33, 0, 20, 45, 90, 127];
+    let grid = Grid::codebook(BaseKind::Lut3G16, &levels).unwrap();
+    // Multipliers 1 and 117/256: -127, -80 and so on, and -58, -37, -15, 0, 9, 21, 41, 58.
+    let mut weights: Vec<f32> = levels.iter().map(|&level| f32::from(level)).cycle().take(16).collect();
+    weights.extend([-58.0, -37.0, -15.0, 0.0, 9.0, 21.0, 41.0, 58.0, 127.0]);
+    let mut codes = vec![0xAA; 11];
+    Coder::from(grid).code_row(&weights, &[1.0], &[15, 6], &mut codes);
+    // Both numbers, the even one low; then eight codes of three bits: 0 to 7.
+    assert_eq!(codes[..4], [0x6F, 0b1000_1000, 0b1100_0110, 0b1111_1010]);
+    let base = QuantizedBase::new(1, 25, grid, (&*codes).into(), (&[2.0][..]).into()).unwrap();
+    let mut expected: Vec<f32> = weights.iter().map(|weight| 2.0 * weight).collect();
+    expected[24] = 2.0 * 58.0;
+    let mut found = vec![0.0; 25];
+    base.dequantize_row(0, &mut found);
+    assert_eq!(found, expected);
+    let mut multiples = vec![0; 25];
+    base.multiples(0, &mut multiples);
+    assert_eq!(multiples.iter().map(|&multiple| 2.0 * f32::from(multiple)).collect::<Vec<_>>(), expected);
+    assert_eq!((0..25).map(|col| base.weight(0, col)).collect::<Vec<_>>(), expected);
 }
 
 #[test]

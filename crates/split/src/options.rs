@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(here.parse(), Ok(BaseSpec::Checkpoint(here.into())));
         let error = "int5".parse::<BaseSpec>().unwrap_err();
         let text = "\"int5\" is neither a base kind (int4, int4-g32, int4-g64, int4-g128, int8, \
-                    lut2, lut3, lut4, lut5, lut6) nor an existing path";
+                    lut2, lut3, lut4, lut5, lut6, lut3-g16, lut3-g32, lut4-g16, lut4-g32, lut5-g16, lut5-g32) nor an existing path";
         assert_eq!((error.to_string().as_str(), error.kind()), (text, ErrorKind::Usage));
     }
 }

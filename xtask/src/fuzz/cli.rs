@@ -131,8 +131,10 @@ const GRAMMAR: [&str; 19] = [
     "completions W",
 ];
 
-const WORDS: [&str; 49] = [
+const WORDS: [&str; 51] = [
     "lut2",
+    "lut3-g16",
+    "lut4-g32",
     "lut3",
     "lut6",
     "*=lut5",

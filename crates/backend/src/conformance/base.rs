@@ -16,7 +16,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Quantized(BaseKind::Int4),
         Self::Quantized(BaseKind::Int4G32),
         Self::Quantized(BaseKind::Int4G64),
@@ -24,6 +24,8 @@ impl Kind {
         Self::Quantized(BaseKind::Int8),
         Self::Quantized(BaseKind::Lut3),
         Self::Quantized(BaseKind::Lut4),
+        Self::Quantized(BaseKind::Lut3G32),
+        Self::Quantized(BaseKind::Lut4G16),
         Self::Dense(ValueType::F32),
         Self::Dense(ValueType::F16),
         Self::Dense(ValueType::Bf16),

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "T", value_parser = finite)]
     threshold: Option<f32>,
     /// The base: lut2 to lut6 (codes of 2 to 6 bits of a codebook that is fitted to the tensor, a scale for each row),
-    /// int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with such
+    /// lut3 to lut5 with -g16 or -g32 (the same with a multiplier for each block of 16 or 32 columns), int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with such
     /// names; repeat the option for several, of which the first match counts [default: lut4]
     #[arg(long, value_name = "BASE")]
     base: Vec<String>,

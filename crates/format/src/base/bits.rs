@@ -1,18 +1,38 @@
 //! Codes of a few bits, packed.
 //!
-//! Code `i` of a row takes bits `i·bits` and on, counted from the lowest bit of the first byte.
+//! A row has the numbers of its multipliers, two in a byte, the even block in the low nibble. Its codes follow: code `i`
+//! takes bits `i·bits` and on, counted from the lowest bit of their first byte.
 
 use super::BaseKind;
 
 /// Eight codes take as many bytes as a code has bits.
 const CODES: usize = 8;
 
-/// The raw codes of columns `8·number` and on of a row; 0 past its end.
+/// The multipliers of a row of `cols` columns, and its codes.
 #[inline(always)]
-pub(super) fn eight(kind: BaseKind, row: &[u8], number: usize) -> [u8; CODES] {
+pub(super) fn parts(kind: BaseKind, cols: usize, row: &[u8]) -> (&[u8], &[u8]) {
+    row.split_at(kind.multiplier_bytes(cols))
+}
+
+/// The number of the multiplier of a block.
+#[inline(always)]
+pub(super) fn multiplier(multipliers: &[u8], block: usize) -> usize {
+    usize::from(multipliers[block / 2] >> (block % 2 * 4) & 15)
+}
+
+/// Packs the numbers of a row's multipliers.
+pub(super) fn pack_multipliers(numbers: &[u8], out: &mut [u8]) {
+    for (out, pair) in out.iter_mut().zip(numbers.chunks(2)) {
+        *out = pair[0] | pair.get(1).map_or(0, |high| high << 4);
+    }
+}
+
+/// The raw codes of columns `8·number` and on; 0 past the end.
+#[inline(always)]
+pub(super) fn eight(kind: BaseKind, codes: &[u8], number: usize) -> [u8; CODES] {
     let bits = kind.bits();
     let mut bytes = [0; 8];
-    let from = &row[row.len().min(number * bits)..];
+    let from = &codes[codes.len().min(number * bits)..];
     let from = &from[..from.len().min(bits)];
     bytes[..from.len()].copy_from_slice(from);
     let word = u64::from_le_bytes(bytes);
@@ -21,18 +41,18 @@ pub(super) fn eight(kind: BaseKind, row: &[u8], number: usize) -> [u8; CODES] {
 }
 
 /// The raw code of one column.
-pub(super) fn one(kind: BaseKind, row: &[u8], col: usize) -> u8 {
-    eight(kind, row, col / CODES)[col % CODES]
+pub(super) fn one(kind: BaseKind, codes: &[u8], col: usize) -> u8 {
+    eight(kind, codes, col / CODES)[col % CODES]
 }
 
 /// Packs the raw codes of one row, which `code` gives by column.
 #[inline(always)]
-pub(super) fn pack(kind: BaseKind, cols: usize, row: &mut [u8], code: impl Fn(usize) -> u8) {
+pub(super) fn pack(kind: BaseKind, cols: usize, codes: &mut [u8], code: impl Fn(usize) -> u8) {
     let bits = kind.bits();
-    for (number, out) in row.chunks_mut(bits).enumerate() {
+    for (number, out) in codes.chunks_mut(bits).enumerate() {
         let first = CODES * number;
-        let codes = first..cols.min(first + CODES);
-        let word = codes.rev().fold(0u64, |word, col| word << bits | u64::from(code(col)));
+        let columns = first..cols.min(first + CODES);
+        let word = columns.rev().fold(0u64, |word, col| word << bits | u64::from(code(col)));
         out.copy_from_slice(&word.to_le_bytes()[..out.len()]);
     }
 }

@@ -1,18 +1,21 @@
 //! Weights to the nearest codes.
 
-use super::{BaseKind, Grid, bits};
+use std::sync::Arc;
+
+use super::{BaseKind, Grid, MULTIPLIERS, bits};
 use crate::vectorised;
 
 /// Finds the codes nearest to weights.
 ///
 /// Integers come from rounding. A codebook has a table of its nearest levels: halves between neighbouring levels are
-/// multiples of ½, so the nearest level is the same all the way from one multiple of ½ to the next.
+/// multiples of ½, so the nearest level is the same all the way from one multiple of ½ to the next. In a kind with blocks
+/// there is a table for each multiplier.
 #[derive(Debug, Clone)]
 pub struct Coder {
     grid: Grid,
     /// The largest multiple.
     limit: f32,
-    nearest: Box<Nearest>,
+    nearest: Arc<[Nearest]>,
 }
 
 /// Levels by the low bits of twice a multiple.
@@ -27,17 +30,27 @@ const CELLS: usize = 512;
 
 impl From<Grid> for Coder {
     fn from(grid: Grid) -> Self {
-        let mut nearest = Box::new(Nearest { levels: [0.0; CELLS], codes: [0; CELLS] });
+        let nearest = match grid.kind().block() {
+            Some(_) => MULTIPLIERS.iter().map(|&multiplier| Nearest::of(&grid.times(multiplier))).collect(),
+            None => [Nearest::of(&grid)].into(),
+        };
+        Self { grid, limit: grid.kind().max_code().into(), nearest }
+    }
+}
+
+impl Nearest {
+    fn of(grid: &Grid) -> Self {
+        let mut nearest = Self { levels: [0.0; CELLS], codes: [0; CELLS] };
+        let levels = grid.levels();
         for step in -256..256 {
-            // The middle of a cell.
+            // The middle of a cell. Halves are multiples of ½, so none is there.
             let multiple = f32::from(step as i16) / 2.0 + 0.25;
-            let distance = |code: &usize| (f32::from(grid.levels()[*code]) - multiple).abs();
-            let codes = 0..grid.levels().len();
-            let Some(code) = codes.min_by(|a, b| distance(a).total_cmp(&distance(b))) else { break };
-            nearest.levels[cell(multiple)] = grid.levels()[code].into();
+            let below = |pair: &[i8]| (f32::from(pair[0]) + f32::from(pair[1])) / 2.0 < multiple;
+            let code = levels.windows(2).take_while(|pair| below(pair)).count();
+            nearest.levels[cell(multiple)] = levels.get(code).copied().unwrap_or(0).into();
             nearest.codes[cell(multiple)] = code as u8;
         }
-        Self { grid, limit: grid.kind().max_code().into(), nearest }
+        nearest
     }
 }
 
@@ -51,25 +64,41 @@ fn cell(multiple: f32) -> usize {
 }
 
 impl Coder {
+    /// Bytes of the tables. Clones share them.
+    pub const fn bytes(kind: BaseKind) -> usize {
+        size_of::<Nearest>() * if kind.block().is_some() { MULTIPLIERS.len() } else { 1 }
+    }
+
     /// What the codes stand for.
     pub fn grid(&self) -> &Grid {
         &self.grid
     }
 
-    /// The multiple of the scale nearest to `steps`, a weight divided by its scale.
+    /// The multiple of the scale nearest to `steps`, a weight divided by its scale. `multiplier` is the number of its
+    /// block's multiplier, 0 to 15; 0 if the kind has no blocks.
+    ///
+    /// # Panics
+    /// When there is no such multiplier.
     #[inline(always)]
-    pub fn nearest(&self, steps: f32) -> f32 {
+    pub fn nearest(&self, steps: f32, multiplier: u8) -> f32 {
         match self.grid.kind().is_codebook() {
-            true => self.level(steps),
+            true => self.levels(multiplier)(steps),
             false => self.integer(steps),
         }
+    }
+
+    /// The number of the table of unchanged levels, for [`levels`](Self::levels).
+    #[doc(hidden)]
+    pub fn whole(&self) -> u8 {
+        self.nearest.len() as u8 - 1
     }
 
     /// As [`nearest`](Self::nearest), for a codebook.
     #[doc(hidden)]
     #[inline(always)]
-    pub fn level(&self, steps: f32) -> f32 {
-        self.nearest.levels[cell(steps.clamp(-self.limit, self.limit))]
+    pub fn levels(&self, multiplier: u8) -> impl Fn(f32) -> f32 {
+        let (nearest, limit) = (&self.nearest[usize::from(multiplier)], self.limit);
+        move |steps| nearest.levels[cell(steps.clamp(-limit, limit))]
     }
 
     /// As [`nearest`](Self::nearest), for integers: ties to even.
@@ -83,21 +112,23 @@ impl Coder {
 
     /// The codes of one row for given scales. A group with scale 0 has the code nearest to 0.
     ///
-    /// `weights` is one row of finite weights, `scales` its [`BaseKind::groups`] scales, each finite and at least 0.
-    /// The function writes all [`BaseKind::row_bytes`] of `codes`.
+    /// `weights` is one row of finite weights, `scales` its [`BaseKind::groups`] scales, each finite and at least 0,
+    /// `multipliers` the numbers of its [`BaseKind::blocks`] multipliers, 0 to 15. The function writes all
+    /// [`BaseKind::row_bytes`] of `codes`.
     ///
     /// # Panics
-    /// When `codes` or `scales` has the wrong length.
-    pub fn code_row(&self, weights: &[f32], scales: &[f32], codes: &mut [u8]) {
+    /// When `codes`, `scales` or `multipliers` has the wrong length, or there is no such multiplier.
+    pub fn code_row(&self, weights: &[f32], scales: &[f32], multipliers: &[u8], codes: &mut [u8]) {
         let (kind, cols) = (self.grid.kind(), weights.len());
         assert_eq!(codes.len(), kind.row_bytes(cols), "bytes of codes for {cols} columns of {kind}");
         assert_eq!(scales.len(), kind.groups(cols), "scales for {cols} columns of {kind}");
+        assert_eq!(multipliers.len(), kind.blocks(cols), "multipliers for {cols} columns of {kind}");
         let group = kind.group(cols);
         let groups = weights.chunks(group).zip(codes.chunks_mut(kind.row_bytes(group))).zip(scales);
         for ((weights, codes), &scale) in groups {
             match kind {
                 BaseKind::Int8 => code_int8(weights, scale, bytemuck::cast_slice_mut(codes)),
-                kind if kind.is_codebook() => code_levels(self, weights, scale, codes),
+                kind if kind.is_codebook() => code_levels(self, weights, scale, multipliers, codes),
                 _ => code_int4(weights, scale, codes),
             }
         }
@@ -144,8 +175,18 @@ fn code_int4(weights: &[f32], scale: f32, codes: &mut [u8]) {
 }
 
 vectorised! {
-fn code_levels(coder: &Coder, weights: &[f32], scale: f32, codes: &mut [u8]) {
+fn code_levels(coder: &Coder, weights: &[f32], scale: f32, multipliers: &[u8], codes: &mut [u8]) {
+    let (kind, cols) = (coder.grid.kind(), weights.len());
     let steps = |weight: f32| if scale > 0.0 { (weight / scale).clamp(-coder.limit, coder.limit) } else { 0.0 };
-    bits::pack(coder.grid.kind(), weights.len(), codes, |col| coder.nearest.codes[cell(steps(weights[col]))]);
+    let code = |table: &Nearest, col: usize| table.codes[cell(steps(weights[col]))];
+    let (packed, codes) = codes.split_at_mut(kind.multiplier_bytes(cols));
+    bits::pack_multipliers(multipliers, packed);
+    match kind.block() {
+        None => bits::pack(kind, cols, codes, |col| code(&coder.nearest[0], col)),
+        Some(block) => {
+            let table = |col: usize| &coder.nearest[usize::from(multipliers[col / block])];
+            bits::pack(kind, cols, codes, |col| code(table(col), col));
+        }
+    }
 }
 }

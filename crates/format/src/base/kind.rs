@@ -26,11 +26,23 @@ pub enum BaseKind {
     Lut5,
     /// 6-bit codes of a codebook, one scale per row.
     Lut6,
+    /// 3-bit codes of a codebook, one scale per row, and a 4-bit multiplier of it per 16 columns.
+    Lut3G16,
+    /// 3-bit codes of a codebook, one scale per row, and a 4-bit multiplier of it per 32 columns.
+    Lut3G32,
+    /// 4-bit codes of a codebook, one scale per row, and a 4-bit multiplier of it per 16 columns.
+    Lut4G16,
+    /// 4-bit codes of a codebook, one scale per row, and a 4-bit multiplier of it per 32 columns.
+    Lut4G32,
+    /// 5-bit codes of a codebook, one scale per row, and a 4-bit multiplier of it per 16 columns.
+    Lut5G16,
+    /// 5-bit codes of a codebook, one scale per row, and a 4-bit multiplier of it per 32 columns.
+    Lut5G32,
 }
 
 impl BaseKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Int4,
         Self::Int4G32,
         Self::Int4G64,
@@ -41,6 +53,12 @@ impl BaseKind {
         Self::Lut4,
         Self::Lut5,
         Self::Lut6,
+        Self::Lut3G16,
+        Self::Lut3G32,
+        Self::Lut4G16,
+        Self::Lut4G32,
+        Self::Lut5G16,
+        Self::Lut5G32,
     ];
 
     /// Its name, as files spell it.
@@ -56,6 +74,12 @@ impl BaseKind {
             Self::Lut4 => "lut4",
             Self::Lut5 => "lut5",
             Self::Lut6 => "lut6",
+            Self::Lut3G16 => "lut3-g16",
+            Self::Lut3G32 => "lut3-g32",
+            Self::Lut4G16 => "lut4-g16",
+            Self::Lut4G32 => "lut4-g32",
+            Self::Lut5G16 => "lut5-g16",
+            Self::Lut5G32 => "lut5-g32",
         }
     }
 
@@ -63,9 +87,10 @@ impl BaseKind {
     pub const fn bits(self) -> usize {
         match self {
             Self::Lut2 => 2,
-            Self::Lut3 => 3,
-            Self::Int4 | Self::Int4G32 | Self::Int4G64 | Self::Int4G128 | Self::Lut4 => 4,
-            Self::Lut5 => 5,
+            Self::Lut3 | Self::Lut3G16 | Self::Lut3G32 => 3,
+            Self::Int4 | Self::Int4G32 | Self::Int4G64 | Self::Int4G128 => 4,
+            Self::Lut4 | Self::Lut4G16 | Self::Lut4G32 => 4,
+            Self::Lut5 | Self::Lut5G16 | Self::Lut5G32 => 5,
             Self::Lut6 => 6,
             Self::Int8 => 8,
         }
@@ -74,8 +99,8 @@ impl BaseKind {
     /// Number of levels of the codebook; 0 if codes are integers that stand for themselves.
     pub const fn levels(self) -> usize {
         match self {
-            Self::Lut2 | Self::Lut3 | Self::Lut4 | Self::Lut5 | Self::Lut6 => 1 << self.bits(),
-            _ => 0,
+            Self::Int4 | Self::Int4G32 | Self::Int4G64 | Self::Int4G128 | Self::Int8 => 0,
+            _ => 1 << self.bits(),
         }
     }
 
@@ -110,10 +135,32 @@ impl BaseKind {
         cols.div_ceil(self.group(cols))
     }
 
-    /// Bytes of codes of a row of `cols` columns. Every row starts at a whole byte.
+    /// Columns that share a multiplier of the row's scale; `None` if there are no multipliers.
+    pub const fn block(self) -> Option<usize> {
+        match self {
+            Self::Lut3G16 | Self::Lut4G16 | Self::Lut5G16 => Some(16),
+            Self::Lut3G32 | Self::Lut4G32 | Self::Lut5G32 => Some(32),
+            _ => None,
+        }
+    }
+
+    /// Multipliers of a row of `cols` columns.
+    pub const fn blocks(self, cols: usize) -> usize {
+        match self.block() {
+            Some(block) => cols.div_ceil(block),
+            None => 0,
+        }
+    }
+
+    /// Bytes of a row of `cols` columns: multipliers, then codes. Every row starts at a whole byte.
     pub const fn row_bytes(self, cols: usize) -> usize {
         // Without the product of bits and columns, which may not fit.
-        cols / 8 * self.bits() + (cols % 8 * self.bits()).div_ceil(8)
+        self.multiplier_bytes(cols) + cols / 8 * self.bits() + (cols % 8 * self.bits()).div_ceil(8)
+    }
+
+    /// Bytes of a row's multipliers, two in a byte.
+    pub(super) const fn multiplier_bytes(self, cols: usize) -> usize {
+        self.blocks(cols).div_ceil(2)
     }
 
     /// The bits of a row's last byte that codes use.

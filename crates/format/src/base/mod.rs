@@ -12,16 +12,16 @@ use residua_memory::AlignedVec;
 use crate::error::{FormatError, Result};
 
 pub use coder::Coder;
-pub use grid::Grid;
+pub use grid::{Grid, MULTIPLIERS};
 pub use kind::BaseKind;
-pub use quantize::{code_i8, quantize_row, scale_i8};
+pub use quantize::{code_i8, plain_multipliers, quantize_row, scale_i8};
 
 /// A dense matrix of codes of 2 to 8 bits with f32 scales: `w = multiple · scale`. The multiple is the code itself in
-/// two's complement, or the level that it stands for in a codebook.
+/// two's complement, or what it stands for in a [`Grid`].
 ///
 /// Codes are row-major and packed: code `i` of a row takes bits `i·bits` and on, from the lowest bit of the row's first
-/// byte. So two 4-bit codes share a byte, the even column in the low nibble. Every row starts at a whole byte, and
-/// unused bits at its end are 0. Scales are `[rows, groups]`, row-major.
+/// byte. In a kind with [blocks](BaseKind::block) the numbers of a row's [multipliers](MULTIPLIERS) come before its codes,
+/// two in a byte, the even block in the low nibble. Every row starts at a whole byte, and unused bits at its end are 0. Scales are `[rows, groups]`, row-major.
 ///
 /// Invariants, always checked: the lengths of both planes follow from shape and kind; unused bits are 0; scales
 /// lie between 0 and [`BaseKind::max_scale`]. So every weight is finite.
@@ -158,7 +158,7 @@ impl QuantizedBase {
     /// When the place lies outside the matrix.
     pub fn multiple(&self, row: usize, col: usize) -> i8 {
         assert!(row < self.rows && col < self.cols, "[{row}, {col}] of [{}, {}]", self.rows, self.cols);
-        self.grid.multiple(self.row_codes(row), col)
+        self.grid.multiple(self.row_codes(row), self.cols, col)
     }
 
     /// The weight at one place.

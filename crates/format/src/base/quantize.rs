@@ -1,11 +1,11 @@
 //! Weights to codes, with the scale that fits the largest.
 
 use super::coder::code_int8;
-use super::{BaseKind, Coder};
+use super::{BaseKind, Coder, MULTIPLIERS};
 use crate::vectorised;
 
 /// Quantises one row. Per group `scale = max |w| / max_code`, and the codes are those nearest to the weights; see
-/// [`Coder::code_row`]. A group of zeros has scale 0.
+/// [`Coder::code_row`] and [`plain_multipliers`]. A group of zeros has scale 0.
 ///
 /// `weights` is one row. `codes` has [`BaseKind::row_bytes`] bytes, `scales` [`BaseKind::groups`] elements; the
 /// function writes all of both. With integers, `|w − code·scale|` is at most half a scale and a few units in the last
@@ -31,8 +31,21 @@ pub fn quantize_row(
             number * group + bad
         })?;
     }
-    coder.code_row(weights, scales, codes);
+    let mut multipliers = vec![0; kind.blocks(weights.len())];
+    plain_multipliers(weights, kind, scales, &mut multipliers);
+    coder.code_row(weights, scales, &multipliers, codes);
     Ok(())
+}
+
+/// The number of each block's smallest multiplier with which the largest level reaches the block's largest magnitude.
+/// `scales` is the row's scale, `multipliers` has [`BaseKind::blocks`] elements: none if the kind has no blocks.
+pub fn plain_multipliers(weights: &[f32], kind: BaseKind, scales: &[f32], multipliers: &mut [u8]) {
+    let (Some(block), [scale]) = (kind.block(), scales) else { return };
+    for (weights, number) in weights.chunks(block).zip(multipliers) {
+        let steps = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs())) / scale;
+        let reaches = |&multiplier: &u16| f32::from(multiplier) * (127.0 / 256.0) >= steps;
+        *number = MULTIPLIERS.iter().position(reaches).unwrap_or(MULTIPLIERS.len() - 1) as u8;
+    }
 }
 
 /// The scale of a row of i8 values: the largest magnitude divided by 127. `None` when some value is not finite.

@@ -12,8 +12,20 @@ use super::inputs::{Job, Keep};
 use super::levels;
 use crate::{Importance, Progress, SplitError, SplitOptions};
 
-const KINDS: [BaseKind; 5] = [BaseKind::Lut2, BaseKind::Lut3, BaseKind::Lut4, BaseKind::Lut5, BaseKind::Lut6];
-const DENSITIES: [f64; 8] = [0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12];
+const KINDS: [BaseKind; 11] = [
+    BaseKind::Lut2,
+    BaseKind::Lut3,
+    BaseKind::Lut3G32,
+    BaseKind::Lut3G16,
+    BaseKind::Lut4,
+    BaseKind::Lut4G32,
+    BaseKind::Lut4G16,
+    BaseKind::Lut5,
+    BaseKind::Lut5G32,
+    BaseKind::Lut5G16,
+    BaseKind::Lut6,
+];
+const DENSITIES: [f64; 9] = [0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12];
 /// The density when all that is left of the size goes into it.
 const MOST: f64 = 0.3;
 
@@ -113,9 +125,11 @@ fn curve(job: &Job<'_>, kind: Option<BaseKind>, options: &SplitOptions) -> Resul
         }
         _ => vec![1.0; cols],
     };
-    let errors = levels::errors(&job.rows, &kinds, &DENSITIES, &factors)?;
+    let errors = levels::errors(&job.rows, &kinds, &DENSITIES, (&factors, job.calibration.is_none()))?;
     let elements = (rows * cols) as f64;
     let points = kinds.iter().flat_map(|&kind| DENSITIES.map(|density| (kind, density))).zip(errors);
+    // An outlier raises a row's scale, of which multipliers are shares. The sample may have none, so the residual takes some.
+    let points = points.filter(|((kind, density), _)| *density > 0.0 || kind.block().is_none());
     Ok(points
         .map(|((kind, density), error)| {
             // Columns at random: a gap has so many steps of 255.

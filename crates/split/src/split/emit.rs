@@ -108,8 +108,8 @@ impl Emitter {
         for (kept, _) in &mut *pieces {
             kept.settle(weights, self.cut, &mut self.ties_left);
         }
-        if let (Some(feeding), Base::Quantized { scales, .. }) = (feeding, base) {
-            self.feed(job, first, raw, scales, feeding, piece_rows)?;
+        if let Some(feeding) = feeding {
+            self.feed(job, first, raw, base, feeding, piece_rows)?;
         }
 
         let pieces = &mut self.pieces[..used];
@@ -170,9 +170,9 @@ impl Emitter {
                             Ok(both) => both,
                             Err(col) => return Some((row, col)),
                         };
-                        if let Base::Quantized { coder, scales } = base {
+                        if let Base::Quantized { coder, scales, multipliers } = base {
                             let codes = &mut codes[i * code_bytes..(i + 1) * code_bytes];
-                            coder.code_row(row_weights, scales, codes);
+                            coder.code_row(row_weights, scales, multipliers, codes);
                         }
                         kept.push_row(residual, weights, cut);
                     }
@@ -196,13 +196,15 @@ impl Emitter {
         job: &Job<'_>,
         first: usize,
         raw: &[u8],
-        scales: &[f32],
+        base: Base<'_>,
         feeding: &Feeding,
         piece_rows: usize,
     ) -> Result<(), SplitError> {
         let Feeding { feedback, costs, storage } = feeding;
+        let Base::Quantized { scales, multipliers, .. } = base else { return Ok(()) };
         let (cols, row_bytes, float) = (job.rows.cols, job.rows.row_bytes(), job.rows.float);
         let (code_bytes, groups) = (costs.kind().row_bytes(cols), costs.kind().groups(cols));
+        let blocks = costs.kind().blocks(cols);
         let fed = self.fed_scales.len();
         self.fed_scales.extend_from_slice(scales);
         let work = (raw.par_chunks(piece_rows * row_bytes))
@@ -214,7 +216,9 @@ impl Emitter {
             .map(|(piece, (((raw, codes), scales), (kept, _)))| {
                 let mut base = vec![0.0; raw.len() / row_bytes * cols];
                 float.widen(raw, &mut base);
-                let fed = feedback.feed(*storage, costs, &mut base, scales, kept);
+                let rows = piece * piece_rows..piece * piece_rows + raw.len() / row_bytes;
+                let multipliers = &multipliers[rows.start * blocks..rows.end * blocks];
+                let fed = feedback.feed(*storage, costs, &mut base, scales, multipliers, kept);
                 fed.map_err(|(row, col)| (first + piece * piece_rows + row, col))?;
                 let mut scratch = Scratch::new(cols);
                 kept.differences.reserve(kept.columns.len());
@@ -222,7 +226,8 @@ impl Emitter {
                     let base = &base[row * cols..(row + 1) * cols];
                     let scales = &scales[row * groups..(row + 1) * groups];
                     let codes = &mut codes[row * code_bytes..(row + 1) * code_bytes];
-                    costs.coder().code_row(base, scales, codes);
+                    let multipliers = &multipliers[row * blocks..(row + 1) * blocks];
+                    costs.coder().code_row(base, scales, multipliers, codes);
                     let differences = scratch.differences(float, raw, base);
                     kept.squares[row] = sum_of_squares(differences);
                     let columns = &kept.columns[kept.row(row)];

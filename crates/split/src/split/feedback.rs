@@ -56,7 +56,7 @@ impl Feedback {
     }
 
     /// Replaces rows of weights with their base. The kept entries become the residuals that belong to it, scales of
-    /// groups are fitted to the weights as they are when their first column comes up. i8 values take part unrounded:
+    /// groups are fitted to the weights as they are when their first column comes up. Multipliers stay. i8 values take part unrounded:
     /// their scale is known only at the end of the row.
     ///
     /// # Errors
@@ -67,9 +67,11 @@ impl Feedback {
         costs: &Costs,
         weights: &mut [f32],
         scales: &mut [f32],
+        multipliers: &[u8],
         kept: &mut Kept,
     ) -> Result<(), (usize, usize)> {
         let cols = self.cols;
+        let (block, blocks) = (costs.kind().block().unwrap_or(cols), costs.kind().blocks(cols));
         let rows = weights.len() / cols;
         let (groups, group) = (costs.kind().groups(cols), costs.kind().group(cols));
         let mut next: Vec<usize> = (0..rows).map(|row| kept.row(row).start).collect();
@@ -98,7 +100,9 @@ impl Feedback {
                             refit(storage, costs, col, &part[i..end], kept, scale);
                         }
                         let weight = part[i];
-                        let base = nearest(weight, *scale, costs.coder());
+                        let own = row * blocks + self.order[col] as usize / block;
+                        let multiplier = multipliers.get(own).copied().unwrap_or(0);
+                        let base = nearest(weight, *scale, multiplier, costs.coder());
                         let mut error = weight - base;
                         if next[row] < ends && kept.columns[next[row]] as usize == col {
                             kept.residuals[next[row]] = error;
@@ -194,8 +198,8 @@ fn refit(storage: Storage, costs: &Costs, first: usize, weights: &[f32], kept: &
 
 /// The value of the nearest code.
 #[inline(always)]
-fn nearest(weight: f32, scale: f32, coder: &Coder) -> f32 {
-    if scale > 0.0 { coder.nearest(weight / scale) * scale } else { 0.0 }
+fn nearest(weight: f32, scale: f32, multiplier: u8, coder: &Coder) -> f32 {
+    if scale > 0.0 { coder.nearest(weight / scale, multiplier) * scale } else { 0.0 }
 }
 
 /// A residual as it comes out of the file.
@@ -301,7 +305,7 @@ mod tests {
             let mut kept = self.kept(rows.clone());
             let storage = Storage { values, half: false };
             let costs = Costs::none(BaseKind::Int4);
-            feedback.feed(storage, &costs, &mut weights, &mut scales, &mut kept).unwrap();
+            feedback.feed(storage, &costs, &mut weights, &mut scales, &[], &mut kept).unwrap();
             for row in 0..rows.len() {
                 for (&col, &residual) in kept.columns[kept.row(row)].iter().zip(kept.values(row).0) {
                     weights[row * cols + col as usize] += stored(residual, values);
@@ -333,7 +337,7 @@ mod tests {
             kept.push_row(&[0.0; 2], &[1.0; 2], Cut { score: 0.5, ties: 0 });
             let storage = Storage { values: ValueType::F32, half: false };
             let mut weights = [-f32::MAX, f32::MAX];
-            let fed = feedback.feed(storage, &Costs::none(kind), &mut weights, &mut [1.0], &mut kept);
+            let fed = feedback.feed(storage, &Costs::none(kind), &mut weights, &mut [1.0], &[], &mut kept);
             assert_eq!(fed, Err((0, 0)), "{kind}");
         }
     }

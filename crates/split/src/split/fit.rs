@@ -3,10 +3,11 @@
 //! The residual repairs the weights with the largest errors. So an error costs its square only up to a limit, the
 //! square of the cut's score; a weight with a larger error enters the residual, and that place costs the limit. The
 //! scale of a group minimises the sum of the costs. An outlier costs the limit whatever the scale is, so it does not
-//! shape the base.
+//! shape the base. A block of columns with a multiplier is fitted as a group; the largest of a row's scales is that of
+//! the row, and each block takes the multiplier that then costs least.
 
 use half::f16;
-use residua_format::{BaseKind, Coder, Grid, ValueType, vectorised};
+use residua_format::{BaseKind, Coder, Grid, MULTIPLIERS, ValueType, plain_multipliers, vectorised};
 
 /// What errors cost: the rule by which scales are chosen.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(super) struct Costs {
     plain: Coder,
     /// The factor of each column's errors.
     factors: Vec<f32>,
-    /// For each group of columns, the scale whose largest rounding error is about the limit.
+    /// For each group or block of columns, the scale whose largest rounding error is about the limit.
     anchors: Vec<f32>,
     /// The most that an error costs, in squares of scaled scores.
     limit: f32,
@@ -73,10 +74,11 @@ impl Costs {
         8 * cols as u64
     }
 
-    /// Costs with these limits. `largest` is a bound of the weights' magnitudes. `None` if there is no error to speak
-    /// of.
+    /// Costs with these limits. `plain` is the coder of plain scales, `largest` a bound of the weights' magnitudes. `None`
+    /// if there is no error to speak of.
     pub(super) fn new(
-        coder: Coder,
+        coder: &Coder,
+        plain: &Coder,
         values: ValueType,
         weights: &[f32],
         Limits { limit, cut, plain_cut }: Limits,
@@ -94,7 +96,7 @@ impl Costs {
         let square = |score: f32| (f64::from(score) * unit).powi(2) as f32;
         let (limit, summed, summed_plain) = (square(limit), square(cut), square(plain_cut));
         let gap = widest_gap(coder.grid().levels());
-        let anchors = factors.chunks(coder.grid().kind().group(weights.len())).map(|factors| {
+        let anchors = factors.chunks(unit_of(coder.grid().kind(), weights.len())).map(|factors| {
             let mean = factors.iter().sum::<f32>() / factors.len() as f32;
             2.0 * limit.min(summed).sqrt() / (mean * gap)
         });
@@ -105,7 +107,7 @@ impl Costs {
             ValueType::F16 => 2f32.powi(-22),
             ValueType::Bf16 | ValueType::I8 => 2f32.powi(-16),
         };
-        let plain = Coder::from(Grid::from(coder.grid().kind()));
+        let (coder, plain) = (coder.clone(), plain.clone());
         Some(Self { coder, plain, factors, anchors, limit, summed, summed_plain, unit, rounding })
     }
 
@@ -135,12 +137,21 @@ impl Costs {
         self.coder.grid().kind()
     }
 
-    /// Chooses the scales of one row.
+    /// Chooses the scales of one row, and the numbers of its multipliers.
     ///
     /// # Errors
     /// The column of a weight that is not finite.
-    pub(super) fn fit(&self, weights: &[f32], scales: &mut [f32]) -> Result<Fitted, usize> {
-        fit_row(self, weights, scales).ok_or_else(|| weights.iter().position(|w| !w.is_finite()).unwrap_or(0))
+    pub(super) fn fit(
+        &self,
+        weights: &[f32],
+        scales: &mut [f32],
+        multipliers: &mut [u8],
+    ) -> Result<Fitted, usize> {
+        let fitted = match scales {
+            [scale] if !multipliers.is_empty() => fit_blocks(self, weights, scale, multipliers),
+            _ => fit_row(self, weights, scales),
+        };
+        fitted.ok_or_else(|| weights.iter().position(|w| !w.is_finite()).unwrap_or(0))
     }
 
     /// The scale of one group with other weights; `None` if some weight is not finite. `first` is its first column.
@@ -151,6 +162,15 @@ impl Costs {
         }
         fit_columns(self, first, weights, &mut scale)?;
         Some(scale[0])
+    }
+
+    /// What these sums cost.
+    fn total(&self, sums: Sums) -> f32 {
+        sums.costs + self.rounding * sums.squares
+    }
+
+    fn errors(&self, sums: Sums) -> Errors {
+        Errors { squares: self.total(sums).into(), above: sums.above.into() }
     }
 
     /// Whether fitted scales leave no larger error than plain ones, with the best `kept` errors stored in the residual.
@@ -194,6 +214,11 @@ impl Errors {
     fn add(self, other: Self) -> Self {
         Self { squares: self.squares + other.squares, above: self.above + other.above }
     }
+}
+
+/// Columns that are fitted together.
+fn unit_of(kind: BaseKind, cols: usize) -> usize {
+    kind.block().unwrap_or_else(|| kind.group(cols))
 }
 
 /// The widest gap between neighbouring multiples.
@@ -246,6 +271,49 @@ fn plain_scale(weights: &[f32], kind: BaseKind) -> Option<f32> {
     Some((largest / f32::from(kind.max_code())).min(kind.max_scale()))
 }
 
+vectorised! {
+    /// A row whose blocks have multipliers; `None` if some weight is not finite.
+    fn fit_blocks(costs: &Costs, weights: &[f32], scale: &mut f32, multipliers: &mut [u8]) -> Option<Fitted> {
+        let kind = costs.kind();
+        let plain = plain_scale(weights, kind)?;
+        *scale = plain;
+        plain_multipliers(weights, kind, &[plain], multipliers);
+        if costs.factors.is_empty() || plain == 0.0 {
+            return Some(Fitted { out_of_range: costs.factors.is_empty(), ..Fitted::default() });
+        }
+        let block = unit_of(kind, weights.len());
+        let blocks = || weights.chunks(block).zip(costs.factors.chunks(block));
+        let own = blocks().zip(&costs.anchors).map(|((weights, factors), &anchor)| {
+            Some(best_scale(costs, weights, factors, anchor, plain_scale(weights, kind)?))
+        });
+        let own: Vec<f32> = own.collect::<Option<_>>()?;
+        *scale = own.iter().fold(0.0, |largest, &scale| scale.max(largest));
+        let rounded = f16::from_f32(*scale);
+        let mut fitted = Fitted { out_of_range: !rounded.is_normal(), ..Fitted::default() };
+        for ((weights, factors), (own, number)) in blocks().zip(own.iter().zip(multipliers)) {
+            let exact = |coder: &Coder, number: u8, scale: f32, limit: f32| {
+                let level = coder.levels(number);
+                add_up(weights, factors, (scale, limit), |weight| level(weight / scale))
+            };
+            fitted.plain += f64::from(exact(&costs.plain, *number, plain, costs.summed_plain).costs);
+            let wanted = own / *scale * 256.0;
+            let above = MULTIPLIERS.partition_point(|&multiplier| f32::from(multiplier) < wanted) as u8;
+            *number = above.min(costs.coder.whole());
+            let mut best = f32::INFINITY;
+            for candidate in above.saturating_sub(2)..=(above + 1).min(costs.coder.whole()) {
+                let cost = costs.total(exact(&costs.coder, candidate, *scale, costs.limit));
+                if cost < best {
+                    (best, *number) = (cost, candidate);
+                }
+            }
+            let errors = |scale| costs.errors(exact(&costs.coder, *number, scale, costs.summed));
+            fitted.fitted = fitted.fitted.add(errors(*scale));
+            fitted.rounded = fitted.rounded.add(errors(rounded.to_f32()));
+        }
+        Some(fitted)
+    }
+}
+
 #[inline(always)]
 fn fit_group(
     costs: &Costs,
@@ -254,16 +322,33 @@ fn fit_group(
     anchor: f32,
     scale: &mut f32,
 ) -> Option<Fitted> {
-    let limit = costs.limit;
     let plain = plain_scale(weights, costs.kind())?;
     *scale = plain;
     if plain == 0.0 {
         return Some(Fitted::default());
     }
-    let total = |sums: Sums| sums.costs + costs.rounding * sums.squares;
+    *scale = best_scale(costs, weights, factors, anchor, plain);
+    // As the codes are chosen.
+    let exact = |coder, scale: f32, limit| sums(weights, factors, (scale, limit), coder, |w| w / scale);
+    let rounded = f16::from_f32(*scale);
+    Some(Fitted {
+        plain: exact(&costs.plain, plain, costs.summed_plain).costs.into(),
+        fitted: costs.errors(exact(&costs.coder, *scale, costs.summed)),
+        rounded: costs.errors(exact(&costs.coder, rounded.to_f32(), costs.summed)),
+        out_of_range: !rounded.is_normal(),
+    })
+}
+
+/// The scale that costs least. `plain` is the plain scale.
+#[inline(always)]
+fn best_scale(costs: &Costs, weights: &[f32], factors: &[f32], anchor: f32, plain: f32) -> f32 {
+    if plain == 0.0 {
+        return 0.0;
+    }
+    let limit = costs.limit;
     let quick = |scale: f32| {
         let inverse = 1.0 / scale;
-        total(sums(weights, factors, (scale, limit), &costs.coder, |w| w * inverse))
+        costs.total(sums(weights, factors, (scale, limit), &costs.coder, |w| w * inverse))
     };
     let mut best = (quick(plain), plain);
     let attempt = |best: &mut (f32, f32), scale: f32| {
@@ -274,23 +359,16 @@ fn fit_group(
     };
     CLIPS.iter().for_each(|share| attempt(&mut best, plain * share));
     let below = CLIPS[CLIPS.len() - 1] * plain;
-    let anchored = ANCHORED.iter().map(|multiple| anchor * multiple).filter(|&scale| scale < below);
+    // A multiplier is coarser, and chosen once more.
+    let (step, finer) = if costs.kind().block().is_some() { (2, 2) } else { (1, FINER.len()) };
+    let anchored =
+        ANCHORED.iter().step_by(step).map(|multiple| anchor * multiple).filter(|&scale| scale < below);
     anchored.for_each(|scale| attempt(&mut best, scale));
-    for multiple in FINER {
+    for multiple in &FINER[..finer] {
         let scale = (best.1 * multiple).min(costs.kind().max_scale());
         attempt(&mut best, scale);
     }
-    *scale = best.1;
-    // As the codes are chosen.
-    let exact = |coder, scale: f32, limit| sums(weights, factors, (scale, limit), coder, |w| w / scale);
-    let errors = |sums: Sums| Errors { squares: total(sums).into(), above: sums.above.into() };
-    let rounded = f16::from_f32(best.1);
-    Some(Fitted {
-        plain: exact(&costs.plain, plain, costs.summed_plain).costs.into(),
-        fitted: errors(exact(&costs.coder, best.1, costs.summed)),
-        rounded: errors(exact(&costs.coder, rounded.to_f32(), costs.summed)),
-        out_of_range: !rounded.is_normal(),
-    })
+    best.1
 }
 
 /// Sums over one group.
@@ -311,7 +389,10 @@ fn sums(
     steps: impl Fn(f32) -> f32,
 ) -> Sums {
     match coder.grid().kind().is_codebook() {
-        true => add_up(weights, factors, (scale, limit), |weight| coder.level(steps(weight))),
+        true => {
+            let level = coder.levels(coder.whole());
+            add_up(weights, factors, (scale, limit), |weight| level(steps(weight)))
+        }
         false => add_up(weights, factors, (scale, limit), |weight| coder.integer(steps(weight))),
     }
 }

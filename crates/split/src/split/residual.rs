@@ -10,8 +10,8 @@ use crate::rows::Rows;
 /// The base of some rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Base<'a> {
-    /// The rows themselves at low precision, with these scales.
-    Quantized { coder: &'a Coder, scales: &'a [f32] },
+    /// The rows themselves at low precision, with these scales and numbers of multipliers.
+    Quantized { coder: &'a Coder, scales: &'a [f32], multipliers: &'a [u8] },
     /// Rows of another checkpoint, of the same element type.
     Dense(&'a [u8]),
 }
@@ -21,8 +21,11 @@ impl<'a> Base<'a> {
     pub(super) fn rows(self, rows: Range<usize>, of: &Rows<'_>) -> Self {
         let part = |size: usize| rows.start * size..rows.end * size;
         match self {
-            Self::Quantized { coder, scales } => {
-                Self::Quantized { coder, scales: &scales[part(coder.grid().kind().groups(of.cols))] }
+            Self::Quantized { coder, scales, multipliers } => {
+                let kind = coder.grid().kind();
+                let (scales, multipliers) =
+                    (&scales[part(kind.groups(of.cols))], &multipliers[part(kind.blocks(of.cols))]);
+                Self::Quantized { coder, scales, multipliers }
             }
             Self::Dense(raw) => Self::Dense(&raw[part(of.row_bytes())]),
         }
@@ -74,7 +77,10 @@ impl Scratch {
         let Self { residual, weights, base: base_weights } = self;
         let weights = float.view(raw, weights);
         match base {
-            Base::Quantized { coder, scales } => {
+            Base::Quantized { coder, scales: &[scale], multipliers } if !multipliers.is_empty() => {
+                subtract_blocks(coder, weights, scale, multipliers, residual);
+            }
+            Base::Quantized { coder, scales, .. } => {
                 let group = coder.grid().kind().group(weights.len());
                 let groups = weights.chunks(group).zip(residual.chunks_mut(group)).zip(scales);
                 for ((weights, residual), &scale) in groups {
@@ -106,12 +112,30 @@ vectorised! {
         if scale <= 0.0 {
             residual.copy_from_slice(weights);
         } else if coder.grid().kind().is_codebook() {
+            let level = coder.levels(0);
             for (weight, residual) in weights.iter().zip(residual) {
-                *residual = *weight - coder.level(*weight / scale) * scale;
+                *residual = *weight - level(*weight / scale) * scale;
             }
         } else {
             for (weight, residual) in weights.iter().zip(residual) {
                 *residual = *weight - coder.integer(*weight / scale) * scale;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// The same for a row whose blocks have multipliers.
+    fn subtract_blocks(coder: &Coder, weights: &[f32], scale: f32, multipliers: &[u8], residual: &mut [f32]) {
+        let block = coder.grid().kind().block().unwrap_or(weights.len());
+        if scale <= 0.0 {
+            return residual.copy_from_slice(weights);
+        }
+        for ((weights, residual), &multiplier) in weights.chunks(block).zip(residual.chunks_mut(block)).zip(multipliers)
+        {
+            let level = coder.levels(multiplier);
+            for (weight, residual) in weights.iter().zip(residual) {
+                *residual = *weight - level(*weight / scale) * scale;
             }
         }
     }
@@ -144,12 +168,13 @@ mod tests {
                 let mut codes = vec![0; kind.row_bytes(weights.len())];
                 let scales = vec![scale; kind.groups(weights.len())];
                 let coder = Coder::from(Grid::from(kind));
-                coder.code_row(&weights, &scales, &mut codes);
+                let multipliers: Vec<u8> = (0..kind.blocks(weights.len())).map(|i| (i * 7 % 16) as u8).collect();
+                coder.code_row(&weights, &scales, &multipliers, &mut codes);
                 let mut expected = vec![0.0; weights.len()];
                 coder.grid().dequantize_row(&codes, &scales, &mut expected);
                 expected.iter_mut().zip(&weights).for_each(|(base, weight)| *base = weight - *base);
                 let mut scratch = Scratch::new(weights.len());
-                let base = Base::Quantized { coder: &coder, scales: &scales };
+                let base = Base::Quantized { coder: &coder, scales: &scales, multipliers: &multipliers };
                 let (found, _) = scratch.residual(Float::F32, bytemuck::cast_slice(&weights), base).unwrap();
                 let bits = |residual: &[f32]| residual.iter().map(|r| r.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&expected), bits(found), "{}", kind);

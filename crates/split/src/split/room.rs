@@ -1,6 +1,6 @@
 //! How the budget is divided among the buffers of a split.
 
-use residua_format::{BaseKind, ValueType};
+use residua_format::{BaseKind, Coder, ValueType};
 use residua_memory::{Budget, BudgetError, Reservation};
 
 use super::columns::ColumnSums;
@@ -26,8 +26,8 @@ const FEWEST_BINS: u64 = 1 << 10;
 const MOST_SAMPLED: u64 = 1 << 18;
 /// The buffer of the output, and slack.
 const OUTPUT: u64 = 512 << 10;
-/// Planes that wait: base scales, gaps, values, value scales. One more for the copy buffer.
-const WAITING_PLANES: u64 = 5;
+/// Planes that wait: base scales, multipliers, gaps, values, value scales. One more for the copy buffer.
+const WAITING_PLANES: u64 = 6;
 
 /// The maximum of each size over the tensors of a job.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,7 +88,9 @@ impl Room {
                 2 * Costs::bytes(largest.cols)
                     + sample::BYTES
                     + if kinds.iter().any(|kind| kind.is_codebook()) { levels::BYTES } else { 0 }
-                    + threads as u64 * (largest.row_bytes + 4 * groups(largest.cols, &kinds)) as u64
+                    + threads as u64 * (largest.row_bytes as u64 + row_scale_bytes(largest.cols, &kinds))
+                    // Fitted and plain.
+                    + 2 * kinds.iter().map(|&kind| Coder::bytes(kind)).max().unwrap_or(0) as u64
             } else {
                 0
             }
@@ -158,15 +160,16 @@ fn emit_row_bytes(cols: usize, kinds: &[BaseKind], values: ValueType, feedback: 
 
 /// Bytes of a row's scales as read and as fed, and of two copies of the sums from fitting them.
 fn scale_row_bytes(cols: usize, kinds: &[BaseKind]) -> u64 {
-    match groups(cols, kinds) {
-        0 => 0,
-        groups => 2 * (4 * groups + size_of::<Fitted>()) as u64,
+    match kinds {
+        [] => 0,
+        _ => 2 * (row_scale_bytes(cols, kinds) + size_of::<Fitted>() as u64),
     }
 }
 
-/// The most scales of a row.
-fn groups(cols: usize, kinds: &[BaseKind]) -> usize {
-    kinds.iter().map(|kind| kind.groups(cols)).max().unwrap_or(0)
+/// The most bytes of a row's scales and multipliers. While a block's multiplier is fitted it has a scale of its own.
+fn row_scale_bytes(cols: usize, kinds: &[BaseKind]) -> u64 {
+    let bytes = |kind: &BaseKind| 4 * kind.groups(cols) + 5 * kind.blocks(cols) + 1;
+    kinds.iter().map(bytes).max().unwrap_or(0) as u64
 }
 
 fn power_of_two_below(n: u64) -> u64 {

@@ -87,13 +87,21 @@ impl Sample {
         let (cols, stride, count) = (rows.cols, self.stride, self.count);
         let scores = self.scores.par_chunks_mut(cols.div_ceil(stride)).enumerate();
         scores.with_min_len(SAMPLE / cols / 4 + 1).try_for_each_init(
-            || (Scratch::new(cols), vec![0; rows.row_bytes()], vec![0.0; kind.groups(cols)]),
-            |(scratch, raw, scales), (i, scores)| {
+            || {
+                (
+                    Scratch::new(cols),
+                    vec![0; rows.row_bytes()],
+                    vec![0.0; kind.groups(cols)],
+                    vec![0; kind.blocks(cols)],
+                )
+            },
+            |(scratch, raw, scales, multipliers), (i, scores)| {
                 let row = if count == rows.rows { i } else { spread(i, rows.rows) };
                 rows.read(row, raw)?;
-                let fitted = costs.fit(scratch.weights(rows.float, raw), scales);
-                let residual =
-                    fitted.and_then(|_| scratch.residual(rows.float, raw, Base::Quantized { coder, scales }));
+                let fitted = costs.fit(scratch.weights(rows.float, raw), scales, multipliers);
+                let residual = fitted.and_then(|_| {
+                    scratch.residual(rows.float, raw, Base::Quantized { coder, scales, multipliers })
+                });
                 let Ok((residual, _)) = residual else {
                     let changed = "changed while it was read";
                     return Err(SplitError::tensor(rows.file.file_of(rows.info), &rows.info.name, changed));

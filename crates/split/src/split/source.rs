@@ -13,8 +13,8 @@ use super::waiting_plane::WaitingPlane;
 use crate::SplitError;
 use crate::rows::Block;
 
-/// The buffers of a block. The scales of a quantised base lie in a temporary file, because later passes read them
-/// again.
+/// The buffers of a block. The scales and multipliers of a quantised base lie in temporary files, because later passes
+/// read them again.
 #[derive(Debug)]
 pub(super) struct Source {
     coder: Option<Coder>,
@@ -22,6 +22,8 @@ pub(super) struct Source {
     dense: Block,
     scales: Vec<f32>,
     plane: WaitingPlane,
+    multipliers: Vec<u8>,
+    multiplier_plane: WaitingPlane,
     /// Whether scales are rounded to f16.
     half: bool,
 }
@@ -31,9 +33,17 @@ const ROUNDED: usize = 1024;
 
 impl Source {
     /// Buffers for blocks of so many bytes; `dense` if bases are tensors of another checkpoint.
-    pub(super) fn new(dense: bool, block: usize, plane: WaitingPlane) -> Self {
-        let dense = Block::with_bytes(if dense { block } else { 0 });
-        Self { coder: None, weights: Block::with_bytes(block), dense, scales: Vec::new(), plane, half: false }
+    pub(super) fn new(dense: bool, block: usize, [plane, multiplier_plane]: [WaitingPlane; 2]) -> Self {
+        Self {
+            coder: None,
+            weights: Block::with_bytes(block),
+            dense: Block::with_bytes(if dense { block } else { 0 }),
+            scales: Vec::new(),
+            plane,
+            multipliers: Vec::new(),
+            multiplier_plane,
+            half: false,
+        }
     }
 
     /// Reads rows without their base.
@@ -46,22 +56,27 @@ impl Source {
         Ok(job.base.as_ref().map(|base| self.dense.load(base, rows)).transpose()?)
     }
 
-    /// Reads rows and their base. The scales of a quantised base must be [written](Self::write_scales).
+    /// Reads rows and their base. Scales and multipliers of a quantised base must be [written](Self::write_scales).
     pub(super) fn rows(
         &mut self,
         job: &Job<'_>,
         rows: Range<usize>,
     ) -> Result<(&[u8], Base<'_>), SplitError> {
-        let Self { coder, weights, dense, scales, plane, half } = self;
+        let Self { coder, weights, dense, scales, plane, multipliers, multiplier_plane, half } = self;
         let base = match (coder, &job.base) {
             (Some(coder), _) => {
-                let groups = coder.grid().kind().groups(job.rows.cols);
+                let kind = coder.grid().kind();
+                let (groups, blocks) = (kind.groups(job.rows.cols), kind.blocks(job.rows.cols));
                 scales.resize(rows.len() * groups, 0.0);
                 plane.read_at((4 * rows.start * groups) as u64, bytemuck::cast_slice_mut(scales))?;
                 if *half {
                     scales.chunks_mut(ROUNDED).for_each(round);
                 }
-                Base::Quantized { coder, scales }
+                multipliers.resize(rows.len() * blocks, 0);
+                if blocks > 0 {
+                    multiplier_plane.read_at((rows.start * blocks) as u64, multipliers)?;
+                }
+                Base::Quantized { coder, scales, multipliers }
             }
             (None, Some(base)) => Base::Dense(dense.load(base, rows.clone())?),
             (None, None) => Base::Dense(&[]),
@@ -69,25 +84,32 @@ impl Source {
         Ok((weights.load(&job.rows, rows)?, base))
     }
 
-    /// Forgets all scales. Those that are written from now on belong to the codes of `coder`.
+    /// Forgets all scales and multipliers. Those that are written from now on belong to the codes of `coder`.
     pub(super) fn clear_scales(&mut self, coder: Coder) -> Result<(), SplitError> {
         self.coder = Some(coder);
+        self.multiplier_plane.clear()?;
         self.plane.clear()
     }
 
-    /// Reads rows, lets `fit` set their scales, and appends those to the scales before.
+    /// Reads rows, lets `fit` set their scales and multipliers, and appends those to the ones before. A row has at least
+    /// one byte for multipliers, used or not.
     pub(super) fn write_scales<T>(
         &mut self,
         job: &Job<'_>,
         kind: BaseKind,
         rows: Range<usize>,
-        fit: impl FnOnce(&[u8], &mut [f32]) -> Result<T, SplitError>,
+        fit: impl FnOnce(&[u8], &mut [f32], &mut [u8]) -> Result<T, SplitError>,
     ) -> Result<T, SplitError> {
-        let Self { weights, scales, plane, .. } = self;
+        let Self { weights, scales, plane, multipliers, multiplier_plane, .. } = self;
         let raw = weights.load(&job.rows, rows.clone())?;
         scales.resize(rows.len() * kind.groups(job.rows.cols), 0.0);
-        let result = fit(raw, scales)?;
+        let blocks = kind.blocks(job.rows.cols);
+        multipliers.resize(rows.len() * blocks.max(1), 0);
+        let result = fit(raw, scales, multipliers)?;
         plane.write(bytemuck::cast_slice(scales))?;
+        if blocks > 0 {
+            multiplier_plane.write(multipliers)?;
+        }
         Ok(result)
     }
 

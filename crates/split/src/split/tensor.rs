@@ -51,10 +51,11 @@ impl<'a> Splitter<'a> {
         writer: ContainerWriter,
         progress: &'a dyn Progress,
     ) -> Result<Self, SplitError> {
+        let planes = [WaitingPlane::beside(writer.path())?, WaitingPlane::beside(writer.path())?];
         Ok(Self {
             options,
             progress,
-            source: Source::new(room.kinds.is_empty(), room.block, WaitingPlane::beside(writer.path())?),
+            source: Source::new(room.kinds.is_empty(), room.block, planes),
             sums: ColumnSums::default(),
             weights: ColumnWeights::default(),
             histogram: Histogram::default(),
@@ -171,14 +172,15 @@ impl<'a> Splitter<'a> {
             Keep::Share(density) => density,
             Keep::Threshold(_) => 0.0,
         };
-        Ok(levels::learn(&job.rows, kind, share, self.weights.get())?.into())
+        Ok(levels::learn(&job.rows, kind, share, (self.weights.get(), job.calibration.is_none()))?.into())
     }
 
     /// The costs that choose the scales; `None` if plain scales are best.
     fn costs(&self, job: &Job<'_>, coder: &Coder) -> Result<Option<Costs>, SplitError> {
         let (values, weights) = (self.options.values, self.weights.get());
         let largest = self.sums.total().sqrt();
-        let costs = |limits| Costs::new(coder.clone(), values, weights, limits, largest);
+        let plain = Costs::none(coder.grid().kind());
+        let costs = |limits| Costs::new(coder, plain.coder(), values, weights, limits, largest);
         let elements = job.rows.info.elements();
         let density = match job.keep {
             Keep::Threshold(threshold) => {
@@ -192,7 +194,7 @@ impl<'a> Splitter<'a> {
             all if all >= elements => Ok(None),
             some => {
                 let share = some as f64 / elements as f64;
-                find_costs(&job.rows, share, weights, &Costs::none(coder.grid().kind()), costs)
+                find_costs(&job.rows, share, weights, &plain, costs)
             }
         }
     }
@@ -201,21 +203,22 @@ impl<'a> Splitter<'a> {
     fn fit(&mut self, job: &Job<'_>, costs: &Costs) -> Result<Fitted, SplitError> {
         let Rows { cols, float, .. } = job.rows;
         let (row_bytes, kind) = (job.rows.row_bytes(), costs.kind());
-        let groups = kind.groups(cols);
+        let (groups, blocks) = (kind.groups(cols), kind.blocks(cols));
         let mut sums = Fitted::default();
         self.source.clear_scales(costs.coder().clone())?;
         for range in job.rows.blocks(self.block_rows(&job.rows)) {
             check_stop(self.progress)?;
-            let rows = self.source.write_scales(job, kind, range.clone(), |raw, scales| {
+            let rows = self.source.write_scales(job, kind, range.clone(), |raw, scales, multipliers| {
                 raw.par_chunks(row_bytes)
                     .zip_eq(scales.par_chunks_mut(groups))
+                    .zip_eq(multipliers.par_chunks_mut(blocks.max(1)))
                     .enumerate()
                     .with_min_len((PIECE / cols).max(1))
                     .map_init(
                         || Scratch::new(cols),
-                        |scratch, (row, (raw, scales))| {
+                        |scratch, (row, ((raw, scales), multipliers))| {
                             costs
-                                .fit(scratch.weights(float, raw), scales)
+                                .fit(scratch.weights(float, raw), scales, &mut multipliers[..blocks])
                                 .map_err(|col| job.residual_error(range.start + row, col, raw, &[]))
                         },
                     )
