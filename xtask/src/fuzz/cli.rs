@@ -131,7 +131,7 @@ const GRAMMAR: [&str; 19] = [
     "completions W",
 ];
 
-const WORDS: [&str; 51] = [
+const WORDS: [&str; 52] = [
     "lut2",
     "lut3-g16",
     "lut4-g32",
