@@ -131,9 +131,10 @@ const GRAMMAR: [&str; 19] = [
     "completions W",
 ];
 
-const WORDS: [&str; 49] = [
+const WORDS: [&str; 50] = [
     "lut2",
     "lut3",
+    "lut4",
     "lut6",
     "*=lut5",
     "int4",
