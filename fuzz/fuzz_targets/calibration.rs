@@ -17,6 +17,14 @@ fuzz_target!(
             file.tensor("a", Dtype::F32, &[40], &bytes(40)).unwrap();
             file.tensor("b", Dtype::F32, &[8], &bytes(8)).unwrap();
             file.finish().unwrap();
+            // Second moments: 1 beside the diagonal, so that the matrix is positive definite.
+            let mut file = SafetensorsWriter::create(&folder.join("moments"), 256).unwrap();
+            for (name, n) in [("a", 40), ("b", 8)] {
+                let values = (0..n * n).map(|i| if i % (n + 1) == 0 { 2.0f32 + i as f32 } else { 1.0 });
+                let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+                file.tensor(name, Dtype::F32, &[1, n, n], &bytes).unwrap();
+            }
+            file.finish().unwrap();
         });
     },
     |bytes: &[u8]| {

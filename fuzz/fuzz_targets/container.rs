@@ -16,8 +16,8 @@ fuzz_target!(
     init: {
         model(&beside("model.safetensors"), 0.0);
         seeds(|folder| {
-            let kinds = [(ValueType::Bf16, BaseKind::ALL[0]), (ValueType::I8, BaseKind::ALL[BaseKind::ALL.len() - 1])];
-            for (index, (values, base)) in kinds.into_iter().enumerate() {
+            let values = [ValueType::Bf16, ValueType::I8, ValueType::F16, ValueType::F32];
+            for (index, (base, values)) in BaseKind::ALL.into_iter().zip(values.into_iter().cycle()).enumerate() {
                 let options = SplitOptions::default().values(values).base(BaseSpec::Quantized(base));
                 let (model, output) = (beside("model.safetensors"), folder.join(format!("split{index}")));
                 split(&model, Output(&output), &options, &Budget::unlimited(), &NoProgress).unwrap();

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use residua_format::file::{FileMatrix, read_mtx, write_mtx_coo};
-use residua_fuzz::with_file;
+use residua_fuzz::{beside, with_file};
 use residua_memory::Budget;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,8 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     with_file(".mtx", bytes, |path| {
         let Ok(read) = read_mtx::<f32>(path, &budget) else { return };
         let FileMatrix::Coo(coo) = &*read else { return };
-        let directory = tempfile::tempdir().unwrap();
-        let copy = directory.path().join("copy.mtx");
+        let copy = beside("copy.mtx");
         write_mtx_coo(&copy, coo).unwrap();
         assert_eq!(*read_mtx::<f32>(&copy, &Budget::unlimited()).unwrap(), *read);
     });

@@ -131,11 +131,12 @@ const GRAMMAR: [&str; 19] = [
     "completions W",
 ];
 
-const WORDS: [&str; 52] = [
+const WORDS: [&str; 53] = [
     "lut2",
     "lut3-g16",
     "lut4-g32",
     "lut3",
+    "lut4",
     "lut6",
     "*=lut5",
     "int4",
