@@ -168,10 +168,14 @@ fn every_method_follows_a_linear_drift() {
     let before = ["--before", "cur_before.1.npy", "--before", "cur_before.2.npy"];
     let after = ["--after", "cur_after.1.npy", "--after", "cur_after.2.npy", "-o", "parts.safetensors"];
     bench.ok(&[&line[..], &before, &after].concat());
-    assert_eq!(
-        fs::read(bench.path("whole.safetensors")).unwrap(),
-        fs::read(bench.path("parts.safetensors")).unwrap()
-    );
+    // So are the second ones as auxiliary pairs.
+    let own = ["--before", "cur_before.1.npy", "--after", "cur_after.1.npy"];
+    let auxiliary = ["--auxiliary", "cur_before.2.npy", "cur_after.2.npy", "-o", "auxiliary.safetensors"];
+    bench.ok(&[&line[..], &own, &auxiliary].concat());
+    let [whole, parts, auxiliary] = ["whole", "parts", "auxiliary"]
+        .map(|name| fs::read(bench.path(&format!("{name}.safetensors"))).unwrap());
+    assert_eq!(whole, parts);
+    assert_eq!(whole, auxiliary);
 }
 
 #[test]

@@ -37,13 +37,16 @@ pub(crate) struct Args {
     /// compat mode [default: 1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     noise: Option<f64>,
-    /// Features [n, d] of the new task's samples before the task; repeat the option for several arrays, such as
-    /// auxiliary data
+    /// Features [n, d] of the new task's samples before the task; repeat the option for several arrays
     #[arg(long, value_name = "FEATURES", required = true)]
     before: Vec<ArrayRef>,
     /// Features of the same samples after the task, in the same order
     #[arg(long, value_name = "FEATURES", required = true)]
     after: Vec<ArrayRef>,
+    /// Features [n, d] of auxiliary inputs before and after the task: any unlabelled inputs of the same kind. A few
+    /// hundred bring more than the choice of a method; repeat the option for several
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
+    auxiliary: Vec<ArrayRef>,
     /// Where to write the moved statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -77,9 +80,10 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::usage(problem));
     }
     expect_noisy(&[args.method], args.mode, args.noise)?;
-    let features = args.before.iter().chain(&args.after).map(ArrayRef::path);
+    let features = args.before.iter().chain(&args.after).chain(&args.auxiliary).map(ArrayRef::path);
     destination::check(&args.output, features.chain([&*args.statistics]))?;
-    let arrays = args.before.iter().zip(&args.after);
+    let auxiliary = args.auxiliary.chunks_exact(2).map(|pair| (&pair[0], &pair[1]));
+    let arrays = args.before.iter().zip(&args.after).chain(auxiliary);
     let arrays = arrays.map(|(before, after)| Arrays {
         before: before.clone(),
         after: Some(after.clone()),

@@ -50,8 +50,8 @@ pub(crate) struct Args {
     /// Labels [n] of the samples; a bare name is a tensor in the file of the features after the task
     #[arg(long, value_name = "LABELS")]
     labels: ArrayRef,
-    /// Features [n, d] of other samples before and after the task, to learn how features move; repeat the option for
-    /// several
+    /// Features [n, d] of auxiliary inputs before and after the task: any unlabelled inputs of the same kind. A few
+    /// hundred bring more than the choice of a method; repeat the option for several
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
     auxiliary: Vec<ArrayRef>,
     /// The samples to fit methods on: the task's own, auxiliary ones, or both [default: both]
