@@ -54,7 +54,7 @@ class ClassStatisticsPlugin(SupervisedPlugin):  # type: ignore[misc, unused-igno
     def before_training_exp(self, strategy: Any, *_: Any, **__: Any) -> None:
         """Takes the features of the new samples before the model changes."""
         if self.statistics is not None:
-            samples, _, auxiliary = self._take(strategy)
+            samples, _labels, auxiliary = self._take(strategy)
             self._moving.begin_task(samples, auxiliary)
 
     def after_training_exp(self, strategy: Any, *_: Any, **__: Any) -> None:
@@ -64,7 +64,7 @@ class ClassStatisticsPlugin(SupervisedPlugin):  # type: ignore[misc, unused-igno
     def _take(self, strategy: Any) -> tuple[Tensor, Tensor, Tensor | None]:
         """Features and labels of the experience's samples, always in the same order, and features of the auxiliary inputs."""
         model, dataset = strategy.model, strategy.experience.dataset
-        training, found, labels = model.training, [], []
+        training, found, labels, auxiliary = model.training, [], [], None
 
         def run(x: Tensor) -> Tensor:
             return self.features(model, x.to(strategy.device)).float().cpu()
@@ -75,9 +75,9 @@ class ClassStatisticsPlugin(SupervisedPlugin):  # type: ignore[misc, unused-igno
                 for x, y, *_ in DataLoader(dataset.eval(), batch_size=self.batch_size):
                     found.append(run(x))
                     labels.append(y.long())
-                auxiliary = None if self.auxiliary is None else torch.cat(
-                    [run(x) for x in self.auxiliary.split(self.batch_size)]
-                )
+                if self.auxiliary is not None:
+                    blocks = range(0, len(self.auxiliary), self.batch_size)
+                    auxiliary = torch.cat([run(self.auxiliary[first : first + self.batch_size]) for first in blocks])
         finally:
             model.train(training)
         return torch.cat(found), torch.cat(labels), auxiliary

@@ -64,7 +64,7 @@ def _is_plain(x: Tensor) -> bool:
         and x.device.type == "cpu"
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        and torch._C._get_tracing_state() is None
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and torch._C._len_torch_dispatch_stack() == 0
     )
