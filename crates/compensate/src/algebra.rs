@@ -86,6 +86,29 @@ pub(crate) fn add_gram<T: Real>(out: &mut DMatrix<T>, alpha: T, a: MatRef<'_, T>
     });
 }
 
+/// Adds `a·aᵀ` to a lower triangle that is packed column after column. It takes as much memory as a square matrix at most.
+pub(crate) fn add_packed_gram(packed: &mut [f64], a: MatRef<'_, f64>) {
+    let rows = a.nrows();
+    let (mut panels, mut rest) = (Vec::new(), packed);
+    for first in (0..rows).step_by(PANEL / 2) {
+        let cols = (PANEL / 2).min(rows - first);
+        let panel = rest.split_off_mut(..cols * (rows - first) - cols * (cols - 1) / 2);
+        panels.push((first, cols, panel.unwrap_or_default()));
+    }
+    panels.into_par_iter().with_max_len(1).for_each_init(Vec::new, |product, (first, cols, panel)| {
+        let height = rows - first;
+        product.resize(height * cols, 0.0);
+        let out = MatMut::from_column_major_slice_mut(product, height, cols);
+        let (left, right) = (a.subrows(first, height), a.subrows(first, cols));
+        matmul(out, Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
+        let mut rest = panel;
+        for (col, column) in product.chunks_exact(height).enumerate() {
+            let packed = rest.split_off_mut(..height - col).unwrap_or_default();
+            packed.iter_mut().zip(&column[col..]).for_each(|(sum, product)| *sum += product);
+        }
+    });
+}
+
 /// Copies the lower triangle over the upper one.
 pub(crate) fn mirror<T: Real>(m: &mut DMatrix<T>) {
     for col in 1..m.ncols() {

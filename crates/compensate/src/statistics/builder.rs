@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::merge::{Weights, add_outer};
+use super::merge::Weights;
 use super::{
     ClassGaussian, ClassStatistics, Covariance, Precision, SINGLE_SAMPLE_VARIANCE, Shrinkage, Storage,
 };
@@ -254,7 +254,8 @@ impl Class {
     fn centred(&self) -> (u64, DVector<f64>, DMatrix<f64>) {
         let dim = self.mean.len();
         let count = self.rows.len() / dim.max(1);
-        let mut numbers = Vec::with_capacity(self.rows.len());
+        // With room for one more column.
+        let mut numbers = Vec::with_capacity(self.rows.len() + dim);
         extend_f64(&mut numbers, self.rows.floats());
         let mut centred = DMatrix::from_vec(dim, count, numbers);
         let mean = centred.column_mean();
@@ -271,16 +272,19 @@ impl Class {
         let scratch = fold_bytes(dim, self.rows.len() / dim.max(1));
         let _scratch = budget.reserve(scratch, "adding samples to a class")?;
         let (count, mean, centred) = self.centred();
-        let mut sum = DMatrix::zeros(dim, dim);
-        algebra::add_gram(&mut sum, 1.0, algebra::n(&centred));
-        self.add_scatter(count, &mean, sum)?;
+        let (weights, difference) = self.add(count, &mean)?;
+        let mut numbers: Vec<f64> = centred.data.into();
+        // The term for the distance of the means is one more column.
+        let between = weights.between.sqrt();
+        numbers.extend(difference.iter().map(|number| between * number));
+        algebra::add_packed_gram(&mut self.scatter, algebra::columns(&numbers, dim));
         self.held.shrink(self.rows.bytes());
         self.rows.clear();
         Ok(())
     }
 
-    /// Adds `count` samples with `mean` and the scatter in the lower triangle of `sum`.
-    fn add_scatter(&mut self, count: u64, mean: &DVector<f64>, mut sum: DMatrix<f64>) -> Result<()> {
+    /// Adds `count` samples with `mean` to all but the scatter. Gives the distance of the means and its weight there.
+    fn add(&mut self, count: u64, mean: &DVector<f64>) -> Result<(Weights, DVector<f64>)> {
         let dim = self.mean.len();
         if self.scatter.is_empty() {
             self.held.grow(4 * (dim * (dim + 1)) as u64, "a class's covariance")?;
@@ -288,14 +292,9 @@ impl Class {
         }
         let weights = Weights::new(self.folded, count);
         let difference = mean - &self.mean;
-        add_outer(&mut sum, weights.between, &difference);
-        let lower = (0..dim).flat_map(|col| (col..dim).map(move |row| (row, col)));
-        for (scatter, at) in self.scatter.iter_mut().zip(lower) {
-            *scatter += sum[at];
-        }
-        self.mean += difference * weights.mean;
+        self.mean += &difference * weights.mean;
         self.folded += count;
-        Ok(())
+        Ok((weights, difference))
     }
 
     fn scatter_matrix(&self) -> DMatrix<f64> {
@@ -313,7 +312,10 @@ impl Class {
         if other.folded > 0 {
             self.fold(budget)?;
             let _scratch = budget.reserve(Covariance::dense_bytes(dim), "merging a class")?;
-            self.add_scatter(other.folded, &other.mean, other.scatter_matrix())?;
+            let (weights, difference) = self.add(other.folded, &other.mean)?;
+            let between = difference * weights.between.sqrt();
+            self.scatter.iter_mut().zip(&other.scatter).for_each(|(sum, scatter)| *sum += scatter);
+            algebra::add_packed_gram(&mut self.scatter, algebra::columns(between.as_slice(), dim));
         }
         other.rows.floats().chunks(dim).try_for_each(|sample| self.push(sample, budget))
     }
