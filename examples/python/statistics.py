@@ -29,7 +29,7 @@ def ours(batches: list[tuple[torch.Tensor, torch.Tensor]], dim: int) -> dict[int
 def theirs(batches: list[tuple[torch.Tensor, torch.Tensor]], dtype: torch.dtype) -> dict[int, np.ndarray]:
     kept: dict[int, list[torch.Tensor]] = {}
     for features, labels in batches:
-        for label in labels.unique().tolist():
+        for label in np.unique(labels.numpy()).tolist():
             kept.setdefault(label, []).append(features[labels == label])
     covariances = {label: torch.cov(torch.cat(rows).to(dtype).T) for label, rows in kept.items()}
     first = min(covariances)
@@ -49,7 +49,7 @@ def main() -> None:
     torch.manual_seed(0)
     features = torch.randn(args.samples, args.dim) @ (torch.randn(args.dim, args.dim) / args.dim**0.5) + 1
     labels = torch.randint(args.classes, (args.samples,))
-    batches = list(zip(features.split(256), labels.split(256)))
+    batches = [(features[at : at + 256], labels[at : at + 256]) for at in range(0, args.samples, 256)]
     contestants: dict[str, Callable[[], dict[int, np.ndarray]]] = {
         "residua": lambda: ours(batches, args.dim),
         "torch.cov, float64": lambda: theirs(batches, torch.float64),
