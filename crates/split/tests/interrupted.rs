@@ -66,7 +66,7 @@ fn every_job_can_be_stopped_between_blocks() {
     let at = |name: &str| bench.path(name);
     let small = |bytes: u64| move || Budget::new(bytes);
 
-    let budget = small(2 << 20);
+    let budget = small(9 << 18);
     for base in [SplitOptions::default().base, BaseSpec::Checkpoint(old.clone())] {
         let options = SplitOptions::default().base(base);
         let places = stop_everywhere(&bench, &at("split"), |progress| {

@@ -40,8 +40,7 @@ pub(crate) fn all(project: &Project, heavy: bool) -> Result<Vec<Row>> {
     rows.push(wgsl(project));
     rows.push(vulkan::row());
     rows.push(features(project));
-    rows.push(unit_tests());
-    rows.push(doctests());
+    rows.push(tests());
     rows.push(examples(project)?);
     rows.push(row("docs", "cargo doc without warnings", |log| {
         ran(
@@ -154,23 +153,19 @@ fn no_drift(log: &mut Log, differing: &[String]) -> Result<Outcome> {
     })
 }
 
-/// A cargo command over every library with all features. The commands share one build of each crate.
-fn libraries(arguments: &[&str]) -> Command {
+/// `cargo test` of every library with all features: one build of a crate serves all crates above it. It builds the
+/// examples, too.
+fn cargo_test() -> Command {
     let mut command = Command::new(cargo());
+    command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
     // Other rows test these two: in a release build, and in Python.
-    command.args(arguments).args(["--workspace", "--all-features", "--exclude", CLI, "--exclude", PYTHON]);
+    command.args(["--exclude", CLI, "--exclude", PYTHON]);
     command
 }
 
-fn unit_tests() -> Row {
-    row("tests", "unit and integration tests of every library, debug, all features", |log| {
-        ran(log, &mut libraries(&["test", "--tests", "--no-fail-fast"]))
-    })
-}
-
-fn doctests() -> Row {
-    row("doctests", "examples in the documentation", |log| {
-        ran(log, &mut libraries(&["test", "--doc", "--no-fail-fast"]))
+fn tests() -> Row {
+    row("tests", "every library, debug, all features: unit and integration tests, documentation", |log| {
+        ran(log, &mut cargo_test())
     })
 }
 
@@ -192,9 +187,9 @@ fn examples(project: &Project) -> Result<Row> {
         if names.is_empty() {
             return Ok(Outcome::not_here("no examples"));
         }
-        ran(log, &mut libraries(&["build", "--examples"]))?;
-        let run = |name: &&String| ran(log, &mut Command::new(built.join(name))).is_err();
-        let failed: Vec<&str> = names.iter().filter(run).map(String::as_str).collect();
+        ran(log, cargo_test().arg("--no-run"))?;
+        let fails = |name: &&String| ran(log, &mut Command::new(built.join(name))).is_err();
+        let failed: Vec<&str> = names.iter().filter(fails).map(String::as_str).collect();
         Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
     }))
 }

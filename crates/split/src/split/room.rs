@@ -104,7 +104,7 @@ impl Room {
         let block = buffers * largest.row_bytes as u64;
         let scales = scale_row_bytes(largest.cols, &kinds);
         let minimum = fixed + emit + block + scales + Histogram::bytes(FEWEST_BINS as usize);
-        budget.require(minimum, "splitting the checkpoint's largest rows, one at a time,")?;
+        budget.require(minimum, "splitting the checkpoint's largest rows one at a time")?;
 
         let spare = budget.available() - minimum;
         let most_emitted = emit.saturating_mul(MOST_EMITTED / cols.max(1));
