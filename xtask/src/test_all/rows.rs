@@ -214,12 +214,16 @@ fn features(project: &Project) -> Row {
     })
 }
 
+/// Crates whose `unsafe` only calls functions for AVX2. Fuzzing runs their readers under AddressSanitizer.
+const CALLS: [&str; 2] = ["residua-format", "residua-split"];
+
 /// Tests of every crate with `unsafe` under AddressSanitizer, in a separate target folder.
 fn address_sanitizer(project: &Project) -> Result<Row> {
     const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
     let mut names = Vec::new();
     for (_, package) in project.crates() {
-        if package.name != CLI && has_unsafe(package)? {
+        let elsewhere = package.name == CLI || CALLS.contains(&&*package.name);
+        if !elsewhere && has_unsafe(package)? {
             names.push(package.name.clone());
         }
     }
