@@ -254,8 +254,7 @@ impl Class {
     fn centred(&self) -> (u64, DVector<f64>, DMatrix<f64>) {
         let dim = self.mean.len();
         let count = self.rows.len() / dim.max(1);
-        // With room for one more column.
-        let mut numbers = Vec::with_capacity(self.rows.len() + dim);
+        let mut numbers = Vec::with_capacity(self.rows.len());
         extend_f64(&mut numbers, self.rows.floats());
         let mut centred = DMatrix::from_vec(dim, count, numbers);
         let mean = centred.column_mean();
@@ -272,19 +271,15 @@ impl Class {
         let scratch = fold_bytes(dim, self.rows.len() / dim.max(1));
         let _scratch = budget.reserve(scratch, "adding samples to a class")?;
         let (count, mean, centred) = self.centred();
-        let (weights, difference) = self.add(count, &mean)?;
-        let mut numbers: Vec<f64> = centred.data.into();
-        // The term for the distance of the means is one more column.
-        let between = weights.between.sqrt();
-        numbers.extend(difference.iter().map(|number| between * number));
-        algebra::add_packed_gram(&mut self.scatter, algebra::columns(&numbers, dim));
+        self.add(count, &mean)?;
+        algebra::add_packed_gram(&mut self.scatter, algebra::n(&centred));
         self.held.shrink(self.rows.bytes());
         self.rows.clear();
         Ok(())
     }
 
-    /// Adds `count` samples with `mean` to all but the scatter. Gives the distance of the means and its weight there.
-    fn add(&mut self, count: u64, mean: &DVector<f64>) -> Result<(Weights, DVector<f64>)> {
+    /// Adds `count` samples that all equal `mean`. Only the scatter around `mean` is left to add.
+    fn add(&mut self, count: u64, mean: &DVector<f64>) -> Result<()> {
         let dim = self.mean.len();
         if self.scatter.is_empty() {
             self.held.grow(4 * (dim * (dim + 1)) as u64, "a class's covariance")?;
@@ -292,9 +287,15 @@ impl Class {
         }
         let weights = Weights::new(self.folded, count);
         let difference = mean - &self.mean;
-        self.mean += &difference * weights.mean;
+        let mut rest = &mut *self.scatter;
+        for (col, number) in difference.iter().enumerate() {
+            let (column, scale) =
+                (rest.split_off_mut(..dim - col).unwrap_or_default(), weights.between * number);
+            column.iter_mut().zip(&difference.as_slice()[col..]).for_each(|(sum, row)| *sum += scale * row);
+        }
+        self.mean += difference * weights.mean;
         self.folded += count;
-        Ok((weights, difference))
+        Ok(())
     }
 
     fn scatter_matrix(&self) -> DMatrix<f64> {
@@ -311,11 +312,8 @@ impl Class {
         let dim = self.mean.len();
         if other.folded > 0 {
             self.fold(budget)?;
-            let _scratch = budget.reserve(Covariance::dense_bytes(dim), "merging a class")?;
-            let (weights, difference) = self.add(other.folded, &other.mean)?;
-            let between = difference * weights.between.sqrt();
+            self.add(other.folded, &other.mean)?;
             self.scatter.iter_mut().zip(&other.scatter).for_each(|(sum, scatter)| *sum += scatter);
-            algebra::add_packed_gram(&mut self.scatter, algebra::columns(between.as_slice(), dim));
         }
         other.rows.floats().chunks(dim).try_for_each(|sample| self.push(sample, budget))
     }
