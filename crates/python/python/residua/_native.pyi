@@ -251,7 +251,6 @@ class Linear(Method):
         mode: str = "exact",
         *,
         ridge: float | None = None,
-        rank: int | None = None,
         temperature: float | None = None,
         noise: float | None = None,
     ) -> Self: ...
@@ -264,7 +263,6 @@ class Rff(Method):
         *,
         features: int | None = None,
         ridge: float | None = None,
-        rank: int | None = None,
         bandwidth: float | None = None,
         points: int | None = None,
         seed: int | None = None,
@@ -279,7 +277,6 @@ class WeakNonlinear(Method):
         *,
         hidden: int | None = None,
         ridge: float | None = None,
-        rank: int | None = None,
         steps: int | None = None,
         batch: int | None = None,
         rate: float | None = None,
