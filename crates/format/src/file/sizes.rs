@@ -56,7 +56,7 @@ impl CheckpointSizes {
     /// # Errors
     /// When the text cannot be read or is no header.
     pub fn of_header(text: impl Read, path: &Path, each: &mut dyn FnMut(TensorInfo)) -> Result<Self> {
-        let (footprint, text) = scan(text, each).map_err(FileError::io(path, "read"))?;
+        let (footprint, text) = scan(text, i64::MAX as u64, path, each)?;
         let open = footprint.held();
         Ok(Self { opening: table(open + footprint.passing()), open: table(open), text })
     }
@@ -68,19 +68,35 @@ fn table(bytes: u64) -> u64 {
 }
 
 fn scan_file(path: &Path, each: &mut dyn FnMut(TensorInfo)) -> Result<(Footprint, u64)> {
-    let Some(HeaderSizes { file, text, .. }) = HeaderSizes::of(path)? else {
+    let Some(HeaderSizes { file, text, data, .. }) = HeaderSizes::of(path)? else {
         return Err(FileError::malformed(path, "is no safetensors file"));
     };
-    scan(file.take(text), each).map_err(FileError::io(path, "read"))
+    scan(file.take(text), data, path, each)
 }
 
-/// Hands on the tensors of a header; what its text takes in memory, and how many bytes it has.
-fn scan(text: impl Read, each: &mut dyn FnMut(TensorInfo)) -> io::Result<(Footprint, u64)> {
+/// Hands on the tensors of a header; what its text takes in memory, and how many bytes it has. All tensors together have
+/// `most` bytes at most, so that sums of their sizes do not overflow.
+fn scan(
+    text: impl Read,
+    most: u64,
+    path: &Path,
+    each: &mut dyn FnMut(TensorInfo),
+) -> Result<(Footprint, u64)> {
     let mut counted = Counted { text, footprint: Footprint::default(), bytes: 0 };
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(&mut counted));
-    json.deserialize_map(Keys { metadata: None, each })?;
-    json.end()?;
-    Ok((counted.footprint, counted.bytes))
+    let (mut json, mut left) =
+        (serde_json::Deserializer::from_reader(BufReader::new(&mut counted)), Some(most));
+    let fitting = |tensor: TensorInfo| {
+        left = left.and_then(|left| left.checked_sub(tensor.bytes));
+        if left.is_some() && tensor.offset() <= most {
+            each(tensor);
+        }
+    };
+    let parsed = json.deserialize_map(Keys { metadata: None, each: fitting }).and_then(|()| json.end());
+    parsed.map_err(|error| FileError::io(path, "read")(error.into()))?;
+    match left {
+        Some(_) => Ok((counted.footprint, counted.bytes)),
+        None => Err(FileError::malformed(path, format!("its tensors have more than {most} bytes"))),
+    }
 }
 
 /// A JSON text that is counted while it is read.
@@ -96,5 +112,30 @@ impl<R: Read> Read for Counted<R> {
         self.footprint.add(&out[..count]);
         self.bytes += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_file_has_are_refused() {
+        let of = |tensors: &[(u64, u64)]| {
+            let entry = |(number, (from, to)): (usize, &(u64, u64))| {
+                format!(r#""{number}":{{"dtype":"U8","shape":[1],"data_offsets":[{from},{to}]}}"#)
+            };
+            let text: Vec<String> = tensors.iter().enumerate().map(entry).collect();
+            let (text, mut sum) = (format!("{{{}}}", text.join(",")), 0u64);
+            let each = &mut |tensor: TensorInfo| sum += tensor.bytes;
+            CheckpointSizes::of_header(text.as_bytes(), Path::new("new"), each).map(|_| sum)
+        };
+        let half = 1 << 62;
+        assert_eq!(of(&[(0, half), (half, 2 * half - 1)]).unwrap(), 2 * half - 1);
+        for tensors in [&[(0, u64::MAX)][..], &[(0, half), (0, half)], &[(0, u64::MAX), (0, u64::MAX)]] {
+            let error = of(tensors).unwrap_err().to_string();
+            assert!(error.contains("new: its tensors have more than"), "{error}");
+        }
     }
 }

@@ -166,7 +166,7 @@ fn scale_row_bytes(cols: usize, kinds: &[BaseKind]) -> u64 {
     }
 }
 
-/// The most bytes of a row's scales and multipliers. While a block's multiplier is fitted it has a scale of its own.
+/// An upper bound of the bytes of a row's scales and multipliers. Fitting holds one more scale for each block.
 fn row_scale_bytes(cols: usize, kinds: &[BaseKind]) -> u64 {
     let bytes = |kind: &BaseKind| 4 * kind.groups(cols) + 5 * kind.blocks(cols) + 1;
     kinds.iter().map(bytes).max().unwrap_or(0) as u64

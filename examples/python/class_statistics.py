@@ -1,6 +1,6 @@
 """Class statistics from batches of features: `residua.ClassStatistics` beside `torch.cov` for each class.
 
-    python statistics.py [--samples N] [--dim D] [--classes C] [--threads T]
+    python class_statistics.py [--samples N] [--dim D] [--classes C] [--threads T]
 
 Both get the same batches of 256 float32 features. Torch keeps the features of each class, then takes `torch.cov` of them, in
 float32 as they are and in float64, in which Residua computes. Contestants take turns; the figures are the minima of the rounds,
