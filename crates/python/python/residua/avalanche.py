@@ -21,7 +21,7 @@ class ClassStatisticsPlugin(SupervisedPlugin):  # type: ignore[misc, unused-igno
 
     Before an experience it takes the features of the experience's samples; afterwards it takes them again, learns from the pairs how
     features moved, applies that to the statistics of the old classes, and adds the new classes. No sample is kept.
-    ``plugin.statistics`` holds all classes; ``residua.Lda(plugin.statistics)`` is a classifier over them.
+    ``plugin.statistics`` holds all classes; ``residua.PooledQda(plugin.statistics)`` is a classifier over them.
 
     Args:
         dim: the number of features.

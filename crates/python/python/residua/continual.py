@@ -25,7 +25,7 @@ class MovingStatistics:
     """
 
     statistics: ClassStatistics | None
-    """All classes; None before the first task ends. ``residua.Lda(moving.statistics)`` is a classifier over them."""
+    """All classes; None before the first task ends. ``residua.PooledQda(moving.statistics)`` is a classifier over them."""
 
     def __init__(self, dim: int, method: Method | None = None) -> None:
         self.dim, self.method = dim, method or Linear()
