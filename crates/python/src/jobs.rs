@@ -23,14 +23,14 @@ use crate::run::run;
 /// Args:
 ///     model: The checkpoint.
 ///     out: The file to write.
-///     density: The share of each tensor's weights that enter the residual, 0 to 1; 0.03 if nothing else is given, 0.05 over
+///     density: The share of each tensor's weights that enter the residual, 0 to 1; 0.015 if nothing else is given, 0.05 over
 ///         another checkpoint.
 ///     threshold: Instead, every weight with a score of at least this enters.
 ///     bits: Instead, so many bits per weight in all: kind of base and density are chosen for each tensor.
 ///     size: Instead, the bytes of the file: a number, or a text such as `2GiB`.
 ///     base: `lut2` to `lut6` (codes of a codebook that is fitted to the tensor), `lut3` to `lut5` with `-g16`
 ///         or `-g32` (the same with a multiplier for each block of columns), `int4`, `int4-g32`, `int4-g64`, `int4-g128`,
-///         `int8`, or the path of another checkpoint; `lut4` if nothing is given.
+///         `int8`, or the path of another checkpoint; `lut4-g16` if nothing is given.
 ///     bases: Kinds for tensors whose names match glob patterns, such as `{"*embed*": "int8"}`; the first match counts.
 ///     values: How the residual's values are stored: `f32`, `f16`, `bf16` or `i8`; `i8` if nothing is given, `bf16` over another
 ///         checkpoint.

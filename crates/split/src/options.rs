@@ -116,7 +116,7 @@ pub enum Selection {
 
 /// Options of [`split`](crate::split()).
 ///
-/// The default: a base of 4-bit codes of a codebook, all features equally important, density 3 %, i8 values, every
+/// The default: base `lut4-g16`, all features equally important, density 1.5 %, i8 values, every
 /// linear layer, hashes of the planes.
 ///
 /// ```
@@ -160,10 +160,10 @@ pub struct SplitOptions {
 impl Default for SplitOptions {
     fn default() -> Self {
         Self {
-            base: BaseSpec::Quantized(BaseKind::Lut4),
+            base: BaseSpec::Quantized(BaseKind::Lut4G16),
             bases: Vec::new(),
             importance: Importance::Uniform,
-            selection: Selection::Density(0.03),
+            selection: Selection::Density(0.015),
             values: ValueType::I8,
             exclude: Vec::new(),
             include: Vec::new(),

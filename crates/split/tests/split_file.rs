@@ -42,8 +42,8 @@ fn a_layer_with_a_quantised_base_is_loaded() {
     assert_eq!(file.layers().collect::<Vec<_>>(), ["a", "b"]);
     assert!(file.base().is_none());
     let layer = file.layer("b").unwrap();
-    assert_eq!((layer.name(), layer.shape(), layer.nnz()), ("b", [8, 10], 2));
-    assert_eq!(layer.base_kind(), Some(BaseKind::Lut4));
+    assert_eq!((layer.name(), layer.shape(), layer.nnz()), ("b", [8, 10], 1));
+    assert_eq!(layer.base_kind(), Some(BaseKind::Lut4G16));
     let budget = Budget::new(1 << 20);
     let LayerBase::Quantized(base) = layer.read_base(&budget).unwrap() else { panic!("a quantised base") };
     let residual = layer.read_residual(&budget).unwrap();

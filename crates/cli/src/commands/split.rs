@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Where to write base and residual: a file, replaced only when the run succeeded, or a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Share of every tensor's weights in the residual [default: 0.03, or 0.05 with another checkpoint as base]
+    /// Share of every tensor's weights in the residual [default: 0.015, or 0.05 with another checkpoint as base]
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "threshold")]
     density: Option<f64>,
     /// Choose base and density of every tensor, for so many bits per weight in all: 2.2 to 7
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     threshold: Option<f32>,
     /// The base: lut2 to lut6 (codes of 2 to 6 bits of a codebook that is fitted to the tensor, a scale for each row),
     /// lut3 to lut5 with -g16 or -g32 (the same with a multiplier for each block of 16 or 32 columns), int4, int4-g32, int4-g64, int4-g128, int8, or another checkpoint. PATTERN=KIND is the base of tensors with such
-    /// names; repeat the option for several, of which the first match counts [default: lut4]
+    /// names; repeat the option for several, of which the first match counts [default: lut4-g16]
     #[arg(long, value_name = "BASE")]
     base: Vec<String>,
     /// Value type of the residual: f32, f16, bf16 or i8 [default: i8, or bf16 with another checkpoint as base]

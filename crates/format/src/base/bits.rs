@@ -51,8 +51,11 @@ pub(super) fn pack(kind: BaseKind, cols: usize, codes: &mut [u8], code: impl Fn(
     let bits = kind.bits();
     for (number, out) in codes.chunks_mut(bits).enumerate() {
         let first = CODES * number;
-        let columns = first..cols.min(first + CODES);
-        let word = columns.rev().fold(0u64, |word, col| word << bits | u64::from(code(col)));
+        // A loop, because the closure of a fold may not be inlined, and then is not vectorised.
+        let mut word = 0u64;
+        for col in (first..cols.min(first + CODES)).rev() {
+            word = word << bits | u64::from(code(col));
+        }
         out.copy_from_slice(&word.to_le_bytes()[..out.len()]);
     }
 }

@@ -16,6 +16,8 @@ pub struct Coder {
     /// The largest multiple.
     limit: f32,
     nearest: Arc<[Nearest]>,
+    /// The levels with all multipliers side by side, by cell; empty in a kind without blocks.
+    products: Arc<[[i8; MULTIPLIERS.len()]]>,
 }
 
 /// Levels by the low bits of twice a multiple.
@@ -30,11 +32,15 @@ const CELLS: usize = 512;
 
 impl From<Grid> for Coder {
     fn from(grid: Grid) -> Self {
-        let nearest = match grid.kind().block() {
+        let nearest: Arc<[Nearest]> = match grid.kind().block() {
             Some(_) => MULTIPLIERS.iter().map(|&multiplier| Nearest::of(&grid.times(multiplier))).collect(),
             None => [Nearest::of(&grid)].into(),
         };
-        Self { grid, limit: grid.kind().max_code().into(), nearest }
+        let products: Arc<[_]> = match nearest.len() {
+            1 => [].into(),
+            _ => (0..CELLS).map(|cell| std::array::from_fn(|i| nearest[i].levels[cell] as i8)).collect(),
+        };
+        Self { grid, limit: grid.kind().max_code().into(), nearest, products }
     }
 }
 
@@ -66,7 +72,10 @@ fn cell(multiple: f32) -> usize {
 impl Coder {
     /// Bytes of the tables. Clones share them.
     pub const fn bytes(kind: BaseKind) -> usize {
-        size_of::<Nearest>() * if kind.block().is_some() { MULTIPLIERS.len() } else { 1 }
+        match kind.block() {
+            Some(_) => (size_of::<Nearest>() + CELLS) * MULTIPLIERS.len(),
+            None => size_of::<Nearest>(),
+        }
     }
 
     /// What the codes stand for.
@@ -99,6 +108,17 @@ impl Coder {
     pub fn levels(&self, multiplier: u8) -> impl Fn(f32) -> f32 {
         let (nearest, limit) = (&self.nearest[usize::from(multiplier)], self.limit);
         move |steps| nearest.levels[cell(steps.clamp(-limit, limit))]
+    }
+
+    /// As [`nearest`](Self::nearest), with each multiplier.
+    ///
+    /// # Panics
+    /// When the kind has no blocks.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn products(&self) -> impl Fn(f32) -> [i8; MULTIPLIERS.len()] {
+        let (products, limit) = (&self.products[..CELLS], self.limit);
+        move |steps| products[cell(steps.clamp(-limit, limit))]
     }
 
     /// As [`nearest`](Self::nearest), for integers: ties to even.

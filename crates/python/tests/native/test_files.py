@@ -101,7 +101,7 @@ def test_inspect_tells_files_apart(model: Path) -> None:
     builder.finish().save("statistics.safetensors")
     assert [tensor["name"] for tensor in residua.inspect(model)["tensors"]] == ["a.weight", "a.bias", "b.weight", "norm"]
     split = residua.inspect("split.safetensors")
-    assert split["kind"] == "split" and split["layers"][0]["base"] == "lut4"
+    assert split["kind"] == "split" and split["layers"][0]["base"] == "lut4-g16"
     assert residua.inspect("delta.safetensors")["kind"] == "delta"
     assert residua.inspect("statistics.safetensors") == {"kind": "statistics", "dim": 2, "classes": {"4": 2, "9": 1}}
 

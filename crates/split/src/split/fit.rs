@@ -3,8 +3,8 @@
 //! The residual repairs the weights with the largest errors. So an error costs its square only up to a limit, the
 //! square of the cut's score; a weight with a larger error enters the residual, and that place costs the limit. The
 //! scale of a group minimises the sum of the costs. An outlier costs the limit whatever the scale is, so it does not
-//! shape the base. A block of columns with a multiplier is fitted as a group; the largest of a row's scales is that of
-//! the row, and each block takes the multiplier that then costs least.
+//! shape the base. Where blocks of columns have multipliers, the largest of the blocks' own scales becomes that of the row, and
+//! each block takes the multiplier that costs least.
 
 use half::f16;
 use residua_format::{BaseKind, Coder, Grid, MULTIPLIERS, ValueType, plain_multipliers, vectorised};
@@ -266,7 +266,10 @@ vectorised! {
 #[inline(always)]
 fn plain_scale(weights: &[f32], kind: BaseKind) -> Option<f32> {
     // The bits of floats without their sign order as integers do, infinities and NaN last.
-    let bits = weights.iter().fold(0, |max, w| max.max((w.to_bits() & 0x7FFF_FFFF) as i32));
+    let mut bits = 0;
+    for weight in weights {
+        bits = bits.max((weight.to_bits() & 0x7FFF_FFFF) as i32);
+    }
     let largest = Some(f32::from_bits(bits as u32)).filter(|largest| largest.is_finite())?;
     Some((largest / f32::from(kind.max_code())).min(kind.max_scale()))
 }
@@ -283,35 +286,67 @@ vectorised! {
         }
         let block = unit_of(kind, weights.len());
         let blocks = || weights.chunks(block).zip(costs.factors.chunks(block));
-        let own = blocks().zip(&costs.anchors).map(|((weights, factors), &anchor)| {
-            Some(best_scale(costs, weights, factors, anchor, plain_scale(weights, kind)?))
-        });
-        let own: Vec<f32> = own.collect::<Option<_>>()?;
-        *scale = own.iter().fold(0.0, |largest, &scale| scale.max(largest));
-        let rounded = f16::from_f32(*scale);
+        let mut widest = 0.0f32;
+        for ((weights, factors), &anchor) in blocks().zip(&costs.anchors) {
+            // The best scale of a block is hardly ever larger than its plain one.
+            let plain = plain_scale(weights, kind)?;
+            if plain > widest {
+                widest = widest.max(best_scale(costs, weights, factors, anchor, plain));
+            }
+        }
+        *scale = widest;
+        let rounded = f16::from_f32(widest);
         let mut fitted = Fitted { out_of_range: !rounded.is_normal(), ..Fitted::default() };
-        for ((weights, factors), (own, number)) in blocks().zip(own.iter().zip(multipliers)) {
-            let exact = |coder: &Coder, number: u8, scale: f32, limit: f32| {
-                let level = coder.levels(number);
-                add_up(weights, factors, (scale, limit), |weight| level(weight / scale))
-            };
-            fitted.plain += f64::from(exact(&costs.plain, *number, plain, costs.summed_plain).costs);
-            let wanted = own / *scale * 256.0;
-            let above = MULTIPLIERS.partition_point(|&multiplier| f32::from(multiplier) < wanted) as u8;
-            *number = above.min(costs.coder.whole());
+        for ((weights, factors), number) in blocks().zip(multipliers) {
+            let sums = block_sums(weights, factors, &costs.plain, *number, (plain, costs.summed_plain));
+            fitted.plain += f64::from(sums.costs);
+            let tried = block_costs(costs, weights, factors, *scale);
             let mut best = f32::INFINITY;
-            for candidate in above.saturating_sub(2)..=(above + 1).min(costs.coder.whole()) {
-                let cost = costs.total(exact(&costs.coder, candidate, *scale, costs.limit));
+            for (candidate, &cost) in tried.iter().enumerate().rev() {
                 if cost < best {
-                    (best, *number) = (cost, candidate);
+                    (best, *number) = (cost, candidate as u8);
                 }
             }
-            let errors = |scale| costs.errors(exact(&costs.coder, *number, scale, costs.summed));
-            fitted.fitted = fitted.fitted.add(errors(*scale));
-            fitted.rounded = fitted.rounded.add(errors(rounded.to_f32()));
+            for (scale, errors) in [(*scale, &mut fitted.fitted), (rounded.to_f32(), &mut fitted.rounded)] {
+                let sums = block_sums(weights, factors, &costs.coder, *number, (scale, costs.summed));
+                *errors = errors.add(costs.errors(sums));
+            }
         }
         Some(fitted)
     }
+}
+
+/// What a block costs with each multiplier.
+#[inline(always)]
+fn block_costs(costs: &Costs, weights: &[f32], factors: &[f32], scale: f32) -> [f32; MULTIPLIERS.len()] {
+    let products = costs.coder.products();
+    let (mut sums, mut squares) = ([0.0; MULTIPLIERS.len()], [0.0; MULTIPLIERS.len()]);
+    for (&weight, &factor) in weights.iter().zip(factors) {
+        let multiples = products(weight / scale);
+        for lane in 0..MULTIPLIERS.len() {
+            let error = (weight - f32::from(multiples[lane]) * scale) * factor;
+            let square = error * error;
+            sums[lane] += if square < costs.limit { square } else { costs.limit };
+            squares[lane] += square;
+        }
+    }
+    for lane in 0..MULTIPLIERS.len() {
+        sums[lane] += costs.rounding * squares[lane];
+    }
+    sums
+}
+
+/// Sums over one block with a multiplier, its codes chosen as they are stored.
+#[inline(always)]
+fn block_sums(
+    weights: &[f32],
+    factors: &[f32],
+    coder: &Coder,
+    number: u8,
+    (scale, limit): (f32, f32),
+) -> Sums {
+    let level = coder.levels(number);
+    add_up(weights, factors, (scale, limit), |weight| level(weight / scale))
 }
 
 #[inline(always)]
@@ -345,37 +380,44 @@ fn best_scale(costs: &Costs, weights: &[f32], factors: &[f32], anchor: f32, plai
     if plain == 0.0 {
         return 0.0;
     }
-    let limit = costs.limit;
-    let quick = |scale: f32| {
-        let inverse = 1.0 / scale;
-        costs.total(sums(weights, factors, (scale, limit), &costs.coder, |w| w * inverse))
-    };
-    let mut best = (quick(plain), plain);
-    let attempt = |best: &mut (f32, f32), scale: f32| {
-        let cost = quick(scale);
-        if cost < best.0 {
-            *best = (cost, scale);
-        }
-    };
-    CLIPS.iter().for_each(|share| attempt(&mut best, plain * share));
+    let mut best = (f32::INFINITY, plain);
+    better(costs, weights, factors, plain, &mut best);
+    for share in CLIPS {
+        better(costs, weights, factors, plain * share, &mut best);
+    }
     let below = CLIPS[CLIPS.len() - 1] * plain;
-    // A multiplier is coarser, and chosen once more.
-    let (step, finer) = if costs.kind().block().is_some() { (2, 2) } else { (1, FINER.len()) };
-    let anchored =
-        ANCHORED.iter().step_by(step).map(|multiple| anchor * multiple).filter(|&scale| scale < below);
-    anchored.for_each(|scale| attempt(&mut best, scale));
-    for multiple in &FINER[..finer] {
+    for multiple in ANCHORED {
+        if anchor * multiple < below {
+            better(costs, weights, factors, anchor * multiple, &mut best);
+        }
+    }
+    for multiple in FINER {
         let scale = (best.1 * multiple).min(costs.kind().max_scale());
-        attempt(&mut best, scale);
+        better(costs, weights, factors, scale, &mut best);
     }
     best.1
 }
 
-/// Sums over one group.
-#[derive(Clone, Copy)]
+/// Replaces the best cost and scale if `scale` costs less. Weights are multiplied by its inverse, which is faster than what
+/// chooses codes.
+#[inline(always)]
+fn better(costs: &Costs, weights: &[f32], factors: &[f32], scale: f32, best: &mut (f32, f32)) {
+    let inverse = 1.0 / scale;
+    let cost = costs.total(sums(weights, factors, (scale, costs.limit), &costs.coder, |w| w * inverse));
+    if cost < best.0 {
+        *best = (cost, scale);
+    }
+}
+
+/// Numbers that are added side by side.
+const LANES: usize = 16;
+
+/// Sums over one group or block.
+#[derive(Clone, Copy, Default)]
 struct Sums {
     costs: f32,
     squares: f32,
+    /// Errors above the limit.
     above: f32,
 }
 
@@ -405,24 +447,42 @@ fn add_up(
     (scale, limit): (f32, f32),
     multiple: impl Fn(f32) -> f32,
 ) -> Sums {
-    const LANES: usize = 16;
-    let (mut costs, mut squares, mut above) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-    let mut add = |lane: usize, weight: f32, factor: f32| {
-        let error = (weight - multiple(weight) * scale) * factor;
+    let (mut costs, mut squares, mut above) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    let (w, w_rest) = weights.as_chunks::<LANES>();
+    let (f, f_rest) = factors.as_chunks::<LANES>();
+    for (w, f) in w.iter().zip(f) {
+        // One loop after the other, so that each becomes vector instructions.
+        let mut square = [0.0f32; LANES];
+        for lane in 0..LANES {
+            square[lane] = multiple(w[lane]);
+        }
+        for lane in 0..LANES {
+            let error = (w[lane] - square[lane] * scale) * f[lane];
+            square[lane] = error * error;
+        }
+        for lane in 0..LANES {
+            costs[lane] += if square[lane] < limit { square[lane] } else { limit };
+            squares[lane] += square[lane];
+            above[lane] += if square[lane] > limit { 1.0 } else { 0.0 };
+        }
+    }
+    for (lane, (w, f)) in w_rest.iter().zip(f_rest).enumerate() {
+        let error = (w - multiple(*w) * scale) * f;
         let square = error * error;
         costs[lane] += if square < limit { square } else { limit };
         squares[lane] += square;
         above[lane] += if square > limit { 1.0 } else { 0.0 };
-    };
-    let ((w, w_rest), (f, f_rest)) = (weights.as_chunks::<LANES>(), factors.as_chunks::<LANES>());
-    for (w, f) in w.iter().zip(f) {
-        for lane in 0..LANES {
-            add(lane, w[lane], f[lane]);
+    }
+    Sums { costs: sum(costs), squares: sum(squares), above: sum(above) }
+}
+
+/// Adds up in halves: blocks are short, and a chain of additions would take longer than the rest.
+#[inline(always)]
+fn sum(mut lanes: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
         }
     }
-    for (lane, (&w, &f)) in w_rest.iter().zip(f_rest).enumerate() {
-        add(lane, w, f);
-    }
-    let sum = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
-    Sums { costs: sum(costs), squares: sum(squares), above: sum(above) }
+    lanes[0]
 }

@@ -214,7 +214,7 @@ fn header_bytes(jobs: &[Job<'_>], passed: &[(&TensorInfo, PassReason)], metadata
         // The most planes that a matrix can have: modes, value scales and a base.
         meta.row_modes = true;
         meta.values = Some(residua_format::ValueType::I8);
-        meta.base = Some(BaseKind::Lut4);
+        meta.base = Some(BaseKind::Lut4G16);
         meta.tensor_shape = (rows.info.shape.len() != 2).then(|| rows.info.shape.clone());
         meta.base_hash = base.map(|_| " ".repeat(64));
         if hashes {

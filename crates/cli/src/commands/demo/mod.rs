@@ -39,7 +39,7 @@ const WEIGHTS: &[u8] = include_bytes!("../../../assets/minilm-layer.safetensors"
 const WEIGHTS: &[u8] = &[];
 const BATCHES: [usize; 2] = [1, 32];
 /// What `split` makes by default, in the table of errors.
-const OURS: &str = "Residua, lut4 and a residual";
+const OURS: &str = "Residua, lut4-g16 and a residual";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -177,7 +177,7 @@ fn text(demo: &Demo, file: &Path, evaluation: &Evaluation) -> String {
         (
             "split",
             format!(
-                "{} matrices, {} weights: lut4 base + {} residual, {:.2} s ({rate:.0} M weights/s)",
+                "{} matrices, {} weights: lut4-g16 base + {} residual, {:.2} s ({rate:.0} M weights/s)",
                 split.tensors.len(),
                 count(split.parameters()),
                 percent(ratio(split.nnz(), split.parameters())),
@@ -222,7 +222,7 @@ fn memory(demo: &Demo) -> Table {
         ("residual, gap-encoded CSR", ours),
     ];
     table.add_row(["dense bf16".to_owned(), bytes(sizes.dense), String::new(), String::new()]);
-    table.add_row(["base lut4".to_owned(), bytes(split.base_bytes()), String::new(), String::new()]);
+    table.add_row(["base lut4-g16".to_owned(), bytes(split.base_bytes()), String::new(), String::new()]);
     for (name, size) in residual {
         let (each, times) = (format!("{:.2}", ratio(size, nnz)), format!("{:.2}×", ratio(size, ours)));
         table.add_row([name.to_owned(), bytes(size), each, times]);
