@@ -54,12 +54,12 @@ fn stop_everywhere(
 #[test]
 fn every_job_can_be_stopped_between_blocks() {
     let bench = Bench::new();
-    let values = weights(300, 300, 1);
+    let values = weights(600, 300, 1);
     let mut changed = values.clone();
     changed.iter_mut().step_by(50).for_each(|w| *w += 1.0);
     let tensors = |values: &[f32], passed: u8| {
         let passed = Dense::raw("passed", Dtype::U8, &[600_000], vec![passed; 600_000]);
-        [Dense::new("w", Dtype::F32, &[300, 300], values), passed]
+        [Dense::new("w", Dtype::F32, &[600, 300], values), passed]
     };
     let old = bench.write("old", &tensors(&values, 1));
     let new = bench.write("new", &tensors(&changed, 2));
