@@ -47,6 +47,7 @@ const CASES: [(&str, &str, Option<&str>); 20] = [
     ("convert matrix.npz out.safetensors", "out.safetensors", None),
     ("stats before.npy --labels labels.npy -o out.safetensors", "out.safetensors", None),
     ("stats merge stats.safetensors other-stats.safetensors -o out.safetensors", "out.safetensors", None),
+    ("stats before.npy --labels labels.npy --partial 1/1 -o out.safetensors", "out.safetensors", None),
     ("stats extract state.safetensors --method linear -o out.safetensors", "out.safetensors", None),
     (
         "compensate stats.safetensors --method attention --before before.npy --after after.npy -o out.safetensors",

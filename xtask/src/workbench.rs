@@ -25,6 +25,7 @@ const COMMANDS: [&str; 14] = [
     "convert matrix.npz matrix.npy",
     "convert matrix.npz matrix.safetensors",
     "stats before.npy --labels labels.npy -o stats.safetensors",
+    "stats before.npy --labels labels.npy --partial 1/1 -o partial.safetensors",
     "stats after.npy --labels other-labels.npy -o other-stats.safetensors",
     "compensate stats.safetensors --method linear --before before.npy --after after.npy -o moved.safetensors",
     "task first.safetensors --after before.npy --labels labels.npy --method linear",
