@@ -100,6 +100,48 @@ fn stats_of_shards_merge_to_those_of_the_whole() {
     );
 }
 
+/// A fit of one run moves other statistics in another run, as if both were one.
+#[test]
+fn a_saved_fit_moves_statistics_again() {
+    let bench = bench();
+    bench.ok(&STATS);
+    let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy"];
+    for method in ["linear", "attention", "rff", "weak-nonlinear"] {
+        let line =
+            ["compensate", "old.stats.safetensors", "--method", method, "--save-fit", "fit.safetensors"];
+        bench.ok(&[&line[..], &pairs, &["-o", "moved.safetensors"]].concat());
+        let again =
+            ["compensate", "old.stats.safetensors", "--fit", "fit.safetensors", "-o", "again.safetensors"];
+        let done = bench.json(&again);
+        assert_eq!((done["classes"].as_u64(), done["mode"].as_str()), (Some(3), None));
+        assert!(bench.ok(&again).contains("fit.safetensors"));
+        assert!(
+            fs::read(bench.path("again.safetensors")).unwrap()
+                == fs::read(bench.path("moved.safetensors")).unwrap()
+        );
+    }
+    let fails = |code: i32, arguments: &[&str], text: &str| {
+        let error = bench.fails(code, &[&["compensate", "old.stats.safetensors"], arguments].concat());
+        assert!(error.contains(text), "{arguments:?}: {error}");
+    };
+    fails(3, &["--fit", "old.stats.safetensors", "-o", "x.safetensors"], "--save-fit writes it");
+    fails(2, &["--fit", "fit.safetensors", "-o", "fit.safetensors"], "fit.safetensors");
+    fails(
+        2,
+        &[&["--fit", "fit.safetensors", "-o", "x.safetensors"], &pairs[..]].concat(),
+        "cannot be used with",
+    );
+    fails(
+        2,
+        &[&["--save-fit", "x.safetensors", "-o", "x.safetensors"], &pairs[..]].concat(),
+        "x.safetensors",
+    );
+    let error =
+        bench.fails(3, &["compensate", "fit.safetensors", "--fit", "fit.safetensors", "-o", "x.safetensors"]);
+    assert!(error.contains("compensate --fit takes it"), "{error}");
+    assert!(!bench.path("x.safetensors").exists());
+}
+
 /// Parts of any number, merged in any order and in two steps, are one run, byte for byte.
 #[test]
 fn parts_of_stats_merge_to_the_bytes_of_one_run() {

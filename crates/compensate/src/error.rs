@@ -156,6 +156,8 @@ pub enum Content {
     Statistics,
     /// The state of a [`StatisticsBuilder`](crate::StatisticsBuilder).
     Partial,
+    /// A fitted [`Compensator`](crate::Compensator).
+    Compensator,
     /// The state of a [`TaskSequence`](crate::TaskSequence).
     Tasks,
     /// Neither.
@@ -169,6 +171,7 @@ impl Content {
         match () {
             () if has(crate::statistics::KEY) => Self::Statistics,
             () if has(crate::statistics::PARTIAL_KEY) => Self::Partial,
+            () if has(crate::compensator::KEY) => Self::Compensator,
             () if has(crate::tasks::KEY) => Self::Tasks,
             () => Self::Other,
         }
@@ -179,6 +182,7 @@ impl Content {
         let key = match self {
             Self::Tasks => crate::tasks::KEY,
             Self::Partial => crate::statistics::PARTIAL_KEY,
+            Self::Compensator => crate::compensator::KEY,
             _ => crate::statistics::KEY,
         };
         file.metadata().get(key).map(String::as_str).ok_or_else(|| CompensateError::Content {
@@ -194,6 +198,7 @@ impl fmt::Display for Content {
         f.write_str(match self {
             Self::Statistics => "class statistics",
             Self::Partial => "partial class statistics",
+            Self::Compensator => "a fitted compensator",
             Self::Tasks => "the state of tasks",
             Self::Other => "something else",
         })
@@ -203,6 +208,7 @@ impl fmt::Display for Content {
 fn other_content(found: Content, wanted: Content) -> String {
     match (found, wanted) {
         (Content::Other, Content::Tasks) => "no state of tasks".into(),
+        (Content::Other, Content::Compensator) => "no fitted compensator".into(),
         (Content::Other, _) => format!("no {wanted}"),
         _ => format!("{found}, not {wanted}"),
     }

@@ -98,7 +98,11 @@ pub(super) fn distributed(project: &Project, engine: &'static str, wanted: bool)
             };
             log.succeed(&mut build(&project)?)?;
             install(log, &venv, &wheel(&project)?)?;
-            pytest(log, &venv, &project.root.join(format!("crates/python/tests/distributed/test_{engine}.py")))
+            pytest(
+                log,
+                &venv,
+                &project.root.join(format!("crates/python/tests/distributed/test_{engine}.py")),
+            )
         }),
     }
 }

@@ -28,10 +28,10 @@ Examples (after residua demo):
   residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new-stats.safetensors
   residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
-On two machines, with the bytes of one run:
-  residua stats a.npy b.npy --labels y_a.npy --labels y_b.npy --partial 1/2 -o part1.safetensors
-  residua stats a.npy b.npy --labels y_a.npy --labels y_b.npy --partial 2/2 -o part2.safetensors
-  residua stats merge part1.safetensors part2.safetensors -o stats.safetensors
+In two parts, on one machine or two, with the bytes of one run:
+  residua stats residua-demo/drift.safetensors:old_before --labels y_old --leaf-rows 256 --partial 1/2 -o part1.safetensors
+  residua stats residua-demo/drift.safetensors:old_before --labels y_old --leaf-rows 256 --partial 2/2 -o part2.safetensors
+  residua stats merge part1.safetensors part2.safetensors -o both-parts.safetensors
 
 The statistics are the count, mean and covariance of every class. They contain no sample.";
 
