@@ -16,7 +16,7 @@ const DIM: usize = 16;
 const COLS: usize = 256;
 
 /// The commands that make the derived files, in order.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "split model.safetensors -o split.safetensors",
     "split new.safetensors --base model.safetensors -o fine.safetensors",
     "diff model.safetensors new.safetensors -o delta.safetensors",

@@ -97,7 +97,12 @@ pub(crate) fn run(args: &Args) -> Result {
     let inputs: Vec<&Path> = features.chain([&*args.statistics]).chain(args.fit.as_deref()).collect();
     destination::check(&args.output, inputs.iter().copied())?;
     if let Some(fit) = &args.save_fit {
-        destination::check(fit, inputs.iter().copied().chain([&*args.output]))?;
+        destination::check(fit, inputs.iter().copied())?;
+        // Neither has to exist yet.
+        if std::path::absolute(fit).ok() == std::path::absolute(&args.output).ok() {
+            let problem = format!("{} would be the fit and the output", fit.display());
+            return Err(Failure::usage(problem));
+        }
     }
     args.run.start()?;
     let budget = args.budget.budget()?;
