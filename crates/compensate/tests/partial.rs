@@ -263,6 +263,19 @@ fn parts_of_an_unknown_whole_merge_in_their_order() {
         std::fs::read(folder.path().join("merged")).unwrap()
     };
     assert_eq!(merged(0..37, 37..100), merged(0..37, 37..100));
+    // Three of them, each from a file: no sample is lost, and the bits are those of a merge in memory.
+    let three = |through_files: bool| {
+        let [mut first, second, third] = [0..20, 20..61, 61..100].map(|rows| {
+            let name = format!("rows{}", rows.start);
+            if through_files { reload(&part(rows), folder.path(), &name) } else { part(rows) }
+        });
+        for (next, samples) in [(second, 61), (third, 100)] {
+            first.merge(next).unwrap();
+            assert_eq!(first.samples(), samples);
+        }
+        finished(first, folder.path())
+    };
+    assert_eq!(three(true), three(false));
     assert_ne!(merged(0..37, 37..100), merged(37..100, 0..37));
 }
 

@@ -236,10 +236,10 @@ impl StatisticsBuilder {
                 format!("the statistics to merge start at leaf {}; leaf {next} comes next{of}", other.first);
             return Err(CompensateError::Statistics { problem });
         }
+        let rows = self.samples() + other.samples();
         self.settle()?;
         other.settle()?;
         self.merging(|builder| {
-            let rows = builder.samples() + other.samples();
             builder.forest.parts.append(&mut other.forest.parts);
             builder.forest.settle()?;
             if let Some(mut part) = builder.forest.parts.pop() {
