@@ -41,7 +41,7 @@ impl ClassStatistics {
     ///     UsageError: an argument has no such value.
     #[staticmethod]
     #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None,
-        leaf_rows = Leaves::ROWS, first_leaf = 0, total = None))]
+        leaf_rows = 65536, first_leaf = 0, total = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn builder(
         dim: usize,
