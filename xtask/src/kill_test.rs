@@ -32,7 +32,7 @@ have names from the start.";
 const ROWS: usize = 1500;
 
 /// The command, its output, and the output's content before every other run: any file, or this one.
-const CASES: [(&str, &str, Option<&str>); 20] = [
+const CASES: [(&str, &str, Option<&str>); 21] = [
     ("calibrate layer.weight=before.npy --second-moments -o out.safetensors", "out.safetensors", None),
     ("split model.safetensors -o out.safetensors", "out.safetensors", None),
     ("split shards -o out.safetensors --values f32 --density 0.5", "out.safetensors", None),
@@ -47,6 +47,7 @@ const CASES: [(&str, &str, Option<&str>); 20] = [
     ("convert matrix.npz out.safetensors", "out.safetensors", None),
     ("stats before.npy --labels labels.npy -o out.safetensors", "out.safetensors", None),
     ("stats merge stats.safetensors other-stats.safetensors -o out.safetensors", "out.safetensors", None),
+    ("stats before.npy --labels labels.npy --partial 1/1 -o out.safetensors", "out.safetensors", None),
     ("stats extract state.safetensors --method linear -o out.safetensors", "out.safetensors", None),
     (
         "compensate stats.safetensors --method attention --before before.npy --after after.npy -o out.safetensors",

@@ -16,7 +16,7 @@ const DIM: usize = 16;
 const COLS: usize = 256;
 
 /// The commands that make the derived files, in order.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "split model.safetensors -o split.safetensors",
     "split new.safetensors --base model.safetensors -o fine.safetensors",
     "diff model.safetensors new.safetensors -o delta.safetensors",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 14] = [
     "convert matrix.npz matrix.npy",
     "convert matrix.npz matrix.safetensors",
     "stats before.npy --labels labels.npy -o stats.safetensors",
+    "stats before.npy --labels labels.npy --partial 1/1 -o partial.safetensors",
     "stats after.npy --labels other-labels.npy -o other-stats.safetensors",
     "compensate stats.safetensors --method linear --before before.npy --after after.npy -o moved.safetensors",
     "task first.safetensors --after before.npy --labels labels.npy --method linear",

@@ -100,6 +100,109 @@ fn stats_of_shards_merge_to_those_of_the_whole() {
     );
 }
 
+/// A fit of one run moves other statistics in another run, as if both were one.
+#[test]
+fn a_saved_fit_moves_statistics_again() {
+    let bench = bench();
+    bench.ok(&STATS);
+    let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy"];
+    for method in ["linear", "attention", "rff", "weak-nonlinear"] {
+        let line =
+            ["compensate", "old.stats.safetensors", "--method", method, "--save-fit", "fit.safetensors"];
+        bench.ok(&[&line[..], &pairs, &["-o", "moved.safetensors"]].concat());
+        let again =
+            ["compensate", "old.stats.safetensors", "--fit", "fit.safetensors", "-o", "again.safetensors"];
+        let done = bench.json(&again);
+        assert_eq!((done["classes"].as_u64(), done["mode"].as_str()), (Some(3), None));
+        assert!(bench.ok(&again).contains("fit.safetensors"));
+        assert!(
+            fs::read(bench.path("again.safetensors")).unwrap()
+                == fs::read(bench.path("moved.safetensors")).unwrap()
+        );
+    }
+    let fails = |code: i32, arguments: &[&str], text: &str| {
+        let error = bench.fails(code, &[&["compensate", "old.stats.safetensors"], arguments].concat());
+        assert!(error.contains(text), "{arguments:?}: {error}");
+    };
+    fails(3, &["--fit", "old.stats.safetensors", "-o", "x.safetensors"], "--save-fit writes it");
+    fails(2, &["--fit", "fit.safetensors", "-o", "fit.safetensors"], "fit.safetensors");
+    fails(
+        2,
+        &[&["--fit", "fit.safetensors", "-o", "x.safetensors"], &pairs[..]].concat(),
+        "cannot be used with",
+    );
+    fails(
+        2,
+        &[&["--save-fit", "x.safetensors", "-o", "x.safetensors"], &pairs[..]].concat(),
+        "x.safetensors",
+    );
+    let error =
+        bench.fails(3, &["compensate", "fit.safetensors", "--fit", "fit.safetensors", "-o", "x.safetensors"]);
+    assert!(error.contains("compensate --fit takes it"), "{error}");
+    assert!(!bench.path("x.safetensors").exists());
+}
+
+/// Parts of any number, merged in any order and in two steps, are one run, byte for byte.
+#[test]
+fn parts_of_stats_merge_to_the_bytes_of_one_run() {
+    let bench = bench();
+    let (values, labels) = features(0..CLASSES, 0);
+    for (name, range) in [("a", 0..70), ("b", 70..120)] {
+        npy_features(&bench.path(&format!("{name}.npy")), DIM, &values[range.start * DIM..range.end * DIM]);
+        npy_labels(&bench.path(&format!("y_{name}.npy")), &labels[range]);
+    }
+    let read = |name: &str| fs::read(bench.path(name)).unwrap();
+    let both = ["stats", "a.npy", "b.npy", "--labels", "y_a.npy", "--labels", "y_b.npy", "--leaf-rows", "16"];
+    let form = ["--precision", "f64", "--storage", "packed", "--shrinkage", "0.1"];
+    bench.ok(&[&both[..], &form, &["-o", "whole.safetensors"]].concat());
+    bench.ok(&[&both[..], &["--partial", "1/1", "-o", "state.safetensors"]].concat());
+    for parts in [1, 2, 3, 8] {
+        let names: Vec<String> = (1..=parts).rev().map(|part| format!("part{part}.safetensors")).collect();
+        let mut samples = 0;
+        for (name, part) in names.iter().zip((1..=parts).rev()) {
+            let part = format!("{part}/{parts}");
+            let done = bench.json(&[&both[..], &["--partial", &part, "-o", name]].concat());
+            assert_eq!(done["total_samples"], 120);
+            samples += done["samples"].as_u64().unwrap();
+        }
+        assert_eq!(samples, 120);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let merge = |inputs: &[&str], more: &[&str]| bench.ok(&[&["stats", "merge"], inputs, more].concat());
+        merge(&names, &[&form[..], &["-o", "merged.safetensors"]].concat());
+        assert!(read("merged.safetensors") == read("whole.safetensors"), "{parts} parts");
+        if let [first, rest @ ..] = &names[..]
+            && !rest.is_empty()
+        {
+            merge(rest, &["--partial", "-o", "rest.safetensors"]);
+            merge(&[first, "rest.safetensors"], &["--partial", "-o", "merged.safetensors"]);
+            assert!(read("merged.safetensors") == read("state.safetensors"), "{parts} parts in two steps");
+        }
+    }
+    let fails = |code: i32, arguments: &[&str], text: &str| {
+        let error = bench.fails(code, &[arguments, &["-o", "x.safetensors"]].concat());
+        assert!(error.contains(text), "{arguments:?}: {error}");
+    };
+    fails(2, &[&both[..], &["--partial", "1/9"]].concat(), "part 1 of 9 is empty");
+    fails(2, &[&both[..], &["--partial", "0/2"]].concat(), "such as 2/8");
+    fails(
+        3,
+        &["stats", "merge", "part1.safetensors", "part3.safetensors"],
+        "start at leaf 2; leaf 1 comes next",
+    );
+    fails(3, &["stats", "merge", "part1.safetensors"], "rows 0 to 16 of 120");
+    let pairs = ["--before", "a.npy", "--after", "a.npy"];
+    fails(3, &[&["compensate", "part1.safetensors"], &pairs[..]].concat(), "merge all parts");
+    fails(3, &["classify", "part1.safetensors", "a.npy"], "partial class statistics");
+    bench.ok(&["stats", "a.npy", "--labels", "y_a.npy", "-o", "a.safetensors"]);
+    fails(
+        2,
+        &["stats", "merge", "whole.safetensors", "a.safetensors", "--partial"],
+        "holds no partial statistics",
+    );
+    fails(2, &["stats", "merge", "whole.safetensors"], "two files");
+    assert!(!bench.path("x.safetensors").exists());
+}
+
 #[test]
 fn stats_takes_every_option_and_inspect_shows_it() {
     let bench = bench();

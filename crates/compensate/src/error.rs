@@ -1,7 +1,7 @@
 //! What can be wrong with features, statistics and what is made of them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use residua_format::file::{Checkpoint, FileError};
 use residua_memory::{BudgetError, ErrorKind};
@@ -113,6 +113,19 @@ impl CompensateError {
         }
     }
 
+    /// The error with the file that the statistics are in.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Statistics { problem } => {
+                Self::Statistics { problem: format!("{}: {problem}", path.display()) }
+            }
+            Self::Dimension { what, found, expected } => {
+                Self::Dimension { what: format!("{}: {what}", path.display()), found, expected }
+            }
+            other => other,
+        }
+    }
+
     /// The error with the class that the statistics are of.
     pub(crate) fn of_class(self, label: u32) -> Self {
         match self {
@@ -141,6 +154,10 @@ pub(crate) fn same_dimension(what: &str, found: usize, expected: usize) -> Resul
 pub enum Content {
     /// [`ClassStatistics`](crate::ClassStatistics).
     Statistics,
+    /// The state of a [`StatisticsBuilder`](crate::StatisticsBuilder).
+    Partial,
+    /// A fitted [`Compensator`](crate::Compensator).
+    Compensator,
     /// The state of a [`TaskSequence`](crate::TaskSequence).
     Tasks,
     /// Neither.
@@ -153,6 +170,8 @@ impl Content {
         let has = |key| file.metadata().contains_key(key);
         match () {
             () if has(crate::statistics::KEY) => Self::Statistics,
+            () if has(crate::statistics::PARTIAL_KEY) => Self::Partial,
+            () if has(crate::compensator::KEY) => Self::Compensator,
             () if has(crate::tasks::KEY) => Self::Tasks,
             () => Self::Other,
         }
@@ -160,7 +179,12 @@ impl Content {
 
     /// The metadata entry of a file that has to hold this.
     pub(crate) fn expect_in(self, file: &Checkpoint) -> Result<&str> {
-        let key = if self == Self::Tasks { crate::tasks::KEY } else { crate::statistics::KEY };
+        let key = match self {
+            Self::Tasks => crate::tasks::KEY,
+            Self::Partial => crate::statistics::PARTIAL_KEY,
+            Self::Compensator => crate::compensator::KEY,
+            _ => crate::statistics::KEY,
+        };
         file.metadata().get(key).map(String::as_str).ok_or_else(|| CompensateError::Content {
             path: file.path().to_owned(),
             found: Self::of(file),
@@ -173,6 +197,8 @@ impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Statistics => "class statistics",
+            Self::Partial => "partial class statistics",
+            Self::Compensator => "a fitted compensator",
             Self::Tasks => "the state of tasks",
             Self::Other => "something else",
         })
@@ -182,6 +208,7 @@ impl fmt::Display for Content {
 fn other_content(found: Content, wanted: Content) -> String {
     match (found, wanted) {
         (Content::Other, Content::Tasks) => "no state of tasks".into(),
+        (Content::Other, Content::Compensator) => "no fitted compensator".into(),
         (Content::Other, _) => format!("no {wanted}"),
         _ => format!("{found}, not {wanted}"),
     }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{affine_drift, normal};
 use proptest::prelude::*;
-use residua_compensate::statistics::{Shrinkage, StatisticsWriter};
+use residua_compensate::statistics::{Leaves, Shrinkage, StatisticsWriter};
 use residua_compensate::*;
 use residua_memory::Budget;
 
@@ -24,6 +24,7 @@ proptest! {
         precision in prop_oneof![Just(Precision::F64), Just(Precision::F32), Just(Precision::Bf16)],
         shrunk in any::<bool>(),
         sorted in any::<bool>(),
+        leaf_rows in prop_oneof![Just(Leaves::ROWS), 1u64..300],
     ) {
         let mut labels = labels;
         if sorted {
@@ -34,6 +35,7 @@ proptest! {
         let path = directory.path().join("statistics");
         let mut options = StatisticsOptions::default().with_storage(storage).with_precision(precision);
         options.shrinkage = shrunk.then_some(Shrinkage::Fixed(0.1));
+        options.leaves = Leaves::new(leaf_rows);
         let save = |budget: &Budget| {
             let mut source = MemorySource::labelled(dim, &features, &labels).unwrap();
             ClassStatistics::collect_and_save(&mut source, &options, &path, budget)
@@ -49,7 +51,7 @@ proptest! {
         }
         let counted = Budget::unlimited();
         let mut source = MemorySource::labelled(dim, &features, &labels).unwrap();
-        let mut builder = StatisticsBuilder::new(dim, &counted);
+        let mut builder = StatisticsBuilder::part(dim, options.leaves, 0, &counted);
         builder.shrinkage = options.shrinkage;
         builder.add_source(&mut source, Side::Before).unwrap();
         builder.finish(storage, precision).unwrap().save(&path, &counted).unwrap();

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod array;
+mod builder;
 mod classifiers;
 mod command;
 mod delta;
@@ -24,6 +25,8 @@ mod _native {
     #[pymodule_export]
     use super::arguments::parse_bytes;
     #[pymodule_export]
+    use super::builder::{StatisticsBuilder, feature_rows};
+    #[pymodule_export]
     use super::classifiers::{Classifier, Lda, Ncm, PooledQda, Qda};
     #[pymodule_export]
     use super::command::command;
@@ -42,7 +45,7 @@ mod _native {
     #[pymodule_export]
     use super::methods::{Attention, Compensator, Linear, Method, Rff, WeakNonlinear};
     #[pymodule_export]
-    use super::statistics::{ClassGaussian, ClassStatistics, StatisticsBuilder};
+    use super::statistics::{ClassGaussian, ClassStatistics};
     #[pymodule_export]
     use super::threads::{get_num_threads, set_num_threads};
 

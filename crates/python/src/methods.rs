@@ -1,5 +1,7 @@
 //! Methods that learn how features move, and what they learn.
 
+use std::path::PathBuf;
+
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use residua::compensate::{self, CompensateError, Mode};
@@ -70,6 +72,30 @@ impl Compensator {
     #[getter]
     fn dim(&self) -> usize {
         self.0.dim()
+    }
+
+    /// Writes it to a file, which appears complete or not at all. It contains samples if the method is `Attention`.
+    ///
+    /// Raises:
+    ///     IoError: the file cannot be written.
+    #[pyo3(signature = (path, /))]
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        run(py, None, |_| self.0.save(&path)).map(drop)
+    }
+
+    /// Reads what `save` wrote. It moves statistics to the same bits as the compensator that was saved.
+    ///
+    /// Args:
+    ///     memory_budget: The bytes that it may take: a number, or a text such as `512MiB`.
+    ///
+    /// Raises:
+    ///     IoError, InputError: the file cannot be read, is damaged, or holds something else.
+    ///     BudgetError: the budget has no room.
+    #[staticmethod]
+    #[pyo3(signature = (path, /, *, memory_budget = None))]
+    fn load(py: Python<'_>, path: PathBuf, memory_budget: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let budget = budget(memory_budget)?;
+        run(py, None, |_| compensate::compensator::load(&path, &budget)).map(|(_, fitted)| Self(fitted))
     }
 
     /// An estimate of the statistics that the same samples have after the task.

@@ -1,18 +1,18 @@
 //! Class statistics.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, ToPyArray};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use residua::Budget;
-use residua::compensate::statistics::Shrinkage;
-use residua::compensate::{self, Precision, Storage};
+use residua::compensate;
+use residua::compensate::statistics::Leaves;
 
-use crate::arguments::{budget, choice};
+use crate::arguments::budget;
+use crate::builder::StatisticsBuilder;
 use crate::error::usage;
-use crate::features::{Features, labels};
 use crate::run::run;
 
 /// A count, a mean and a covariance for each class: what remains of samples.
@@ -33,35 +33,36 @@ impl ClassStatistics {
     ///     shrinkage: `ledoit-wolf`, `oas`, or a number from 0 to 1: how far covariances are pulled towards a multiple of the
     ///         identity.
     ///     memory_budget: The bytes that the statistics and their collection may take: a number, or a text such as `512MiB`.
+    ///     leaf_rows: Rows of a leaf. Parts merge to the bits of a single pass if they are cut between leaves.
+    ///     first_leaf: The number of the first leaf, for a part.
+    ///     total: Rows of all parts, if known. To finish without one of them is then an error.
     ///
     /// Raises:
     ///     UsageError: an argument has no such value.
     #[staticmethod]
-    #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None))]
+    #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None,
+        leaf_rows = 65536, first_leaf = 0, total = None))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn builder(
         dim: usize,
         storage: &str,
         precision: &str,
         shrinkage: Option<&Bound<'_, PyAny>>,
         memory_budget: Option<&Bound<'_, PyAny>>,
+        leaf_rows: u64,
+        first_leaf: u64,
+        total: Option<u64>,
     ) -> PyResult<StatisticsBuilder> {
         if dim == 0 {
             return Err(usage("dim is 0; features have at least one number"));
         }
-        let known = [("f64", Precision::F64), ("f32", Precision::F32), ("bf16", Precision::Bf16)];
-        let precision = choice("precision", precision, &known)?;
-        let storage = match storage.strip_prefix("low-rank:").map(str::parse) {
-            Some(Ok(rank)) => Storage::LowRank(rank),
-            Some(Err(_)) => {
-                return Err(usage(format!("storage is {storage:?}; low-rank:R takes a number R")));
-            }
-            None => {
-                choice("storage", storage, &[("smallest", Storage::Smallest), ("packed", Storage::Packed)])?
-            }
-        };
-        let mut inner = compensate::StatisticsBuilder::new(dim, &budget(memory_budget)?);
-        inner.shrinkage = shrinkage.map(shrinkage_of).transpose()?;
-        Ok(StatisticsBuilder { dim, storage, precision, inner: Mutex::new(Some(inner)) })
+        if leaf_rows == 0 {
+            return Err(usage("leaf_rows is 0; a leaf has at least one row"));
+        }
+        let leaves = Leaves::new(leaf_rows);
+        let leaves = total.map_or(leaves, |total| leaves.of_total(total));
+        let inner = compensate::StatisticsBuilder::part(dim, leaves, first_leaf, &budget(memory_budget)?);
+        StatisticsBuilder::new(inner, storage, precision, shrinkage)
     }
 
     /// Reads statistics from a file.
@@ -139,85 +140,6 @@ impl ClassStatistics {
             "<residua.ClassStatistics of {classes} classes, {samples} samples, dimension {}>",
             self.0.dim()
         )
-    }
-}
-
-fn shrinkage_of(value: &Bound<'_, PyAny>) -> PyResult<Shrinkage> {
-    match value.extract::<f64>() {
-        Ok(share) => Ok(Shrinkage::Fixed(share)),
-        Err(_) => {
-            let known = [("ledoit-wolf", Shrinkage::LedoitWolf), ("oas", Shrinkage::Oas)];
-            choice("shrinkage", &value.extract::<String>()?, &known)
-        }
-    }
-}
-
-/// Collects class statistics batch by batch; `ClassStatistics.builder` makes one.
-///
-/// Batches of any size give the same bits.
-#[pyclass(frozen, module = "residua")]
-pub(crate) struct StatisticsBuilder {
-    dim: usize,
-    storage: Storage,
-    precision: Precision,
-    inner: Mutex<Option<compensate::StatisticsBuilder>>,
-}
-
-const FINISHED: &str = "the builder is finished; start another one";
-
-#[pymethods]
-impl StatisticsBuilder {
-    /// The feature dimension d.
-    #[getter]
-    fn dim(&self) -> usize {
-        self.dim
-    }
-
-    /// Adds samples.
-    ///
-    /// Args:
-    ///     features: `[n, d]`, float32 or float64 (read without a copy if rows lie one after the other), float16 or integers; a
-    ///         NumPy array, a torch tensor on the CPU (also bfloat16), or whatever exports DLPack or a buffer.
-    ///     labels: `[n]`, integers from 0 to 2**32 - 1.
-    ///
-    /// Raises:
-    ///     UsageError: shapes or element types do not fit.
-    ///     InputError: a feature is not finite. No sample of the call counts then.
-    ///     BudgetError: the budget has no room. The samples that fitted count; start again with a larger budget.
-    #[pyo3(signature = (features, labels, /))]
-    fn add(&self, py: Python<'_>, features: &Bound<'_, PyAny>, labels: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (features, labels) = (Features::new(features, "features")?, self::labels(labels)?);
-        let samples = features.samples(self.dim, "features")?;
-        if samples != labels.len() {
-            return Err(usage(format!("there are {samples} samples and {} labels", labels.len())));
-        }
-        let floats = features.floats()?;
-        let mut inner = self.own()?;
-        let inner = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
-        run(py, None, |_| inner.add_floats(floats, &labels))
-    }
-
-    /// The statistics of all samples. The builder takes no more then.
-    ///
-    /// Raises:
-    ///     UsageError: it is finished already.
-    ///     InputError: Ledoit-Wolf lacks the samples of a class, or a number overflows its precision.
-    ///     BudgetError: the budget has no room.
-    fn finish(&self, py: Python<'_>) -> PyResult<ClassStatistics> {
-        let inner = self.own()?.take().ok_or_else(|| usage(FINISHED))?;
-        run(py, None, |_| inner.finish(self.storage, self.precision)).map(ClassStatistics)
-    }
-}
-
-impl StatisticsBuilder {
-    /// The builder, for one thread at a time. Waiting for another thread could wait forever: it may itself wait for the
-    /// pool.
-    fn own(&self) -> PyResult<MutexGuard<'_, Option<compensate::StatisticsBuilder>>> {
-        match self.inner.try_lock() {
-            Ok(inner) => Ok(inner),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(usage("another thread uses this builder")),
-        }
     }
 }
 

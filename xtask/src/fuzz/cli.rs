@@ -108,7 +108,7 @@ fn contents(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
 
 /// A command, its arguments and options: `I` is a file of any kind, `F` features or labels, `O` an output, `N` a
 /// number, `S` a size, `W` a word, `=F` a tensor and its inputs; a `|` stands between options.
-const GRAMMAR: [&str; 19] = [
+const GRAMMAR: [&str; 20] = [
     "split I -o O|--density N|--threshold N|--bits N|--size S|--base W|--base I|--values W|--calibration I|--importance W|--exclude W|\
      --include W|--no-hashes|--memory-budget S|--threads N|--json|--quiet",
     "calibrate =F -o O|=F|--second-moments|--block N|--memory-budget S|--threads N|--json",
@@ -119,7 +119,8 @@ const GRAMMAR: [&str; 19] = [
     "patch I I -o O|--memory-budget S|--json",
     "convert I O|--tensor W|--values W|--memory-budget S|--json",
     "stats F -o O|--labels F|--storage W|--precision W|--shrinkage W|--shrinkage N|--memory-budget S|--json",
-    "stats merge I I -o O|--memory-budget S|--json",
+    "stats F -o O --partial 1/1|--labels F|--leaf-rows N|--memory-budget S|--json",
+    "stats merge I I -o O|--partial|--precision W|--memory-budget S|--json",
     "stats extract I -o O|--method W|--memory-budget S|--json",
     "compensate I --method W --before F --after F -o O|--mode W|--noise N|--memory-budget S|--json|--seed N",
     "task O --after F --labels F|--before F|--auxiliary F F|--pairs W|--method W|--memory-budget S|--json",

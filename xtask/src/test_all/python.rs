@@ -11,8 +11,8 @@ use crate::project::Project;
 use crate::python::{build, wheel};
 use crate::venv::Venv;
 
-/// The row that installs gigabytes.
-pub(super) const HEAVY: &str = "python-torch";
+/// Rows that install a lot.
+pub(super) const HEAVY: [&str; 3] = ["python-torch", "distributed-ray", "distributed-dask"];
 
 /// The largest wheel.
 const MOST: u64 = 15 << 20;
@@ -55,14 +55,15 @@ pub(super) fn plain(project: &Project) -> Row {
 pub(super) fn torch(project: &Project, wanted: bool) -> Row {
     let project = project.clone();
     Row {
-        name: HEAVY.into(),
+        name: HEAVY[0].into(),
         what:
             "the Python package with torch and transformers, several GB: with --all, by this name, or in CI"
                 .into(),
         job: Box::new(move |log| {
             if !wanted {
                 return Ok(Outcome::not_here(format!(
-                    "installs several GB: --all, or --only {HEAVY}, runs it"
+                    "installs several GB: --all, or --only {}, runs it",
+                    HEAVY[0]
                 )));
             }
             let venv = match Venv::prepare(&project.target.join("torch-venv"), TORCH) {
@@ -74,6 +75,34 @@ pub(super) fn torch(project: &Project, wanted: bool) -> Row {
             let wheel = wheel(&project)?;
             install(log, &venv, &wheel)?;
             pytest(log, &venv, &project.root.join("crates/python/tests/torch"))
+        }),
+    }
+}
+
+/// Class statistics on real clusters of an engine, which run on this machine. `wanted`: the user or CI asked for it.
+pub(super) fn distributed(project: &Project, engine: &'static str, wanted: bool) -> Row {
+    let project = project.clone();
+    let name = format!("distributed-{engine}");
+    Row {
+        name: name.clone(),
+        what: format!("class statistics on a cluster of {engine}: with --all, by this name, or in CI"),
+        job: Box::new(move |log| {
+            if !wanted {
+                return Ok(Outcome::not_here(format!("installs {engine}: --all, or --only {name}, runs it")));
+            }
+            let package = if engine == "dask" { "distributed" } else { engine };
+            let steps: &[&[&str]] = &[&["numpy", "pytest", "tqdm", package]];
+            let venv = match Venv::prepare(&project.target.join(format!("{engine}-venv")), steps) {
+                Ok(venv) => venv,
+                Err(error) => return Ok(Outcome::missing(format!("no Python with {engine}: {error}"))),
+            };
+            log.succeed(&mut build(&project)?)?;
+            install(log, &venv, &wheel(&project)?)?;
+            pytest(
+                log,
+                &venv,
+                &project.root.join(format!("crates/python/tests/distributed/test_{engine}.py")),
+            )
         }),
     }
 }

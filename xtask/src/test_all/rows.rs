@@ -13,7 +13,7 @@ use crate::{Result, floors, kernels};
 /// so the tests run only there.
 const CLI: &str = "residua-cli";
 const FACADE: &str = "residua";
-/// Pytest runs its tests, in the rows `python` and `python-torch`.
+/// Pytest runs its tests, in the rows `python` and those of `python::HEAVY`.
 const PYTHON: &str = "residua-python";
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Log) -> Result<Outcome>>;
@@ -83,6 +83,7 @@ pub(crate) fn all(project: &Project, heavy: bool) -> Result<Vec<Row>> {
     rows.push(oracle::row(project)?);
     rows.push(python::plain(project));
     rows.push(python::torch(project, heavy));
+    rows.extend(["ray", "dask"].map(|engine| python::distributed(project, engine, heavy)));
     Ok(rows)
 }
 

@@ -1,8 +1,9 @@
 //! Features from several files, read one after the other, with a progress bar.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
-use residua::compensate::source::ChainSource;
+use residua::compensate::source::{ChainSource, FileSource};
 use residua::compensate::{CompensateError, FeatureBlock, FeatureSource, Result as SourceResult};
 use residua::memory::Budget;
 use residua::split::Progress;
@@ -30,18 +31,32 @@ impl<'a> Features<'a> {
         budget: &Budget,
         bar: &'a Bar,
     ) -> Result<Self> {
-        let mut sources: Vec<Box<dyn FeatureSource>> = Vec::with_capacity(parts.len());
+        Self::open_rows(parts, what, budget, bar, |rows| Ok(0..rows))
+    }
+
+    /// As [`open`](Self::open), for a range of the rows of all parts; `range` tells it from their number.
+    pub(crate) fn open_rows(
+        parts: Vec<Arrays>,
+        what: &'static str,
+        budget: &Budget,
+        bar: &'a Bar,
+        range: impl FnOnce(u64) -> Result<Range<u64>>,
+    ) -> Result<Self> {
+        let mut sources = Vec::with_capacity(parts.len());
         let (mut labels, mut files) = (String::new(), Files::new(budget));
         for mut arrays in parts {
-            sources.push(Box::new(arrays.open(&mut files)?));
+            sources.push(arrays.open(&mut files)?);
             if let (true, Some(array)) = (labels.is_empty(), &arrays.labels) {
                 labels = array.to_string();
             }
         }
-        let source = ChainSource::new(sources)?;
-        if source.rows() == Some(0) {
-            return Err(CompensateError::Empty(source.name()).into());
+        let rows = sources.iter().filter_map(FeatureSource::rows).sum();
+        if let (0, Some(first)) = (rows, sources.first()) {
+            return Err(CompensateError::Empty(first.name()).into());
         }
+        let sources = FileSource::rows_of(sources, range(rows)?);
+        let boxed = |source| -> Box<dyn FeatureSource> { Box::new(source) };
+        let source = ChainSource::new(sources.into_iter().map(boxed).collect())?;
         Ok(Self { source, labels, what, bar, _files: files })
     }
 

@@ -21,6 +21,9 @@ pub(crate) fn advised(error: CompensateError) -> Failure {
     let CompensateError::Content { found, wanted, .. } = &error else { return error.into() };
     let advice = match (found, wanted) {
         (Content::Tasks, _) => "take one method's statistics out of it with `residua stats extract`",
+        (Content::Partial, _) => "merge all parts with `residua stats merge`",
+        (Content::Compensator, _) => "compensate --fit takes it",
+        (_, Content::Compensator) => "residua compensate --save-fit writes it",
         (Content::Statistics, _) => "compensate, classify and stats merge take it",
         (_, Content::Tasks) => "residua task writes it",
         _ => "residua stats, stats merge, stats extract and compensate write them",
@@ -34,6 +37,8 @@ pub(crate) fn expect_weights(path: &Path, budget: &Budget) -> Result {
     let Ok(file) = Checkpoint::open_within(path, budget) else { return Ok(()) };
     let takers = match Content::of(&file) {
         Content::Statistics => "compensate, classify, stats merge, inspect and report",
+        Content::Partial => "stats merge",
+        Content::Compensator => "compensate --fit",
         Content::Tasks => "task, stats extract and inspect",
         _ => return Ok(()),
     };

@@ -1,9 +1,12 @@
 //! Maps `x ↦ M·x + b` of features, and what they do to Gaussians.
 
+use std::path::Path;
+
 use nalgebra::{DMatrix, DVector};
 use residua_memory::{Budget, Reservation};
 
-use super::Compensator;
+use super::saved::{self, Reader};
+use super::{Compensator, Fitted};
 use crate::error::same_dimension;
 use crate::source::columns;
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
@@ -127,9 +130,32 @@ impl AffineMap {
     }
 }
 
+impl AffineMap {
+    /// Reads what [`save`](Compensator::save) wrote.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        let dim = reader.dim;
+        let floor = reader.vector::<f64>("floor", 1)?[0];
+        let matrix = reader.matrix("matrix", dim, dim)?;
+        let shift = reader.vector("shift", dim)?;
+        let mut optional = |name: &str| reader.has(name).then(|| reader.matrix(name, dim, dim)).transpose();
+        let (added, spread) = (optional("added")?, optional("spread")?);
+        Ok(Self { matrix, shift, floor, added, spread, held: reader.take_held()? })
+    }
+}
+
 impl Compensator for AffineMap {
     fn dim(&self) -> usize {
         self.shift.len()
+    }
+
+    fn save(&self, path: &Path) -> Result<u64> {
+        saved::save(path, Fitted::Affine, self.dim(), |file| {
+            file.vector("floor", &[self.floor])?;
+            file.matrix("matrix", &self.matrix)?;
+            file.vector("shift", self.shift.as_slice())?;
+            self.added.iter().try_for_each(|added| file.matrix("added", added))?;
+            self.spread.iter().try_for_each(|spread| file.matrix("spread", spread))
+        })
     }
 
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {

@@ -4,8 +4,9 @@ use nalgebra::{DMatrix, DMatrixView};
 use residua_memory::Budget;
 
 use super::nearest::{Kernel, Nearest};
+use super::saved::{Reader, Writer};
 use super::transport::{Count, MOVING, PointMap, Points, STALE, Transport};
-use super::{Compensator, Method, Mode};
+use super::{Compensator, Fitted, Method, Mode};
 use crate::error::check;
 use crate::setters::setters;
 use crate::source::{FeatureSource, pair_bytes};
@@ -108,7 +109,7 @@ impl Attention {
     }
 }
 
-struct Attend {
+pub(super) struct Attend {
     nearest: Nearest,
     kernel: Kernel,
 }
@@ -120,6 +121,24 @@ impl PointMap for Attend {
 
     fn scratch(&self, points: usize) -> u64 {
         Nearest::scratch_bytes(self.nearest.dim(), self.nearest.count(), self.kernel, points)
+    }
+
+    fn kind(&self) -> Fitted {
+        Fitted::Attention
+    }
+
+    fn write(&self, file: &mut Writer) -> Result<()> {
+        file.vector("kernel", &[self.kernel.k as f64, self.kernel.temperature])?;
+        self.nearest.write(file)
+    }
+
+    fn read(reader: &mut Reader<'_>, budget: &Budget) -> Result<Self> {
+        let kernel = reader.vector::<f64>("kernel", 2)?;
+        if !(1.0..=f64::from(u32::MAX)).contains(&kernel[0]) || kernel[1] <= 0.0 {
+            return Err(reader.wrong(format!("{} nearest samples, temperature {}", kernel[0], kernel[1])));
+        }
+        let kernel = Kernel { k: kernel[0] as usize, temperature: kernel[1] };
+        Ok(Self { nearest: Nearest::restore(reader, budget)?, kernel })
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {

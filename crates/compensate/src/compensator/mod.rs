@@ -11,6 +11,7 @@ mod noise;
 mod regress;
 mod rff;
 mod ridge;
+mod saved;
 mod store;
 mod transport;
 mod weak;
@@ -19,12 +20,15 @@ use std::path::Path;
 
 use residua_format::file::check_output;
 use residua_memory::{Budget, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 pub use affine::AffineMap;
 pub use attention::Attention;
 pub(crate) use lift::draw;
 pub use linear::Linear;
 pub use rff::Rff;
+pub(crate) use saved::KEY;
+pub use saved::load;
 pub(crate) use transport::factor;
 pub use weak::WeakNonlinear;
 
@@ -100,10 +104,46 @@ impl dyn Method + '_ {
     }
 }
 
+/// What a fitted compensator is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Fitted {
+    /// An [`AffineMap`], of [`Linear`].
+    Affine,
+    /// Samples, of [`Attention`].
+    Attention,
+    /// A regression on random features, of [`Rff`] and [`WeakNonlinear`].
+    Ridge,
+    /// A trained network, of [`WeakNonlinear`] in [`Mode::Compat`].
+    Network,
+}
+
+impl Fitted {
+    /// A name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Affine => "affine",
+            Self::Attention => "attention",
+            Self::Ridge => "ridge",
+            Self::Network => "network",
+        }
+    }
+}
+
 /// What a [`Method`] learned.
 pub trait Compensator: Send + Sync {
     /// The feature dimension d.
     fn dim(&self) -> usize;
+
+    /// Writes it to a file, which appears complete or not at all; [`load`] reads it. Returns the bytes of the file.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or this compensator is none of this crate's.
+    fn save(&self, path: &Path) -> Result<u64> {
+        let problem = format!("{}: this compensator has no file format", path.display());
+        Err(CompensateError::Statistics { problem })
+    }
 
     /// An estimate of the statistics that the same samples have after the task.
     ///

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use residua_memory::{Budget, Reservation};
 
 use super::not_empty;
+use super::saved::{Reader, Writer};
 use super::store::Store;
 use crate::algebra;
 use crate::source::{FeatureSource, for_each_pair};
@@ -109,6 +110,41 @@ impl Nearest {
             return Err(CompensateError::Statistics { problem });
         }
         Ok(Self { dim, count, keys, drift, _held: held })
+    }
+
+    /// Writes all samples.
+    pub(super) fn write(&self, file: &mut Writer) -> Result<()> {
+        file.vector("precision", &[f32::from(self.keys.is_short())])?;
+        for (name, store) in [("keys", &self.keys), ("drift", &self.drift)] {
+            let pieces = self.pieces().map(|(first, count)| store.matrix(first, count));
+            file.columns(name, (self.dim, self.count), pieces)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`write`](Self::write) wrote: to memory if that takes at most a quarter of the budget that is left.
+    pub(super) fn restore(reader: &mut Reader<'_>, budget: &Budget) -> Result<Self> {
+        let is_short = reader.vector::<f32>("precision", 1)?[0] == 1.0;
+        let precision = if is_short { Precision::Bf16 } else { Precision::F32 };
+        let (dim, (_, count)) = (reader.dim, reader.shape("keys")?);
+        if count == 0 || u32::try_from(count).is_err() {
+            return Err(reader.wrong(format!("{count} samples")));
+        }
+        // The tensors exist, so that the product fits.
+        let numbers = dim.saturating_mul(count);
+        let bytes = 2 * precision.bytes().saturating_mul(numbers as u64);
+        let in_file = bytes > budget.available() / 4;
+        // Before the room of hostile numbers is taken: both tensors are there.
+        reader.expect::<f32>("keys", dim, count)?;
+        reader.expect::<f32>("drift", dim, count)?;
+        let held = budget.reserve(if in_file { 0 } else { bytes }, "stored features")?;
+        let mut restored = |name: &str| {
+            let mut store = Store::new(dim, precision, in_file)?;
+            store.reserve(numbers);
+            reader.columns::<f32>(name, dim, count, KEYS, |piece| store.extend(piece.iter().copied()))?;
+            Ok::<_, CompensateError>(store)
+        };
+        Ok(Self { dim, count, keys: restored("keys")?, drift: restored("drift")?, _held: held })
     }
 
     pub(super) fn dim(&self) -> usize {

@@ -6,8 +6,9 @@ use residua_memory::{Budget, Reservation};
 use super::choose::choose;
 use super::lift::{Activation, Lift};
 use super::regress::{ExplainedAndNoise, Moments};
+use super::saved::{Reader, Writer};
 use super::transport::PointMap;
-use super::{noise, not_empty};
+use super::{Fitted, noise, not_empty};
 use crate::source::{BLOCK, FeatureSource, for_each_pair, pair_bytes};
 use crate::{CompensateError, Result, algebra};
 
@@ -53,6 +54,35 @@ impl PointMap for RidgeMap {
 
     fn scratch(&self, points: usize) -> u64 {
         Self::scratch_bytes(self.dim(), self.lift.count(), points)
+    }
+
+    fn kind(&self) -> Fitted {
+        Fitted::Ridge
+    }
+
+    fn write(&self, file: &mut Writer) -> Result<()> {
+        let Lift { directions, offsets, activation, gain, normalise } = &self.lift;
+        let is_cosine = *activation == Activation::Cosine;
+        file.vector("lift", &[f32::from(is_cosine), *gain, f32::from(*normalise)])?;
+        file.matrix("directions", directions)?;
+        file.vector("offsets", offsets.as_slice())?;
+        self.linear.iter().try_for_each(|linear| file.matrix("linear", linear))?;
+        file.matrix("weights", &self.weights)?;
+        file.vector("shift", self.shift.as_slice())
+    }
+
+    fn read(reader: &mut Reader<'_>, _: &Budget) -> Result<Self> {
+        let dim = reader.dim;
+        let lift = reader.vector::<f32>("lift", 3)?;
+        let activation = if lift[0] == 1.0 { Activation::Cosine } else { Activation::Relu };
+        let (_, count) = reader.shape("directions")?;
+        let directions = reader.matrix("directions", dim, count)?;
+        let offsets = reader.vector("offsets", count)?;
+        let linear = reader.has("linear").then(|| reader.matrix("linear", dim, dim)).transpose()?;
+        let weights = reader.matrix("weights", count, dim)?;
+        let shift = reader.vector("shift", dim)?;
+        let lift = Lift { directions, offsets, activation, gain: lift[1], normalise: lift[2] == 1.0 };
+        Ok(Self { lift, linear, weights, shift, _held: reader.take_held()? })
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {

@@ -44,6 +44,11 @@ impl Store {
         Ok(Self { dim, rows })
     }
 
+    /// Whether its numbers are bf16.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(&self.rows, Rows::Bf16(_) | Rows::File { short: true, .. })
+    }
+
     /// Bytes of a number in memory; 0 in a file.
     pub(super) fn number_bytes(&self) -> u64 {
         match &self.rows {

@@ -1,10 +1,13 @@
 //! Gaussians through a function that is no affine map, by points that represent the Gaussian.
 
+use std::path::Path;
+
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use residua_memory::{Budget, Reservation};
 
 use super::lift::draw;
-use super::{Compensator, Mode};
+use super::saved::{self, Reader, Writer};
+use super::{Compensator, Fitted, Mode};
 use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::error::{check, same_dimension};
@@ -29,6 +32,23 @@ pub(super) trait PointMap: Send + Sync {
 
     /// Bytes of scratch to move `points` points, beside the points before and after.
     fn scratch(&self, points: usize) -> u64;
+
+    /// What it is, in a file.
+    fn kind(&self) -> Fitted;
+
+    /// Writes its numbers.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or one that the map reads cannot be read.
+    fn write(&self, file: &mut Writer) -> Result<()>;
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// When it is malformed or the budget has no room.
+    fn read(reader: &mut Reader<'_>, budget: &Budget) -> Result<Self>
+    where
+        Self: Sized;
 
     /// Features `[d, n]` as they would be after the task.
     ///
@@ -149,9 +169,44 @@ pub(super) struct Transport<M> {
     pub(super) stretch: Option<DMatrix<f32>>,
 }
 
+impl<M: PointMap> Transport<M> {
+    /// Reads what [`save`](Compensator::save) wrote.
+    pub(super) fn read(reader: &mut Reader<'_>, budget: &Budget) -> Result<Self> {
+        let dim = reader.dim;
+        let points = if reader.has("stale") {
+            let stale = reader.vector::<f64>("stale", 1)?[0];
+            let (_, count) = reader.shape("base")?;
+            check(count > 1, "points", count as f64, "2 or more")?;
+            Points::Drawn { base: reader.matrix("base", dim, count)?, stale, _held: reader.take_held()? }
+        } else {
+            let least = reader.vector::<f64>("least", 1)?[0];
+            if !(2.0..=f64::from(1 << 24)).contains(&least) {
+                return Err(reader.wrong(format!("at least {least} points for a class")));
+            }
+            Points::cubature(least as usize)?
+        };
+        let stretch = reader.has("stretch").then(|| reader.matrix("stretch", dim, dim)).transpose()?;
+        Ok(Self { map: M::read(reader, budget)?, points, stretch })
+    }
+}
+
 impl<M: PointMap> Compensator for Transport<M> {
     fn dim(&self) -> usize {
         self.map.dim()
+    }
+
+    fn save(&self, path: &Path) -> Result<u64> {
+        saved::save(path, self.map.kind(), self.dim(), |file| {
+            match &self.points {
+                Points::Drawn { base, stale, .. } => {
+                    file.vector("stale", &[*stale])?;
+                    file.matrix("base", base)?;
+                }
+                Points::Cubature { least } => file.vector("least", &[*least as f64])?,
+            }
+            self.stretch.iter().try_for_each(|stretch| file.matrix("stretch", stretch))?;
+            self.map.write(file)
+        })
     }
 
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {

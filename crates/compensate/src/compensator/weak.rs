@@ -7,8 +7,9 @@ use residua_memory::{Budget, Reservation};
 use super::lift::{Activation, draw_uniform};
 use super::network::{AdamW, Network, Piece};
 use super::ridge::{Exact, RidgeMap};
+use super::saved::{Reader, Writer};
 use super::transport::{Count, MOVING, PointMap, Points, Transport};
-use super::{Compensator, Method, Mode, not_empty};
+use super::{Compensator, Fitted, Method, Mode, not_empty};
 use crate::cache::{CacheOptions, CachePrecision, FeatureCache, SPILLED};
 use crate::error::{check, same_dimension};
 use crate::setters::setters;
@@ -331,7 +332,7 @@ impl Order<'_> {
 }
 
 /// A network that has been trained.
-struct Trained {
+pub(super) struct Trained {
     network: Network,
     _held: Reservation,
 }
@@ -349,6 +350,31 @@ impl PointMap for Trained {
 
     fn scratch(&self, points: usize) -> u64 {
         Self::scratch_bytes(self.dim(), self.network.inner.nrows(), points)
+    }
+
+    fn kind(&self) -> Fitted {
+        Fitted::Network
+    }
+
+    fn write(&self, file: &mut Writer) -> Result<()> {
+        let Network { linear, inner, outer, gates } = &self.network;
+        file.vector("gates", gates)?;
+        file.matrix("linear", linear)?;
+        file.matrix("inner", inner)?;
+        file.matrix("outer", outer)
+    }
+
+    fn read(reader: &mut Reader<'_>, _: &Budget) -> Result<Self> {
+        let dim = reader.dim;
+        let gates = reader.vector::<f32>("gates", 3)?;
+        let (hidden, _) = reader.shape("inner")?;
+        let network = Network {
+            gates: [gates[0], gates[1], gates[2]],
+            linear: reader.matrix("linear", dim, dim)?,
+            inner: reader.matrix("inner", hidden, dim)?,
+            outer: reader.matrix("outer", dim, hidden)?,
+        };
+        Ok(Self { network, _held: reader.take_held()? })
     }
 
     fn map(&self, points: DMatrixView<'_, f32>) -> Result<DMatrix<f32>> {

@@ -1,5 +1,6 @@
 //! Features in files.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ struct Arrays {
     before: Array,
     after: Option<Array>,
     labels: Option<Array>,
+    /// The rows that are read, and the next one.
+    rows: Range<u64>,
     next: u64,
     buffers: (Buffer, Buffer, Vec<u32>),
 }
@@ -37,7 +40,8 @@ impl Arrays {
         };
         after.as_ref().map_or(Ok(()), |after| fits(after, before.width))?;
         labels.as_ref().map_or(Ok(()), |labels| fits(labels, 1))?;
-        Ok(Self { before, after, labels, next: 0, buffers: Default::default() })
+        let rows = 0..before.rows;
+        Ok(Self { before, after, labels, rows, next: 0, buffers: Default::default() })
     }
 
     fn all(&self) -> impl Iterator<Item = &Array> {
@@ -51,11 +55,11 @@ impl FeatureSource for Arrays {
     }
 
     fn rows(&self) -> Option<u64> {
-        Some(self.before.rows)
+        Some(self.rows.end - self.rows.start)
     }
 
     fn read(&mut self, most: usize, block: &mut FeatureBlock) -> Result<usize> {
-        let count = (self.before.rows - self.next).min(most as u64) as usize;
+        let count = (self.rows.end - self.next).min(most as u64) as usize;
         let (before, after, labels) = &mut self.buffers;
         let before = self.before.read_features(self.next, count, before)?;
         let after =
@@ -70,7 +74,7 @@ impl FeatureSource for Arrays {
     }
 
     fn rewind(&mut self) -> Result<()> {
-        self.next = 0;
+        self.next = self.rows.start;
         Ok(())
     }
 
@@ -80,9 +84,9 @@ impl FeatureSource for Arrays {
 
     fn for_each_label(&mut self, f: &mut dyn FnMut(&[u32])) -> Result<bool> {
         let Some(array) = &self.labels else { return Ok(false) };
-        let (mut labels, mut first) = (Vec::new(), 0);
-        while first < array.rows {
-            let count = (array.rows - first).min(LABELS) as usize;
+        let (mut labels, mut first) = (Vec::new(), self.rows.start);
+        while first < self.rows.end {
+            let count = (self.rows.end - first).min(LABELS) as usize;
             labels.clear();
             array.read_labels(first, count, &mut labels)?;
             f(&labels);
@@ -243,6 +247,22 @@ impl FileSource {
     pub fn open(before: &ArrayAt, after: Option<&ArrayAt>, labels: Option<&ArrayAt>) -> Result<Self> {
         let (after, labels) = (after.map(ArrayAt::open).transpose()?, labels.map(ArrayAt::open).transpose()?);
         Ok(Self(Arrays::new(before.open()?, after, labels)?))
+    }
+
+    /// The rows `rows` of sources that follow one another, counted from the first row of the first one. Rows that do not
+    /// exist are left out, and so are sources without a row.
+    #[must_use]
+    pub fn rows_of(sources: Vec<Self>, rows: Range<u64>) -> Vec<Self> {
+        let mut before = 0;
+        let within = |Self(mut arrays): Self| {
+            let Range { start, end } = arrays.rows.clone();
+            let at = |row: u64| start + row.saturating_sub(before).min(end - start);
+            arrays.rows = at(rows.start)..at(rows.end);
+            before += end - start;
+            arrays.next = arrays.rows.start;
+            (!arrays.rows.is_empty()).then_some(Self(arrays))
+        };
+        sources.into_iter().filter_map(within).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use residua_format::file::check_output;
 use residua_memory::Budget;
 
 use super::file::LABEL;
-use super::{ClassGaussian, StatisticsReader, StatisticsWriter, Written, require_rewrite};
+use super::{ClassGaussian, StatisticsBuilder, StatisticsReader, StatisticsWriter, Written, require_rewrite};
 use crate::{CompensateError, Result};
 
 /// Merges the statistics in `inputs` to the file `output`, class by class, as [`ClassStatistics::merge`] does. `each` sees
@@ -26,10 +26,7 @@ pub fn merge_files<P: AsRef<Path>>(
     mut each: impl FnMut(u32, usize) -> Result<()>,
 ) -> Result<Written> {
     check_output(output.as_ref(), inputs.iter().map(AsRef::as_ref))?;
-    if let Some(path) = repeated(inputs) {
-        let problem = format!("{} is given twice: its samples would count twice", path.display());
-        return Err(CompensateError::Statistics { problem });
-    }
+    expect_different(inputs)?;
     require_rewrite(inputs, 0, budget)?;
     let files =
         inputs.iter().map(|input| StatisticsReader::open(input, budget)).collect::<Result<Vec<_>>>()?;
@@ -60,6 +57,47 @@ pub fn merge_files<P: AsRef<Path>>(
     // Some systems do not replace a file that is open.
     drop(files);
     output.finish()
+}
+
+/// Merges partial statistics, files that [`StatisticsBuilder::save`] wrote. Parts of a known whole may come in any order; others
+/// are merged in the order in which they are given. `each` sees the number of every file that is done; its error stops the
+/// job.
+///
+/// # Errors
+/// When there is no input, an input cannot be read, is damaged or comes twice, a part is missing between others, dimensions or
+/// leaves differ, or the budget has no room.
+pub fn merge_partials<P: AsRef<Path>>(
+    inputs: &[P],
+    budget: &Budget,
+    mut each: impl FnMut(usize) -> Result<()>,
+) -> Result<StatisticsBuilder> {
+    expect_different(inputs)?;
+    let mut sorted = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let (first, leaves) = StatisticsBuilder::peek(input, budget)?;
+        sorted.push((leaves.total().map(|_| first), input.as_ref()));
+    }
+    // A stable sort: parts of an unknown whole stay as they are.
+    sorted.sort_by_key(|&(first, _)| first);
+    let mut merged: Option<StatisticsBuilder> = None;
+    for (number, (_, path)) in sorted.into_iter().enumerate() {
+        let next = StatisticsBuilder::load(path, budget)?;
+        merged = Some(match merged {
+            None => next,
+            Some(mut merged) => {
+                merged.merge(next).map_err(|error| error.in_file(path))?;
+                merged
+            }
+        });
+        each(number + 1)?;
+    }
+    merged.ok_or_else(|| CompensateError::Empty("the list of files to merge".into()))
+}
+
+fn expect_different<P: AsRef<Path>>(inputs: &[P]) -> Result<()> {
+    let Some(path) = repeated(inputs) else { return Ok(()) };
+    let problem = format!("{} is given twice: its samples would count twice", path.display());
+    Err(CompensateError::Statistics { problem })
 }
 
 /// A file that comes twice, under any name.

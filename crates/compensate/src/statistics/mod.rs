@@ -1,12 +1,16 @@
 //! Class statistics: a count, a mean and a covariance for each class.
 
 mod builder;
+mod class;
 mod covariance;
 mod file;
+mod forest;
 mod gaussian;
+mod leaves;
 mod merge;
 mod merge_files;
 mod options;
+mod partial;
 mod plan;
 mod sample;
 mod shrink;
@@ -26,8 +30,10 @@ pub use file::{Extent, StatisticsReader, StatisticsWriter, Written, require_load
 pub(crate) use file::{KEY, MAPS, Stored, WRITING, read_class, require_rewrite, write_class};
 pub(crate) use gaussian::most_class_bytes;
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
-pub use merge_files::merge_files;
+pub use leaves::Leaves;
+pub use merge_files::{merge_files, merge_partials};
 pub use options::StatisticsOptions;
+pub(crate) use partial::KEY as PARTIAL_KEY;
 pub use shrink::Shrinkage;
 pub use values::Precision;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use residua_memory::Budget;
 
-use super::{ClassStatistics, Precision, Shrinkage, StatisticsBuilder, Storage, Written, plan};
+use super::{ClassStatistics, Leaves, Precision, Shrinkage, StatisticsBuilder, Storage, Written, plan};
 use crate::setters::setters;
 use crate::source::{FeatureSource, Side};
 use crate::tables::WRITTEN_CLASS;
@@ -22,6 +22,8 @@ pub struct StatisticsOptions {
     pub precision: Precision,
     /// How far covariances are pulled towards a multiple of the identity; not at all unless set.
     pub shrinkage: Option<Shrinkage>,
+    /// How samples are cut into leaves: the last bits of statistics of more than one leaf depend on it.
+    pub leaves: Leaves,
 }
 
 impl StatisticsOptions {
@@ -34,13 +36,15 @@ impl StatisticsOptions {
         with_precision: precision: Precision,
         /// With covariances pulled towards a multiple of the identity.
         with_shrinkage: shrinkage: Some(Shrinkage),
+        /// With samples cut into these leaves.
+        with_leaves: leaves: Leaves,
     }
 }
 
 impl Default for StatisticsOptions {
     fn default() -> Self {
         let (storage, precision) = (Storage::default(), Precision::default());
-        Self { side: Side::Before, storage, precision, shrinkage: None }
+        Self { side: Side::Before, storage, precision, shrinkage: None, leaves: Leaves::default() }
     }
 }
 
@@ -96,7 +100,7 @@ impl ClassStatistics {
         budget: &Budget,
     ) -> Result<Self> {
         plan::require(source, options, saved, work, budget)?;
-        let mut builder = StatisticsBuilder::new(source.dim(), budget);
+        let mut builder = StatisticsBuilder::part(source.dim(), options.leaves, 0, budget);
         builder.shrinkage = options.shrinkage;
         builder.add_source(source, options.side)?;
         let statistics = builder.finish(options.storage, options.precision)?;

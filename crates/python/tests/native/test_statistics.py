@@ -204,3 +204,24 @@ def test_bad_input_is_refused_and_counts_nothing(rng) -> None:
         with pytest.raises(residua.UsageError):
             residua.ClassStatistics.builder(4, **options)
     assert sorted(os.listdir()) == ["text"]
+
+
+@pytest.mark.parametrize(
+    "method", [residua.Linear(), residua.Attention(), residua.Rff(features=32), residua.WeakNonlinear(hidden=8)]
+)
+def test_a_fit_is_saved_and_loaded(rng, method: residua.Method) -> None:
+    before = rng.standard_normal((300, 6))
+    after = before @ rng.standard_normal((6, 6)) + 1
+    fitted = method.fit(before, after)
+    fitted.save("fit.safetensors")
+    loaded = residua.Compensator.load("fit.safetensors")
+    statistics = collect(before, np.zeros(300, int))
+    for statistic in ("mean", "covariance"):
+        found, expected = (getattr(fit.apply(statistics)[0], statistic) for fit in (loaded, fitted))
+        same = (found(), expected()) if callable(found) else (found, expected)
+        np.testing.assert_array_equal(*same)
+    np.testing.assert_array_equal(loaded.apply_features(before), fitted.apply_features(before))
+    with pytest.raises(residua.InputError, match="no class statistics|fitted compensator"):
+        residua.ClassStatistics.load("fit.safetensors")
+    with pytest.raises(residua.BudgetError):
+        residua.Compensator.load("fit.safetensors", memory_budget=64)

@@ -2,13 +2,14 @@
 
 mod extract;
 mod merge;
+mod partial;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
 use clap::{Subcommand, ValueEnum};
-use residua::compensate::statistics::{self, Shrinkage};
+use residua::compensate::statistics::{self, Leaves, Shrinkage};
 use residua::compensate::{ClassStatistics, Precision, StatisticsOptions, Storage};
 use residua::memory::{Budget, process};
 use serde::Serialize;
@@ -26,6 +27,11 @@ Examples (after residua demo):
   residua stats residua-demo/drift.safetensors:old_before --labels y_old -o old-stats.safetensors
   residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new-stats.safetensors
   residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
+
+In two parts, on one machine or two, with the bytes of one run:
+  residua stats residua-demo/drift.safetensors:old_before --labels y_old --leaf-rows 256 --partial 1/2 -o part1.safetensors
+  residua stats residua-demo/drift.safetensors:old_before --labels y_old --leaf-rows 256 --partial 2/2 -o part2.safetensors
+  residua stats merge part1.safetensors part2.safetensors -o both-parts.safetensors
 
 The statistics are the count, mean and covariance of every class. They contain no sample.";
 
@@ -50,6 +56,36 @@ impl From<PrecisionArg> for Precision {
     }
 }
 
+/// How statistics are stored.
+#[derive(Debug, clap::Args)]
+struct Form {
+    /// Storage of covariances: smallest (a factor or packed, lossless), packed, or low-rank:R [default: smallest]
+    #[arg(long, value_name = "FORM", value_parser = storage)]
+    storage: Option<Storage>,
+    /// Precision of stored covariances [default: f32]
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionArg>,
+    /// Shrink covariances towards a multiple of the identity: ledoit-wolf, oas, or a share from 0 to 1
+    #[arg(long, value_name = "HOW", value_parser = shrinkage)]
+    shrinkage: Option<Shrinkage>,
+}
+
+impl Form {
+    const OPTIONS: [&str; 3] = ["storage", "precision", "shrinkage"];
+
+    fn is_given(&self) -> bool {
+        self.storage.is_some() || self.precision.is_some() || self.shrinkage.is_some()
+    }
+
+    fn storage(&self) -> Storage {
+        self.storage.unwrap_or_default()
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision.map_or(Precision::F32, Into::into)
+    }
+}
+
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
@@ -66,15 +102,15 @@ pub(crate) struct Args {
     /// Where to write the statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "STATS", required = true)]
     output: Option<PathBuf>,
-    /// Storage of covariances: smallest (a factor or packed, lossless), packed, or low-rank:R
-    #[arg(long, value_name = "FORM", default_value = "smallest", value_parser = storage)]
-    storage: Storage,
-    /// Precision of stored covariances
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionArg,
-    /// Shrink covariances towards a multiple of the identity: ledoit-wolf, oas, or a share from 0 to 1
-    #[arg(long, value_name = "HOW", value_parser = shrinkage)]
-    shrinkage: Option<Shrinkage>,
+    /// Collect part I of N alone and write its exact state, for `stats merge`: parts of several machines merge to the bytes of
+    /// one run
+    #[arg(long, value_name = "I/N", value_parser = partial::part, conflicts_with_all = Form::OPTIONS)]
+    partial: Option<partial::Part>,
+    /// Rows of a leaf. Parts are cut between leaves; the last bits of the statistics depend on it
+    #[arg(long, value_name = "ROWS", default_value_t = Leaves::ROWS, value_parser = clap::value_parser!(u64).range(1..))]
+    leaf_rows: u64,
+    #[command(flatten)]
+    form: Form,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -171,6 +207,11 @@ pub(crate) fn run(args: &Args) -> Result {
     args.run.start()?;
     let budget = args.budget.budget()?;
     let start = Instant::now();
+    if let Some(part) = args.partial {
+        let leaves = Leaves::new(args.leaf_rows);
+        let done = partial::collect(arrays, part, leaves, output, &budget, &args.run.progress())?;
+        return done.print(start, &budget, output, args.run.json);
+    }
     let written = collect(arrays, args, output, &budget, &args.run.progress())?;
     let done = Written::new(written, start, &budget);
     if args.run.json { print_json(&done) } else { print(done.text(&[], output)) }
@@ -209,8 +250,8 @@ fn collect(
     bar: &Bar,
 ) -> Result<statistics::Written> {
     let mut source = Features::open(parts, "collecting", budget, bar)?;
-    let mut options =
-        StatisticsOptions::default().with_storage(args.storage).with_precision(args.precision.into());
-    options.shrinkage = args.shrinkage;
+    let options = StatisticsOptions::default().with_leaves(Leaves::new(args.leaf_rows));
+    let mut options = options.with_storage(args.form.storage()).with_precision(args.form.precision());
+    options.shrinkage = args.form.shrinkage;
     Ok(ClassStatistics::collect_and_save(&mut source, &options, output, budget)?)
 }
