@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// hundred bring more than the choice of a method; repeat the option for several
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
     auxiliary: Vec<ArrayRef>,
+    /// The name of the model after the task; stats merge then refuses statistics of another model
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     /// Where to write the moved statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -98,10 +101,15 @@ pub(crate) fn run(args: &Args) -> Result {
     source.expect_dim(stale.dim(), &format!("{} holds statistics", args.statistics.display()))?;
 
     // Before the work: an output that does not fit the budget is refused at once.
-    let mut output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
+    let output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
     let start = Instant::now();
     let fitted = method.fit(&mut source, &budget)?;
     let fit_seconds = start.elapsed().as_secs_f64();
+    let output_tag = stale
+        .tag()
+        .moved(&source.fingerprints(), args.model.as_deref())
+        .map_err(|error| Failure::from(error).about(args.statistics.display()))?;
+    let mut output = output.with_tag(output_tag);
     let start = Instant::now();
     bar.begin_steps("moving", stale.len());
     let mut shifts = 0.0;

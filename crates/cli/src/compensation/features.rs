@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use residua::compensate::source::ChainSource;
+use residua::compensate::source::{ChainSource, Fingerprint};
 use residua::compensate::{CompensateError, FeatureBlock, FeatureSource, Result as SourceResult};
 use residua::memory::Budget;
 use residua::split::Progress;
@@ -115,5 +115,9 @@ impl FeatureSource for Features<'_> {
 
     fn files(&self) -> Vec<PathBuf> {
         self.source.files()
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.source.fingerprints()
     }
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod arrays;
 pub(crate) mod classifiers;
+pub(crate) mod correct;
 pub(crate) mod features;
+pub(crate) mod load;
 pub(crate) mod methods;
 pub(crate) mod protocol;
 pub(crate) mod state;
@@ -20,7 +22,9 @@ use crate::failure::{Failure, Kind, Result};
 pub(crate) fn advised(error: CompensateError) -> Failure {
     let CompensateError::Content { found, wanted, .. } = &error else { return error.into() };
     let advice = match (found, wanted) {
-        (Content::Tasks, _) => "take one method's statistics out of it with `residua stats extract`",
+        (Content::Tasks, _) => {
+            "take one method's statistics out of it with `residua stats extract`; classify takes it as it is"
+        }
         (Content::Statistics, _) => "compensate, classify and stats merge take it",
         (_, Content::Tasks) => "residua task writes it",
         _ => "residua stats, stats merge, stats extract and compensate write them",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use residua_format::file::Checkpoint;
 
 use super::array::{Array, Buffer};
-use super::{FeatureBlock, FeatureSource};
+use super::{FeatureBlock, FeatureSource, Fingerprint, Fingerprinter};
 use crate::{CompensateError, Result};
 
 /// Labels that are read at a time.
@@ -20,6 +20,7 @@ struct Arrays {
     labels: Option<Array>,
     next: u64,
     buffers: (Buffer, Buffer, Vec<u32>),
+    fingerprinter: Fingerprinter,
 }
 
 impl Arrays {
@@ -37,7 +38,8 @@ impl Arrays {
         };
         after.as_ref().map_or(Ok(()), |after| fits(after, before.width))?;
         labels.as_ref().map_or(Ok(()), |labels| fits(labels, 1))?;
-        Ok(Self { before, after, labels, next: 0, buffers: Default::default() })
+        let (buffers, fingerprinter) = Default::default();
+        Ok(Self { before, after, labels, next: 0, buffers, fingerprinter })
     }
 
     fn all(&self) -> impl Iterator<Item = &Array> {
@@ -66,12 +68,18 @@ impl FeatureSource for Arrays {
         }
         block.push_floats(before, after, self.labels.as_ref().map(|_| &**labels))?;
         self.next += count as u64;
+        self.fingerprinter.read(block, count);
         Ok(count)
     }
 
     fn rewind(&mut self) -> Result<()> {
         self.next = 0;
+        self.fingerprinter.rewind();
         Ok(())
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.fingerprinter.get().cloned().into_iter().collect()
     }
 
     fn is_double(&self) -> bool {
@@ -272,6 +280,9 @@ macro_rules! delegate {
             }
             fn files(&self) -> Vec<PathBuf> {
                 self.0.files()
+            }
+            fn fingerprints(&self) -> Vec<Fingerprint> {
+                self.0.fingerprints()
             }
         }
     )*};

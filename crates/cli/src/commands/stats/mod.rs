@@ -75,6 +75,10 @@ pub(crate) struct Args {
     /// Shrink covariances towards a multiple of the identity: ledoit-wolf, oas, or a share from 0 to 1
     #[arg(long, value_name = "HOW", value_parser = shrinkage)]
     shrinkage: Option<Shrinkage>,
+    /// The name of the model that made the features, such as base or after-task-2: merge then refuses statistics of
+    /// another model
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -211,6 +215,6 @@ fn collect(
     let mut source = Features::open(parts, "collecting", budget, bar)?;
     let mut options =
         StatisticsOptions::default().with_storage(args.storage).with_precision(args.precision.into());
-    options.shrinkage = args.shrinkage;
+    (options.shrinkage, options.model) = (args.shrinkage, args.model.clone());
     Ok(ClassStatistics::collect_and_save(&mut source, &options, output, budget)?)
 }
