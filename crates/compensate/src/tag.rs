@@ -99,9 +99,11 @@ impl Tag {
                  through this task already",
             ));
         }
-        if moving().any(|pair| known(&self.here, pair.after.as_ref())) {
+        if moving()
+            .any(|pair| known(&self.here, pair.after.as_ref()) || known(&self.left, pair.after.as_ref()))
+        {
             return Err(wrong(
-                "the features after the task are of the model before it: before and after may be swapped",
+                "the features after the task are of the model before it or an earlier one: before and after may be swapped",
             ));
         }
         if model.is_some_and(|model| self.models.contains(model) || self.model.as_deref() == Some(model)) {

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, ToPyArray};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use residua::Budget;
+use residua::compensate::source::Fingerprinter;
 use residua::compensate::statistics::Shrinkage;
-use residua::compensate::{self, Precision, Storage};
+use residua::compensate::{self, CompensateError, Precision, Storage, Tag};
 
 use crate::arguments::{budget, choice};
 use crate::error::usage;
@@ -33,17 +35,20 @@ impl ClassStatistics {
     ///     shrinkage: `ledoit-wolf`, `oas`, or a number from 0 to 1: how far covariances are pulled towards a multiple of the
     ///         identity.
     ///     memory_budget: The bytes that the statistics and their collection may take: a number, or a text such as `512MiB`.
+    ///     model: A name for the model that made the features. Statistics of models with different names do not merge.
     ///
     /// Raises:
     ///     UsageError: an argument has no such value.
     #[staticmethod]
-    #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None))]
+    #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None,
+        model = None))]
     fn builder(
         dim: usize,
         storage: &str,
         precision: &str,
         shrinkage: Option<&Bound<'_, PyAny>>,
         memory_budget: Option<&Bound<'_, PyAny>>,
+        model: Option<String>,
     ) -> PyResult<StatisticsBuilder> {
         if dim == 0 {
             return Err(usage("dim is 0; features have at least one number"));
@@ -61,7 +66,8 @@ impl ClassStatistics {
         };
         let mut inner = compensate::StatisticsBuilder::new(dim, &budget(memory_budget)?);
         inner.shrinkage = shrinkage.map(shrinkage_of).transpose()?;
-        Ok(StatisticsBuilder { dim, storage, precision, inner: Mutex::new(Some(inner)) })
+        let inner = Mutex::new(Some((inner, Fingerprinter::default())));
+        Ok(StatisticsBuilder { dim, storage, precision, model, inner })
     }
 
     /// Reads statistics from a file.
@@ -96,6 +102,23 @@ impl ClassStatistics {
         self.0.iter().map(|(label, _)| label).collect()
     }
 
+    /// The estimated squared errors of means, float64 `[classes]` in the order of `labels`: 0 for classes that were not moved.
+    #[getter]
+    fn errors<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_iter(py, self.0.iter().map(|(_, class)| class.error()))
+    }
+
+    /// What is known about the feature space: `model`, the name of the model or None; `task`, the number of tasks that they
+    /// went through; `samples`, fingerprints of the arrays that they were collected from.
+    #[getter]
+    fn tag<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (tag, found) = (self.0.tag(), PyDict::new(py));
+        found.set_item("model", tag.model())?;
+        found.set_item("task", tag.task())?;
+        found.set_item("samples", tag.samples().collect::<Vec<_>>())?;
+        Ok(found)
+    }
+
     /// Samples of all classes.
     #[getter]
     fn samples(&self) -> u64 {
@@ -128,6 +151,7 @@ impl ClassStatistics {
     /// The statistics of both sets of samples. Classes that both have are merged.
     ///
     /// Raises:
+    ///     UsageError: both have the same samples, or they are of different models.
     ///     InputError: dimensions differ.
     fn __or__(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
         run(py, None, |_| self.0.merge(&other.0, &Budget::unlimited())).map(Self)
@@ -160,8 +184,12 @@ pub(crate) struct StatisticsBuilder {
     dim: usize,
     storage: Storage,
     precision: Precision,
-    inner: Mutex<Option<compensate::StatisticsBuilder>>,
+    model: Option<String>,
+    /// With the fingerprint of the features so far.
+    inner: Mutex<Option<Collecting>>,
 }
+
+type Collecting = (compensate::StatisticsBuilder, Fingerprinter);
 
 const FINISHED: &str = "the builder is finished; start another one";
 
@@ -193,8 +221,12 @@ impl StatisticsBuilder {
         }
         let floats = features.floats()?;
         let mut inner = self.own()?;
-        let inner = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
-        run(py, None, |_| inner.add_floats(floats, &labels))
+        let (inner, fingerprinter) = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
+        run(py, None, |_| -> Result<_, CompensateError> {
+            inner.add_floats(floats, &labels)?;
+            fingerprinter.add(floats);
+            Ok(())
+        })
     }
 
     /// The statistics of all samples. The builder takes no more then.
@@ -204,15 +236,19 @@ impl StatisticsBuilder {
     ///     InputError: Ledoit-Wolf lacks the samples of a class, or a number overflows its precision.
     ///     BudgetError: the budget has no room.
     fn finish(&self, py: Python<'_>) -> PyResult<ClassStatistics> {
-        let inner = self.own()?.take().ok_or_else(|| usage(FINISHED))?;
-        run(py, None, |_| inner.finish(self.storage, self.precision)).map(ClassStatistics)
+        let (inner, mut fingerprinter) = self.own()?.take().ok_or_else(|| usage(FINISHED))?;
+        let statistics = run(py, None, |_| inner.finish(self.storage, self.precision))?;
+        fingerprinter.end();
+        let array = fingerprinter.get().map(|found| found.before.clone());
+        let tag = Tag::collected(array.filter(|_| !statistics.is_empty())).with_model(self.model.clone());
+        Ok(ClassStatistics(statistics.with_tag(tag)))
     }
 }
 
 impl StatisticsBuilder {
     /// The builder, for one thread at a time. Waiting for another thread could wait forever: it may itself wait for the
     /// pool.
-    fn own(&self) -> PyResult<MutexGuard<'_, Option<compensate::StatisticsBuilder>>> {
+    fn own(&self) -> PyResult<MutexGuard<'_, Option<Collecting>>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
@@ -237,6 +273,12 @@ impl ClassGaussian {
     #[getter]
     fn dim(&self) -> usize {
         self.0.dim()
+    }
+
+    /// The estimated squared error of the mean: 0 for a class that was not moved.
+    #[getter]
+    fn error(&self) -> f64 {
+        self.0.error()
     }
 
     /// The mean, float64 `[d]`.

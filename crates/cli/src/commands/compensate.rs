@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use residua::compensate::FeatureSource;
+use residua::compensate::compensator::{Checks, Warning};
 use residua::compensate::statistics::StatisticsWriter;
 use residua::memory::process;
 use residua::split::Progress;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::errors::{Errors, Estimate, warn};
 use crate::compensation::features::Features;
 use crate::compensation::methods::{MethodArg, ModeArg, expect_noisy};
 use crate::destination;
@@ -47,6 +49,9 @@ pub(crate) struct Args {
     /// hundred bring more than the choice of a method; repeat the option for several
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
     auxiliary: Vec<ArrayRef>,
+    /// Keep the statistics as they are if the map is no help on pairs that are left out
+    #[arg(long)]
+    keep_if_worse: bool,
     /// The name of the model after the task; stats merge then refuses statistics of another model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -69,6 +74,10 @@ struct Done {
     pairs: u64,
     /// Average distance that means moved, as a share of their length.
     mean_shift: f64,
+    /// What the pairs tell about the errors of the moved means.
+    error: Option<Estimate>,
+    /// What may be wrong, and what helps.
+    warnings: Vec<Warning>,
     fit_seconds: f64,
     apply_seconds: f64,
     output_bytes: u64,
@@ -103,7 +112,10 @@ pub(crate) fn run(args: &Args) -> Result {
     // Before the work: an output that does not fit the budget is refused at once.
     let output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
     let start = Instant::now();
-    let fitted = method.fit(&mut source, &budget)?;
+    let mut fitted = method.fit(&mut source, &budget)?;
+    if args.keep_if_worse {
+        fitted.keep_if_worse();
+    }
     let fit_seconds = start.elapsed().as_secs_f64();
     let output_tag = stale
         .tag()
@@ -112,14 +124,22 @@ pub(crate) fn run(args: &Args) -> Result {
     let mut output = output.with_tag(output_tag);
     let start = Instant::now();
     bar.begin_steps("moving", stale.len());
-    let mut shifts = 0.0;
+    let (mut shifts, mut errors) = (0.0, Errors::default());
+    let checks = fitted.uncertainty().map(|known| Checks::new(known, args.keep_if_worse, &budget));
+    let mut checks = checks.transpose()?;
     fitted.apply_each(&stale, &budget, &mut |label, old, new| {
         output.add(label, new)?;
+        checks.iter_mut().for_each(|checks| checks.add(label, old, new));
+        errors.add(label, new.error());
         let shift = (new.mean() - old.mean()).norm();
         shifts += if shift > 0.0 { shift / old.mean().norm() } else { 0.0 };
         bar.advance(1);
         Ok(())
     })?;
+    let warnings = match checks {
+        Some(checks) => checks.finish(stale.spread_if_room(&budget)?.as_ref(), &budget)?,
+        None => Vec::new(),
+    };
     let output_bytes = output.finish()?.file_bytes;
     bar.end();
     let apply_seconds = start.elapsed().as_secs_f64();
@@ -131,6 +151,8 @@ pub(crate) fn run(args: &Args) -> Result {
         dim: stale.dim(),
         pairs: source.rows().unwrap_or(0),
         mean_shift: shifts / stale.len().max(1) as f64,
+        error: fitted.uncertainty().map(|known| Estimate::new(known, errors)),
+        warnings,
         fit_seconds,
         apply_seconds,
         output_bytes,
@@ -145,9 +167,12 @@ pub(crate) fn run(args: &Args) -> Result {
         ("moved", format!("{} classes, their means by {}", done.classes, percent(done.mean_shift))),
         ("took", format!("{fit_seconds:.1} s to fit, {apply_seconds:.1} s to move")),
     ];
+    rows.extend(done.error.iter().map(|error| ("error", error.text())));
     if let Some(peak) = done.peak_memory_bytes {
         rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(budget.limit()))));
     }
     rows.push(("wrote", format!("{}, {}", args.output.display(), bytes(done.output_bytes))));
-    print(facts(&rows))
+    print(facts(&rows))?;
+    done.warnings.iter().for_each(|warning| warn(None, warning));
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use residua::compensate::compensator::Warning;
 use residua::compensate::tasks::{SequenceLock, SequenceReader, previous_path, undo};
 use residua::compensate::{CompensateError, FeatureSource, Pairs, Task, TaskSequence, Variant};
 use residua::format::file::FileError;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::errors::warn;
 use crate::compensation::features::Features;
 use crate::compensation::methods::{VariantArg, expect_distinct};
 use crate::compensation::state::{self, State};
@@ -71,11 +73,14 @@ pub(crate) struct Args {
     /// The name of the model after the task; a name that the state has known for an earlier model is refused
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Keep old classes as they are where the map is no help on pairs that are left out
+    #[arg(long)]
+    keep_if_worse: bool,
     /// Do all the work and report, but leave the state as it is
     #[arg(long)]
     dry_run: bool,
     /// Take the latest task back: put the state before it in the place of the state
-    #[arg(long, conflicts_with_all = ["before", "after", "labels", "auxiliary", "pairs", "method", "again", "name", "model", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["before", "after", "labels", "auxiliary", "pairs", "method", "again", "name", "model", "keep_if_worse", "dry_run"])]
     undo: bool,
     /// Accept a task with the samples of a finished task; they count twice
     #[arg(long)]
@@ -113,10 +118,20 @@ struct Done {
     state: State,
     /// Whether the state is as it was before the command.
     dry_run: bool,
+    /// What may be wrong, and what helps.
+    warnings: Vec<Found>,
     state_bytes: u64,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
     memory_budget_bytes: u64,
+}
+
+/// A warning about a variant.
+#[derive(Serialize)]
+struct Found {
+    variant: String,
+    #[serde(flatten)]
+    warning: Warning,
 }
 
 pub(crate) fn run(args: &Args) -> Result {
@@ -174,7 +189,7 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::usage(problem));
     }
     source.expect_dim(state.dim(), &format!("{} holds statistics", args.state.display()))?;
-    (state.repeats, state.keep_previous) = (args.again, true);
+    (state.repeats, state.keep_previous, state.keep_if_worse) = (args.again, true, args.keep_if_worse);
     state.pairs = args.pairs.map_or_else(Pairs::default, Pairs::from);
     let mut task = Task::new(&mut source);
     (task.name, task.model) = (args.name.clone(), args.model.clone());
@@ -190,6 +205,9 @@ pub(crate) fn run(args: &Args) -> Result {
         other => other.into(),
     })?;
     let state = State::new(prepared.overview());
+    let found =
+        |(variant, warning): &(String, Warning)| Found { variant: variant.clone(), warning: warning.clone() };
+    let warnings = prepared.warnings().iter().map(found).collect();
     if args.dry_run {
         drop(prepared);
     } else {
@@ -197,7 +215,7 @@ pub(crate) fn run(args: &Args) -> Result {
     }
     drop((source, auxiliary));
     drop(bar);
-    report(args, state, start, &budget)
+    report(args, state, warnings, start, &budget)
 }
 
 /// Takes back the latest task.
@@ -209,7 +227,7 @@ fn take_back(args: &Args) -> Result {
     let _lock = lock(&args.state, &bar)?;
     let saved = undo(&args.state, &budget).map_err(advised)?;
     drop(bar);
-    report(args, State::new(saved.overview()), start, &budget)
+    report(args, State::new(saved.overview()), Vec::new(), start, &budget)
 }
 
 /// Adds variants that are not there yet.
@@ -221,16 +239,22 @@ fn add(variants: &mut Vec<Variant>, methods: &[VariantArg]) {
     }
 }
 
-fn report(args: &Args, state: State, start: Instant, budget: &Budget) -> Result {
+fn report(args: &Args, state: State, warnings: Vec<Found>, start: Instant, budget: &Budget) -> Result {
     let done = Done {
         state,
         dry_run: args.dry_run,
+        warnings,
         state_bytes: std::fs::metadata(&args.state).map_or(0, |metadata| metadata.len()),
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: process::peak_rss(),
         memory_budget_bytes: budget.limit(),
     };
-    if args.run.json { print_json(&done) } else { print(text(&done, args)) }
+    if args.run.json {
+        return print_json(&done);
+    }
+    print(text(&done, args))?;
+    done.warnings.iter().for_each(|found| warn(Some(&found.variant), &found.warning));
+    Ok(())
 }
 
 /// Waits until no other run works on the state.

@@ -3,6 +3,7 @@
 pub(crate) mod arrays;
 pub(crate) mod classifiers;
 pub(crate) mod correct;
+pub(crate) mod errors;
 pub(crate) mod features;
 pub(crate) mod load;
 pub(crate) mod methods;

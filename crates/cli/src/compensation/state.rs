@@ -4,6 +4,7 @@ use residua::compensate::Variant as Known;
 use residua::compensate::tasks::Overview;
 use serde::Serialize;
 
+use super::errors::Errors;
 use crate::escape;
 use crate::output::{count, number_of, table};
 
@@ -26,6 +27,10 @@ struct Variant {
     name: String,
     classes: usize,
     samples: u64,
+    /// The average of the estimated squared errors of means.
+    mean_error: f64,
+    #[serde(flatten)]
+    errors: Errors,
     /// The first task that the method has moved classes for, if it was added later.
     since: Option<u64>,
     /// The variant whose statistics it took over then.
@@ -47,7 +52,10 @@ impl State {
                 (classes + 1, samples.saturating_add(count))
             });
             let (since, from) = saved.start(name).map(|start| (start.task, start.from.clone())).unzip();
-            Variant { name: name.to_owned(), classes: sums.0, samples: sums.1, since, from }
+            let mut errors = Errors::default();
+            saved.errors(name).for_each(|(label, error)| errors.add(label, error));
+            let (classes, samples, mean_error) = (sums.0, sums.1, errors.mean());
+            Variant { name: name.to_owned(), classes, samples, mean_error, errors, since, from }
         };
         let task = |record: &residua::compensate::tasks::TaskRecord| Task {
             task: record.task,
@@ -68,9 +76,11 @@ impl State {
         if let Some(model) = &self.model {
             text += &format!(", model {}", escape::line(model));
         }
-        let mut rows = table(["variant", "classes", "samples"]);
-        for Variant { name, classes, samples, .. } in &self.variants {
-            rows.add_row([name.clone(), classes.to_string(), count(*samples)]);
+        let mut rows =
+            table(["variant", "classes", "samples", "squared error of means, largest (estimates)"]);
+        for Variant { name, classes, samples, errors, .. } in &self.variants {
+            let error = errors.text().unwrap_or_default();
+            rows.add_row([name.clone(), classes.to_string(), count(*samples), error]);
         }
         text += &format!("\n\n{rows}\n\n{EXPLANATION}");
         for Variant { name, since, from, .. } in &self.variants {

@@ -1,6 +1,6 @@
 //! Fingerprints of the arrays that a source reads.
 
-use super::FeatureBlock;
+use super::{FeatureBlock, Floats};
 
 /// Bytes of a fingerprint.
 const BYTES: usize = 16;
@@ -38,11 +38,7 @@ impl Fingerprinter {
             return;
         }
         if count == 0 {
-            self.done = Some(Fingerprint {
-                before: text(&self.before),
-                after: self.has_after.then(|| text(&self.after)),
-            });
-            return;
+            return self.end();
         }
         let last = |values: &[f32]| values.len().saturating_sub(count * block.dim());
         let before = block.before();
@@ -53,6 +49,24 @@ impl Fingerprinter {
         }
     }
 
+    /// Features that follow those so far, of a source without features after a task.
+    pub fn add(&mut self, features: Floats<'_>) {
+        match features {
+            Floats::F32(values) => drop(self.before.update(bytemuck::cast_slice(values))),
+            Floats::F64(values) => {
+                for value in values {
+                    self.before.update(bytemuck::bytes_of(&(*value as f32)));
+                }
+            }
+        }
+    }
+
+    /// There are no more features.
+    pub fn end(&mut self) {
+        let after = self.has_after.then(|| text(&self.after));
+        self.done = Some(Fingerprint { before: text(&self.before), after });
+    }
+
     /// The fingerprint, once the source was read to its end.
     pub fn get(&self) -> Option<&Fingerprint> {
         self.done.as_ref()
@@ -61,4 +75,40 @@ impl Fingerprinter {
 
 fn text(hasher: &blake3::Hasher) -> String {
     hasher.finalize().as_bytes()[..BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{FeatureSource, MemorySource};
+
+    /// Of any blocks and precision; a pass that was cut short does not count.
+    #[test]
+    fn the_same_features_have_the_same_fingerprint() {
+        let features: Vec<f32> = (0..60).map(|i| i as f32 * 0.25).collect();
+        let wide: Vec<f64> = features.iter().map(|&value| value.into()).collect();
+        let after = features.clone();
+        let of = |most: usize| {
+            let mut source = MemorySource::pairs(3, &features, &after).unwrap();
+            let mut block = FeatureBlock::new(3);
+            source.read(7, &mut block).unwrap();
+            source.rewind().unwrap();
+            assert!(source.fingerprints().is_empty());
+            while source.read(most, &mut block).unwrap() > 0 {}
+            source.fingerprints()[0].clone()
+        };
+        let one = of(1);
+        assert_eq!(one, of(20));
+        assert_eq!(Some(&one.before), one.after.as_ref());
+        let mut collected = Fingerprinter::default();
+        collected.add(Floats::F64(&wide[..30]));
+        collected.add(Floats::F32(&features[30..]));
+        collected.end();
+        assert_eq!(collected.get().unwrap().before, one.before);
+        let mut other = Fingerprinter::default();
+        other.add(Floats::F32(&features[..57]));
+        other.end();
+        assert_ne!(other.get().unwrap().before, one.before);
+    }
 }

@@ -77,8 +77,13 @@ impl ClassGaussian {
 
     /// The same class with this [`error`](Self::error); one that is no number from 0 to the largest counts as unknown, 0.
     #[must_use]
-    pub fn with_error(self, error: f64) -> Self {
-        Self { error: if error.is_finite() && error > 0.0 { error } else { 0.0 }, ..self }
+    pub fn with_error(mut self, error: f64) -> Self {
+        self.set_error(error);
+        self
+    }
+
+    pub(super) fn set_error(&mut self, error: f64) {
+        self.error = if error.is_finite() && error > 0.0 { error } else { 0.0 };
     }
 
     /// The feature dimension d.

@@ -11,6 +11,7 @@ mod plan;
 mod sample;
 mod shrink;
 mod spectrum;
+mod spread;
 mod values;
 
 use std::collections::BTreeMap;
@@ -101,6 +102,16 @@ impl ClassStatistics {
         let class = class.into();
         same_dimension("a class", class.dim(), self.dim)?;
         Ok(self.classes.insert(label, class))
+    }
+
+    /// The same classes with these errors of means, labels rising. Classes that are shared with other statistics keep theirs.
+    pub(crate) fn with_errors(mut self, errors: impl IntoIterator<Item = f64>) -> Self {
+        for (class, error) in self.classes.values_mut().zip(errors) {
+            if let Some(class) = Arc::get_mut(class) {
+                class.set_error(error);
+            }
+        }
+        self
     }
 
     /// The classes with these labels, shared with `self`.

@@ -152,6 +152,9 @@ pub struct TaskSequence {
     /// Whether [`finish_task_in`](Self::finish_task_in) keeps the state before the task beside the new one, as
     /// [`previous_path`].
     pub keep_previous: bool,
+    /// Whether a variant's old classes stay as they are where its method is no help on pairs that are left out
+    /// ([`Compensator::keep_if_worse`]).
+    pub keep_if_worse: bool,
     done: Done,
     variants: Vec<State>,
 }
@@ -183,6 +186,7 @@ impl TaskSequence {
             precision: Precision::default(),
             repeats: false,
             keep_previous: false,
+            keep_if_worse: false,
             done: Done::default(),
             variants: Vec::new(),
         };
@@ -329,7 +333,11 @@ impl TaskSequence {
 
     /// Fits a method on the chosen pairs.
     fn fit(&self, method: &dyn Method, task: &mut Task<'_>, budget: &Budget) -> Result<Box<dyn Compensator>> {
-        self.with_pairs(task, |pairs| method.fit(pairs, budget))
+        let mut fitted = self.with_pairs(task, |pairs| method.fit(pairs, budget))?;
+        if self.keep_if_worse {
+            fitted.keep_if_worse();
+        }
+        Ok(fitted)
     }
 
     /// Hands the chosen pairs to `f`.

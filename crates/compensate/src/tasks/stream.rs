@@ -11,6 +11,7 @@ use super::file::{
 };
 use super::previous::keep;
 use super::{State, Task, TaskSequence};
+use crate::compensator::{Checks, Compensator, LabelChecks, Warning};
 use crate::statistics::{
     ClassGaussian, ClassStatistics, Covariance, StatisticsReader, WRITING, most_class_bytes,
 };
@@ -84,6 +85,7 @@ impl TaskSequence {
         };
         let (classes, labels) = (old + new.len(), old + new.len() * self.variants.len());
         let file = SequenceWriter::create(path, self.dim, after, classes, labels, budget)?;
+        let mut warnings = Vec::new();
         let mut output = Output { file, new: &new, budget, kept: HashMap::new(), fresh: HashMap::new() };
         for (at, state) in self.variants.iter().enumerate() {
             let mut numbers = BTreeMap::new();
@@ -91,10 +93,11 @@ impl TaskSequence {
             match (stale(&name)?, &state.method) {
                 (Some(stale), Some(method)) if !stale.is_empty() => {
                     let fitted = self.fit(&**method, &mut task, budget)?;
-                    fitted.apply_each(&stale, budget, &mut |label, _, moved| {
+                    let found = self.moved(&stale, &*fitted, &new, budget, &mut |label, moved| {
                         numbers.insert(label, output.old(label, moved)?);
                         Ok(())
                     })?;
+                    warnings.extend(found.into_iter().map(|warning| (state.name.clone(), warning)));
                 }
                 (Some(stale), _) => numbers = output.keep(&stale)?,
                 (None, _) => {}
@@ -106,7 +109,31 @@ impl TaskSequence {
         // Auxiliary samples were read by now.
         file.set_tag(self.after(&done, &task, &new, samples)?.tag);
         let previous = self.keep_previous && saved.is_some();
-        Ok(PreparedTask { file, path: path.to_owned(), previous })
+        Ok(PreparedTask { file, path: path.to_owned(), previous, warnings })
+    }
+
+    /// Hands the old classes of a variant, as they are moved, to `done`; returns what may be wrong with them.
+    fn moved(
+        &self,
+        stale: &StatisticsReader,
+        fitted: &dyn Compensator,
+        new: &ClassStatistics,
+        budget: &Budget,
+        done: &mut dyn FnMut(u32, &ClassGaussian) -> Result<()>,
+    ) -> Result<Vec<Warning>> {
+        let checks = fitted.uncertainty().map(|known| Checks::new(known, self.keep_if_worse, budget));
+        let (mut checks, mut labels) = (checks.transpose()?, LabelChecks::new(new));
+        fitted.apply_each(stale, budget, &mut |label, old, moved| {
+            checks.iter_mut().for_each(|checks| checks.add(label, old, moved));
+            labels.add(label, moved);
+            done(label, moved)
+        })?;
+        let mut warnings = labels.finish();
+        if let Some(mut checks) = checks {
+            new.iter().for_each(|(label, class)| checks.add_class(label, class));
+            warnings.extend(checks.finish(stale.spread_if_room(budget)?.as_ref(), budget)?);
+        }
+        Ok(warnings)
     }
 
     /// Bytes that moving and merging the old classes of a state takes, beside the task's classes.
@@ -131,6 +158,7 @@ pub struct PreparedTask {
     path: PathBuf,
     /// Whether to keep the old state beside the new one.
     previous: bool,
+    warnings: Vec<(String, Warning)>,
 }
 
 impl std::fmt::Debug for PreparedTask {
@@ -143,6 +171,11 @@ impl PreparedTask {
     /// What the new state holds.
     pub fn overview(&self) -> &Overview {
         self.file.overview()
+    }
+
+    /// What may be wrong, each with the name of its variant.
+    pub fn warnings(&self) -> &[(String, Warning)] {
+        &self.warnings
     }
 
     /// Replaces the old state with the new one.

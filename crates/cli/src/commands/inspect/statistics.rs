@@ -49,6 +49,8 @@ struct Class {
     mean_variance: f64,
     /// The shrinkage that OAS would choose.
     oas: f64,
+    /// The estimated squared error of the mean: 0 for a class that has not been moved.
+    error: f64,
 }
 
 impl Class {
@@ -64,6 +66,7 @@ impl Class {
             mean_norm: class.mean().norm(),
             mean_variance: covariance.trace() / class.dim().max(1) as f64,
             oas: class.oas(),
+            error: class.error(),
         }
     }
 
@@ -105,7 +108,8 @@ impl Statistics {
     }
 
     pub(super) fn text(&self) -> String {
-        let mut table = table(["class", "samples", "covariance", "size", "|mean|", "variance", "OAS"]);
+        let mut table =
+            table(["class", "samples", "covariance", "size", "|mean|", "variance", "OAS", "error"]);
         for class in &self.classes {
             table.add_row([
                 class.label.to_string(),
@@ -115,6 +119,7 @@ impl Statistics {
                 format!("{:.3}", class.mean_norm),
                 format!("{:.3e}", class.mean_variance),
                 format!("{:.2}", class.oas),
+                if class.error > 0.0 { format!("{:.3}", class.error) } else { String::new() },
             ]);
         }
         let full = ratio(self.full_bytes, self.bytes);
