@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{Bench, bundle_features, noise, npy_features, npy_labels, whole_features};
 use residua::compensate::ClassStatistics;
-use residua::format::file::Checkpoint;
+use residua::format::file::{Checkpoint, Dtype, SafetensorsWriter};
 use residua::memory::Budget;
 use serde_json::Value;
 
@@ -426,4 +426,62 @@ fn reports_show_statistics_and_evaluations() {
     shown(&["residua-demo/drift.safetensors"], plots, &["Accuracy by method", "weak-nonlinear", "budget"]);
     let file = Checkpoint::open(bench.path("true.safetensors")).unwrap();
     assert!(file.metadata().contains_key("residua.statistics"));
+}
+
+/// Three tasks whose drift is linear: moved statistics are as good as true ones, and errors of stale ones grow.
+#[test]
+fn evaluate_goes_through_a_sequence() {
+    let bench = Bench::new();
+    let path = bench.path("sequence.safetensors");
+    let mut file = SafetensorsWriter::create(&path, 4096).unwrap();
+    let moved = |values: &[f32], times: usize| (0..times).fold(values.to_vec(), |values, _| drift(&values));
+    let mut write = |name: String, values: &[f32], labels: Option<&[u32]>| {
+        let bytes = common::bytes(values);
+        file.tensor(&name, Dtype::F32, &[values.len() / DIM, DIM], &bytes).unwrap();
+        if let Some(labels) = labels {
+            let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+            file.tensor(&format!("{name}_y"), Dtype::U32, &[labels.len()], &bytes).unwrap();
+        }
+    };
+    for task in 1..=3 {
+        let classes = 2 * (task - 1)..2 * task;
+        let (values, _) = features(classes, 1_000_000 * task as u64);
+        write(format!("task_{task}_before"), &moved(&values, task - 1), None);
+        write(format!("task_{task}_after"), &moved(&values, task), None);
+        let (all, y_all) = features(0..2 * task, 50_000_000);
+        write(format!("all_{task}"), &moved(&all, task), Some(&y_all));
+        write(format!("test_{task}"), &moved(&all, task), Some(&y_all));
+        let (other, _) = features(0..6, 90_000_000);
+        write(format!("aux_{task}_before"), &moved(&other, task - 1), None);
+        write(format!("aux_{task}_after"), &moved(&other, task), None);
+    }
+    for task in 1..=3 {
+        let (_, labels) = features(2 * (task - 1)..2 * task, 0);
+        let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        file.tensor(&format!("task_{task}_y"), Dtype::U32, &[labels.len()], &bytes).unwrap();
+    }
+    file.finish().unwrap();
+    let line = ["evaluate", "sequence.safetensors", "--sequence", "--method", "linear"];
+    let steps = bench.json(&line);
+    let steps = steps.as_array().unwrap();
+    assert_eq!(steps.len(), 3 * 3 * 5);
+    let step = |task: u64, statistics: &str| {
+        let found = |step: &&Value| {
+            step["task"] == task && step["statistics"] == statistics && step["classifier"] == "lda-shrink"
+        };
+        steps.iter().find(found).unwrap()
+    };
+    let errors = |task, statistics| -> Vec<f64> {
+        serde_json::from_value(step(task, statistics)["errors"].clone()).unwrap()
+    };
+    assert_eq!(step(3, "linear")["all"], 100.0);
+    assert!(errors(3, "stale")[0] > errors(2, "stale")[0] && errors(2, "stale")[0] > 10.0);
+    assert!(errors(3, "linear")[0] < 0.01 * errors(3, "stale")[0]);
+    assert_eq!((errors(3, "true"), errors(3, "linear").len()), (vec![0.0; 3], 3));
+    // The table, and the same without auxiliary inputs.
+    assert!(bench.ok(&line).contains("squared error by task"));
+    let without = bench.json(&[&line[..], &["--no-auxiliary"]].concat());
+    assert_ne!(without.as_array().unwrap(), steps);
+    let error = bench.fails(3, &["evaluate", "old.safetensors", "--sequence"]);
+    assert!(error.contains("task_1_after"), "{error}");
 }

@@ -125,7 +125,7 @@ const GRAMMAR: [&str; 19] = [
     "task O --after F --labels F|--before F|--auxiliary F F|--pairs W|--method W|--name W|--model W|--again|--dry-run|--undo|\
      --memory-budget S|--json",
     "classify I F --classifier W|--labels F|--method W|--by-class|--predictions|--shrink N|--prior W|-o O|--memory-budget S|--json",
-    "evaluate I --method W|--mode W|--variant W|--noise N|--memory-budget S|--json",
+    "evaluate I --method W|--mode W|--variant W|--noise N|--auxiliary F F|--sequence|--no-auxiliary|--memory-budget S|--json",
     "report I -o O|--against I|--calibration I|--base I|--follow-base|--variant W|--memory-budget S|--json",
     "bench I --repetitions 1|--tensor W|--values W|--batch N|--memory-budget S|--json|--threads N",
     "devices|--json",

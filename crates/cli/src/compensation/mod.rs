@@ -8,6 +8,7 @@ pub(crate) mod features;
 pub(crate) mod load;
 pub(crate) mod methods;
 pub(crate) mod protocol;
+pub(crate) mod sequence;
 pub(crate) mod state;
 pub(crate) mod timeline;
 

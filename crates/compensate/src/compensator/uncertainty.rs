@@ -12,15 +12,13 @@ use crate::Result;
 use crate::algebra::{self, Cholesky};
 use crate::statistics::{ClassGaussian, ClassStatistics, Covariance};
 
-/// Added to variances, relative to their mean. Directions in which pairs hardly vary count little: classes hardly vary
-/// there, too.
-const RIDGE: f64 = 1.0;
+/// Added to variances, relative to their mean. A smaller one makes the leverage depend on directions in which the sample
+/// hardly varies, and so on the sample.
+const RIDGE: f64 = 2.0;
 /// Added to variances before spreads are compared, relative to their mean.
 const SPREAD_RIDGE: f64 = 0.05;
 /// How much nearer the spread after the task has to be to that of the statistics, to seem swapped.
 const SWAPPED: f64 = 0.9;
-/// Pairs of the sample for each dimension that tell a spread.
-const LEAST_SAMPLE: u64 = 1;
 /// Features of which so much is unexplained are unrelated.
 const UNRELATED: f64 = 0.9;
 /// The share of the groups whose leverage is usual.
@@ -28,8 +26,8 @@ const USUAL: f64 = 0.95;
 
 /// How far moved means may be off.
 ///
-/// The **leverage** of a mean is its squared Mahalanobis distance to the cloud of pairs, with a ridge of their mean
-/// variance: a method has to extrapolate to what lies outside. The **level** is the squared error per leverage that the
+/// The **leverage** of a mean is its squared Mahalanobis distance to the cloud of pairs, with a ridge of twice their
+/// mean variance: a method has to extrapolate to what lies outside. The **level** is the squared error per leverage that the
 /// method has on groups of pairs that are left out: the classes of the pairs where they have labels, single pairs where
 /// they have none. To leave a group out is estimated (Sherman–Morrison on the linear part), not repeated. Classes that a
 /// model was trained on move more than others, so the level is conservative for old classes.
@@ -173,7 +171,7 @@ impl Uncertainty {
     /// # Errors
     /// When a covariance cannot be decomposed.
     pub fn seems_swapped(&self, spread: &DMatrix<f64>, budget: &Budget) -> Result<bool> {
-        if (self.watch.sampled() as u64) < LEAST_SAMPLE * self.mean.len() as u64 {
+        if 2 * self.watch.sampled() < self.mean.len() {
             return Ok(false);
         }
         let Ok(_scratch) = budget.reserve(7 * Covariance::dense_bytes(self.mean.len()), MOVING_ERROR) else {
