@@ -219,6 +219,13 @@ impl Case<'_> {
                     found.map_or("is gone".into(), |found| format!("has {} bytes of neither", found.len()));
                 self.problem(summary, share, &format!("the output {what}"));
             }
+            // A task keeps the state before it; every task replaces it.
+            if let Ok(found) = fs::read(self.previous()) {
+                if start.is_none_or(|old| found != old) {
+                    self.problem(summary, share, "the previous state is not the one before the task");
+                }
+                fs::remove_file(self.previous())?;
+            }
             let mut after = self.files()?;
             let left: Vec<_> = after
                 .keys()
@@ -262,7 +269,15 @@ impl Case<'_> {
     }
 
     /// The output before a run.
+    /// Where a task keeps the state before it.
+    fn previous(&self) -> PathBuf {
+        PathBuf::from(format!("{}.previous", self.output.display()))
+    }
+
     fn prepare(&self, old: Option<&[u8]>) -> Result {
+        if self.previous().exists() {
+            fs::remove_file(self.previous())?;
+        }
         match old {
             Some(old) => fs::write(&self.output, old)?,
             None if self.output.exists() => fs::remove_file(&self.output)?,

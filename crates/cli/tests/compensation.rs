@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{Bench, bundle_features, noise, npy_features, npy_labels, whole_features};
 use residua::compensate::ClassStatistics;
-use residua::format::file::Checkpoint;
+use residua::format::file::{Checkpoint, Dtype, SafetensorsWriter};
 use residua::memory::Budget;
 use serde_json::Value;
 
@@ -94,10 +94,7 @@ fn stats_of_shards_merge_to_those_of_the_whole() {
     let both =
         ["stats", "a.npy", "b.npy", "--labels", "y_a.npy", "--labels", "y_b.npy", "--precision", "f64"];
     bench.ok(&[&both[..], &["-o", "both.safetensors"]].concat());
-    assert_eq!(
-        fs::read(bench.path("both.safetensors")).unwrap(),
-        fs::read(bench.path("old.stats.safetensors")).unwrap()
-    );
+    assert_eq!(distance(&load(&bench, "both.safetensors"), &load(&bench, "old.stats.safetensors")), 0.0);
 }
 
 /// A fit of one run moves other statistics in another run, as if both were one.
@@ -275,10 +272,10 @@ fn every_method_follows_a_linear_drift() {
     let own = ["--before", "cur_before.1.npy", "--after", "cur_after.1.npy"];
     let auxiliary = ["--auxiliary", "cur_before.2.npy", "cur_after.2.npy", "-o", "auxiliary.safetensors"];
     bench.ok(&[&line[..], &own, &auxiliary].concat());
-    let [whole, parts, auxiliary] = ["whole", "parts", "auxiliary"]
-        .map(|name| fs::read(bench.path(&format!("{name}.safetensors"))).unwrap());
-    assert_eq!(whole, parts);
-    assert_eq!(whole, auxiliary);
+    let [whole, parts, auxiliary] =
+        ["whole", "parts", "auxiliary"].map(|name| load(&bench, &format!("{name}.safetensors")));
+    assert_eq!(distance(&whole, &parts), 0.0);
+    assert_eq!(distance(&whole, &auxiliary), 0.0);
 }
 
 #[test]
@@ -290,7 +287,8 @@ fn classify_predicts_and_measures() {
         ["ncm", "ncm-cosine", "lda", "lda-shrink", "qda", "qda-shrink", "qda-pooled", "rgda", "rgda-low-rank"]
     {
         let line = ["classify", "old.stats.safetensors", "old.npy", "--classifier", classifier];
-        let found = bench.json(&[&line[..], &["--labels", "y_old.npy", "--prior", "counts"]].concat());
+        let labelled = [&line[..], &["--labels", "y_old.npy", "--prior", "counts"]].concat();
+        let found = bench.json(&[&labelled[..], &["--predictions"]].concat());
         assert_eq!(found["accuracy"].as_f64(), Some(100.0), "{classifier}: {found}");
         let predicted: Vec<u32> = serde_json::from_value(found["predictions"].clone()).unwrap();
         assert_eq!(predicted, labels);
@@ -316,6 +314,89 @@ fn classify_predicts_and_measures() {
     for predicted in ["p.npy", "p.safetensors"] {
         assert_eq!(bench.json(&[&line[..], &["--labels", predicted]].concat())["correct"], labels.len());
     }
+}
+
+/// Labels of a class that the statistics lack, by class, and by task from a state.
+#[test]
+fn classify_counts_by_class_and_by_task() {
+    let bench = bench();
+    bench.ok(&["task", "state.safetensors", "--after", "old.npy", "--labels", "y_old.npy", "--name", "one"]);
+    let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy", "--labels", "y_cur.npy"];
+    bench.ok(&[&["task", "state.safetensors"], &pairs[..]].concat());
+    let (old, y_old) = features(0..CLASSES, 0);
+    let (cur, y_cur) = features(CLASSES..2 * CLASSES, 7_000_000);
+    npy_features(&bench.path("test.npy"), DIM, &drift(&[&old[..], &cur].concat()));
+    // Five samples of class 0 have a label that nobody knows, and ten have a wrong one.
+    let mut labels = [y_old, y_cur].concat();
+    let zeros: Vec<usize> = (0..labels.len()).filter(|&row| labels[row] == 0).collect();
+    zeros[..5].iter().for_each(|&row| labels[row] = 99);
+    zeros[5..15].iter().for_each(|&row| labels[row] = 1);
+    npy_labels(&bench.path("y_test.npy"), &labels);
+    let line = ["classify", "state.safetensors", "test.npy", "--labels", "y_test.npy"];
+    let found = bench.json(&[&line[..], &["--by-class"]].concat());
+    let all = 2 * CLASSES * EACH;
+    assert_eq!((found["unknown"].as_u64(), found["correct"].as_u64()), (Some(5), Some(all as u64 - 15)));
+    assert_eq!(found["variant"], "SeqFT + linear");
+    assert!(
+        (found["accuracy"].as_f64().unwrap() - 100.0 * (all - 15) as f64 / (all - 5) as f64).abs() < 1e-9
+    );
+    assert!(found.get("predictions").is_none(), "{found}");
+    let classes = found["by_class"].as_array().unwrap();
+    assert_eq!(classes.len(), 2 * CLASSES);
+    assert_eq!((classes[1]["samples"].as_u64(), classes[1]["correct"].as_u64()), (Some(50), Some(40)));
+    assert_eq!(classes[1]["accuracy"], 80.0);
+    let tasks = found["by_task"].as_array().unwrap();
+    assert_eq!((tasks[0]["name"].as_str(), tasks[0]["samples"].as_u64()), (Some("one"), Some(115)));
+    assert_eq!((tasks[1]["task"].as_u64(), tasks[1]["accuracy"].as_f64()), (Some(2), Some(100.0)));
+    let shown = bench.ok(&[&line[..], &["--by-class"]].concat());
+    assert!(shown.contains("1: one") && shown.contains("80.0 %"), "{shown}");
+    // Another variant, and one that is not there.
+    let stale = bench.json(&[&line[..], &["--method", "none"]].concat());
+    assert_eq!(stale["variant"], "SeqFT");
+    let error = bench.fails(2, &[&line[..], &["--method", "rff"]].concat());
+    assert!(error.contains("--method takes none, linear"), "{error}");
+    bench.ok(&STATS);
+    let error = bench.fails(2, &["classify", "old.stats.safetensors", "test.npy", "--method", "linear"]);
+    assert!(error.contains("for a state of tasks"), "{error}");
+}
+
+/// What would silently give wrong statistics.
+#[test]
+fn merges_of_different_models_or_the_same_samples_are_refused() {
+    let bench = bench();
+    bench.ok(&STATS);
+    let line = ["compensate", "old.stats.safetensors", "-o", "moved.safetensors", "--model", "tuned"];
+    let pairs = ["--before", "cur_before.npy", "--after", "cur_after.npy"];
+    bench.ok(&[&line[..], &pairs].concat());
+    let stats = |features: &str, labels: &str, output: &str, model: &[&str]| {
+        bench.ok(&[&["stats", features, "--labels", labels, "-o", output], model].concat());
+    };
+    stats("cur_after.npy", "y_cur.npy", "new.safetensors", &[]);
+    stats("cur_before.npy", "y_cur.npy", "early.safetensors", &[]);
+    stats("cur_after.npy", "y_cur.npy", "other.safetensors", &["--model", "other"]);
+    let merge =
+        |file: &str| bench.fails(2, &["stats", "merge", "moved.safetensors", file, "-o", "m.safetensors"]);
+    assert!(merge("old.stats.safetensors").contains("the same array: they would count twice"));
+    assert!(
+        merge("early.safetensors")
+            .contains("early.safetensors and the files before it: they are of different")
+    );
+    assert!(merge("other.safetensors").contains("\"tuned\" and \"other\""));
+    bench.ok(&["stats", "merge", "moved.safetensors", "new.safetensors", "-o", "all.safetensors"]);
+    let found = bench.json(&["inspect", "all.safetensors"]);
+    assert_eq!(
+        (found["statistics"]["model"].as_str(), found["statistics"]["tasks"].as_u64()),
+        (Some("tuned"), Some(1))
+    );
+    // The same task once more, and its pairs the wrong way round.
+    let again = ["compensate", "moved.safetensors", "-o", "m.safetensors"];
+    assert!(
+        bench.fails(2, &[&again[..], &pairs].concat()).contains("moved.safetensors: the features before")
+    );
+    let swapped = ["--before", "cur_after.npy", "--after", "cur_before.npy"];
+    let new = ["compensate", "early.safetensors", "-o", "m.safetensors"];
+    assert!(bench.fails(2, &[&new[..], &swapped].concat()).contains("swapped"));
+    assert!(!bench.path("m.safetensors").exists());
 }
 
 #[test]
@@ -448,4 +529,62 @@ fn reports_show_statistics_and_evaluations() {
     shown(&["residua-demo/drift.safetensors"], plots, &["Accuracy by method", "weak-nonlinear", "budget"]);
     let file = Checkpoint::open(bench.path("true.safetensors")).unwrap();
     assert!(file.metadata().contains_key("residua.statistics"));
+}
+
+/// Three tasks whose drift is linear: moved statistics are as good as true ones, and errors of stale ones grow.
+#[test]
+fn evaluate_goes_through_a_sequence() {
+    let bench = Bench::new();
+    let path = bench.path("sequence.safetensors");
+    let mut file = SafetensorsWriter::create(&path, 4096).unwrap();
+    let moved = |values: &[f32], times: usize| (0..times).fold(values.to_vec(), |values, _| drift(&values));
+    let mut write = |name: String, values: &[f32], labels: Option<&[u32]>| {
+        let bytes = common::bytes(values);
+        file.tensor(&name, Dtype::F32, &[values.len() / DIM, DIM], &bytes).unwrap();
+        if let Some(labels) = labels {
+            let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+            file.tensor(&format!("{name}_y"), Dtype::U32, &[labels.len()], &bytes).unwrap();
+        }
+    };
+    for task in 1..=3 {
+        let classes = 2 * (task - 1)..2 * task;
+        let (values, _) = features(classes, 1_000_000 * task as u64);
+        write(format!("task_{task}_before"), &moved(&values, task - 1), None);
+        write(format!("task_{task}_after"), &moved(&values, task), None);
+        let (all, y_all) = features(0..2 * task, 50_000_000);
+        write(format!("all_{task}"), &moved(&all, task), Some(&y_all));
+        write(format!("test_{task}"), &moved(&all, task), Some(&y_all));
+        let (other, _) = features(0..6, 90_000_000);
+        write(format!("aux_{task}_before"), &moved(&other, task - 1), None);
+        write(format!("aux_{task}_after"), &moved(&other, task), None);
+    }
+    for task in 1..=3 {
+        let (_, labels) = features(2 * (task - 1)..2 * task, 0);
+        let bytes: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        file.tensor(&format!("task_{task}_y"), Dtype::U32, &[labels.len()], &bytes).unwrap();
+    }
+    file.finish().unwrap();
+    let line = ["evaluate", "sequence.safetensors", "--sequence", "--method", "linear"];
+    let steps = bench.json(&line);
+    let steps = steps.as_array().unwrap();
+    assert_eq!(steps.len(), 3 * 3 * 5);
+    let step = |task: u64, statistics: &str| {
+        let found = |step: &&Value| {
+            step["task"] == task && step["statistics"] == statistics && step["classifier"] == "lda-shrink"
+        };
+        steps.iter().find(found).unwrap()
+    };
+    let errors = |task, statistics| -> Vec<f64> {
+        serde_json::from_value(step(task, statistics)["errors"].clone()).unwrap()
+    };
+    assert_eq!(step(3, "linear")["all"], 100.0);
+    assert!(errors(3, "stale")[0] > errors(2, "stale")[0] && errors(2, "stale")[0] > 10.0);
+    assert!(errors(3, "linear")[0] < 0.01 * errors(3, "stale")[0]);
+    assert_eq!((errors(3, "true"), errors(3, "linear").len()), (vec![0.0; 3], 3));
+    // The table, and the same without auxiliary inputs.
+    assert!(bench.ok(&line).contains("squared error by task"));
+    let without = bench.json(&[&line[..], &["--no-auxiliary"]].concat());
+    assert_ne!(without.as_array().unwrap(), steps);
+    let error = bench.fails(3, &["evaluate", "old.safetensors", "--sequence"]);
+    assert!(error.contains("task_1_after"), "{error}");
 }

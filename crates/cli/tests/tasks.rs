@@ -15,7 +15,7 @@ const ROWS: usize = 40;
 /// Features before and after, and labels of classes that belong to the task.
 fn task(bench: &Bench, number: u32) {
     let values = |shift: u64| -> Vec<f32> { (0..ROWS as u64 * 8).map(|i| noise(i + shift)).collect() };
-    npy_features(&bench.path(&format!("before{number}.npy")), 8, &values(0));
+    npy_features(&bench.path(&format!("before{number}.npy")), 8, &values(1000 + u64::from(number)));
     npy_features(&bench.path(&format!("after{number}.npy")), 8, &values(u64::from(number)));
     let labels: Vec<u32> = (0..ROWS as u32).map(|i| 2 * number + i % 2).collect();
     npy_labels(&bench.path(&format!("labels{number}.npy")), &labels);
@@ -57,7 +57,11 @@ fn of_several_runs_on_one_state_none_is_lost() {
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     assert_eq!(known(&bench), (5, vec![5 * ROWS as u64; 2]));
-    assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), files, "nothing is left behind");
+    assert_eq!(
+        fs::read_dir(bench.folder.path()).unwrap().count(),
+        files + 1,
+        "the previous state, nothing else"
+    );
 }
 
 /// The second run finds that it is no longer the first.
@@ -117,4 +121,94 @@ fn a_task_that_comes_again_is_refused_unless_asked_for() {
     let again: Vec<_> = arguments(3, false).into_iter().chain(["--again".into()]).collect();
     bench.ok(&again.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(known(&bench), (3, vec![3 * ROWS as u64; 2]));
+}
+
+#[test]
+fn a_task_is_taken_back_once_and_a_dry_run_changes_nothing() {
+    let bench = Bench::new();
+    (0..3).for_each(|number| task(&bench, number));
+    let ok = |number, first, more: &[&str]| {
+        let line: Vec<String> = arguments(number, first);
+        bench.json(&line.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let state = || fs::read(bench.path("state.safetensors")).unwrap();
+    ok(0, true, &["--name", "first"]);
+    assert!(
+        bench.fails(2, &["task", "state.safetensors", "--undo"]).contains("no state.safetensors.previous")
+    );
+    let first = state();
+    let files = fs::read_dir(bench.folder.path()).unwrap().count();
+    let dry = ok(1, false, &["--dry-run"]);
+    assert_eq!((dry["tasks"].as_u64(), dry["dry_run"].as_bool()), (Some(2), Some(true)));
+    assert_eq!(state(), first);
+    assert_eq!(fs::read_dir(bench.folder.path()).unwrap().count(), files);
+    let done = ok(1, false, &["--name", "second"]);
+    assert_eq!(done["variants"], dry["variants"]);
+    assert_eq!(done["history"][1]["name"], "second");
+    let second = state();
+    ok(2, false, &[]);
+    assert_eq!(bench.json(&["task", "state.safetensors", "--undo"])["tasks"], 2);
+    assert_eq!(state(), second);
+    assert!(bench.fails(2, &["task", "state.safetensors", "--undo"]).contains("taken back once"));
+    // A previous state of something else.
+    fs::write(bench.path("state.safetensors.previous"), &second).unwrap();
+    assert!(bench.fails(2, &["task", "state.safetensors", "--undo"]).contains("not the state before"));
+    assert_eq!(state(), second);
+}
+
+/// Before and after swapped where the state knows one of the arrays, and a model's name that comes back.
+#[test]
+fn features_of_another_model_are_refused() {
+    let bench = Bench::new();
+    (0..3).for_each(|number| task(&bench, number));
+    assert_eq!(run(&bench, 0, true).0, Some(0));
+    let run = |line: &str| bench.fails(2, &line.split(' ').collect::<Vec<_>>());
+    let task = "task state.safetensors --labels labels1.npy";
+    let error = run(&format!("{task} --before before1.npy --after after0.npy"));
+    assert!(
+        error.contains("before and after may be swapped") && error.contains("state.safetensors"),
+        "{error}"
+    );
+    let good = arguments(1, false);
+    let good = |more: &[&str]| {
+        let line: Vec<&str> = good.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        bench.json(&line)
+    };
+    assert_eq!(good(&["--model", "tuned"])["model"], "tuned");
+    let error = run("task state.safetensors --labels labels2.npy --before before1.npy --after after2.npy");
+    assert!(error.contains("earlier model"), "{error}");
+    let error = run(
+        "task state.safetensors --labels labels2.npy --before before2.npy --after after2.npy --auxiliary before1.npy after1.npy",
+    );
+    assert!(error.contains("swapped") || error.contains("earlier model"), "{error}");
+    let line =
+        "task state.safetensors --labels labels2.npy --before before2.npy --after after2.npy --model tuned";
+    assert!(run(line).contains("\"tuned\""));
+    assert_eq!(known(&bench), (2, vec![2 * ROWS as u64; 2]));
+}
+
+#[test]
+fn a_method_added_later_goes_on_from_the_first_one() {
+    let bench = Bench::new();
+    (0..4).for_each(|number| task(&bench, number));
+    let ok = |number, first, more: &[&str]| {
+        let line: Vec<String> = arguments(number, first);
+        bench.json(&line.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let names = |state: &serde_json::Value| -> Vec<String> {
+        state["variants"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&ok(0, true, &["--method", "none"])), ["SeqFT"]);
+    assert_eq!(names(&ok(1, false, &["--method", "linear"])), ["SeqFT", "SeqFT + linear"]);
+    let third = ok(2, false, &["--method", "rff"]);
+    assert_eq!(names(&third), ["SeqFT", "SeqFT + linear", "SeqFT + rff"]);
+    let rff = &third["variants"][2];
+    assert_eq!((rff["since"].as_u64(), rff["from"].as_str()), (Some(3), Some("SeqFT + linear")));
+    assert!(third["variants"].as_array().unwrap().iter().all(|v| v["samples"] == 3 * ROWS as u64));
+    // Later tasks keep it, and people are told.
+    let fourth = ok(3, false, &[]);
+    assert_eq!(fourth["variants"][2]["since"], 3);
+    let shown = bench.ok(&["inspect", "state.safetensors"]);
+    assert!(shown.contains("SeqFT + rff moves classes from task 3 on"), "{shown}");
+    assert!(shown.contains("SeqFT is sequential fine-tuning alone"), "{shown}");
 }

@@ -85,6 +85,18 @@ pub enum CompensateError {
         /// The finished task, from 1.
         task: u64,
     },
+    /// Statistics and features of different feature spaces, or the same samples twice.
+    #[error("{problem}")]
+    Space {
+        /// What does not fit together.
+        problem: String,
+    },
+    /// A task that cannot be taken back.
+    #[error("{problem}")]
+    Undo {
+        /// Why.
+        problem: String,
+    },
     /// A class that is not there.
     #[error("there is no class {0}")]
     NoClass(u32),
@@ -108,7 +120,9 @@ impl CompensateError {
         match self {
             Self::File(error) => error.kind(),
             Self::Budget(error) => error.kind(),
-            Self::Setting { .. } | Self::Repeated { .. } => ErrorKind::Usage,
+            Self::Setting { .. } | Self::Repeated { .. } | Self::Space { .. } | Self::Undo { .. } => {
+                ErrorKind::Usage
+            }
             _ => ErrorKind::Input,
         }
     }

@@ -43,6 +43,7 @@ mod setters;
 pub mod source;
 pub mod statistics;
 mod tables;
+mod tag;
 pub mod tasks;
 
 pub use cache::{CacheCounters, CacheOptions, CachePrecision, FeatureCache};
@@ -54,4 +55,5 @@ pub use source::{FeatureBlock, FeatureSource, Floats, MemorySource, NpySource, S
 pub use statistics::{
     ClassGaussian, ClassStatistics, Covariance, Precision, StatisticsBuilder, StatisticsOptions, Storage,
 };
+pub use tag::Tag;
 pub use tasks::{Pairs, Task, TaskSequence, Variant};

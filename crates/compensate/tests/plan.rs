@@ -106,7 +106,7 @@ fn what_is_stated_is_enough_to_fit_and_to_move() {
         let options = StatisticsOptions::default().with_storage(storage).with_precision(Precision::F64);
         ClassStatistics::collect_and_save(&mut source, &options, &path, &Budget::unlimited()).unwrap();
         for (name, method) in methods.iter().take(if dim > 48 { 2 } else { 7 }) {
-            let refused = move_file(&**method, &drift, dim, &path, &Budget::new(1000));
+            let refused = move_file(&**method, &drift, dim, &path, &Budget::new(4000));
             let Err(CompensateError::Budget(error)) = refused else { panic!("{name}: {refused:?}") };
             let budget = Budget::new(error.minimum);
             let moved = move_file(&**method, &drift, dim, &path, &budget);

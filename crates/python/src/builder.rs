@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use pyo3::prelude::*;
 use residua::Progress;
-use residua::compensate::source::{ArrayAt, FileSource};
+use residua::compensate::source::{ArrayAt, FileSource, Fingerprinter};
 use residua::compensate::statistics::Shrinkage;
-use residua::compensate::{self, CompensateError, FeatureBlock, FeatureSource, Precision, Side, Storage};
+use residua::compensate::{
+    self, CompensateError, FeatureBlock, FeatureSource, Precision, Side, Storage, Tag,
+};
 use residua::format::file::Checkpoint;
 
 use crate::arguments::{budget, choice};
@@ -35,8 +37,12 @@ pub(crate) struct StatisticsBuilder {
     first_leaf: u64,
     storage: Storage,
     precision: Precision,
-    inner: Mutex<Option<compensate::StatisticsBuilder>>,
+    model: Option<String>,
+    inner: Mutex<Option<Collecting>>,
 }
+
+/// The statistics so far, and the fingerprint of the features unless they came from files or other builders.
+type Collecting = (compensate::StatisticsBuilder, Option<Fingerprinter>);
 
 const FINISHED: &str = "the builder is finished; start another one";
 
@@ -68,8 +74,12 @@ impl StatisticsBuilder {
         }
         let floats = features.floats()?;
         let mut inner = self.own()?;
-        let inner = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
-        run(py, None, |_| inner.add_floats(floats, &labels))
+        let (inner, fingerprinter) = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
+        run(py, None, |_| -> Result<_, CompensateError> {
+            inner.add_floats(floats, &labels)?;
+            fingerprinter.iter_mut().for_each(|fingerprinter| fingerprinter.add(floats));
+            Ok(())
+        })
     }
 
     /// Adds samples of files, row after row over all files.
@@ -90,7 +100,8 @@ impl StatisticsBuilder {
         stop: Option<u64>,
     ) -> PyResult<()> {
         let mut inner = self.own()?;
-        let inner = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
+        let (inner, fingerprinter) = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
+        *fingerprinter = None;
         run(py, None, |watch| {
             let sources = FileSource::rows_of(open(&files)?, start..stop.unwrap_or(u64::MAX));
             sources
@@ -109,8 +120,9 @@ impl StatisticsBuilder {
     #[pyo3(signature = (other, /))]
     fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
         let mut inner = self.own()?;
-        let inner = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
-        let other = other.own()?.take().ok_or_else(|| usage(FINISHED))?;
+        let (inner, fingerprinter) = inner.as_mut().ok_or_else(|| usage(FINISHED))?;
+        *fingerprinter = None;
+        let (other, _) = other.own()?.take().ok_or_else(|| usage(FINISHED))?;
         run(py, None, |_| inner.merge(other))
     }
 
@@ -121,7 +133,7 @@ impl StatisticsBuilder {
     #[pyo3(signature = (path, /))]
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let inner = self.own()?;
-        let inner = inner.as_ref().ok_or_else(|| usage(FINISHED))?;
+        let (inner, _) = inner.as_ref().ok_or_else(|| usage(FINISHED))?;
         run(py, None, |_| inner.save(&path)).map(drop)
     }
 
@@ -145,7 +157,9 @@ impl StatisticsBuilder {
     ) -> PyResult<Self> {
         let budget = budget(memory_budget)?;
         let inner = run(py, None, |_| compensate::StatisticsBuilder::load(&path, &budget))?;
-        Self::new(inner, storage, precision, shrinkage)
+        let builder = Self::new(inner, storage, precision, shrinkage, None)?;
+        builder.own()?.iter_mut().for_each(|(_, fingerprinter)| *fingerprinter = None);
+        Ok(builder)
     }
 
     /// The number of the first leaf.
@@ -160,7 +174,7 @@ impl StatisticsBuilder {
     ///     UsageError: the builder is finished.
     #[getter]
     fn samples(&self) -> PyResult<u64> {
-        Ok(self.own()?.as_ref().ok_or_else(|| usage(FINISHED))?.samples())
+        Ok(self.own()?.as_ref().ok_or_else(|| usage(FINISHED))?.0.samples())
     }
 
     /// The statistics of all samples. The builder takes no more then.
@@ -170,8 +184,14 @@ impl StatisticsBuilder {
     ///     InputError: a part of the `total` is missing, Ledoit-Wolf lacks the samples of a class, or a number overflows its precision.
     ///     BudgetError: the budget has no room.
     fn finish(&self, py: Python<'_>) -> PyResult<ClassStatistics> {
-        let inner = self.own()?.take().ok_or_else(|| usage(FINISHED))?;
-        run(py, None, |_| inner.finish(self.storage, self.precision)).map(ClassStatistics)
+        let (inner, fingerprinter) = self.own()?.take().ok_or_else(|| usage(FINISHED))?;
+        let statistics = run(py, None, |_| inner.finish(self.storage, self.precision))?;
+        let array = fingerprinter.and_then(|mut fingerprinter| {
+            fingerprinter.end();
+            fingerprinter.get().map(|found| found.before.clone())
+        });
+        let tag = Tag::collected(array.filter(|_| !statistics.is_empty())).with_model(self.model.clone());
+        Ok(ClassStatistics(statistics.with_tag(tag)))
     }
 }
 
@@ -182,6 +202,7 @@ impl StatisticsBuilder {
         storage: &str,
         precision: &str,
         shrinkage: Option<&Bound<'_, PyAny>>,
+        model: Option<String>,
     ) -> PyResult<Self> {
         let known = [("f64", Precision::F64), ("f32", Precision::F32), ("bf16", Precision::Bf16)];
         let precision = choice("precision", precision, &known)?;
@@ -196,12 +217,13 @@ impl StatisticsBuilder {
         };
         inner.shrinkage = shrinkage.map(shrinkage_of).transpose()?;
         let (dim, first_leaf) = (inner.dim(), inner.first_leaf());
-        Ok(Self { dim, first_leaf, storage, precision, inner: Mutex::new(Some(inner)) })
+        let inner = Mutex::new(Some((inner, Some(Fingerprinter::default()))));
+        Ok(Self { dim, first_leaf, storage, precision, model, inner })
     }
 
     /// The builder, for one thread at a time. Waiting for another thread could wait forever: it may itself wait for the
     /// pool.
-    fn own(&self) -> PyResult<MutexGuard<'_, Option<compensate::StatisticsBuilder>>> {
+    fn own(&self) -> PyResult<MutexGuard<'_, Option<Collecting>>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),

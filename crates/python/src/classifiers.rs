@@ -295,7 +295,7 @@ impl PooledQda {
         }
         let before = features.floats()?;
         let pooling = run(py, None, |watch| {
-            let mut source = Source { dim, before, after: None, labels: Some(&labels), next: 0, watch };
+            let mut source = Source::new(dim, before, None, Some(&labels), watch);
             Pooling::choose(&mut source, &budget)
         })?;
         Ok((pooling.map(|pooling| pooling.own), pooling.map(|pooling| pooling.ridge)))

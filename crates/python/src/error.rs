@@ -1,6 +1,6 @@
 //! The exceptions: one class for each kind of error.
 
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyUserWarning};
 use pyo3::{PyErr, create_exception};
 use residua::ErrorKind;
 
@@ -25,6 +25,12 @@ create_exception!(
 );
 create_exception!(residua, IoError, ResiduaError, "The operating system refused to read or write.");
 create_exception!(residua, DeviceError, ResiduaError, "A device is missing, lost or out of memory.");
+create_exception!(
+    residua,
+    CompensationWarning,
+    PyUserWarning,
+    "Moved statistics may be wrong; the text says why and what helps."
+);
 
 /// The exception of an error. Its text is the library's.
 pub(crate) fn exception(error: impl Into<residua::Error>) -> PyErr {

@@ -3,6 +3,7 @@
 use numpy::{PyArrayDescrMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use residua::Progress;
+use residua::compensate::source::{Fingerprint, Fingerprinter};
 use residua::compensate::{CompensateError, FeatureBlock, FeatureSource, Floats};
 
 use crate::array::{array, contiguous, is_float, rows, wrong_type};
@@ -83,12 +84,13 @@ pub(crate) fn labels(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
 
 /// Features before and after a task, or features and labels. It stops when the caller wants that.
 pub(crate) struct Source<'a> {
-    pub(crate) dim: usize,
-    pub(crate) before: Floats<'a>,
-    pub(crate) after: Option<Floats<'a>>,
-    pub(crate) labels: Option<&'a [u32]>,
-    pub(crate) next: usize,
-    pub(crate) watch: &'a Watch,
+    dim: usize,
+    before: Floats<'a>,
+    after: Option<Floats<'a>>,
+    labels: Option<&'a [u32]>,
+    next: usize,
+    watch: &'a Watch,
+    fingerprinter: Fingerprinter,
 }
 
 /// The samples `first..last`.
@@ -96,6 +98,18 @@ fn part(floats: Floats<'_>, dim: usize, first: usize, last: usize) -> Floats<'_>
     match floats {
         Floats::F32(values) => Floats::F32(&values[first * dim..last * dim]),
         Floats::F64(values) => Floats::F64(&values[first * dim..last * dim]),
+    }
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(
+        dim: usize,
+        before: Floats<'a>,
+        after: Option<Floats<'a>>,
+        labels: Option<&'a [u32]>,
+        watch: &'a Watch,
+    ) -> Self {
+        Self { dim, before, after, labels, next: 0, watch, fingerprinter: Fingerprinter::default() }
     }
 }
 
@@ -122,12 +136,18 @@ impl FeatureSource for Source<'_> {
             self.labels.map(|labels| &labels[first..last]),
         )?;
         self.next = last;
+        self.fingerprinter.read(block, last - first);
         Ok(last - first)
     }
 
     fn rewind(&mut self) -> Result<(), CompensateError> {
         self.next = 0;
+        self.fingerprinter.rewind();
         Ok(())
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.fingerprinter.get().cloned().into_iter().collect()
     }
 
     fn is_double(&self) -> bool {

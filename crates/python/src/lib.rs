@@ -33,7 +33,9 @@ mod _native {
     #[pymodule_export]
     use super::delta::apply_views;
     #[pymodule_export]
-    use super::error::{BudgetError, DeviceError, InputError, IoError, ResiduaError, UsageError};
+    use super::error::{
+        BudgetError, CompensationWarning, DeviceError, InputError, IoError, ResiduaError, UsageError,
+    };
     #[pymodule_export]
     use super::file::{LayerInfo, SplitFile, TensorInfo, load_layer};
     #[pymodule_export]

@@ -1,14 +1,17 @@
 //! Methods that learn how features move, and what they learn.
 
+use std::ffi::CString;
 use std::path::PathBuf;
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
+use residua::Budget;
+use residua::compensate::compensator::{Checks, Uncertainty};
 use residua::compensate::{self, CompensateError, Mode};
 
 use crate::arguments::{budget, choice};
-use crate::error::usage;
-use crate::features::{Features, Source};
+use crate::error::{CompensationWarning, usage};
+use crate::features::{Features, Source, labels};
 use crate::run::run;
 use crate::statistics::ClassStatistics;
 
@@ -29,18 +32,20 @@ impl Method {
     /// Args:
     ///     before: `[n, d]`, float32 or float64; as in `StatisticsBuilder.add`.
     ///     after: `[n, d]`, the same samples as the model sees them after the task.
+    ///     labels: `[n]`, the classes of the samples, if they are known: they make the estimated errors better.
     ///     memory_budget: The bytes that the fit and its result may take: a number, or a text such as `512MiB`.
     ///
     /// Raises:
     ///     UsageError: shapes do not fit, or a setting is outside its range.
     ///     InputError: there are no samples, or a feature is not finite.
     ///     BudgetError: the budget has no room.
-    #[pyo3(signature = (before, after, *, memory_budget = None))]
+    #[pyo3(signature = (before, after, *, labels = None, memory_budget = None))]
     fn fit(
         &self,
         py: Python<'_>,
         before: &Bound<'_, PyAny>,
         after: &Bound<'_, PyAny>,
+        labels: Option<&Bound<'_, PyAny>>,
         memory_budget: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Compensator> {
         let budget = budget(memory_budget)?;
@@ -50,9 +55,13 @@ impl Method {
         if samples != others {
             return Err(usage(format!("before has {samples} samples, after has {others}")));
         }
+        let labels = labels.map(self::labels).transpose()?;
+        if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != samples) {
+            return Err(usage(format!("before has {samples} samples, labels has {}", labels.len())));
+        }
         let (before, after) = (before.floats()?, after.floats()?);
         let fitted = run(py, None, |watch| {
-            self.0.fit(&mut Source { dim, before, after: Some(after), labels: None, next: 0, watch }, &budget)
+            self.0.fit(&mut Source::new(dim, before, Some(after), labels.as_deref(), watch), &budget)
         })?;
         Ok(Compensator(fitted))
     }
@@ -74,7 +83,8 @@ impl Compensator {
         self.0.dim()
     }
 
-    /// Writes it to a file, which appears complete or not at all. It contains samples if the method is `Attention`.
+    /// Writes it to a file, which appears complete or not at all. It contains samples if the method is `Attention`. What it knows
+    /// about errors is not in the file.
     ///
     /// Raises:
     ///     IoError: the file cannot be written.
@@ -98,13 +108,15 @@ impl Compensator {
         run(py, None, |_| compensate::compensator::load(&path, &budget)).map(|(_, fitted)| Self(fitted))
     }
 
-    /// An estimate of the statistics that the same samples have after the task.
+    /// An estimate of the statistics that the same samples have after the task. It warns (`CompensationWarning`) where they
+    /// may be wrong.
     ///
     /// Args:
     ///     statistics: Class statistics of dimension d.
     ///     memory_budget: The bytes that the result may take: a number, or a text such as `512MiB`.
     ///
     /// Raises:
+    ///     UsageError: the pairs are of another model than the statistics.
     ///     InputError: the dimension differs.
     ///     BudgetError: the budget has no room.
     #[pyo3(signature = (statistics, *, memory_budget = None))]
@@ -115,7 +127,70 @@ impl Compensator {
         memory_budget: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ClassStatistics> {
         let budget = budget(memory_budget)?;
-        run(py, None, |_| self.0.apply(&statistics.0, &budget)).map(ClassStatistics)
+        let (moved, warnings) = run(py, None, |_| -> Result<_, CompensateError> {
+            let moved = self.0.apply(&statistics.0, &budget)?;
+            let Some(known) = self.0.uncertainty() else { return Ok((moved, Vec::new())) };
+            let mut checks = Checks::new(known, false, &budget)?;
+            let pairs = statistics.0.iter().zip(moved.iter());
+            pairs.for_each(|((label, old), (_, new))| checks.add(label, old, new));
+            let spread = match statistics.0.spread(&budget) {
+                Err(CompensateError::Budget(_)) => None,
+                other => Some(other?),
+            };
+            let warnings = checks.finish(spread.as_ref(), &budget)?;
+            Ok((moved, warnings))
+        })?;
+        for warning in warnings {
+            let text = CString::new(warning.message).unwrap_or_default();
+            PyErr::warn(py, &py.get_type::<CompensationWarning>(), &text, 1)?;
+        }
+        Ok(ClassStatistics(moved))
+    }
+
+    /// The squared error of pairs or classes that are left out, as a share of what it would be without a move; nan if it is
+    /// unknown. From 1 on, moved statistics are no better than stale ones.
+    #[getter]
+    fn held_out_error(&self) -> f64 {
+        self.0.uncertainty().map_or(f64::NAN, Uncertainty::held_out_error)
+    }
+
+    /// The estimated squared error of a moved mean for each unit of its leverage; nan if it is unknown.
+    #[getter]
+    fn level(&self) -> f64 {
+        self.0.uncertainty().map_or(f64::NAN, Uncertainty::level)
+    }
+
+    /// The leverage that 95 % of the pairs' classes do not exceed when they are left out; nan if it is unknown.
+    #[getter]
+    fn usual_leverage(&self) -> f64 {
+        self.0.uncertainty().map_or(f64::NAN, Uncertainty::usual_leverage)
+    }
+
+    /// How far class means lie from the pairs: the squared Mahalanobis distance to all pairs.
+    ///
+    /// Args:
+    ///     statistics: Class statistics of dimension d, as they are before they are moved.
+    ///
+    /// Returns:
+    ///     A float64 array `[classes]`, in the order of `statistics.labels`.
+    ///
+    /// Raises:
+    ///     UsageError: the dimension differs, or the pairs are unknown.
+    fn leverages<'py>(
+        &self,
+        py: Python<'py>,
+        statistics: &ClassStatistics,
+    ) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let known = self.0.uncertainty().ok_or_else(|| usage("the pairs of this map are unknown"))?;
+        if statistics.0.dim() != known.dim() {
+            return Err(usage(format!(
+                "statistics have dimension {}, not {}",
+                statistics.0.dim(),
+                known.dim()
+            )));
+        }
+        let found = run(py, None, |_| known.leverages_of(&statistics.0, &Budget::unlimited()))?;
+        Ok(PyArray1::from_vec(py, found))
     }
 
     /// An estimate of features after the task, from features before it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, ToPyArray};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use residua::Budget;
 use residua::compensate;
 use residua::compensate::statistics::Leaves;
@@ -36,12 +37,13 @@ impl ClassStatistics {
     ///     leaf_rows: Rows of a leaf. Parts merge to the bits of a single pass if they are cut between leaves.
     ///     first_leaf: The number of the first leaf, for a part.
     ///     total: Rows of all parts, if known. To finish without one of them is then an error.
+    ///     model: A name for the model that made the features. Statistics of models with different names do not merge.
     ///
     /// Raises:
     ///     UsageError: an argument has no such value.
     #[staticmethod]
     #[pyo3(signature = (dim, *, storage = "smallest", precision = "f64", shrinkage = None, memory_budget = None,
-        leaf_rows = 65536, first_leaf = 0, total = None))]
+        leaf_rows = 65536, first_leaf = 0, total = None, model = None))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn builder(
         dim: usize,
@@ -52,6 +54,7 @@ impl ClassStatistics {
         leaf_rows: u64,
         first_leaf: u64,
         total: Option<u64>,
+        model: Option<String>,
     ) -> PyResult<StatisticsBuilder> {
         if dim == 0 {
             return Err(usage("dim is 0; features have at least one number"));
@@ -62,7 +65,7 @@ impl ClassStatistics {
         let leaves = Leaves::new(leaf_rows);
         let leaves = total.map_or(leaves, |total| leaves.of_total(total));
         let inner = compensate::StatisticsBuilder::part(dim, leaves, first_leaf, &budget(memory_budget)?);
-        StatisticsBuilder::new(inner, storage, precision, shrinkage)
+        StatisticsBuilder::new(inner, storage, precision, shrinkage, model)
     }
 
     /// Reads statistics from a file.
@@ -97,6 +100,23 @@ impl ClassStatistics {
         self.0.iter().map(|(label, _)| label).collect()
     }
 
+    /// The estimated squared errors of means, float64 `[classes]` in the order of `labels`: 0 for classes that were not moved.
+    #[getter]
+    fn errors<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_iter(py, self.0.iter().map(|(_, class)| class.error()))
+    }
+
+    /// What is known about the feature space: `model`, the name of the model or None; `task`, the number of tasks that they
+    /// went through; `samples`, fingerprints of the arrays that they were collected from.
+    #[getter]
+    fn tag<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (tag, found) = (self.0.tag(), PyDict::new(py));
+        found.set_item("model", tag.model())?;
+        found.set_item("task", tag.task())?;
+        found.set_item("samples", tag.samples().collect::<Vec<_>>())?;
+        Ok(found)
+    }
+
     /// Samples of all classes.
     #[getter]
     fn samples(&self) -> u64 {
@@ -129,6 +149,7 @@ impl ClassStatistics {
     /// The statistics of both sets of samples. Classes that both have are merged.
     ///
     /// Raises:
+    ///     UsageError: both have the same samples, or they are of different models.
     ///     InputError: dimensions differ.
     fn __or__(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
         run(py, None, |_| self.0.merge(&other.0, &Budget::unlimited())).map(Self)
@@ -159,6 +180,12 @@ impl ClassGaussian {
     #[getter]
     fn dim(&self) -> usize {
         self.0.dim()
+    }
+
+    /// The estimated squared error of the mean: 0 for a class that was not moved.
+    #[getter]
+    fn error(&self) -> f64 {
+        self.0.error()
     }
 
     /// The mean, float64 `[d]`.

@@ -7,26 +7,29 @@ use std::time::Instant;
 use residua::compensate::classify::{Pooling, Prior};
 use residua::compensate::source::for_each_block;
 use residua::compensate::statistics::Extent;
-use residua::compensate::{ClassStatistics, CompensateError, FeatureSource, Side};
+use residua::compensate::{CompensateError, FeatureSource, Side};
 use residua::format::file::{AtomicFile, Dtype, FileError, NpyHeader, SafetensorsWriter};
 use residua::memory::{Budget, process};
 use serde::Serialize;
 
 use crate::args::{BudgetArgs, RunArgs, positive, share};
-use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
 use crate::compensation::classifiers::{self, ClassifierArg, Settings};
+use crate::compensation::correct::{Accuracy, Correct, percent, shown};
 use crate::compensation::features::Features;
+use crate::compensation::load::{Loaded, load};
+use crate::compensation::methods::VariantArg;
 use crate::destination;
 use crate::failure::{Failure, Result};
-use crate::output::{bytes, count, facts, print, print_json, written};
+use crate::output::{bytes, count, facts, number_of, print, print_json, written};
 use crate::progress::Bar;
 
 pub(crate) const EXAMPLE: &str = "\
 Example (after those of residua stats --help):
   residua classify all-stats.safetensors residua-demo/drift.safetensors:test_after_full --labels y_test --classifier qda-pooled -o predicted.npy
 
-Without -o it prints the labels, one per line. With --labels it prints the accuracy instead.";
+Without -o it prints the labels, one per line. With --labels it prints the accuracy instead, for a state also that of
+the classes of each task: what the model has forgotten of them. Samples of classes that the statistics lack do not count.";
 
 /// Bytes of a label in indented JSON, which is made as a whole: in a text that grows, and escaped.
 const JSON_LABEL: u64 = 48;
@@ -45,8 +48,11 @@ enum PriorArg {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{EXAMPLE}\n\n{SYNTAX}"))]
 pub(crate) struct Args {
-    /// A file written by stats (merge and extract too) or compensate
+    /// A file written by stats (merge and extract too), compensate or task
     statistics: PathBuf,
+    /// The statistics to take of a file written by task [default: those of its first method]
+    #[arg(long, value_enum)]
+    method: Option<VariantArg>,
     /// Features [n, d] to classify: a .npy file, or a tensor as FILE.safetensors:TENSOR
     features: ArrayRef,
     /// The classifier
@@ -55,6 +61,12 @@ pub(crate) struct Args {
     /// True labels [n], to measure the accuracy; a bare name is a tensor in the file of the features
     #[arg(long, value_name = "LABELS")]
     labels: Option<ArrayRef>,
+    /// Show the accuracy of every class, too
+    #[arg(long, requires = "labels")]
+    by_class: bool,
+    /// Put the predicted labels into --json although there are --labels
+    #[arg(long, requires = "json")]
+    predictions: bool,
     /// How far lda-shrink and qda-shrink shrink a covariance towards a multiple of the identity [default: 0.1]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shrink: Option<f64>,
@@ -92,6 +104,9 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Done {
     classifier: &'static str,
+    /// The variant of a state of tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'static str>,
     /// The weights of qda-pooled.
     #[serde(skip_serializing_if = "Option::is_none")]
     own: Option<f64>,
@@ -101,9 +116,15 @@ struct Done {
     rows: u64,
     /// Number of right predictions, if there are labels.
     correct: Option<u64>,
-    /// The same, in percent.
+    /// The same, in percent of the samples of known classes.
     accuracy: Option<f64>,
-    /// Predicted labels, unless they are written to a file.
+    /// Samples of classes that the statistics lack, if there are labels.
+    unknown: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_task: Vec<Accuracy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_class: Option<Vec<Accuracy>>,
+    /// Predicted labels, unless they are written to a file or there are labels to compare them with.
     #[serde(skip_serializing_if = "Option::is_none")]
     predictions: Option<Vec<u32>>,
     seconds: f64,
@@ -142,10 +163,9 @@ pub(crate) fn run(args: &Args) -> Result {
     let work = |extent: &Extent| {
         args.classifier.room(extent, args.rank).bytes(extent, &features).saturating_add(predictions)
     };
-    let statistics = ClassStatistics::load_for(&args.statistics, work, &budget).map_err(advised)?;
-    let (name, holds) =
-        (args.statistics.display().to_string(), format!("{} holds statistics", args.statistics.display()));
-    features.expect_dim(statistics.dim(), &holds)?;
+    let Loaded { statistics, records, variant } = load(&args.statistics, args.method, work, &budget)?;
+    let name = args.statistics.display().to_string();
+    features.expect_dim(statistics.dim(), &format!("{name} holds statistics"))?;
     let pooling = pooled.then(|| settings.pooling(&statistics));
     let classifier = args
         .classifier
@@ -154,14 +174,11 @@ pub(crate) fn run(args: &Args) -> Result {
     let known = classifier.labels();
     let _held = budget.reserve(predictions, "predictions")?;
     let mut predictions = Vec::with_capacity(features.rows().unwrap_or(0) as usize);
-    let mut correct = 0;
-    let labels_name = features.labels().to_owned();
+    let mut correct = Correct::new(known, &budget)?;
     for_each_block(&mut features, ROWS, &budget, |block| {
         let predicted = classifier.predict_floats(block.floats(Side::Before)?, &budget)?;
         if args.labels.is_some() {
-            let labels = block.labels()?;
-            Features::expect_known(known, labels, predictions.len() as u64, &labels_name, &name)?;
-            correct += labels.iter().zip(&predicted).filter(|(label, found)| label == found).count() as u64;
+            correct.add(block.labels()?, &predicted);
         }
         predictions.extend(predicted);
         Ok(())
@@ -178,24 +195,28 @@ pub(crate) fn run(args: &Args) -> Result {
     }
     let rows = predictions.len() as u64;
     let labelled = args.labels.is_some();
+    let (right, samples) = correct.sums();
+    let listed = args.output.is_none() && (!labelled || args.predictions);
     let done = Done {
         classifier: args.classifier.name(),
+        variant,
         own: pooling.map(|pooling| pooling.own),
         ridge: pooling.map(|pooling| pooling.ridge),
         classes,
         rows,
-        correct: labelled.then_some(correct),
-        accuracy: labelled.then_some(100.0 * correct as f64 / rows as f64),
-        predictions: args.output.is_none().then_some(predictions),
+        correct: labelled.then_some(right),
+        accuracy: percent(right, samples).filter(|_| labelled),
+        unknown: labelled.then_some(correct.unknown),
+        by_task: if labelled { correct.by_task(&records) } else { Vec::new() },
+        by_class: args.by_class.then(|| correct.by_class()),
+        predictions: listed.then_some(predictions),
         seconds: start.elapsed().as_secs_f64(),
         peak_memory_bytes: process::peak_rss(),
         memory_budget_bytes: budget.limit(),
     };
     match &done.predictions {
         _ if args.run.json => print_json(&done),
-        Some(predictions) if done.accuracy.is_none() => {
-            written(lines(&mut BufWriter::new(std::io::stdout().lock()), predictions))
-        }
+        Some(predictions) => written(lines(&mut BufWriter::new(std::io::stdout().lock()), predictions)),
         _ => print(text(&done, args)),
     }
 }
@@ -221,22 +242,32 @@ fn settings(args: &Args, features: &Features<'_>, budget: &Budget, bar: &Bar) ->
 
 /// Bytes of the predictions of `rows` features, and of their JSON if it is printed.
 fn predicted_bytes(args: &Args, rows: u64) -> u64 {
-    let json = args.run.json && args.output.is_none();
+    let json = args.run.json && args.output.is_none() && (args.labels.is_none() || args.predictions);
     rows.saturating_mul(if json { 4 + JSON_LABEL } else { 4 })
 }
 
 fn text(done: &Done, args: &Args) -> String {
     let mut rows = vec![("classifier", format!("{}, {} classes", done.classifier, done.classes))];
+    rows.extend(done.variant.map(|variant| ("variant", variant.to_owned())));
     if let (Some(own), Some(ridge)) = (done.own, done.ridge) {
         rows.push(("weights", format!("own covariance {own:.3}, identity {ridge:.3}")));
     }
     let number = count(done.rows);
+    let unknown = done.unknown.unwrap_or(0);
     rows.push(match (done.correct, done.accuracy) {
         (Some(correct), Some(accuracy)) => {
-            ("accuracy", format!("{accuracy:.2} %: {} of {number} right", count(correct)))
+            let of = count(done.rows - unknown);
+            ("accuracy", format!("{accuracy:.2} %: {} of {of} right", count(correct)))
         }
         _ => ("rows", number),
     });
+    if unknown > 0 {
+        let why = format!(
+            "{} of classes that the statistics lack; they do not count",
+            number_of(unknown, "sample")
+        );
+        rows.push(("unknown", why));
+    }
     rows.push(("took", format!("{:.1} s", done.seconds)));
     if let Some(peak) = done.peak_memory_bytes {
         rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(done.memory_budget_bytes))));
@@ -244,7 +275,14 @@ fn text(done: &Done, args: &Args) -> String {
     if let Some(output) = &args.output {
         rows.push(("wrote", output.display().to_string()));
     }
-    facts(&rows)
+    let mut text = facts(&rows);
+    let tables = [("task", Some(&done.by_task)), ("class", done.by_class.as_ref())];
+    for (first, rows) in
+        tables.into_iter().filter_map(|(first, rows)| Some((first, rows.filter(|rows| !rows.is_empty())?)))
+    {
+        text += &format!("\n{}\n", shown(first, rows));
+    }
+    text
 }
 
 /// Labels, one on each line.

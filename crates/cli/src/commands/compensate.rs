@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use residua::compensate::compensator::{Checks, Warning};
+use residua::compensate::source::Fingerprint;
 use residua::compensate::statistics::{StatisticsReader, StatisticsWriter};
 use residua::compensate::{Compensator, FeatureSource, compensator};
 use residua::memory::{Budget, process};
@@ -12,6 +14,7 @@ use serde::Serialize;
 use crate::args::{BudgetArgs, RunArgs, share};
 use crate::compensation::advised;
 use crate::compensation::arrays::{ArrayRef, Arrays, SYNTAX};
+use crate::compensation::errors::{Errors, Estimate, warn};
 use crate::compensation::features::Features;
 use crate::compensation::methods::{MethodArg, ModeArg, expect_noisy};
 use crate::destination;
@@ -33,7 +36,7 @@ pub(crate) struct Args {
     /// Statistics of old classes: a file written by stats (merge and extract too) or compensate
     statistics: PathBuf,
     /// Move with a fit of an earlier run, which --save-fit wrote
-    #[arg(long, value_name = "FIT", conflicts_with_all = ["method", "mode", "noise", "before", "after", "auxiliary", "save_fit"])]
+    #[arg(long, value_name = "FIT", conflicts_with_all = ["method", "mode", "noise", "before", "after", "auxiliary", "save_fit", "keep_if_worse"])]
     fit: Option<PathBuf>,
     /// Also write the fit, to move other statistics with it. It contains samples if the method is attention
     #[arg(long, value_name = "FIT")]
@@ -58,6 +61,12 @@ pub(crate) struct Args {
     /// hundred bring more than the choice of a method; repeat the option for several
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], action = clap::ArgAction::Append)]
     auxiliary: Vec<ArrayRef>,
+    /// Keep the statistics as they are if the map is no help on pairs that are left out
+    #[arg(long)]
+    keep_if_worse: bool,
+    /// The name of the model after the task; stats merge then refuses statistics of another model
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     /// Where to write the moved statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -79,6 +88,10 @@ struct Done {
     pairs: u64,
     /// Average distance that means moved, as a share of their length.
     mean_shift: f64,
+    /// What the pairs tell about the errors of the moved means.
+    error: Option<Estimate>,
+    /// What may be wrong, and what helps.
+    warnings: Vec<Warning>,
     fit_seconds: f64,
     apply_seconds: f64,
     output_bytes: u64,
@@ -117,7 +130,13 @@ pub(crate) fn run(args: &Args) -> Result {
             return Err(Failure::input(fit, problem));
         }
         let output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
-        let fit = Fit { method: kind.name(), mode: None, pairs: 0, seconds: start.elapsed().as_secs_f64() };
+        let fit = Fit {
+            method: kind.name(),
+            mode: None,
+            pairs: 0,
+            arrays: Vec::new(),
+            seconds: start.elapsed().as_secs_f64(),
+        };
         return move_with(args, &*fitted, &stale, output, &fit, &budget, &bar);
     }
     let auxiliary = args.auxiliary.chunks_exact(2).map(|pair| (&pair[0], &pair[1]));
@@ -135,7 +154,10 @@ pub(crate) fn run(args: &Args) -> Result {
     // Before the work: an output that does not fit the budget is refused at once.
     let output = StatisticsWriter::create(&args.output, stale.dim(), stale.len(), &budget)?;
     let start = Instant::now();
-    let fitted = method.fit(&mut source, &budget)?;
+    let mut fitted = method.fit(&mut source, &budget)?;
+    if args.keep_if_worse {
+        fitted.keep_if_worse();
+    }
     if let Some(fit) = &args.save_fit {
         fitted.save(fit)?;
     }
@@ -143,6 +165,7 @@ pub(crate) fn run(args: &Args) -> Result {
         method: method.name(),
         mode: Some(args.mode.name()),
         pairs: source.rows().unwrap_or(0),
+        arrays: source.fingerprints(),
         seconds: start.elapsed().as_secs_f64(),
     };
     move_with(args, &*fitted, &stale, output, &fit, &budget, &bar)
@@ -153,6 +176,7 @@ struct Fit {
     method: &'static str,
     mode: Option<&'static str>,
     pairs: u64,
+    arrays: Vec<Fingerprint>,
     seconds: f64,
 }
 
@@ -161,21 +185,32 @@ fn move_with(
     args: &Args,
     fitted: &dyn Compensator,
     stale: &StatisticsReader,
-    mut output: StatisticsWriter,
+    output: StatisticsWriter,
     fit: &Fit,
     budget: &Budget,
     bar: &Bar,
 ) -> Result {
+    let tag = stale.tag().moved(&fit.arrays, args.model.as_deref());
+    let mut output =
+        output.with_tag(tag.map_err(|error| Failure::from(error).about(args.statistics.display()))?);
     let start = Instant::now();
     bar.begin_steps("moving", stale.len());
-    let mut shifts = 0.0;
+    let (mut shifts, mut errors) = (0.0, Errors::default());
+    let checks = fitted.uncertainty().map(|known| Checks::new(known, args.keep_if_worse, budget));
+    let mut checks = checks.transpose()?;
     fitted.apply_each(stale, budget, &mut |label, old, new| {
         output.add(label, new)?;
+        checks.iter_mut().for_each(|checks| checks.add(label, old, new));
+        errors.add(label, new.error());
         let shift = (new.mean() - old.mean()).norm();
         shifts += if shift > 0.0 { shift / old.mean().norm() } else { 0.0 };
         bar.advance(1);
         Ok(())
     })?;
+    let warnings = match checks {
+        Some(checks) => checks.finish(stale.spread_if_room(budget)?.as_ref(), budget)?,
+        None => Vec::new(),
+    };
     let output_bytes = output.finish()?.file_bytes;
     bar.end();
     let apply_seconds = start.elapsed().as_secs_f64();
@@ -187,6 +222,8 @@ fn move_with(
         dim: stale.dim(),
         pairs: fit.pairs,
         mean_shift: shifts / stale.len().max(1) as f64,
+        error: fitted.uncertainty().map(|known| Estimate::new(known, errors)),
+        warnings,
         fit_seconds: fit.seconds,
         apply_seconds,
         output_bytes,
@@ -208,9 +245,12 @@ fn move_with(
         ("moved", format!("{} classes, their means by {}", done.classes, percent(done.mean_shift))),
         ("took", format!("{:.1} s to fit, {apply_seconds:.1} s to move", fit.seconds)),
     ];
+    rows.extend(done.error.iter().map(|error| ("error", error.text())));
     if let Some(peak) = done.peak_memory_bytes {
         rows.push(("memory", format!("peak {} of {}", bytes(peak), bytes(budget.limit()))));
     }
     rows.push(("wrote", format!("{}, {}", args.output.display(), bytes(done.output_bytes))));
-    print(facts(&rows))
+    print(facts(&rows))?;
+    done.warnings.iter().for_each(|warning| warn(None, warning));
+    Ok(())
 }

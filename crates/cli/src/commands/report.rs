@@ -127,7 +127,7 @@ fn section(args: &Args, budget: &Budget, bar: &Bar) -> Result<(Section, Option<f
         refuse(args.base.given(), "features to evaluate")?;
         let (methods, mode) = (MethodArg::all(), ModeArg::Exact);
         let (file, variant) = (&args.file, args.variant.unwrap_or(Variant::Full));
-        let protocol = Protocol { file, variant, methods, mode, noise: 1.0, spectra: true };
+        let protocol = Protocol { file, variant, methods, mode, noise: 1.0, auxiliary: &[], spectra: true };
         return Ok((drift::section(&protocol.run(budget, bar)?).map_err(undrawn)?, None));
     }
     if !Container::is_container(&file) {

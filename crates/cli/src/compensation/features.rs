@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use residua::compensate::source::{ChainSource, FileSource};
+use residua::compensate::source::{ChainSource, FileSource, Fingerprint};
 use residua::compensate::{CompensateError, FeatureBlock, FeatureSource, Result as SourceResult};
 use residua::memory::Budget;
 use residua::split::Progress;
@@ -130,5 +130,9 @@ impl FeatureSource for Features<'_> {
 
     fn files(&self) -> Vec<PathBuf> {
         self.source.files()
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.source.fingerprints()
     }
 }

@@ -38,21 +38,46 @@ impl MethodArg {
     fn takes_noise(self, mode: ModeArg) -> bool {
         self != Self::Attention && mode == ModeArg::Exact
     }
+}
 
-    /// Its variant in a [`TaskSequence`](residua::compensate::TaskSequence).
+/// A variant of a state of tasks: a method, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VariantArg {
+    /// Old classes stay as they were collected
+    None,
+    /// As in compensate
+    Linear,
+    /// As in compensate
+    Attention,
+    /// As in compensate
+    Rff,
+    /// As in compensate
+    WeakNonlinear,
+}
+
+impl VariantArg {
+    /// The variant in a [`TaskSequence`](residua::compensate::TaskSequence).
     pub(crate) fn variant(self) -> Variant {
         match self {
+            Self::None => Variant::SeqFt,
             Self::Linear => Variant::Linear,
             Self::Attention => Variant::Attention,
             Self::Rff => Variant::Rff,
             Self::WeakNonlinear => Variant::WeakNonlinear,
         }
     }
+
+    /// The name on the command line of a variant.
+    pub(crate) fn name_of(variant: &str) -> Option<String> {
+        let all = Self::value_variants().iter();
+        let found = all.copied().find(|argument| argument.variant().name() == variant)?;
+        Some(found.to_possible_value()?.get_name().to_owned())
+    }
 }
 
 /// Refuses a method that is given twice.
-pub(crate) fn expect_distinct(methods: &[MethodArg]) -> Result {
-    let twice = methods.iter().enumerate().find(|(at, method)| methods[..*at].contains(method));
+pub(crate) fn expect_distinct<T: ValueEnum + PartialEq>(methods: &[T]) -> Result {
+    let twice = methods.iter().enumerate().find(|(at, method)| methods[..*at].contains(*method));
     match twice.and_then(|(_, method)| method.to_possible_value()) {
         Some(value) => Err(Failure::usage(format!("--method {} is given twice", value.get_name()))),
         None => Ok(()),

@@ -2,9 +2,13 @@
 
 pub(crate) mod arrays;
 pub(crate) mod classifiers;
+pub(crate) mod correct;
+pub(crate) mod errors;
 pub(crate) mod features;
+pub(crate) mod load;
 pub(crate) mod methods;
 pub(crate) mod protocol;
+pub(crate) mod sequence;
 pub(crate) mod state;
 pub(crate) mod timeline;
 
@@ -20,7 +24,9 @@ use crate::failure::{Failure, Kind, Result};
 pub(crate) fn advised(error: CompensateError) -> Failure {
     let CompensateError::Content { found, wanted, .. } = &error else { return error.into() };
     let advice = match (found, wanted) {
-        (Content::Tasks, _) => "take one method's statistics out of it with `residua stats extract`",
+        (Content::Tasks, _) => {
+            "take one method's statistics out of it with `residua stats extract`; classify takes it as it is"
+        }
         (Content::Partial, _) => "merge all parts with `residua stats merge`",
         (Content::Compensator, _) => "compensate --fit takes it",
         (_, Content::Compensator) => "residua compensate --save-fit writes it",

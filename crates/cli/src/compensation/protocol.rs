@@ -120,6 +120,8 @@ pub(crate) struct Protocol<'a> {
     pub(crate) mode: ModeArg,
     /// The share of the unexplained covariance to restore by stretching moved covariances.
     pub(crate) noise: f64,
+    /// Auxiliary features before and after the task, which methods learn from, too.
+    pub(crate) auxiliary: &'a [ArrayRef],
     /// Whether to compute eigenvalues too.
     pub(crate) spectra: bool,
 }
@@ -153,7 +155,9 @@ impl Protocol<'_> {
         let mut add =
             |name: &str, old: &ClassStatistics, (seconds, peak_bytes): (f64, Option<u64>)| -> Result {
                 let all = old.merge(&new, budget)?;
-                let (rows, count) = self.rows(name, &all, old, settings, budget, &quiet)?;
+                let test = self.labelled(&self.after("test"), "y_test");
+                let is_old = |label| old.get(label).is_some();
+                let (rows, count) = measure(name, &all, &is_old, settings, test, budget, &quiet)?;
                 tests = count;
                 let spectrum = if self.spectra { old.spectrum(budget)? } else { Vec::new() };
                 stages.push(Stage { name: name.into(), rows, seconds, peak_bytes, spectrum });
@@ -172,7 +176,13 @@ impl Protocol<'_> {
                 after: Some(self.tensor(&self.after("cur"))),
                 labels: None,
             };
-            let mut source = Features::open(vec![arrays], "", budget, &quiet)?;
+            let auxiliary = self.auxiliary.chunks_exact(2).map(|pair| Arrays {
+                before: pair[0].clone(),
+                after: Some(pair[1].clone()),
+                labels: None,
+            });
+            let arrays = std::iter::once(arrays).chain(auxiliary).collect();
+            let mut source = Features::open(arrays, "", budget, &quiet)?;
             source.expect_dim(stale.dim(), "the old classes")?;
             pairs = source.rows().unwrap_or(0);
             let fitted = method.fit(&mut source, budget)?;
@@ -217,48 +227,48 @@ impl Protocol<'_> {
         let mut source = Features::open(vec![self.labelled(features, labels)], "", budget, bar)?;
         Ok(ClassStatistics::collect(&mut source, &StatisticsOptions::default(), budget)?)
     }
+}
 
-    /// Accuracy of every classifier, and the number of test samples.
-    fn rows(
-        &self,
-        name: &str,
-        all: &ClassStatistics,
-        old: &ClassStatistics,
-        settings: Settings,
-        budget: &Budget,
-        bar: &Bar,
-    ) -> Result<(Vec<Row>, u64)> {
-        let classifiers = ClassifierArg::EVALUATED;
-        let built = classifiers
-            .iter()
-            .map(|classifier| classifier.build(all, settings, budget))
-            .collect::<Result<Vec<_>>>()?;
-        let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
-        let mut test = Features::open(vec![self.labelled(&self.after("test"), "y_test")], "", budget, bar)?;
-        test.expect_dim(all.dim(), "the old classes")?;
-        let known: Vec<u32> = all.iter().map(|(label, _)| label).collect();
-        let (labels_name, mut first) = (test.labels().to_owned(), 0);
-        for_each_block(&mut test, ROWS, budget, |block| {
-            let labels = block.labels()?;
-            Features::expect_known(&known, labels, first, &labels_name, "y_old and y_cur")?;
-            for (classifier, counts) in built.iter().zip(&mut counts) {
-                let predicted = classifier.predict_floats(block.floats(Side::Before)?, budget)?;
-                for (&label, predicted) in labels.iter().zip(predicted) {
-                    counts.add(old.get(label).is_some(), label == predicted);
-                }
+/// Accuracy of every classifier, and the number of test samples.
+pub(crate) fn measure(
+    name: &str,
+    all: &ClassStatistics,
+    is_old: &dyn Fn(u32) -> bool,
+    settings: Settings,
+    test: Arrays,
+    budget: &Budget,
+    bar: &Bar,
+) -> Result<(Vec<Row>, u64)> {
+    let classifiers = ClassifierArg::EVALUATED;
+    let built = classifiers
+        .iter()
+        .map(|classifier| classifier.build(all, settings, budget))
+        .collect::<Result<Vec<_>>>()?;
+    let mut counts = [Counts::default(); ClassifierArg::EVALUATED.len()];
+    let mut test = Features::open(vec![test], "", budget, bar)?;
+    test.expect_dim(all.dim(), "the old classes")?;
+    let known: Vec<u32> = all.iter().map(|(label, _)| label).collect();
+    let (labels_name, mut first) = (test.labels().to_owned(), 0);
+    for_each_block(&mut test, ROWS, budget, |block| {
+        let labels = block.labels()?;
+        Features::expect_known(&known, labels, first, &labels_name, "the statistics")?;
+        for (classifier, counts) in built.iter().zip(&mut counts) {
+            let predicted = classifier.predict_floats(block.floats(Side::Before)?, budget)?;
+            for (&label, predicted) in labels.iter().zip(predicted) {
+                counts.add(is_old(label), label == predicted);
             }
-            first += block.rows() as u64;
-            Ok(())
-        })?;
-        let row = |(classifier, counts): (&ClassifierArg, &Counts)| Row {
-            statistics: name.to_owned(),
-            classifier: classifier.name(),
-            all: counts.percent(&[true, false]),
-            old: counts.percent(&[true]),
-            new: counts.percent(&[false]),
-        };
-        Ok((classifiers.iter().zip(&counts).map(row).collect(), counts[0].samples()))
-    }
+        }
+        first += block.rows() as u64;
+        Ok(())
+    })?;
+    let row = |(classifier, counts): (&ClassifierArg, &Counts)| Row {
+        statistics: name.to_owned(),
+        classifier: classifier.name(),
+        all: counts.percent(&[true, false]),
+        old: counts.percent(&[true]),
+        new: counts.percent(&[false]),
+    };
+    Ok((classifiers.iter().zip(&counts).map(row).collect(), counts[0].samples()))
 }
 
 /// Time and the process's memory between two moments.
@@ -292,6 +302,7 @@ impl Counts {
     fn percent(&self, old: &[bool]) -> f64 {
         let sum = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
         let (right, all) = old.iter().map(|&old| self.0[usize::from(old)]).fold((0, 0), sum);
-        100.0 * right as f64 / all as f64
+        // A first task has no old classes.
+        if all == 0 { 0.0 } else { 100.0 * right as f64 / all as f64 }
     }
 }

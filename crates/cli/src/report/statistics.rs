@@ -1,8 +1,9 @@
 //! The part of the page about class statistics.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use residua::compensate::ClassStatistics;
+use residua::compensate::{ClassGaussian, ClassStatistics};
 use residua::memory::Budget;
 
 use super::page::{Figure, Section};
@@ -55,7 +56,34 @@ pub(crate) fn section(named: &[(String, ClassStatistics)], budget: &Budget) -> R
             "Means included in this file's.",
         ));
     }
+    if let Some((_, first)) = named.first() {
+        figures.extend(errors(first).map_err(plot)?);
+    }
     Ok(Section { intro, tiles, figures, table: table(named) })
+}
+
+/// Classes of the plot of errors.
+const BARS: usize = 24;
+
+/// Estimated errors of means beside the distance to the nearest class, the largest first; `None` if no class was moved.
+fn errors(statistics: &ClassStatistics) -> Result<Option<Figure>, String> {
+    let mut moved: Vec<_> = statistics.iter().filter(|(_, class)| class.error() > 0.0).collect();
+    moved.sort_by(|(_, a), (_, b)| b.error().total_cmp(&a.error()));
+    let bar = |(label, class): &(u32, &Arc<ClassGaussian>)| {
+        let others = statistics.iter().filter(|(other, _)| other != label);
+        let nearest =
+            others.map(|(_, other)| (other.mean() - class.mean()).norm()).fold(f64::INFINITY, f64::min);
+        let error = class.error().sqrt();
+        let text = format!("{error:.2}, nearest class at {nearest:.2}");
+        Bar { label: format!("class {label}"), value: error, text, ours: error < nearest / 2.0 }
+    };
+    let all: Vec<_> = moved.iter().take(BARS).map(bar).collect();
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let caption =
+        "Estimated distance between a moved mean and the one that the class has now, the largest first.";
+    Ok(Some(Figure::new("Estimated errors of means", bars(&all)?, caption)))
 }
 
 /// Eigenvalues of average class covariances, on logarithmic axes.

@@ -162,6 +162,8 @@ impl Compensator for AffineMap {
         same_dimension("the statistics", statistics.dim(), self.dim())?;
         let _single = budget.reserve(4 * self.matrix.len() as u64, "an affine map")?;
         let single = self.spread().map(|v| v as f32);
+        // Only what was fitted on pairs knows the space that it leads to.
+        let statistics = &statistics.clone().with_tag(statistics.tag().samples_alone());
         statistics.map(3 * Covariance::dense_bytes(self.dim()), budget, |_, class| {
             let mean = &self.matrix * class.mean() + &self.shift;
             let covariance = self.map_covariance(class.covariance(), &single)?;

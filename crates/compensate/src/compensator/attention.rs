@@ -79,7 +79,7 @@ impl Method for Attention {
         "attention"
     }
 
-    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
+    fn learn(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         check(self.temperature > 0.0, "temperature", self.temperature, "above 0")?;
         check(self.nearest > 0, "nearest", self.nearest as f64, "1 or more")?;
         let work = self.bytes(source, None);

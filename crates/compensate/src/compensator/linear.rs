@@ -86,7 +86,7 @@ impl Method for Linear {
         "linear"
     }
 
-    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
+    fn learn(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         Ok(Box::new(self.fit_map(source, budget)?))
     }
 

@@ -3,6 +3,7 @@
 mod affine;
 mod attention;
 mod choose;
+mod estimated;
 mod lift;
 mod linear;
 mod nearest;
@@ -14,6 +15,9 @@ mod ridge;
 mod saved;
 mod store;
 mod transport;
+mod uncertainty;
+mod warnings;
+mod watch;
 mod weak;
 
 use std::path::Path;
@@ -30,6 +34,9 @@ pub use rff::Rff;
 pub(crate) use saved::KEY;
 pub use saved::load;
 pub(crate) use transport::factor;
+pub use uncertainty::Uncertainty;
+pub(crate) use warnings::LabelChecks;
+pub use warnings::{Checks, Warning, WarningKind};
 pub use weak::WeakNonlinear;
 
 use crate::error::same_dimension;
@@ -40,6 +47,11 @@ use crate::statistics::{
 };
 use crate::tables::WRITTEN_CLASS;
 use crate::{CompensateError, Result};
+
+use estimated::Estimated;
+
+/// What memory is taken for, in errors.
+const MOVING_ERROR: &str = "estimating the errors of moved statistics";
 
 /// Which definition of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,14 +68,24 @@ pub trait Method: Send + Sync {
     /// The method's name, as in tables and on command lines.
     fn name(&self) -> &'static str;
 
-    /// Learns from features of the same samples before and after a task, read in passes over `source`.
+    /// Learns the map from features of the same samples before and after a task, read in passes over `source`. What it
+    /// moves has no estimated errors: [`fit`](Self::fit) adds them.
     ///
     /// # Errors
     /// When the source fails, is empty or lacks features after the task, a setting is outside its range, or the budget
     /// has no room.
-    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>>;
+    fn learn(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>>;
 
-    /// Bytes of a budget that are enough to fit on `source`, and then to move one class at a time whose covariance is a
+    /// Learns from features of the same samples before and after a task, read in passes over `source`. If the source has
+    /// labels, they serve to estimate the errors of classes that the pairs lack.
+    ///
+    /// # Errors
+    /// As [`learn`](Self::learn).
+    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
+        Ok(Box::new(Estimated::new(self, source, budget)?))
+    }
+
+    /// Bytes of a budget that are enough to learn from `source`, and then to move one class at a time whose covariance is a
     /// factor of `rank` columns (`None`: any other covariance). 0 if the method does not tell.
     fn bytes(&self, source: &dyn FeatureSource, rank: Option<usize>) -> u64 {
         let _ = (source, rank);
@@ -86,7 +108,7 @@ impl dyn Method + '_ {
         let path = path.as_ref();
         let stale = match StatisticsReader::open(path, budget) {
             Err(error) if error.kind() == ErrorKind::Budget => {
-                require_rewrite(&[path], self.bytes(source, None), budget)?;
+                require_rewrite(&[path], self.fit_bytes(source, None), budget)?;
                 return Err(error);
             }
             other => other?,
@@ -100,7 +122,12 @@ impl dyn Method + '_ {
     /// The largest of [`bytes`](Method::bytes) for the classes of a file; 0 if there are none.
     pub(crate) fn bytes_for(&self, source: &dyn FeatureSource, statistics: &StatisticsReader) -> Result<u64> {
         let ranks = statistics.ranks()?;
-        Ok(ranks.into_iter().map(|rank| self.bytes(source, rank)).max().unwrap_or(0))
+        Ok(ranks.into_iter().map(|rank| self.fit_bytes(source, rank)).max().unwrap_or(0))
+    }
+
+    /// [`bytes`](Method::bytes), and what [`fit`](Method::fit) takes beside.
+    fn fit_bytes(&self, source: &dyn FeatureSource, rank: Option<usize>) -> u64 {
+        self.bytes(source, rank).saturating_add(watch::bytes(source.dim()))
     }
 }
 
@@ -136,7 +163,8 @@ pub trait Compensator: Send + Sync {
     /// The feature dimension d.
     fn dim(&self) -> usize;
 
-    /// Writes it to a file, which appears complete or not at all; [`load`] reads it. Returns the bytes of the file.
+    /// Writes it to a file, which appears complete or not at all; [`load`] reads it. Returns the bytes of the file. What it
+    /// knows about errors ([`uncertainty`](Self::uncertainty)) is not in the file.
     ///
     /// # Errors
     /// When the file cannot be written, or this compensator is none of this crate's.
@@ -169,6 +197,15 @@ pub trait Compensator: Send + Sync {
             .chunks(workers(class, budget))
             .try_for_each(|group| apply_group(self, statistics, group, budget, done))
     }
+
+    /// How far moved means may be off; `None` for a map that was not fitted on pairs.
+    fn uncertainty(&self) -> Option<&Uncertainty> {
+        None
+    }
+
+    /// From now on leaves statistics as they are if the map is no help on pairs that are left out
+    /// ([`Uncertainty::is_no_help`]), and estimates their errors by the drift. A map without an uncertainty ignores it.
+    fn keep_if_worse(&mut self) {}
 
     /// An estimate of features after the task, from features before it; both row-major `[n, d]`.
     ///

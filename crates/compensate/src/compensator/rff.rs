@@ -102,7 +102,7 @@ impl Method for Rff {
         "rff"
     }
 
-    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
+    fn learn(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         let ridge = self.ridge.unwrap_or(1e-4);
         check(ridge >= 0.0 && ridge.is_finite(), "ridge", ridge, "0 or more")?;
         check(self.features > 0, "features", self.features as f64, "1 or more")?;

@@ -219,6 +219,8 @@ impl<M: PointMap> Compensator for Transport<M> {
             moving_bytes(dim, points, dense) + self.map.scratch(points)
         };
         let scratch = statistics.iter().map(|(_, class)| needs(class)).max().unwrap_or(0);
+        // Only what was fitted on pairs knows the space that it leads to.
+        let statistics = &statistics.clone().with_tag(statistics.tag().samples_alone());
         statistics.map(scratch, budget, |_, class| {
             let (mean, covariance) = match &self.points {
                 Points::Drawn { base, stale, .. } => self.drawn(class, base, *stale)?,

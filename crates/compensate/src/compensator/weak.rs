@@ -124,7 +124,7 @@ impl Method for WeakNonlinear {
         "weak-nonlinear"
     }
 
-    fn fit(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
+    fn learn(&self, source: &mut dyn FeatureSource, budget: &Budget) -> Result<Box<dyn Compensator>> {
         check(self.hidden != Some(0), "hidden", 0.0, "1 or more")?;
         check((0.0..=1.0).contains(&self.noise), "noise", self.noise, "from 0 to 1")?;
         if let Some(ridge) = self.ridge {

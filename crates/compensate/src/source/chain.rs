@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{FeatureBlock, FeatureSource};
+use super::{FeatureBlock, FeatureSource, Fingerprint};
 use crate::{CompensateError, Result};
 
 /// The samples of several sources, one source after the other.
@@ -97,5 +97,9 @@ impl FeatureSource for ChainSource<'_> {
 
     fn files(&self) -> Vec<PathBuf> {
         self.sources.iter().flat_map(|source| source.files()).collect()
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.sources.iter().flat_map(|source| source.fingerprints()).collect()
     }
 }

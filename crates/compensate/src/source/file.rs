@@ -7,7 +7,7 @@ use std::sync::Arc;
 use residua_format::file::Checkpoint;
 
 use super::array::{Array, Buffer};
-use super::{FeatureBlock, FeatureSource};
+use super::{FeatureBlock, FeatureSource, Fingerprint, Fingerprinter};
 use crate::{CompensateError, Result};
 
 /// Labels that are read at a time.
@@ -23,6 +23,7 @@ struct Arrays {
     rows: Range<u64>,
     next: u64,
     buffers: (Buffer, Buffer, Vec<u32>),
+    fingerprinter: Fingerprinter,
 }
 
 impl Arrays {
@@ -41,7 +42,8 @@ impl Arrays {
         after.as_ref().map_or(Ok(()), |after| fits(after, before.width))?;
         labels.as_ref().map_or(Ok(()), |labels| fits(labels, 1))?;
         let rows = 0..before.rows;
-        Ok(Self { before, after, labels, rows, next: 0, buffers: Default::default() })
+        let (buffers, fingerprinter) = Default::default();
+        Ok(Self { before, after, labels, rows, next: 0, buffers, fingerprinter })
     }
 
     fn all(&self) -> impl Iterator<Item = &Array> {
@@ -70,12 +72,18 @@ impl FeatureSource for Arrays {
         }
         block.push_floats(before, after, self.labels.as_ref().map(|_| &**labels))?;
         self.next += count as u64;
+        self.fingerprinter.read(block, count);
         Ok(count)
     }
 
     fn rewind(&mut self) -> Result<()> {
         self.next = self.rows.start;
+        self.fingerprinter.rewind();
         Ok(())
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.fingerprinter.get().cloned().into_iter().collect()
     }
 
     fn is_double(&self) -> bool {
@@ -292,6 +300,9 @@ macro_rules! delegate {
             }
             fn files(&self) -> Vec<PathBuf> {
                 self.0.files()
+            }
+            fn fingerprints(&self) -> Vec<Fingerprint> {
+                self.0.fingerprints()
             }
         }
     )*};

@@ -1,6 +1,6 @@
 //! Features that are in memory already.
 
-use super::{FeatureBlock, FeatureSource, samples};
+use super::{FeatureBlock, FeatureSource, Fingerprint, Fingerprinter, samples};
 use crate::Result;
 
 /// A source over borrowed arrays.
@@ -11,6 +11,7 @@ pub struct MemorySource<'a> {
     after: Option<&'a [f32]>,
     labels: Option<&'a [u32]>,
     next: usize,
+    fingerprinter: Fingerprinter,
 }
 
 impl<'a> MemorySource<'a> {
@@ -34,7 +35,7 @@ impl<'a> MemorySource<'a> {
         };
         after.map_or(Ok(()), |after| check("features after the task", after.len(), dim))?;
         labels.map_or(Ok(()), |labels| check("labels", labels.len(), 1))?;
-        Ok(Self { dim, before, after, labels, next: 0 })
+        Ok(Self { dim, before, after, labels, next: 0, fingerprinter: Fingerprinter::default() })
     }
 
     /// Features row-major `[n, dim]` and a label for each: what statistics are collected from.
@@ -69,6 +70,7 @@ impl FeatureSource for MemorySource<'_> {
         let after = self.after.map(|after| &after[features.clone()]);
         block.push(&self.before[features], after, self.labels.map(|labels| &labels[rows.clone()]))?;
         self.next = end;
+        self.fingerprinter.read(block, rows.len());
         Ok(rows.len())
     }
 
@@ -78,6 +80,11 @@ impl FeatureSource for MemorySource<'_> {
 
     fn rewind(&mut self) -> Result<()> {
         self.next = 0;
+        self.fingerprinter.rewind();
         Ok(())
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.fingerprinter.get().cloned().into_iter().collect()
     }
 }

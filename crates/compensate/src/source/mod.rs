@@ -7,6 +7,7 @@ mod array;
 mod block;
 mod chain;
 mod file;
+mod fingerprint;
 mod floats;
 mod iter;
 mod memory;
@@ -20,6 +21,7 @@ use residua_memory::Budget;
 pub use block::{FeatureBlock, Side};
 pub use chain::ChainSource;
 pub use file::{ArrayAt, FileSource, NpySource, SafetensorsSource, TensorNames};
+pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use floats::Floats;
 pub(crate) use floats::extend_f64;
 pub use iter::IterSource;
@@ -79,6 +81,11 @@ pub trait FeatureSource {
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
+
+    /// Fingerprints of the arrays that it has read to their end, array by array. None if the source takes none.
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        Vec::new()
+    }
 }
 
 /// A borrowed source is a source.
@@ -113,6 +120,10 @@ impl<S: FeatureSource + ?Sized> FeatureSource for &mut S {
 
     fn files(&self) -> Vec<PathBuf> {
         (**self).files()
+    }
+
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        (**self).fingerprints()
     }
 }
 

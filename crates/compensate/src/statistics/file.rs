@@ -6,8 +6,10 @@
 //! | `class.{label}.packed` | F64, F32 or BF16 | `[d(d+1)/2]`: the lower triangle, column after column |
 //! | `class.{label}.factor` | F64, F32 or BF16 | `[r, d]`, `Σ = factorᵀ·factor + diagonal` |
 //! | `class.{label}.diagonal` | F64 | `[d]`, or `[1]` for a multiple of the identity |
+//! | `errors` | F64 | `[classes]`, labels rising: estimated squared errors of means; absent where all are 0 |
 //!
-//! The metadata entry `residua.statistics` holds a JSON object: version, dimension, counts by label.
+//! The metadata entry `residua.statistics` holds a JSON object: version, dimension, counts by label, and a [`Tag`] if
+//! something is known about the feature space.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use super::gaussian::CLASS_BYTES;
 use super::values::Values;
 use super::{ClassGaussian, ClassStatistics, Covariance, Diagonal, Form, Precision};
-use crate::Result;
 use crate::error::{Content, same_dimension};
 use crate::tables::{Header, WRITTEN_CLASS};
+use crate::{Result, Tag};
 
 /// The metadata entry.
 pub(crate) const KEY: &str = "residua.statistics";
@@ -31,10 +33,12 @@ pub(crate) const KEY: &str = "residua.statistics";
 const VERSION: u32 = 1;
 /// What a file that is written takes memory for, in errors.
 pub(crate) const WRITING: &str = "the tables of the file that is written";
+/// The tensor of errors of means.
+const ERRORS: &str = "errors";
 /// Names of the tensors of a class.
 const PARTS: [&str; 4] = ["mean", "packed", "factor", "diagonal"];
 /// Bytes of maps of classes for each byte of the metadata entry.
-pub(crate) const MAPS: u64 = 6;
+pub(crate) const MAPS: u64 = 8;
 /// Bytes of a class in the metadata entry: more than labels and counts of data that fits into memory take.
 const LONGEST_ENTRY: u64 = 14;
 /// What classes take memory for, in errors.
@@ -46,6 +50,8 @@ struct Meta {
     dim: usize,
     /// Samples by label.
     classes: BTreeMap<u32, u64>,
+    #[serde(default, skip_serializing_if = "Tag::is_empty")]
+    tag: Tag,
 }
 
 /// Class statistics in a file. Classes are read one by one, on demand.
@@ -54,6 +60,7 @@ pub struct StatisticsReader {
     file: Arc<Checkpoint>,
     dim: usize,
     classes: BTreeMap<u32, Stored>,
+    tag: Tag,
     _held: Reservation,
 }
 
@@ -64,6 +71,8 @@ pub(crate) struct Stored {
     pub(crate) number: u64,
     /// Number of its samples.
     pub(crate) count: u64,
+    /// The estimated squared error of its mean.
+    pub(crate) error: f64,
 }
 
 impl StatisticsReader {
@@ -90,9 +99,12 @@ impl StatisticsReader {
             let problem = format!("statistics of version {}, this program reads {VERSION}", meta.version);
             return Err(FileError::malformed(path, problem).into());
         }
-        let stored = |(label, count): (u32, u64)| (label, Stored { number: label.into(), count });
-        let classes = meta.classes.into_iter().map(stored).collect();
-        Ok(Self::new(Arc::new(file), meta.dim, classes, held))
+        let errors = read_errors(&file, meta.classes.len())?;
+        let stored = |((label, count), at): ((u32, u64), usize)| {
+            (label, Stored { number: label.into(), count, error: errors.get(at).copied().unwrap_or(0.0) })
+        };
+        let classes = meta.classes.into_iter().zip(0..).map(stored).collect();
+        Ok(Self::new(Arc::new(file), meta.dim, classes, meta.tag, held))
     }
 
     /// Whether a file holds class statistics.
@@ -105,14 +117,30 @@ impl StatisticsReader {
         file: Arc<Checkpoint>,
         dim: usize,
         classes: BTreeMap<u32, Stored>,
+        tag: Tag,
         held: Reservation,
     ) -> Self {
-        Self { file, dim, classes, _held: held }
+        Self { file, dim, classes, tag, _held: held }
     }
 
     /// The feature dimension d.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// What the file knows about the feature space.
+    pub fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    /// The same classes with another tag.
+    pub(crate) fn with_tag(self, tag: Tag) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// The estimated squared error of a class's mean, [`ClassGaussian::error`]; 0 if there is no such class.
+    pub fn error(&self, label: u32) -> f64 {
+        self.classes.get(&label).map_or(0.0, |class| class.error)
     }
 
     /// Number of classes.
@@ -195,7 +223,7 @@ impl StatisticsReader {
     /// # Errors
     /// As [`class`](Self::class).
     pub fn read(&self, labels: impl IntoIterator<Item = u32>, budget: &Budget) -> Result<ClassStatistics> {
-        let mut statistics = ClassStatistics::new(self.dim);
+        let mut statistics = ClassStatistics::new(self.dim).with_tag(self.tag.clone());
         for label in labels {
             if let Some(class) = self.class(label, budget)? {
                 statistics.insert(label, class)?;
@@ -212,6 +240,8 @@ impl StatisticsReader {
 pub struct StatisticsWriter {
     file: SafetensorsWriter,
     meta: Meta,
+    /// Errors of means by label.
+    errors: BTreeMap<u32, f64>,
     _held: Reservation,
 }
 
@@ -225,7 +255,15 @@ impl StatisticsWriter {
         // A label and a count have at most 10 and 20 digits.
         let header = 512 + (256 + 2 * 36) * classes as u64;
         let file = SafetensorsWriter::create(path.as_ref(), header)?;
-        Ok(Self { file, meta: Meta { version: VERSION, dim, classes: BTreeMap::new() }, _held: held })
+        let meta = Meta { version: VERSION, dim, classes: BTreeMap::new(), tag: Tag::default() };
+        Ok(Self { file, meta, errors: BTreeMap::new(), _held: held })
+    }
+
+    /// With this knowledge about the feature space.
+    #[must_use]
+    pub fn with_tag(mut self, tag: Tag) -> Self {
+        self.meta.tag = tag;
+        self
     }
 
     /// Writes a class.
@@ -236,6 +274,7 @@ impl StatisticsWriter {
         same_dimension("a class", class.dim(), self.meta.dim)?;
         write_class(&mut self.file, label.into(), class)?;
         self.meta.classes.insert(label, class.count());
+        self.errors.insert(label, class.error());
         Ok(())
     }
 
@@ -244,6 +283,7 @@ impl StatisticsWriter {
     /// # Errors
     /// When the file cannot be written. A file that was there stays.
     pub fn finish(mut self) -> Result<Written> {
+        write_errors(&mut self.file, self.errors.values().copied())?;
         let json = serde_json::to_string(&self.meta)
             .map_err(|error| FileError::malformed(self.file.path(), format!("metadata: {error}")))?;
         self.file.metadata(KEY, json);
@@ -294,7 +334,8 @@ impl ClassStatistics {
     /// # Errors
     /// When the file cannot be written, or the budget has no room for the tables of its tensors.
     pub fn save(&self, path: impl AsRef<Path>, budget: &Budget) -> Result<Written> {
-        let mut file = StatisticsWriter::create(path, self.dim(), self.len(), budget)?;
+        let mut file =
+            StatisticsWriter::create(path, self.dim(), self.len(), budget)?.with_tag(self.tag().clone());
         self.iter().try_for_each(|(label, class)| file.add(label, class))?;
         file.finish()
     }
@@ -400,6 +441,34 @@ pub fn require_load<P: AsRef<Path>>(
 /// Bytes of a label in a set.
 pub(super) const LABEL: u64 = 24;
 
+/// Writes errors of means, unless all of them are 0.
+pub(crate) fn write_errors(
+    file: &mut SafetensorsWriter,
+    errors: impl ExactSizeIterator<Item = f64> + Clone,
+) -> Result<()> {
+    if errors.clone().any(|error| error > 0.0) {
+        file.begin(ERRORS, Dtype::F64, &[errors.len()])?;
+        for error in errors {
+            file.write(&error.to_le_bytes())?;
+        }
+        file.end()?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_errors`] wrote for so many classes; empty where all errors are 0.
+pub(crate) fn read_errors(file: &Checkpoint, classes: usize) -> Result<Vec<f64>> {
+    let Some(tensor) = file.tensor(ERRORS) else { return Ok(Vec::new()) };
+    let errors: Vec<f64> = vector(file, tensor, &[classes])?.data.into();
+    match errors.iter().position(|error| !(error.is_finite() && *error >= 0.0)) {
+        Some(at) => {
+            let problem = format!("number {at} is {}, not a squared error", errors[at]);
+            Err(FileError::tensor(file.file_of(tensor), &tensor.name, problem).into())
+        }
+        None => Ok(errors),
+    }
+}
+
 /// Writes the tensors of one class.
 pub(crate) fn write_class(file: &mut SafetensorsWriter, number: u64, class: &ClassGaussian) -> Result<()> {
     let name = |part| format!("class.{number}.{part}");
@@ -425,7 +494,7 @@ pub(crate) fn write_class(file: &mut SafetensorsWriter, number: u64, class: &Cla
 /// Reads what [`write_class`] wrote and checks every number.
 pub(crate) fn read_class(
     file: &Checkpoint,
-    Stored { number, count }: Stored,
+    Stored { number, count, error }: Stored,
     dim: usize,
     budget: &Budget,
 ) -> Result<ClassGaussian> {
@@ -453,10 +522,12 @@ pub(crate) fn read_class(
         Form::Factor { columns, rank, diagonal }
     };
     drop(held);
-    ClassGaussian::new(count, mean, Covariance { dim, form }, budget).map_err(|error| match error {
+    let class = ClassGaussian::new(count, mean, Covariance { dim, form }, budget);
+    let class = class.map_err(|error| match error {
         crate::CompensateError::Budget(_) => error,
         other => FileError::malformed(file.path(), format!("class.{number}: {other}")).into(),
-    })
+    })?;
+    Ok(class.with_error(error))
 }
 
 /// Reads a tensor of a floating-point type; its shape has to be `shape`.

@@ -30,6 +30,7 @@ pub struct ClassGaussian {
     count: u64,
     mean: DVector<f64>,
     covariance: Covariance,
+    error: f64,
     _held: Reservation,
 }
 
@@ -54,7 +55,7 @@ impl ClassGaussian {
             return Err(problem(format!("number {at} of the mean is {}", mean[at])));
         }
         covariance.validate().map_err(problem)?;
-        Ok(Self { count, mean, covariance, _held: held })
+        Ok(Self { count, mean, covariance, error: 0.0, _held: held })
     }
 
     /// The same class stored another way.
@@ -71,7 +72,18 @@ impl ClassGaussian {
             );
             return Err(CompensateError::Statistics { problem });
         }
-        Self::new(self.count, self.mean.clone(), covariance, budget)
+        Ok(Self::new(self.count, self.mean.clone(), covariance, budget)?.with_error(self.error))
+    }
+
+    /// The same class with this [`error`](Self::error); one that is no number from 0 to the largest counts as unknown, 0.
+    #[must_use]
+    pub fn with_error(mut self, error: f64) -> Self {
+        self.set_error(error);
+        self
+    }
+
+    pub(super) fn set_error(&mut self, error: f64) {
+        self.error = if error.is_finite() && error > 0.0 { error } else { 0.0 };
     }
 
     /// The feature dimension d.
@@ -92,6 +104,12 @@ impl ClassGaussian {
     /// The covariance `[d, d]`.
     pub fn covariance(&self) -> &Covariance {
         &self.covariance
+    }
+
+    /// The estimated squared distance between the mean and the one that the class's samples would have now: the sum of what
+    /// each move of the class is estimated to have added. 0 for a class that has not been moved.
+    pub fn error(&self) -> f64 {
+        self.error
     }
 
     /// Bytes of the mean and the covariance.

@@ -72,7 +72,9 @@ impl ClassGaussian {
                 Covariance::packed(&sum, precision)?
             }
         };
-        Self::new(count, mean, covariance, budget)
+        // The errors of two means are independent.
+        let error = self.error() * (1.0 - weights.mean).powi(2) + other.error() * weights.mean.powi(2);
+        Ok(Self::new(count, mean, covariance, budget)?.with_error(error))
     }
 }
 
@@ -98,10 +100,11 @@ impl ClassStatistics {
     /// all parts are stored as [`Precision::F64`](super::Precision::F64), else within their rounding.
     ///
     /// # Errors
-    /// When dimensions differ or the budget has no room.
+    /// When dimensions differ, the tags show that both have the same samples or are of different models, or the budget has
+    /// no room.
     pub fn merge(&self, other: &Self, budget: &Budget) -> Result<Self> {
         same_dimension("a set of statistics to merge", other.dim(), self.dim())?;
-        let mut new = self.clone();
+        let mut new = self.clone().with_tag(self.tag().merge(other.tag())?);
         for (label, theirs) in other.iter() {
             match self.get(label) {
                 Some(ours) => new.insert(label, ours.merge(theirs, budget)?)?,

@@ -8,7 +8,7 @@ use residua_memory::Budget;
 
 use super::file::LABEL;
 use super::{ClassGaussian, StatisticsBuilder, StatisticsReader, StatisticsWriter, Written, require_rewrite};
-use crate::{CompensateError, Result};
+use crate::{CompensateError, Result, Tag};
 
 /// Merges the statistics in `inputs` to the file `output`, class by class, as [`ClassStatistics::merge`] does. `each` sees
 /// the label of every class that is done, and the number of all classes; its error stops the job. The output appears
@@ -17,7 +17,8 @@ use crate::{CompensateError, Result};
 /// [`ClassStatistics::merge`]: super::ClassStatistics::merge
 ///
 /// # Errors
-/// When there is no input, an input cannot be read or comes twice, dimensions differ, the output is an input or cannot be
+/// When there is no input, an input cannot be read or comes twice, dimensions differ, tags show that two inputs have the
+/// same samples or are of different models, the output is an input or cannot be
 /// written, or the budget has no room.
 pub fn merge_files<P: AsRef<Path>>(
     inputs: &[P],
@@ -37,11 +38,21 @@ pub fn merge_files<P: AsRef<Path>>(
         let what = format!("{}: a set of statistics to merge", path.as_ref().display());
         return Err(CompensateError::Dimension { what, found: file.dim(), expected: dim });
     }
+    let mut tag = Tag::default();
+    for (path, file) in inputs.iter().zip(&files) {
+        tag = tag.merge(file.tag()).map_err(|error| match error {
+            CompensateError::Space { problem } => {
+                let path = path.as_ref().display();
+                CompensateError::Space { problem: format!("{path} and the files before it: {problem}") }
+            }
+            other => other,
+        })?;
+    }
     let most = files.iter().map(StatisticsReader::len).sum::<usize>() as u64;
     let _held = budget.reserve(LABEL * most, "the labels of all files")?;
     let labels: BTreeSet<u32> = files.iter().flat_map(|file| file.counts().map(|(label, _)| label)).collect();
     let count = labels.len();
-    let mut output = StatisticsWriter::create(output, dim, count, budget)?;
+    let mut output = StatisticsWriter::create(output, dim, count, budget)?.with_tag(tag);
     for label in labels {
         let mut merged: Option<ClassGaussian> = None;
         for file in &files {

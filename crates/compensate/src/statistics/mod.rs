@@ -15,6 +15,7 @@ mod plan;
 mod sample;
 mod shrink;
 mod spectrum;
+mod spread;
 mod values;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,9 @@ pub use builder::StatisticsBuilder;
 pub use covariance::{Covariance, Storage};
 pub(crate) use covariance::{Diagonal, Form};
 pub use file::{Extent, StatisticsReader, StatisticsWriter, Written, require_load};
-pub(crate) use file::{KEY, MAPS, Stored, WRITING, read_class, require_rewrite, write_class};
+pub(crate) use file::{
+    KEY, MAPS, Stored, WRITING, read_class, read_errors, require_rewrite, write_class, write_errors,
+};
 pub(crate) use gaussian::most_class_bytes;
 pub use gaussian::{ClassGaussian, SINGLE_SAMPLE_VARIANCE};
 pub use leaves::Leaves;
@@ -38,7 +41,7 @@ pub use shrink::Shrinkage;
 pub use values::Precision;
 
 use crate::error::same_dimension;
-use crate::{CompensateError, Result, algebra};
+use crate::{CompensateError, Result, Tag, algebra};
 
 /// The Gaussians of a set of classes, all of one feature dimension d, by label.
 ///
@@ -47,17 +50,30 @@ use crate::{CompensateError, Result, algebra};
 pub struct ClassStatistics {
     dim: usize,
     classes: BTreeMap<u32, Arc<ClassGaussian>>,
+    tag: Tag,
 }
 
 impl ClassStatistics {
     /// No classes yet, of features of dimension `dim`.
     pub fn new(dim: usize) -> Self {
-        Self { dim, classes: BTreeMap::new() }
+        Self { dim, classes: BTreeMap::new(), tag: Tag::default() }
     }
 
     /// The feature dimension d.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// What is known about the feature space. [`collect`](Self::collect), [`merge`](Self::merge), files and compensators
+    /// keep it.
+    pub fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    /// The same classes with another tag.
+    #[must_use]
+    pub fn with_tag(self, tag: Tag) -> Self {
+        Self { tag, ..self }
     }
 
     /// Number of classes.
@@ -94,10 +110,21 @@ impl ClassStatistics {
         Ok(self.classes.insert(label, class))
     }
 
+    /// The same classes with these errors of means, labels rising. Classes that are shared with other statistics keep theirs.
+    pub(crate) fn with_errors(mut self, errors: impl IntoIterator<Item = f64>) -> Self {
+        for (class, error) in self.classes.values_mut().zip(errors) {
+            if let Some(class) = Arc::get_mut(class) {
+                class.set_error(error);
+            }
+        }
+        self
+    }
+
     /// The classes with these labels, shared with `self`.
     pub fn select(&self, keep: impl Fn(u32) -> bool) -> Self {
         let kept = self.classes.iter().filter(|(label, _)| keep(**label));
-        Self { dim: self.dim, classes: kept.map(|(&label, class)| (label, Arc::clone(class))).collect() }
+        let classes = kept.map(|(&label, class)| (label, Arc::clone(class))).collect();
+        Self { dim: self.dim, classes, tag: self.tag.clone() }
     }
 
     /// Bytes of all classes; classes shared with other statistics count in full.
@@ -133,7 +160,7 @@ impl ClassStatistics {
         f: impl Fn(u32, &ClassGaussian) -> Result<ClassGaussian> + Sync,
     ) -> Result<Self> {
         let classes: Vec<_> = self.iter().collect();
-        let (mut new, mut rest) = (Self::new(self.dim), &classes[..]);
+        let (mut new, mut rest) = (Self::new(self.dim).with_tag(self.tag.clone()), &classes[..]);
         while !rest.is_empty() {
             // Asked again for each group: classes that are done stay in memory.
             let (group, more) = rest.split_at(workers(scratch, budget).min(rest.len()));

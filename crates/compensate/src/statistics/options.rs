@@ -6,12 +6,12 @@ use residua_memory::Budget;
 
 use super::{ClassStatistics, Leaves, Precision, Shrinkage, StatisticsBuilder, Storage, Written, plan};
 use crate::setters::setters;
-use crate::source::{FeatureSource, Side};
+use crate::source::{FeatureSource, Fingerprint, Side};
 use crate::tables::WRITTEN_CLASS;
-use crate::{CompensateError, Result};
+use crate::{CompensateError, Result, Tag};
 
 /// How statistics are collected and stored.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StatisticsOptions {
     /// The side of a source's features: [`Side::Before`] unless set. It is the only side of a source without pairs.
@@ -24,6 +24,8 @@ pub struct StatisticsOptions {
     pub shrinkage: Option<Shrinkage>,
     /// How samples are cut into leaves: the last bits of statistics of more than one leaf depend on it.
     pub leaves: Leaves,
+    /// The user's name of the model that made the features, for the [`Tag`].
+    pub model: Option<String>,
 }
 
 impl StatisticsOptions {
@@ -38,13 +40,16 @@ impl StatisticsOptions {
         with_shrinkage: shrinkage: Some(Shrinkage),
         /// With samples cut into these leaves.
         with_leaves: leaves: Leaves,
+        /// With the user's name of the model that made the features.
+        with_model: model: Some(String),
     }
 }
 
 impl Default for StatisticsOptions {
     fn default() -> Self {
         let (storage, precision) = (Storage::default(), Precision::default());
-        Self { side: Side::Before, storage, precision, shrinkage: None, leaves: Leaves::default() }
+        let (leaves, model) = (Leaves::default(), None);
+        Self { side: Side::Before, storage, precision, shrinkage: None, leaves, model }
     }
 }
 
@@ -104,6 +109,15 @@ impl ClassStatistics {
         builder.shrinkage = options.shrinkage;
         builder.add_source(source, options.side)?;
         let statistics = builder.finish(options.storage, options.precision)?;
-        if statistics.is_empty() { Err(CompensateError::Empty(source.name())) } else { Ok(statistics) }
+        if statistics.is_empty() {
+            return Err(CompensateError::Empty(source.name()));
+        }
+        let array = |pair: Fingerprint| match options.side {
+            Side::Before => pair.before,
+            Side::After => pair.after.unwrap_or(pair.before),
+        };
+        let tag =
+            Tag::collected(source.fingerprints().into_iter().map(array)).with_model(options.model.clone());
+        Ok(statistics.with_tag(tag))
     }
 }

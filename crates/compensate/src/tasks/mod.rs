@@ -2,6 +2,7 @@
 
 mod file;
 mod lock;
+mod previous;
 mod samples;
 mod stream;
 mod variant;
@@ -9,17 +10,21 @@ mod variant;
 use std::path::PathBuf;
 
 use residua_memory::Budget;
+use serde::{Deserialize, Serialize};
 
+use file::Done;
 pub(crate) use file::KEY;
-pub use file::SequenceReader;
+pub use file::{Overview, SequenceReader, Start};
 pub use lock::SequenceLock;
+pub use previous::{previous_path, undo};
+pub use stream::PreparedTask;
 pub use variant::Variant;
 
 use crate::compensator::{Compensator, Method};
 use crate::error::same_dimension;
-use crate::source::{ChainSource, FeatureSource, Side};
+use crate::source::{ChainSource, FeatureSource, Fingerprint, Side};
 use crate::statistics::{ClassStatistics, Precision, StatisticsOptions, Storage};
-use crate::{CompensateError, Result};
+use crate::{CompensateError, Result, Tag};
 
 /// The samples that a compensator learns from: features before and after a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,18 +45,53 @@ pub struct Task<'a> {
     pub current: &'a mut dyn FeatureSource,
     /// Other samples before and after the task; their labels do not matter.
     pub auxiliary: Option<&'a mut dyn FeatureSource>,
+    /// The user's name of the task.
+    pub name: Option<String>,
+    /// The user's name of the model after the task.
+    pub model: Option<String>,
+}
+
+/// What a state remembers of a finished task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskRecord {
+    /// Its number, from 1.
+    pub task: u64,
+    /// The user's name of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The labels of its samples, rising.
+    pub labels: Vec<u32>,
 }
 
 impl<'a> Task<'a> {
     /// A task with these samples: labels, features after the task and, unless it is the first task, before it.
     pub fn new(current: &'a mut dyn FeatureSource) -> Self {
-        Self { current, auxiliary: None }
+        Self { current, auxiliary: None, name: None, model: None }
     }
 
     /// With other samples before and after the task, to learn from how features move.
     #[must_use]
     pub fn with_auxiliary(self, auxiliary: &'a mut dyn FeatureSource) -> Self {
         Self { auxiliary: Some(auxiliary), ..self }
+    }
+
+    /// With the user's name of the task.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// With the user's name of the model after the task.
+    #[must_use]
+    pub fn with_model(self, model: impl Into<String>) -> Self {
+        Self { model: Some(model.into()), ..self }
+    }
+
+    /// Fingerprints of the arrays that its sources have read.
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        let auxiliary = self.auxiliary.iter().flat_map(|source| source.fingerprints());
+        self.current.fingerprints().into_iter().chain(auxiliary).collect()
     }
 
     /// The files that its sources read.
@@ -101,7 +141,6 @@ impl std::fmt::Debug for Task<'_> {
 /// ```
 pub struct TaskSequence {
     dim: usize,
-    tasks: u64,
     /// The pairs that methods learn from.
     pub pairs: Pairs,
     /// How new classes are stored.
@@ -110,8 +149,13 @@ pub struct TaskSequence {
     pub precision: Precision,
     /// Whether a task may have the samples of a finished one, which then count twice.
     pub repeats: bool,
-    /// Fingerprints of the finished tasks' samples, the latest last.
-    finished: Vec<String>,
+    /// Whether [`finish_task_in`](Self::finish_task_in) keeps the state before the task beside the new one, as
+    /// [`previous_path`].
+    pub keep_previous: bool,
+    /// Whether a variant's old classes stay as they are where its method is no help on pairs that are left out
+    /// ([`Compensator::keep_if_worse`]).
+    pub keep_if_worse: bool,
+    done: Done,
     variants: Vec<State>,
 }
 
@@ -121,12 +165,14 @@ struct State {
     /// `None`: old classes stay as they are.
     method: Option<Box<dyn Method>>,
     statistics: ClassStatistics,
+    /// Where it began, if not with the first task.
+    start: Option<Start>,
 }
 
 impl std::fmt::Debug for TaskSequence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.names().collect();
-        f.debug_struct("TaskSequence").field("tasks", &self.tasks).field("variants", &names).finish()
+        f.debug_struct("TaskSequence").field("tasks", &self.tasks()).field("variants", &names).finish()
     }
 }
 
@@ -135,12 +181,13 @@ impl TaskSequence {
     pub fn new(dim: usize, variants: impl IntoIterator<Item = Variant>) -> Self {
         let mut new = Self {
             dim,
-            tasks: 0,
             pairs: Pairs::default(),
             storage: Storage::default(),
             precision: Precision::default(),
             repeats: false,
-            finished: Vec::new(),
+            keep_previous: false,
+            keep_if_worse: false,
+            done: Done::default(),
             variants: Vec::new(),
         };
         for variant in variants {
@@ -150,7 +197,7 @@ impl TaskSequence {
     }
 
     /// Adds a variant with this method, or replaces the method of the variant with that name. A variant that is added
-    /// after some tasks starts without classes.
+    /// after some tasks takes over the statistics of the first method, and its own method moves them from then on.
     #[must_use]
     pub fn with_method(mut self, name: &str, method: Option<Box<dyn Method>>) -> Self {
         self.add(name, method);
@@ -162,8 +209,33 @@ impl TaskSequence {
             Some(state) => state.method = method,
             None => {
                 let statistics = ClassStatistics::new(self.dim);
-                self.variants.push(State { name: name.into(), method, statistics });
+                self.variants.push(State { name: name.into(), method, statistics, start: None });
+                self.start_new(self.variants.len() - 1);
             }
+        }
+    }
+
+    /// The number of the variant whose statistics one that is added after some tasks takes over, among the first `known`.
+    fn origin(&self, known: usize) -> Option<usize> {
+        let known = self.variants.get(..known)?;
+        known.iter().position(|state| state.method.is_some()).or(if known.is_empty() {
+            None
+        } else {
+            Some(0)
+        })
+    }
+
+    /// Lets variants from the number `known` on begin with the next task.
+    fn start_new(&mut self, known: usize) {
+        if self.tasks() == 0 {
+            return;
+        }
+        let Some(origin) = self.origin(known).and_then(|at| self.variants.get(at)) else { return };
+        let (from, statistics) = (origin.name.clone(), origin.statistics.clone());
+        let task = self.tasks() + 1;
+        for state in self.variants.iter_mut().skip(known) {
+            state.statistics = statistics.clone();
+            state.start = Some(Start { task, from: from.clone() });
         }
     }
 
@@ -174,7 +246,7 @@ impl TaskSequence {
 
     /// Tasks finished so far.
     pub fn tasks(&self) -> u64 {
-        self.tasks
+        self.done.tasks
     }
 
     /// Names of the variants, in the order in which they were added.
@@ -196,33 +268,53 @@ impl TaskSequence {
     /// room. Then nothing has changed.
     pub fn finish_task(&mut self, mut task: Task<'_>, budget: &Budget) -> Result<()> {
         let new = self.collect(&mut task, 0, 0, budget)?;
-        let fingerprint = self.fingerprint(&new, &self.finished, self.tasks)?;
+        let samples = self.fingerprint(&new, &self.done)?;
+        // The state compares samples by itself, and may be asked not to.
+        let new = new.with_tag(Tag::default());
         let mut done = Vec::with_capacity(self.variants.len());
         for state in &self.variants {
             let moved = match &state.method {
                 Some(method) if !state.statistics.is_empty() => {
                     let fitted = self.fit(&**method, &mut task, budget)?;
-                    fitted.apply(&state.statistics, budget)?
+                    fitted.apply(&state.statistics.clone().with_tag(Tag::default()), budget)?
                 }
                 _ => state.statistics.clone(),
             };
-            done.push(moved.merge(&new, budget)?);
+            done.push(moved.with_tag(Tag::default()).merge(&new, budget)?);
         }
+        let after = self.after(&self.done, &task, &new, samples)?;
         for (state, statistics) in self.variants.iter_mut().zip(done) {
-            state.statistics = statistics;
+            let tag = if state.method.is_some() { after.tag.clone() } else { after.tag.samples_alone() };
+            state.statistics = statistics.with_tag(tag);
         }
-        self.tasks += 1;
-        self.finished.push(fingerprint);
+        self.done = after;
         Ok(())
     }
 
     /// The fingerprint of a task's samples, which may have to differ from those of the tasks that are finished.
-    fn fingerprint(&self, new: &ClassStatistics, finished: &[String], tasks: u64) -> Result<String> {
+    fn fingerprint(&self, new: &ClassStatistics, done: &Done) -> Result<String> {
         let fingerprint = samples::fingerprint(new);
         if !self.repeats {
-            samples::expect_new(&fingerprint, finished, tasks)?;
+            samples::expect_new(&fingerprint, &done.samples, done.tasks)?;
         }
         Ok(fingerprint)
+    }
+
+    /// The tasks after this one, whose sources were read; an error if its features cannot be those of the next task.
+    fn after(&self, done: &Done, task: &Task<'_>, new: &ClassStatistics, samples: String) -> Result<Done> {
+        let (pairs, model) = (task.fingerprints(), task.model.as_deref());
+        let own = task.current.fingerprints().into_iter().map(|pair| pair.after.unwrap_or(pair.before));
+        let mut next = done.clone();
+        next.tag = match done.tasks {
+            0 => Tag::collected(own).with_model(task.model.clone()),
+            _ if self.repeats => done.tag.clone(),
+            _ => done.tag.moved(&pairs, model)?.with_task(own),
+        };
+        next.tasks = next.tasks.saturating_add(1);
+        next.samples.push(samples);
+        let labels = new.iter().map(|(label, _)| label).collect();
+        next.records.push(TaskRecord { task: next.tasks, name: task.name.clone(), labels });
+        Ok(next)
     }
 
     /// Statistics of the task's classes, each of which will then take `saved` bytes more, and what follows `work` bytes.
@@ -241,7 +333,11 @@ impl TaskSequence {
 
     /// Fits a method on the chosen pairs.
     fn fit(&self, method: &dyn Method, task: &mut Task<'_>, budget: &Budget) -> Result<Box<dyn Compensator>> {
-        self.with_pairs(task, |pairs| method.fit(pairs, budget))
+        let mut fitted = self.with_pairs(task, |pairs| method.fit(pairs, budget))?;
+        if self.keep_if_worse {
+            fitted.keep_if_worse();
+        }
+        Ok(fitted)
     }
 
     /// Hands the chosen pairs to `f`.

@@ -49,8 +49,16 @@ const METHODS: [MethodArg; 3] = [MethodArg::Linear, MethodArg::Rff, MethodArg::W
 /// Evaluates methods on the features in `file`.
 pub(super) fn evaluate(file: &Path, budget: &Budget, bar: &Bar) -> Result<Evaluation> {
     let mode = ModeArg::Exact;
-    Protocol { file, variant: Variant::Full, methods: &METHODS, mode, noise: 1.0, spectra: true }
-        .run(budget, bar)
+    Protocol {
+        file,
+        variant: Variant::Full,
+        methods: &METHODS,
+        mode,
+        noise: 1.0,
+        auxiliary: &[],
+        spectra: true,
+    }
+    .run(budget, bar)
 }
 
 pub(super) fn text(found: &Evaluation) -> String {

@@ -137,7 +137,7 @@ fn inspect(args: &Args, budget: &Budget) -> Result {
             ("statistics", Vec::new(), Vec::new())
         }
         Source::Tasks(reader) => {
-            tasks = Some(State::new(reader));
+            tasks = Some(State::new(reader.overview()));
             ("tasks", Vec::new(), Vec::new())
         }
         Source::Container(container) => {

@@ -6,13 +6,17 @@ use residua::memory::Budget;
 use serde::Serialize;
 
 use crate::failure::Result;
-use crate::output::{bytes, count, facts, ratio, table};
+use crate::output::{bytes, count, facts, number_of, ratio, table};
 
 #[derive(Serialize)]
 pub(super) struct Statistics {
     /// The feature dimension.
     dim: usize,
     samples: u64,
+    /// The user's name of the model whose features they are of.
+    model: Option<String>,
+    /// Tasks that they went through since they were collected.
+    tasks: u64,
     /// Bytes of means and covariances in memory.
     bytes: u64,
     /// Bytes that full f32 covariances would take.
@@ -45,6 +49,8 @@ struct Class {
     mean_variance: f64,
     /// The shrinkage that OAS would choose.
     oas: f64,
+    /// The estimated squared error of the mean: 0 for a class that has not been moved.
+    error: f64,
 }
 
 impl Class {
@@ -60,6 +66,7 @@ impl Class {
             mean_norm: class.mean().norm(),
             mean_variance: covariance.trace() / class.dim().max(1) as f64,
             oas: class.oas(),
+            error: class.error(),
         }
     }
 
@@ -86,7 +93,9 @@ impl Statistics {
         let _held = budget.reserve(class * count as u64, "a table of classes")?;
         let full_bytes = (Covariance::dense_bytes(file.dim()) / 2).saturating_mul(file.len() as u64);
         let (dim, classes) = (file.dim(), Vec::with_capacity(count));
-        let mut new = Self { dim, samples: 0, bytes: 0, full_bytes, classes, count: file.len() };
+        let (model, tasks) = (file.tag().model().map(str::to_owned), file.tag().task());
+        let mut new =
+            Self { dim, samples: 0, model, tasks, bytes: 0, full_bytes, classes, count: file.len() };
         for (label, _) in file.counts() {
             let Some(class) = file.class(label, budget)? else { continue };
             new.samples += class.count();
@@ -99,7 +108,8 @@ impl Statistics {
     }
 
     pub(super) fn text(&self) -> String {
-        let mut table = table(["class", "samples", "covariance", "size", "|mean|", "variance", "OAS"]);
+        let mut table =
+            table(["class", "samples", "covariance", "size", "|mean|", "variance", "OAS", "error"]);
         for class in &self.classes {
             table.add_row([
                 class.label.to_string(),
@@ -109,14 +119,20 @@ impl Statistics {
                 format!("{:.3}", class.mean_norm),
                 format!("{:.3e}", class.mean_variance),
                 format!("{:.2}", class.oas),
+                if class.error > 0.0 { format!("{:.3}", class.error) } else { String::new() },
             ]);
         }
         let full = ratio(self.full_bytes, self.bytes);
-        let totals = facts(&[
+        let mut totals = vec![
             ("classes", format!("{} of {} samples", self.count, count(self.samples))),
             ("dimension", self.dim.to_string()),
             ("size", format!("{}, full f32 covariances take {full:.1} times that", bytes(self.bytes))),
-        ]);
+        ];
+        if self.tasks > 0 {
+            totals.push(("moved", format!("through {}", number_of(self.tasks, "task"))));
+        }
+        totals.extend(self.model.clone().map(|model| ("model", model)));
+        let totals = facts(&totals);
         let more = match self.count - self.classes.len() {
             0 => String::new(),
             more => format!("\n\n{} more of the classes are in --json", count(more as u64)),

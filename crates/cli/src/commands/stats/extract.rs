@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use residua::compensate::Variant;
 use residua::compensate::statistics::StatisticsWriter;
 use residua::compensate::tasks::SequenceReader;
 
 use super::Written;
 use crate::args::{BudgetArgs, RunArgs};
 use crate::compensation::advised;
-use crate::compensation::methods::MethodArg;
+use crate::compensation::load::no_variant;
+use crate::compensation::methods::VariantArg;
 use crate::destination;
 use crate::failure::{Failure, Result};
 use crate::output::{number_of, print, print_json};
@@ -23,9 +23,9 @@ Example (after those of residua task --help):
 pub(crate) struct Args {
     /// A file written by task
     state: PathBuf,
-    /// Extract the statistics of this method [default: none, old classes without a move]
-    #[arg(long, value_enum)]
-    method: Option<MethodArg>,
+    /// Extract the statistics of this method
+    #[arg(long, value_enum, default_value = "none")]
+    method: VariantArg,
     /// Where to write the statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "STATS")]
     output: PathBuf,
@@ -41,17 +41,13 @@ pub(super) fn run(args: &Args) -> Result {
     let budget = args.budget.budget()?;
     let start = Instant::now();
     let state = SequenceReader::open(&args.state, &budget).map_err(advised)?;
-    let name = args.method.map_or(Variant::SeqFt, MethodArg::variant).name();
+    let name = args.method.variant().name();
     let Some(statistics) = state.statistics(name, &budget)? else {
-        let known: Vec<_> = state.names().collect();
-        return Err(Failure::usage(format!(
-            "{} has no variant {name}; it has {}",
-            args.state.display(),
-            known.join(", ")
-        )));
+        return Err(Failure::usage(no_variant(&args.state, name, &state)));
     };
     let (dim, classes) = (statistics.dim(), statistics.len());
-    let mut output = StatisticsWriter::create(&args.output, dim, classes, &budget)?;
+    let tag = statistics.tag().clone();
+    let mut output = StatisticsWriter::create(&args.output, dim, classes, &budget)?.with_tag(tag);
     for (label, _) in statistics.counts() {
         statistics.class(label, &budget)?.iter().try_for_each(|class| output.add(label, class))?;
     }

@@ -111,6 +111,10 @@ pub(crate) struct Args {
     leaf_rows: u64,
     #[command(flatten)]
     form: Form,
+    /// The name of the model that made the features, such as base or after-task-2: merge then refuses statistics of
+    /// another model
+    #[arg(long, value_name = "NAME", conflicts_with = "partial")]
+    model: Option<String>,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
@@ -252,6 +256,6 @@ fn collect(
     let mut source = Features::open(parts, "collecting", budget, bar)?;
     let options = StatisticsOptions::default().with_leaves(Leaves::new(args.leaf_rows));
     let mut options = options.with_storage(args.form.storage()).with_precision(args.form.precision());
-    options.shrinkage = args.form.shrinkage;
+    (options.shrinkage, options.model) = (args.form.shrinkage, args.model.clone());
     Ok(ClassStatistics::collect_and_save(&mut source, &options, output, budget)?)
 }
