@@ -6,8 +6,10 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use residua_backend::BackendError;
 
-/// With fewer multiplications, waking threads costs more time than they save.
-const WORTH_THREADS: usize = 64 << 10;
+/// With fewer multiplications, one thread is faster. Waking others takes 10 to 50 µs; and where a program has other threads
+/// that wait for work, such as torch's, a thread that joins late loses its core in the middle of its share. A product with
+/// one vector takes 100 to 250 µs for so many.
+const WORTH_THREADS: usize = 2 << 20;
 
 /// A thread pool, or the calling thread alone.
 #[derive(Debug, Clone)]
