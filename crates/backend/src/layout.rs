@@ -21,12 +21,21 @@ pub fn transpose(values: &[f32], rows: usize, out: &mut [f32]) {
         let height = TILE.min(rows - row);
         for col in (0..cols).step_by(TILE) {
             let width = TILE.min(cols - col);
-            for (r, line) in tile[..height].iter_mut().enumerate() {
-                line[..width].copy_from_slice(&values[(row + r) * cols + col..][..width]);
+            if (height, width) != (TILE, TILE) {
+                for r in row..row + height {
+                    for c in col..col + width {
+                        out[c * rows + r] = values[r * cols + c];
+                    }
+                }
+                continue;
             }
-            for c in 0..width {
+            // Copies of a constant length are moves of registers.
+            for (r, line) in tile.iter_mut().enumerate() {
+                line.copy_from_slice(&values[(row + r) * cols + col..][..TILE]);
+            }
+            for c in 0..TILE {
                 let line: [f32; TILE] = std::array::from_fn(|r| tile[r][c]);
-                out[(col + c) * rows + row..][..height].copy_from_slice(&line[..height]);
+                out[(col + c) * rows + row..][..TILE].copy_from_slice(&line);
             }
         }
     }

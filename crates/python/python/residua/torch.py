@@ -193,7 +193,8 @@ def set_activations(model: nn.Module, activations: str) -> None:
 
     Args:
         activations: ``"f32"``, as layers are first loaded, takes inputs as they are. ``"i8"`` rounds them to 8-bit integers, with a
-            scale for every 32 features, for the product with a quantised base: several times faster, and outputs move by about 0.5 %.
+            scale for every 32 features, for the product with a quantised base: several times faster, and outputs of a layer move by
+            about 0.5 %. Over the 30 layers of SmolLM2-135M that adds up: logits move by 2 %, and perplexity rises by about 1 %.
 
     Raises:
         UsageError: there are no such activations, or the model has no split layer.
