@@ -34,7 +34,9 @@ pub fn transpose(values: &[f32], rows: usize, out: &mut [f32]) {
                 line.copy_from_slice(&values[(row + r) * cols + col..][..TILE]);
             }
             for c in 0..TILE {
-                let line: [f32; TILE] = std::array::from_fn(|r| tile[r][c]);
+                // `array::from_fn` may stay a call here, which costs more than the copies.
+                let mut line = [0.0; TILE];
+                line.iter_mut().zip(&tile).for_each(|(to, from)| *to = from[c]);
                 out[(col + c) * rows + row..][..TILE].copy_from_slice(&line);
             }
         }
