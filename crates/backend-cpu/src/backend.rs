@@ -3,18 +3,20 @@
 use residua_backend::layout::transpose;
 use residua_backend::shape::{check_forward, check_product, check_read, check_upload};
 use residua_backend::source::{CsrSource, GapSource};
-use residua_backend::{Backend, BackendError, DeviceInfo, Shaped, VectorShape};
+use residua_backend::{Activations, Backend, BackendError, DeviceInfo, Shaped, VectorShape};
 use residua_format::{Coo, Csr, DenseMatrix, Duplicates, GapCsr, QuantizedBase, ValuePlane, convert};
 use residua_memory::Budget;
 
 use half::{bf16, f16};
 
 use crate::base::CpuBase;
-use crate::kernel::{Factor, Loadable, Output, Path, base_product, sparse_product};
+use crate::base::packed::Order;
+use crate::input::{Input, TOGETHER};
+use crate::kernel::{Factor, Loadable, Path, Rows, base_product, sparse_product};
 use crate::layout::{Chunk, Sparse, build};
 use crate::options::CpuOptions;
 use crate::pool::Pool;
-use crate::tile::{Tile, cut, scratch};
+use crate::tile::cut;
 use crate::vector::CpuVector;
 
 /// Sparse products and the fused layer on this machine's processor. A clone shares threads and budget.
@@ -42,6 +44,7 @@ use crate::vector::CpuVector;
 pub struct CpuBackend {
     path: Path,
     pool: Pool,
+    activations: Activations,
     budget: Budget,
 }
 
@@ -49,16 +52,16 @@ impl CpuBackend {
     /// Opens the backend. Every upload and all scratch come from `budget`.
     ///
     /// # Errors
-    /// [`BackendError::Unavailable`] when the options ask for AVX2 and the processor lacks it; [`BackendError::Device`]
+    /// [`BackendError::Unavailable`] when the options ask for instructions that the processor lacks; [`BackendError::Device`]
     /// when the threads cannot be started.
     pub fn open(options: &CpuOptions, budget: &Budget) -> Result<Self, BackendError> {
-        Ok(Self { path: options.path()?, pool: Pool::new(options.threads)?, budget: budget.clone() })
+        let (path, pool) = (options.path()?, Pool::new(options.threads)?);
+        Ok(Self { path, pool, activations: options.activations, budget: budget.clone() })
     }
 
     /// The device of this backend: this machine's processor.
     pub fn devices() -> Vec<DeviceInfo> {
-        let path = Path::best().unwrap_or(Path::Portable);
-        vec![DeviceInfo::new("cpu", describe(path, Pool::machine()), false)]
+        vec![DeviceInfo::new("cpu", describe(Path::best(), Pool::machine()), false)]
     }
 
     /// Number of threads.
@@ -87,7 +90,7 @@ impl CpuBackend {
         build(&self.pool, &GapSource::new(matrix, values), scales, &self.budget)
     }
 
-    /// `Y = base·X + alpha·A·X`, or `Y = beta·Y + alpha·A·X` without a base. It works on one tile of the batch at a time
+    /// `Y = base·X + alpha·A·X`, or `Y = beta·Y + alpha·A·X` without a base. It works on some tiles of the batch at a time
     /// and deals the chunks of `a` out to the threads.
     fn run<V: Loadable>(
         &self,
@@ -102,30 +105,38 @@ impl CpuBackend {
             start.scale(y.values_mut());
             return Ok(());
         }
-        let scratch = scratch([cols, batch], dense) * size_of::<f32>();
-        let _scratch = self.budget.reserve(scratch as u64, "a tile of a batch")?;
-        for place in cut(batch) {
-            let tile = Tile::new(&self.pool, x.padded(), [cols, batch], place, dense);
+        let packed = start.packed();
+        let _scratch = Input::reserve(&self.budget, [cols, batch], dense, packed)?;
+        for pass in cut(batch).collect::<Vec<_>>().chunks(TOGETHER) {
+            let needs_tiles = packed.is_none() || alpha != 0.0;
+            let input = Input::new(self, x.padded(), [cols, batch], pass, packed, (dense, needs_tiles));
             let mut rest = y.values_mut();
-            let work: Vec<(&Chunk<V>, Output<'_>)> = a
+            let work: Vec<(&Chunk<V>, Rows<'_>)> = a
                 .chunks
                 .iter()
                 .map(|chunk| {
                     let y = rest.split_off_mut(..chunk.rows.len() * batch).unwrap_or_default();
-                    (chunk, Output { y, batch, at: tile.at, used: tile.used })
+                    (chunk, Rows { y, batch })
                 })
                 .collect();
-            let cost = (a.nnz + if dense { a.shape[0] * cols } else { 0 }) * tile.width;
+            let cost = (a.nnz + if dense { a.shape[0] * cols } else { 0 }) * input.width;
             self.pool.map(cost, work, |(chunk, mut y)| {
                 match start {
                     Start::Base(base) => {
-                        base_product(self.path, base.view(), chunk.rows.start, &tile, &mut y)
+                        base_product(self.path, base.view(), chunk.rows.start, &input, &mut y)
                     }
-                    Start::Scaled(_) => (0..y.rows()).for_each(|row| start.scale(y.row(row))),
+                    Start::Scaled(_) => {
+                        for tile in &input.tiles {
+                            let mut y = y.of(tile);
+                            (0..y.rows()).for_each(|row| start.scale(y.row(row)));
+                        }
+                    }
                 }
                 if alpha != 0.0 {
                     let scales = if a.scales.is_empty() { &[][..] } else { &a.scales[chunk.rows.clone()] };
-                    sparse_product(self.path, chunk, Factor { alpha, scales }, &tile, &mut y);
+                    for tile in &input.tiles {
+                        sparse_product(self.path, chunk, Factor { alpha, scales }, tile, &mut y.of(tile));
+                    }
                 }
             });
         }
@@ -164,6 +175,14 @@ enum Start<'a> {
 }
 
 impl Start<'_> {
+    /// The order of a packed base's codes.
+    fn packed(self) -> Option<Order> {
+        match self {
+            Self::Base(base) => base.packed(),
+            Self::Scaled(_) => None,
+        }
+    }
+
     /// `beta·y`. A beta of 0 gives zeros, even from NaN.
     fn scale(self, y: &mut [f32]) {
         match self {
@@ -204,7 +223,7 @@ impl Backend for CpuBackend {
     }
 
     fn upload_base(&self, base: &QuantizedBase) -> Result<CpuBase, BackendError> {
-        CpuBase::quantized(&self.pool, base, &self.budget)
+        CpuBase::quantized(&self.pool, base, self.activations, &self.budget)
     }
 
     fn upload_dense(&self, base: &DenseMatrix) -> Result<CpuBase, BackendError> {

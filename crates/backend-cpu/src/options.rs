@@ -1,6 +1,6 @@
 //! How to open the backend.
 
-use residua_backend::BackendError;
+use residua_backend::{Activations, BackendError};
 
 use crate::kernel::Path;
 
@@ -18,6 +18,7 @@ use crate::kernel::Path;
 #[non_exhaustive]
 pub struct CpuOptions {
     pub(crate) threads: usize,
+    pub(crate) activations: Activations,
     instructions: Instructions,
 }
 
@@ -27,6 +28,7 @@ enum Instructions {
     Best,
     Portable,
     Avx2,
+    Avx512,
 }
 
 impl CpuOptions {
@@ -48,15 +50,36 @@ impl CpuOptions {
         Self { instructions: Instructions::Avx2, ..self }
     }
 
+    /// The AVX-512 path, or an error where the processor lacks AVX-512 F, BW or VNNI, or what the AVX2 path needs. The
+    /// default takes this path where it can. Its results have the bits of the AVX2 path.
+    #[must_use]
+    pub fn avx512(self) -> Self {
+        Self { instructions: Instructions::Avx512, ..self }
+    }
+
+    /// How the inputs of layers take part, for quantised bases that are uploaded from now on.
+    ///
+    /// Such a base is packed for the integer kernels, in as many bytes as its file. With [`Activations::I8`] every path gives
+    /// the same product with a base, bit for bit. An input with a value that is not finite gives NaN in every row.
+    #[must_use]
+    pub fn activations(self, activations: Activations) -> Self {
+        Self { activations, ..self }
+    }
+
     pub(crate) fn path(&self) -> Result<Path, BackendError> {
+        let missing = |backend, missing: &str| BackendError::Unavailable {
+            backend,
+            missing: missing.into(),
+            install: "use the portable path".into(),
+        };
         match self.instructions {
             Instructions::Portable => Ok(Path::Portable),
-            Instructions::Best => Ok(Path::best().unwrap_or(Path::Portable)),
-            Instructions::Avx2 => Path::best().ok_or_else(|| BackendError::Unavailable {
-                backend: "cpu avx2",
-                missing: "a processor with AVX2, FMA and F16C".into(),
-                install: "use the portable path".into(),
-            }),
+            Instructions::Best => Ok(Path::best()),
+            Instructions::Avx2 => {
+                Path::avx2().ok_or_else(|| missing("cpu avx2", "a processor with AVX2, FMA and F16C"))
+            }
+            Instructions::Avx512 => Path::avx512()
+                .ok_or_else(|| missing("cpu avx512", "a processor with AVX2 and AVX-512 F, BW and VNNI")),
         }
     }
 }

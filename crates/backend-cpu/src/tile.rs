@@ -41,14 +41,15 @@ pub(crate) fn cut(batch: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     })
 }
 
-/// Values of scratch for the largest tile of a batch.
-pub(crate) fn scratch([cols, batch]: [usize; 2], dense: bool) -> usize {
-    let one = |(_, used, width)| {
-        let packed = if width == batch { 0 } else { padded(cols, width) };
-        let by_vector = dense && (2..=LANE_WIDTH).contains(&width);
-        packed + if by_vector { vectors(used) * padded(cols, 1) } else { 0 }
-    };
-    cut(batch).map(one).max().unwrap_or(0)
+/// Values of scratch for a tile of a batch.
+pub(crate) fn scratch(
+    [cols, batch]: [usize; 2],
+    (_, used, width): (usize, usize, usize),
+    dense: bool,
+) -> usize {
+    let packed = if width == batch { 0 } else { padded(cols, width) };
+    let by_vector = dense && (2..=LANE_WIDTH).contains(&width);
+    packed + if by_vector { vectors(used) * padded(cols, 1) } else { 0 }
 }
 
 /// Vectors in the transposed copy of a tile with `used` of them.

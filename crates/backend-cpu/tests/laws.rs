@@ -9,11 +9,13 @@ use residua_format::strategies::{any_gap_csr, csr};
 use residua_format::{Csr, GapCsr};
 use residua_memory::Budget;
 
-/// Both paths, with threads.
+/// Every path, with threads.
 fn backends() -> impl Iterator<Item = CpuBackend> {
     let two = CpuOptions::default().threads(2);
     let open = |options: &CpuOptions| CpuBackend::open(options, &Budget::unlimited());
-    [open(&two.clone().portable()), open(&two.avx2())].into_iter().filter_map(Result::ok)
+    [open(&two.clone().portable()), open(&two.clone().avx2()), open(&two.avx512())]
+        .into_iter()
+        .filter_map(Result::ok)
 }
 
 fn multiply(cpu: &CpuBackend, a: &CpuMatrix, x: &[f32], batch: usize) -> Result<Vec<f32>, BackendError> {

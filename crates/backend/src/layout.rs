@@ -1,7 +1,7 @@
 //! From vectors one after the other to interleaved ones, and back: for those who write a backend.
 
-/// Rows and columns of a tile. A tile of both matrices stays in the first-level cache.
-const TILE: usize = 32;
+/// Rows and columns of a tile. Lines of both matrices are read and written whole.
+const TILE: usize = 16;
 
 /// Writes the transpose of a row-major matrix of `rows` rows to `out`.
 ///
@@ -16,12 +16,28 @@ pub fn transpose(values: &[f32], rows: usize, out: &mut [f32]) {
     if rows == 1 || cols == 1 {
         return out.copy_from_slice(values);
     }
+    let mut tile = [[0.0; TILE]; TILE];
     for row in (0..rows).step_by(TILE) {
+        let height = TILE.min(rows - row);
         for col in (0..cols).step_by(TILE) {
-            for r in row..rows.min(row + TILE) {
-                for c in col..cols.min(col + TILE) {
-                    out[c * rows + r] = values[r * cols + c];
+            let width = TILE.min(cols - col);
+            if (height, width) != (TILE, TILE) {
+                for r in row..row + height {
+                    for c in col..col + width {
+                        out[c * rows + r] = values[r * cols + c];
+                    }
                 }
+                continue;
+            }
+            // Copies of a constant length are moves of registers.
+            for (r, line) in tile.iter_mut().enumerate() {
+                line.copy_from_slice(&values[(row + r) * cols + col..][..TILE]);
+            }
+            for c in 0..TILE {
+                // `array::from_fn` may stay a call here, which costs more than the copies.
+                let mut line = [0.0; TILE];
+                line.iter_mut().zip(&tile).for_each(|(to, from)| *to = from[c]);
+                out[(col + c) * rows + row..][..TILE].copy_from_slice(&line);
             }
         }
     }

@@ -7,6 +7,7 @@
 //! f32 computation; `conformance` (feature of that name) is the suite that every backend passes; [`mod@layout`],
 //! [`shape`] and [`source`] hold what backends share.
 
+mod activations;
 mod any;
 mod contract;
 mod device;
@@ -19,6 +20,7 @@ pub mod source;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use activations::Activations;
 pub use any::{AnyBackend, AnyBase, AnyMatrix, AnyVector, Operand, Untyped};
 pub use contract::Backend;
 pub use device::DeviceInfo;

@@ -10,8 +10,8 @@ use crate::array::{array, input, is_float, rows, wrong_type};
 use crate::error::{exception, usage};
 use crate::file::dense;
 
-/// Where a layer is from: the file, its base, the name.
-type Origin = (PathBuf, Option<PathBuf>, String);
+/// Where a layer is from: the file, its base, the name; and its activations.
+type Origin = (PathBuf, Option<PathBuf>, String, &'static str);
 
 /// A linear layer `y = base·x + alpha·(residual·x)` on the processor, opaque. `SplitFile.layer` loads one.
 ///
@@ -54,6 +54,12 @@ impl Layer {
     #[getter]
     fn out_features(&self) -> usize {
         self.inner.out_features()
+    }
+
+    /// How it takes its inputs: "f32" or "i8".
+    #[getter]
+    fn activations(&self) -> &'static str {
+        self.from.3
     }
 
     /// Runs the layer.

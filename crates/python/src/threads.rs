@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use residua::{Budget, Device, DeviceOptions};
+use residua::{Activations, Budget, Device, DeviceOptions};
 
 use crate::error::{ResiduaError, exception, usage};
 
@@ -26,7 +26,7 @@ struct Started {
 /// Locked only by threads that hold the interpreter's lock. So it is free at every `os.fork`.
 static POOL: Mutex<Option<Started>> = Mutex::new(None);
 /// The processor, for this number of threads. Locked like [`POOL`].
-static DEVICE: Mutex<Option<(usize, Device)>> = Mutex::new(None);
+static DEVICES: Mutex<Vec<(usize, Activations, Device)>> = Mutex::new(Vec::new());
 
 /// The number of threads that jobs, and layers that are loaded from now on, work with.
 #[pyfunction]
@@ -80,16 +80,15 @@ pub(crate) fn pool(_py: Python<'_>) -> PyResult<Arc<ThreadPool>> {
 }
 
 /// The processor of this machine.
-pub(crate) fn device(_py: Python<'_>) -> PyResult<Device> {
+pub(crate) fn device(_py: Python<'_>, activations: Activations) -> PyResult<Device> {
     let threads = get_num_threads();
-    let mut opened = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((of, device)) = &*opened
-        && *of == threads
-    {
+    let mut opened = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.retain(|(of, ..)| *of == threads);
+    if let Some((.., device)) = opened.iter().find(|(_, of, _)| *of == activations) {
         return Ok(device.clone());
     }
-    let options = DeviceOptions::default().threads(threads);
+    let options = DeviceOptions::default().threads(threads).activations(activations);
     let device = Device::open_with("cpu", &options, &Budget::unlimited()).map_err(exception)?;
-    *opened = Some((threads, device.clone()));
+    opened.push((threads, activations, device.clone()));
     Ok(device)
 }

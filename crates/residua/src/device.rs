@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use residua_backend::{AnyBackend, BackendError, DeviceInfo};
+use residua_backend::{Activations, AnyBackend, BackendError, DeviceInfo};
 use residua_memory::Budget;
 
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub struct Device {
 #[non_exhaustive]
 pub struct DeviceOptions {
     threads: usize,
+    activations: Activations,
 }
 
 impl DeviceOptions {
@@ -41,6 +42,14 @@ impl DeviceOptions {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// How the processor takes the inputs of layers with a quantised base. With [`Activations::I8`] they run several times
+    /// faster, and outputs move by about 0.5 %. GPUs ignore it.
+    #[must_use]
+    pub fn activations(mut self, activations: Activations) -> Self {
+        self.activations = activations;
         self
     }
 }
@@ -105,7 +114,9 @@ impl BackendKind {
                     let (wanted, present) = (device.into(), "0, the processor of this machine".into());
                     return Err(BackendError::NoSuchDevice { backend: "cpu", wanted, present }.into());
                 }
-                let how = residua_backend_cpu::CpuOptions::default().threads(options.threads);
+                let how = residua_backend_cpu::CpuOptions::default()
+                    .threads(options.threads)
+                    .activations(options.activations);
                 Ok(untyped(residua_backend_cpu::CpuBackend::open(&how, budget)?))
             }
             #[allow(unreachable_patterns, reason = "all features are on")]

@@ -122,7 +122,7 @@ pub use file::{LayerInfo, SplitFile};
 pub use job::Job;
 pub use layer::{Base, Layer};
 
-pub use residua_backend::DeviceInfo;
+pub use residua_backend::{Activations, DeviceInfo};
 pub use residua_memory::{Budget, ByteSize, ErrorKind};
 pub use residua_split::{
     ActivationsAt, BaseSpec, CalibrateOptions, Delta, DiffOptions, Importance, LayerInputs,

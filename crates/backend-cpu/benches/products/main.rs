@@ -15,7 +15,7 @@ use nalgebra_sparse::CsrMatrix;
 use nalgebra_sparse::na::DMatrix;
 use nalgebra_sparse::ops::{Op, serial::spmm_csr_dense};
 use random::{Arguments, random_base, random_csr, random_dense};
-use residua_backend::{Backend, VectorShape};
+use residua_backend::{Activations, Backend, VectorShape};
 use residua_backend_cpu::{CpuBackend, CpuMatrix, CpuOptions};
 use residua_format::{BaseKind, Csr, DenseValues, ValueType, convert};
 use residua_memory::Budget;
@@ -51,7 +51,11 @@ fn main() -> Result<()> {
     }
     println!("bytes per non-zero in memory: {}", bytes.join(", "));
 
-    let paths = [("avx2", CpuOptions::default().avx2()), ("portable", CpuOptions::default().portable())];
+    let paths = [
+        ("avx512", CpuOptions::default().avx512()),
+        ("avx2", CpuOptions::default().avx2()),
+        ("portable", CpuOptions::default().portable()),
+    ];
     let threads: &[usize] = if std::thread::available_parallelism()?.get() > 1 { &[1, 2] } else { &[1] };
     let backends = || {
         let all = threads.iter().flat_map(|&threads| paths.clone().map(|path| (threads, path)));
@@ -81,9 +85,10 @@ fn main() -> Result<()> {
         race(case, &arguments, (nnz * vectors) as f64, contestants)?;
     }
 
-    let codes = [BaseKind::Int4, BaseKind::Int4G64, BaseKind::Int8].map(Kind::Codes);
+    let codes = [BaseKind::Int4, BaseKind::Int4G64, BaseKind::Int8, BaseKind::Lut4].map(Kind::Codes);
     let floats = [ValueType::F32, ValueType::F16, ValueType::Bf16].map(Kind::Floats);
     let (_, residuals) = &laid_out[2];
+    let packer = open(CpuOptions::default().activations(Activations::I8))?;
     for (vectors, kind) in
         [1, batch].into_iter().flat_map(|vectors| codes.iter().chain(&floats).map(move |k| (vectors, k)))
     {
@@ -94,9 +99,14 @@ fn main() -> Result<()> {
         let x: Vec<f32> = (0..cols * vectors).map(|i| (i % 17) as f32 / 16.0).collect();
         let mut peers = Vec::new();
         let mut bases = Vec::new();
+        let mut packed = Vec::new();
         for seed in 0..kind.count(rows * cols).min(matrices) {
             bases.push(match *kind {
-                Kind::Codes(kind) => uploader.upload_base(&random_base(seed as u64, rows, cols, kind)?)?,
+                Kind::Codes(kind) => {
+                    let base = random_base(seed as u64, rows, cols, kind)?;
+                    packed.push(packer.upload_base(&base)?);
+                    uploader.upload_base(&base)?
+                }
                 Kind::Floats(value_type) => {
                     let dense = random_dense(seed as u64, rows, cols, value_type)?;
                     if let DenseValues::F32(values) = dense.values() {
@@ -107,14 +117,16 @@ fn main() -> Result<()> {
             });
         }
         let mut contestants = Vec::new();
-        for alpha in [0.0, 1.0] {
+        // A base says itself how it takes its inputs.
+        let forms =
+            [("", &bases), (", i8 inputs", &packed)].into_iter().filter(|(_, bases)| !bases.is_empty());
+        for ((inputs, bases), alpha) in forms.flat_map(|form| [(form, 0.0), (form, 1.0)]) {
             for (path, threads, backend) in backends() {
-                let name = format!("{path}, {} + {alpha} bf16, {threads} threads", kind.name());
+                let name = format!("{path}, {} + {alpha} bf16{inputs}, {threads} threads", kind.name());
                 let (x, mut y) = (
                     backend.upload_vector(&x, VectorShape { len: cols, batch: vectors })?,
                     backend.zeros(VectorShape { len: rows, batch: vectors })?,
                 );
-                let bases = &bases;
                 let work = move |i: usize| {
                     let base = &bases[i % bases.len()];
                     Ok(backend.forward(base, &residuals[i], alpha, &x, &mut y)?)

@@ -5,7 +5,7 @@ use residua_backend::{BackendError, Shaped};
 
 use super::{BorrowedBase, BorrowedCsr};
 use crate::CpuBackend;
-use crate::kernel::{Output, codes_product, csr_product};
+use crate::kernel::{Rows, codes_product, csr_product};
 use crate::tile::{LANE_WIDTH, Tile, cut};
 
 /// Rows that a thread works on at a time: their codes and sums stay in the second-level cache. A multiple of the rows
@@ -61,10 +61,10 @@ impl CpuBackend {
                 let count = to.first().map_or(0, |y| y.len());
                 let base = base.rows(first..first + count)?;
                 let mut sums = zeroed(count * used)?;
-                let mut y = Output { y: &mut sums, batch: used, at: 0, used };
-                codes_product(self.path(), base.view(), 0, &tile, &mut y);
+                let mut y = Rows { y: &mut sums, batch: used };
+                codes_product(self.path(), base.view(), 0, std::slice::from_ref(&tile), &mut y);
                 if let Some(residual) = residual {
-                    csr_product(self.path(), residual, first, alpha, &tile, &mut y);
+                    csr_product(self.path(), residual, first, alpha, &tile, &mut y.of(&tile));
                 }
                 for (vector, y) in to.into_iter().enumerate() {
                     y.iter_mut().zip(sums[vector..].iter().step_by(used)).for_each(|(y, sum)| *y = *sum);

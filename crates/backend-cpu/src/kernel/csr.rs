@@ -23,6 +23,8 @@ pub(crate) fn csr_product(
         },
         #[cfg(target_arch = "x86_64")]
         Path::Avx2(avx2) => avx2.csr_product(a, first, alpha, x, y),
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512(avx512) => avx512.avx2().csr_product(a, first, alpha, x, y),
     }
 }
 

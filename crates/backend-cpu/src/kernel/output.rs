@@ -1,5 +1,7 @@
 //! The part of `y` that a kernel writes.
 
+use crate::tile::Tile;
+
 /// What a row's sum is multiplied by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factor<'a> {
@@ -12,6 +14,26 @@ impl Factor<'_> {
     #[inline(always)]
     pub(crate) fn of(&self, row: usize) -> f32 {
         self.scales.get(row).map_or(self.alpha, |scale| self.alpha * scale)
+    }
+}
+
+/// The rows of `y` that a chunk owns.
+#[derive(Debug)]
+pub(crate) struct Rows<'a> {
+    /// `[rows of the chunk, batch]`.
+    pub(crate) y: &'a mut [f32],
+    pub(crate) batch: usize,
+}
+
+impl Rows<'_> {
+    /// The number of rows.
+    pub(crate) fn count(&self) -> usize {
+        self.y.len() / self.batch
+    }
+
+    /// The columns of a tile.
+    pub(crate) fn of(&mut self, tile: &Tile<'_>) -> Output<'_> {
+        Output { y: self.y, batch: self.batch, at: tile.at, used: tile.used }
     }
 }
 

@@ -12,8 +12,11 @@ use crate::pool::Pool;
 
 /// Entries after which a chunk ends.
 const CHUNK_ENTRIES: usize = 64 << 10;
-/// Rows after which a chunk ends; a row in a chunk fits u16.
-const CHUNK_ROWS: usize = 512;
+/// Rows after which a chunk ends: few, so that threads share small layers evenly, and a multiple of the rows that kernels of a
+/// base take together. A row in a chunk fits u16.
+const CHUNK_ROWS: usize = 96;
+/// Chunks end at multiples of this where possible: the rows of a packed base's strip.
+const CHUNK_MULTIPLE: usize = 2 * LANES;
 
 /// Lays a matrix out; `scales` has a factor per row, or nothing.
 pub(crate) fn build<V: Stored>(
@@ -31,7 +34,7 @@ pub(crate) fn build<V: Stored>(
     Ok(Sparse { shape: source.shape(), nnz: source.nnz(), chunks, scales, _held: held })
 }
 
-/// Cuts the rows into chunks of about [`CHUNK_ENTRIES`], at multiples of the lanes where possible. The cuts depend on the
+/// Cuts the rows into chunks of about [`CHUNK_ENTRIES`], at multiples of [`CHUNK_MULTIPLE`] where possible. The cuts depend on the
 /// matrix alone, never on the number of threads.
 fn chunk_rows<V>(source: &impl Source<V>) -> Vec<Range<usize>> {
     let rows = source.shape()[0];
@@ -39,7 +42,7 @@ fn chunk_rows<V>(source: &impl Source<V>) -> Vec<Range<usize>> {
     for row in 0..rows {
         entries += source.entries(row);
         let count = row + 1 - start;
-        let full = entries >= CHUNK_ENTRIES && count.is_multiple_of(LANES);
+        let full = entries >= CHUNK_ENTRIES && count.is_multiple_of(CHUNK_MULTIPLE);
         if full || entries >= 2 * CHUNK_ENTRIES || count == CHUNK_ROWS || row + 1 == rows {
             ranges.push(start..row + 1);
             (start, entries) = (row + 1, 0);

@@ -4,8 +4,8 @@
 //! matrix-vector multiplication on modern processors with wide SIMD units*, SIAM J. Sci. Comput. 36, 2014)
 //! with C = 8, columns stored as gaps, and rows cut at panels of columns:
 //!
-//! - A [`Chunk`] is a run of rows with about 64 Ki entries. It is the unit of work of a thread, and σ: rows are sorted
-//!   inside it.
+//! - A [`Chunk`] is a run of up to 96 rows with about 64 Ki entries at most. It is the unit of work of a thread, and σ: rows
+//!   are sorted inside it.
 //! - A chunk's rows are cut into **segments** where a panel of about 3,072 columns ends. The `x` of a panel stays in the
 //!   first-level cache (SpMV) or the second (SpMM) while kernels work on the panel. A row that is far longer than the
 //!   others is cut further, so that it cannot pad a slice.

@@ -12,9 +12,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from residua import Layer, UsageError
+from residua import Layer, UsageError, load_layer
 
-__all__ = ["ResidualLinear", "alpha", "set_alpha"]
+__all__ = ["ResidualLinear", "alpha", "set_activations", "set_alpha"]
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -102,7 +102,7 @@ class ResidualLinear(nn.Module):
     """``y = base·x + alpha·(residual·x) + bias``, in place of :class:`torch.nn.Linear`.
 
     Inputs are float32, float16 or bfloat16 ``[..., in_features]`` on the CPU, in any layout; outputs are
-    ``[..., out_features]`` of the same dtype. The product itself is computed in float32. Gradients flow to the input, not to the
+    ``[..., out_features]`` of the same dtype. The product itself is computed in float32, or as :func:`set_activations` says. Gradients flow to the input, not to the
     weights: the backward pass reads them from the file, one layer at a time, as a dense matrix.
 
     ``copy.deepcopy`` shares the weights, which never change, and copies alpha and bias. Pickle and ``torch.save`` of the
@@ -186,6 +186,24 @@ def alpha(model: nn.Module, value: float) -> Iterator[None]:
     finally:
         for layer, value in before:
             layer.alpha = value
+
+
+def set_activations(model: nn.Module, activations: str) -> None:
+    """Sets how every split layer of a model takes its inputs. The layers are loaded from their files again, one after the other.
+
+    Args:
+        activations: ``"f32"``, as layers are first loaded, takes inputs as they are. ``"i8"`` rounds them to 8-bit integers, with a
+            scale for every 32 features, for the product with a quantised base: several times faster, and outputs of a layer move by
+            about 0.5 %. Over the 30 layers of SmolLM2-135M that adds up: logits move by 2 %, and perplexity rises by about 1 %.
+
+    Raises:
+        UsageError: there are no such activations, or the model has no split layer.
+        IoError, InputError: a file was removed or changed since.
+    """
+    for module in _split_layers(model):
+        path, base, name, *_ = module.layer.__reduce__()[1]
+        module.layer = load_layer(path, base, name, activations)
+        module._key = _register(module.layer)
 
 
 def _split_layers(model: nn.Module) -> list[ResidualLinear]:

@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import residua
-from residua.torch import ResidualLinear, alpha, set_alpha
+from residua.torch import ResidualLinear, alpha, set_activations, set_alpha
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 
@@ -217,3 +217,27 @@ def test_threads_share_a_layer(linear):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_activations_of_8_bits(split):
+    module = ResidualLinear(residua.SplitFile(split / "model.safetensors").layer(NAME))
+    x = random(20, 64)
+    exact = module(x)
+    module.alpha = 0.0
+    base = module(x)
+    set_activations(module, "i8")
+    assert module.layer.activations == "i8"
+    rounded = module(x)
+    assert 0 < (rounded - base).norm() / base.norm() < 0.01
+    # The residual takes the inputs as they are.
+    module.alpha = 1.0
+    torch.testing.assert_close(module(x) - rounded, exact - base, rtol=1e-4, atol=1e-4)
+    # They outlive a pickle, and the operator sees the layer of now.
+    again = pickle.loads(pickle.dumps(module))
+    assert again.layer.activations == "i8"
+    torch.testing.assert_close(again(x), module(x), rtol=0, atol=0)
+    torch.testing.assert_close(module(x.clone().requires_grad_()), module(x), rtol=0, atol=0)
+    set_activations(module, "f32")
+    torch.testing.assert_close(module(x), exact, rtol=0, atol=0)
+    with pytest.raises(residua.UsageError, match="i4"):
+        set_activations(module, "i4")

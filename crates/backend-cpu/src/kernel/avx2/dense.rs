@@ -2,7 +2,7 @@
 
 use super::gemm;
 use super::gemm::PANEL;
-use crate::kernel::Output;
+use crate::kernel::output::{Output, Rows};
 use crate::tile::{LANE_WIDTH, Tile};
 
 /// A base: rows of codes or of floats.
@@ -33,19 +33,24 @@ pub(crate) trait DenseRows: Copy {
 /// Writes `base · x` for the rows from `first` on, as many as `y` has.
 ///
 /// # Safety
-/// AVX2, FMA and F16C are present; the rows exist; `x` covers the columns.
+/// AVX2, FMA and F16C are present; the rows exist; every tile covers the columns.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn product(base: impl DenseRows, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+pub(super) unsafe fn product(base: impl DenseRows, first: usize, tiles: &[Tile<'_>], y: &mut Rows<'_>) {
+    // Only the last tile may be narrow.
+    let (wide, narrow) = tiles.split_at(tiles.partition_point(|tile| tile.width > LANE_WIDTH));
     // SAFETY: the caller's promise; a narrow tile has its vectors one after the other.
     unsafe {
-        if x.width > LANE_WIDTH {
-            return gemm::gemm(base, first, x, y);
+        if !wide.is_empty() {
+            gemm::gemm(base, first, wide, y);
         }
-        match y.used {
-            1 => gemv::<4, 1>(base, first, &x.by_vector, y),
-            2 => gemv::<4, 2>(base, first, &x.by_vector, y),
-            3..=4 => gemv::<2, 4>(base, first, &x.by_vector, y),
-            _ => gemv::<1, 8>(base, first, &x.by_vector, y),
+        for x in narrow {
+            let mut y = y.of(x);
+            match x.used {
+                1 => gemv::<4, 1>(base, first, &x.by_vector, &mut y),
+                2 => gemv::<4, 2>(base, first, &x.by_vector, &mut y),
+                3..=4 => gemv::<2, 4>(base, first, &x.by_vector, &mut y),
+                _ => gemv::<1, 8>(base, first, &x.by_vector, &mut y),
+            }
         }
     }
 }

@@ -1,30 +1,30 @@
-//! A base times a tile of 16 to 32 vectors.
+//! A base times tiles of 16 to 32 vectors.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::dense::DenseRows;
-use crate::kernel::Output;
+use crate::kernel::output::{Output, Rows};
 use crate::tile::{LANE_WIDTH, Tile};
 use crate::vector::BLOCK;
 
 /// Columns decoded at a time: their `x` fits the second-level cache with room to spare.
-pub(super) const PANEL: usize = 4 * BLOCK;
+pub(in crate::kernel) const PANEL: usize = 4 * BLOCK;
 /// Rows decoded at a time.
 const ROWS: usize = 6;
 
-/// Writes `base · x` for a tile of 16 to 32 vectors. It decodes a panel of six rows to f32, then multiplies it with two
-/// registers of vectors at a time: twelve sums in all.
+/// Writes `base · x` for tiles of 16 to 32 vectors. It decodes a panel of six rows to f32, once for all tiles, then multiplies
+/// it with two registers of vectors at a time: twelve sums in all.
 ///
 /// # Safety
-/// AVX2, FMA and F16C are present; the rows exist; `x` has a value for every column and vector of the tile.
+/// AVX2, FMA and F16C are present; the rows exist; every tile has a value for every column and vector.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(base: impl DenseRows, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
-    for row in 0..y.rows() {
-        y.row(row).fill(0.0);
+pub(super) unsafe fn gemm(base: impl DenseRows, first: usize, tiles: &[Tile<'_>], y: &mut Rows<'_>) {
+    let (rows, cols) = (y.count(), base.shape()[1]);
+    for tile in tiles {
+        (0..rows).for_each(|row| y.of(tile).row(row).fill(0.0));
     }
     let mut weights = [[0.0f32; PANEL]; ROWS];
-    let (rows, cols) = (y.rows(), base.shape()[1]);
     for start in (0..cols).step_by(PANEL) {
         let columns = PANEL.min(cols - start);
         for row in (0..rows).step_by(ROWS) {
@@ -34,14 +34,17 @@ pub(super) unsafe fn gemm(base: impl DenseRows, first: usize, x: &Tile<'_>, y: &
                 // SAFETY: the row exists, the panel starts inside it.
                 unsafe { base.decode(first + row + r, start, columns, weights) };
             }
-            let x_panel = &x.x[start * x.width..(start + columns) * x.width];
-            for at in (0..x.width).step_by(2 * LANE_WIDTH) {
-                // SAFETY: the panel has `width` values of x for each of its columns, 16 of them from `at` on, or 8.
-                unsafe {
-                    if x.width - at >= 2 * LANE_WIDTH {
-                        gemm_rows::<2>(&weights, columns, x_panel, x.width, at, row..row + here, y);
-                    } else {
-                        gemm_rows::<1>(&weights, columns, x_panel, x.width, at, row..row + here, y);
+            for x in tiles {
+                let x_panel = &x.x[start * x.width..(start + columns) * x.width];
+                let mut y = y.of(x);
+                for at in (0..x.width).step_by(2 * LANE_WIDTH) {
+                    // SAFETY: the panel has `width` values of x for each of its columns, 16 of them from `at` on, or 8.
+                    unsafe {
+                        if x.width - at >= 2 * LANE_WIDTH {
+                            gemm_rows::<2>(&weights, columns, x_panel, x.width, at, row..row + here, &mut y);
+                        } else {
+                            gemm_rows::<1>(&weights, columns, x_panel, x.width, at, row..row + here, &mut y);
+                        }
                     }
                 }
             }

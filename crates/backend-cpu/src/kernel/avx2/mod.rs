@@ -12,20 +12,24 @@ mod csr;
 mod dense;
 mod floats;
 mod gemm;
+mod integer;
 mod load;
 mod order;
 mod spmm;
-mod spmv;
+pub(super) mod spmv;
 
 use std::arch::x86_64::*;
 
 pub(crate) use dense::DenseRows;
-use load::LoadGaps;
-pub(crate) use load::LoadValues;
+pub(super) use gemm::PANEL;
+pub(crate) use load::{LoadGaps, LoadValues};
 
-use super::{Factor, Output};
+use super::Factor;
+use super::output::{Output, Rows};
+use crate::base::PackedView;
 use crate::borrowed::BorrowedCsr;
 use crate::layout::{Gap, LANES, Planes};
+use crate::quantized::{Part, Quantized, round};
 use crate::tile::{LANE_WIDTH, Tile};
 use crate::vector::BLOCK;
 use residua_backend::Shaped;
@@ -51,14 +55,11 @@ impl Avx2 {
         x: &Tile<'_>,
         y: &mut Output<'_>,
     ) {
-        let elements = planes.slices.iter().map(|slice| slice.steps as usize).sum::<usize>() * LANES;
-        assert!(planes.gaps.len() == elements && planes.values.len() == elements);
-        assert!(x.x.len() >= planes.cols * x.width);
-        // SAFETY: `self` proves the instructions. The planes hold `elements` elements and x has `width` values
-        // for each of `cols` columns, as just checked; lanes stay below `cols`, as `Planes` promises.
+        check(planes, x);
+        // SAFETY: `self` proves the instructions; `check` and `Planes` give the rest.
         unsafe {
             match x.width {
-                1 => spmv::spmv(planes, factor, &x.x, y),
+                1 => spmv::spmv::<V, G, false>(planes, factor, &x.x, y),
                 8 => spmm::spmm::<V, G, 1, 4>(planes, factor, &x.x, y),
                 16 => spmm::spmm::<V, G, 2, 2>(planes, factor, &x.x, y),
                 24 => spmm::spmm::<V, G, 3, 2>(planes, factor, &x.x, y),
@@ -68,15 +69,48 @@ impl Avx2 {
     }
 
     /// Writes `base · x` for the rows from `first` on, as many as `y` has.
-    pub(super) fn dense_product(self, base: impl DenseRows, first: usize, x: &Tile<'_>, y: &mut Output<'_>) {
+    pub(super) fn dense_product(
+        self,
+        base: impl DenseRows,
+        first: usize,
+        tiles: &[Tile<'_>],
+        y: &mut Rows<'_>,
+    ) {
         let [rows, cols] = base.shape();
-        assert!(first + y.rows() <= rows && (1..=x.width).contains(&y.used));
-        match x.width <= LANE_WIDTH {
-            true => assert!(x.by_vector.len() >= x.vectors() * cols.next_multiple_of(BLOCK)),
-            false => assert!(x.x.len() >= cols * x.width),
+        assert!(first + y.count() <= rows);
+        for x in tiles {
+            assert!((1..=x.width).contains(&x.used));
+            match x.width <= LANE_WIDTH {
+                true => assert!(x.by_vector.len() >= x.vectors() * cols.next_multiple_of(BLOCK)),
+                false => assert!(x.x.len() >= cols * x.width),
+            }
         }
         // SAFETY: `self` proves the instructions; the rows exist and x covers the columns, as checked.
-        unsafe { dense::product(base, first, x, y) }
+        unsafe { dense::product(base, first, tiles, y) }
+    }
+
+    /// Writes `base · x` for the rows from `first` on, as many as `y` has, to its columns from `at` on.
+    pub(super) fn integer_product(
+        self,
+        base: PackedView<'_>,
+        first: usize,
+        x: &Quantized,
+        at: usize,
+        y: &mut Rows<'_>,
+    ) {
+        x.check(base, first, at, y);
+        // SAFETY: `self` proves the instructions; the rows exist, and x has the blocks of the base, as checked.
+        unsafe { integer::product(base, first, x, at, y) }
+    }
+
+    /// Rounds inputs to integers.
+    pub(super) fn round(self, part: Part<'_>) {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2(part: Part<'_>) {
+            round(part);
+        }
+        // SAFETY: `self` proves the instructions.
+        unsafe { with_avx2(part) }
     }
 
     /// Adds `alpha · (a · x)` for the rows from `first` on, as many as `y` has.
@@ -102,6 +136,14 @@ impl Avx2 {
             }
         }
     }
+}
+
+/// Checks that the planes hold what their slices say, and that `x` has `width` values for each column. Lanes stay below
+/// `cols`, as [`Planes`] promises.
+pub(super) fn check<V: LoadValues, G: Gap>(planes: &Planes<V, G>, x: &Tile<'_>) {
+    let elements = planes.slices.iter().map(|slice| slice.steps as usize).sum::<usize>() * LANES;
+    assert!(planes.gaps.len() == elements && planes.values.len() == elements);
+    assert!(x.x.len() >= planes.cols * x.width);
 }
 
 /// The sum of eight lanes, always in the same order.

@@ -8,14 +8,14 @@ use crate::layout::{Gap, LANES, Planes};
 
 /// Adds `factor · (planes · x)` to `y`, eight lanes at a time.
 ///
-/// The columns leave their vector in 64-bit halves, and scalar loads pick `x`. On Zen 3 that is 1.4 times faster than a
-/// gather (`cargo bench -p residua-backend-cpu`).
+/// Without `GATHER`, columns leave their vector in 64-bit halves, and scalar loads pick `x`. On Zen 3 that is 1.4 times
+/// faster than a gather (`cargo bench -p residua-backend-cpu`).
 ///
 /// # Safety
 /// AVX2, FMA and F16C are present; both planes hold `8 · Σ steps` elements; every column that a lane reaches
-/// is below `x.len()`.
+/// is below `x.len()`, and with `GATHER` below 2³¹.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn spmv<V: LoadValues, G: Gap + LoadGaps>(
+pub(in crate::kernel) unsafe fn spmv<V: LoadValues, G: Gap + LoadGaps, const GATHER: bool>(
     planes: &Planes<V, G>,
     factor: Factor<'_>,
     x: &[f32],
@@ -31,7 +31,12 @@ pub(super) unsafe fn spmv<V: LoadValues, G: Gap + LoadGaps>(
             // have moved by eight for each step before this one. The columns are below `x.len()`.
             unsafe {
                 columns = _mm256_add_epi32(columns, G::load(gaps));
-                sums = _mm256_fmadd_ps(V::load(values), pick(x.as_ptr(), columns), sums);
+                let x = if GATHER {
+                    _mm256_i32gather_ps::<4>(x.as_ptr(), columns)
+                } else {
+                    pick(x.as_ptr(), columns)
+                };
+                sums = _mm256_fmadd_ps(V::load(values), x, sums);
                 (gaps, values) = (gaps.add(LANES), values.add(LANES));
             }
         }
