@@ -184,7 +184,7 @@ fn bad_usage_is_2() {
             "weak-nonlinear",
         ),
         (&["classify", "s.safetensors", "x.npy", "-o", "p.csv"], ".npy, .safetensors or .txt"),
-        (&[&["stats", "merge", "s.safetensors"], &out[..]].concat(), "2 values"),
+        (&[&["stats", "merge", "s.safetensors"], &out[..]].concat(), "two files of class statistics"),
         (
             &[&["stats", "merge", "s.safetensors", "./s.safetensors"], &out[..]].concat(),
             "./s.safetensors is given twice",

@@ -33,7 +33,7 @@ impl BudgetError {
 }
 
 /// How much more a process may hold at the start of its next run.
-const SPREAD: u64 = 512 << 10;
+const SPREAD: u64 = 1 << 20;
 
 /// A size rounded up, so that its text (two decimals) reads back as at least `bytes`.
 fn shown_enough(bytes: u64) -> ByteSize {

@@ -225,3 +225,34 @@ def test_a_fit_is_saved_and_loaded(rng, method: residua.Method) -> None:
         residua.ClassStatistics.load("fit.safetensors")
     with pytest.raises(residua.BudgetError):
         residua.Compensator.load("fit.safetensors", memory_budget=64)
+
+
+def test_moved_statistics_know_their_errors_and_their_space() -> None:
+    rng = np.random.default_rng(3)
+    dim, classes, each = 6, 8, 60
+    centres = 5 * rng.normal(size=(classes, dim))
+    labels = np.repeat(np.arange(classes), each)
+    before = (centres[labels] + rng.normal(size=(labels.size, dim))).astype(np.float32)
+    after = (1.2 * before + 0.1 * rng.normal(size=before.shape)).astype(np.float32)
+    old = residua.ClassStatistics.builder(dim, model="base")
+    old.add(before[labels < 4], labels[labels < 4])
+    stale = old.finish()
+    assert stale.tag["model"] == "base" and stale.tag["task"] == 0 and len(stale.tag["samples"]) == 1
+    assert not stale.errors.any()
+
+    new = labels >= 4
+    fitted = residua.Linear().fit(before[new], after[new], labels=labels[new])
+    moved = fitted.apply(stale)
+    assert moved.tag == {"model": None, "task": 1, "samples": stale.tag["samples"]}
+    assert (moved.errors > 0).all() and moved[0].error == moved.errors[0]
+    np.testing.assert_allclose(moved.errors, fitted.level * fitted.leverages(stale), rtol=1e-12)
+    assert 0 < fitted.held_out_error < 1 and fitted.usual_leverage > 0
+    with pytest.raises(residua.UsageError, match="twice"):
+        moved | stale
+    with pytest.raises(residua.UsageError, match="task already"):
+        fitted.apply(moved)
+    with pytest.raises(residua.UsageError, match="labels has 3"):
+        residua.Linear().fit(before, after, labels=[0, 1, 2])
+    # Three pairs are few for six dimensions.
+    with pytest.warns(residua.CompensationWarning, match="3 pairs are few"):
+        residua.Linear().fit(before[-3:], after[-3:]).apply(stale)
