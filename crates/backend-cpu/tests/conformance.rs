@@ -8,11 +8,8 @@ fn main() -> std::process::ExitCode {
     let avx2 = CpuOptions::default().avx2();
     let avx512 = CpuOptions::default().avx512();
     conformance(vec![
-        device("cpu-portable-1-thread", portable.clone().threads(1), &[2, 3]),
-        device("cpu-portable-2-threads", portable.threads(2), &[]),
+        device("cpu-portable-1-thread", portable.threads(1), &[2, 3]),
         device("cpu-avx2-1-thread", avx2.clone().threads(1), &[2, 3]),
-        device("cpu-avx2-2-threads", avx2.clone().threads(2), &[]),
-        device("cpu-avx2-3-threads", avx2.clone().threads(3), &[]),
         device("cpu-avx512-1-thread", avx512.clone().threads(1), &[2, 3])
             .same_bits("avx2", move |budget| CpuBackend::open(&avx2, &budget)),
         device("cpu-avx512-2-threads", avx512.threads(2), &[]),
