@@ -106,11 +106,13 @@ fn from_file_to_file_is_the_same_and_a_file_that_is_not_finished_is_not_there() 
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     workload.stale.save(path("stale"), &budget).unwrap();
-    fitted.apply(&workload.stale, &budget).unwrap().save(path("moved"), &budget).unwrap();
+    let moved = fitted.apply(&workload.stale, &budget).unwrap();
+    moved.save(path("moved"), &budget).unwrap();
     let stale = StatisticsReader::open(path("stale"), &budget).unwrap();
     assert_eq!((stale.dim(), stale.len(), stale.is_empty()), (DIM, MOVED, false));
     for finish in [false, true] {
         let mut file = StatisticsWriter::create(path("again"), DIM, MOVED, &budget).unwrap();
+        file = file.with_tag(moved.tag().clone());
         let mut add = |label, old: &ClassGaussian, new: &ClassGaussian| {
             assert_eq!(old.mean(), workload.stale.get(label).unwrap().mean());
             file.add(label, new)

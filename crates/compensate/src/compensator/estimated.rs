@@ -7,9 +7,9 @@ use residua_memory::Budget;
 use super::uncertainty::Uncertainty;
 use super::watch::{self, Watched};
 use super::{Compensator, MOVING_ERROR, Method};
-use crate::Result;
 use crate::source::{FeatureSource, Fingerprint};
 use crate::statistics::{ClassGaussian, ClassStatistics};
+use crate::{Result, Tag};
 
 /// Adds to a map what moved statistics need: the tag of their new space, and the estimated errors of their means.
 pub(super) struct Estimated {
@@ -59,7 +59,7 @@ impl Compensator for Estimated {
     }
 
     fn apply(&self, statistics: &ClassStatistics, budget: &Budget) -> Result<ClassStatistics> {
-        let tag = statistics.tag().moved(&self.pairs, None)?;
+        let tag = self.moved_tag(statistics.tag())?;
         if self.keep_if_worse && self.uncertainty.is_no_help() {
             return Ok(self.keep(statistics, budget)?.with_tag(tag));
         }
@@ -72,6 +72,10 @@ impl Compensator for Estimated {
 
     fn apply_features(&self, features: &[f32], budget: &Budget) -> Result<Vec<f32>> {
         self.map.apply_features(features, budget)
+    }
+
+    fn moved_tag(&self, tag: &Tag) -> Result<Tag> {
+        tag.moved(&self.pairs, None)
     }
 
     fn uncertainty(&self) -> Option<&Uncertainty> {

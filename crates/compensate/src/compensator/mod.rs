@@ -46,7 +46,7 @@ use crate::statistics::{
     workers,
 };
 use crate::tables::WRITTEN_CLASS;
-use crate::{CompensateError, Result};
+use crate::{CompensateError, Result, Tag};
 
 use estimated::Estimated;
 
@@ -198,6 +198,14 @@ pub trait Compensator: Send + Sync {
             .try_for_each(|group| apply_group(self, statistics, group, budget, done))
     }
 
+    /// The tag of statistics with this tag after they are moved.
+    ///
+    /// # Errors
+    /// When the statistics cannot be of the model before this task.
+    fn moved_tag(&self, tag: &Tag) -> Result<Tag> {
+        Ok(tag.samples_alone())
+    }
+
     /// How far moved means may be off; `None` for a map that was not fitted on pairs.
     fn uncertainty(&self) -> Option<&Uncertainty> {
         None
@@ -251,7 +259,8 @@ impl dyn Compensator {
         let (input, output) = (input.as_ref(), output.as_ref());
         check_output(output, [input])?;
         let stale = StatisticsReader::open(input, budget)?;
-        let mut file = StatisticsWriter::create(output, stale.dim(), stale.len(), budget)?;
+        let file = StatisticsWriter::create(output, stale.dim(), stale.len(), budget)?;
+        let mut file = file.with_tag(self.moved_tag(stale.tag())?);
         self.apply_each(&stale, budget, &mut |label, old, new| {
             file.add(label, new)?;
             each(label, old, new)

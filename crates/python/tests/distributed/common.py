@@ -42,7 +42,9 @@ def single(files: list[str], labels: list[str], folder: Path) -> bytes:
         x, y = np.load(features), np.load(of)
         for first in range(0, len(x), 77):
             builder.add(x[first : first + 77], y[first : first + 77])
-    return saved(builder.finish(), folder)
+    # Only a builder that saw all samples notes where they came from; a state has no place for that.
+    builder.save(folder / "state.safetensors")
+    return saved(residua.StatisticsBuilder.load(folder / "state.safetensors").finish(), folder)
 
 
 def together(files: list[str], labels: list[str], folder: Path, **options) -> tuple[bytes, list[Leaf]]:

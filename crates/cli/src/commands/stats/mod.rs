@@ -28,7 +28,7 @@ Examples (after residua demo):
   residua stats residua-demo/drift.safetensors:cur_after_full --labels y_cur -o new-stats.safetensors
   residua stats merge old-stats.safetensors new-stats.safetensors -o all-stats.safetensors
 
-In two parts, on one machine or two, with the bytes of one run:
+In two parts, on one machine or two, with the bits of one run:
   residua stats residua-demo/drift.safetensors:old_before --labels y_old --leaf-rows 256 --partial 1/2 -o part1.safetensors
   residua stats residua-demo/drift.safetensors:old_before --labels y_old --leaf-rows 256 --partial 2/2 -o part2.safetensors
   residua stats merge part1.safetensors part2.safetensors -o both-parts.safetensors
@@ -102,7 +102,7 @@ pub(crate) struct Args {
     /// Where to write the statistics; replaced only when the run succeeded
     #[arg(short, long, value_name = "STATS", required = true)]
     output: Option<PathBuf>,
-    /// Collect part I of N alone and write its exact state, for `stats merge`: parts of several machines merge to the bytes of
+    /// Collect part I of N alone and write its exact state, for `stats merge`: parts of several machines merge to the bits of
     /// one run
     #[arg(long, value_name = "I/N", value_parser = partial::part, conflicts_with_all = Form::OPTIONS)]
     partial: Option<partial::Part>,
