@@ -160,8 +160,11 @@ pub(crate) fn run(args: &Args) -> Result {
     let settings = settings(args, &features, &budget, &bar)?;
     // A budget that is too small is refused before the work.
     let predictions = predicted_bytes(args, features.rows().unwrap_or(0));
+    let labelled = args.labels.is_some();
+    let counts = |classes| if labelled { Correct::bytes(classes, args.by_class) } else { 0 };
     let work = |extent: &Extent| {
-        args.classifier.room(extent, args.rank).bytes(extent, &features).saturating_add(predictions)
+        let bytes = args.classifier.room(extent, args.rank).bytes(extent, &features);
+        bytes.saturating_add(predictions).saturating_add(counts(extent.classes))
     };
     let Loaded { statistics, records, variant } = load(&args.statistics, args.method, work, &budget)?;
     let name = args.statistics.display().to_string();
@@ -174,10 +177,10 @@ pub(crate) fn run(args: &Args) -> Result {
     let known = classifier.labels();
     let _held = budget.reserve(predictions, "predictions")?;
     let mut predictions = Vec::with_capacity(features.rows().unwrap_or(0) as usize);
-    let mut correct = Correct::new(known, &budget)?;
+    let mut correct = Correct::new(if labelled { known } else { &[] }, args.by_class, &budget)?;
     for_each_block(&mut features, ROWS, &budget, |block| {
         let predicted = classifier.predict_floats(block.floats(Side::Before)?, &budget)?;
-        if args.labels.is_some() {
+        if labelled {
             correct.add(block.labels()?, &predicted);
         }
         predictions.extend(predicted);
@@ -194,7 +197,6 @@ pub(crate) fn run(args: &Args) -> Result {
         format.write(path, &predictions)?;
     }
     let rows = predictions.len() as u64;
-    let labelled = args.labels.is_some();
     let (right, samples) = correct.sums();
     let listed = args.output.is_none() && (!labelled || args.predictions);
     let done = Done {

@@ -9,8 +9,10 @@ use crate::output::{Table, count, table};
 
 /// Classes of a table for people.
 const SHOWN: usize = 1000;
-/// Bytes of a class in memory and in the output.
-const CLASS: u64 = 400;
+/// Bytes of the counts of a class.
+const COUNTS: u64 = 16;
+/// Bytes of a class in the output.
+const SHOWN_CLASS: u64 = 400;
 
 /// Counts of predictions by true label.
 pub(crate) struct Correct<'a> {
@@ -54,8 +56,13 @@ pub(crate) fn percent(correct: u64, samples: u64) -> Option<f64> {
 }
 
 impl<'a> Correct<'a> {
-    pub(crate) fn new(known: &'a [u32], budget: &Budget) -> Result<Self> {
-        let held = budget.reserve(CLASS * known.len() as u64, "right predictions by class")?;
+    /// Bytes for so many classes. `shown` says whether every class is shown.
+    pub(crate) fn bytes(classes: usize, shown: bool) -> u64 {
+        (COUNTS + if shown { SHOWN_CLASS } else { 0 }) * classes as u64
+    }
+
+    pub(crate) fn new(known: &'a [u32], shown: bool, budget: &Budget) -> Result<Self> {
+        let held = budget.reserve(Self::bytes(known.len(), shown), "right predictions by class")?;
         Ok(Self { known, counts: vec![(0, 0); known.len()], unknown: 0, _held: held })
     }
 
