@@ -12,7 +12,7 @@ use common::{run_within, stated};
 use residua::format::file::{Dtype, SafetensorsWriter};
 
 /// Headers of several times 128 KiB, which is part of the slack of a process.
-const TENSORS: usize = 4000;
+const TENSORS: usize = 6000;
 
 /// A checkpoint of many small tensors; `value` is the first byte of each.
 fn write(path: &Path, value: u8) {
