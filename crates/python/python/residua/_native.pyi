@@ -17,6 +17,7 @@ __all__ = [
     "ClassGaussian",
     "ClassStatistics",
     "Classifier",
+    "CompensationWarning",
     "Compensator",
     "DeviceError",
     "InputError",
