@@ -1,7 +1,7 @@
 """Class statistics of more features than one machine reads: on Ray, on Dask, or in processes that you start yourself.
 
 The work is cut into shards, fixed ranges of rows. `leaf` collects one, `merge` joins two neighbours; both are pure functions
-of their arguments, and the result has the bytes of a single process, however many workers there are.
+of their arguments, and the result has the bits of a single process, however many workers there are.
 """
 
 from __future__ import annotations

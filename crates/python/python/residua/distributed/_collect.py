@@ -31,7 +31,7 @@ def collect(
     on_leaf: Callable[[Leaf], None] | None = None,
     shuffle: int | None = None,
 ) -> ClassStatistics:
-    """Collects class statistics of many files. The result has the bytes of a single process, whatever the engine.
+    """Collects class statistics of many files. The result has the bits of a single process, whatever the engine.
 
     Args:
         files: Features `[n, d]`: `.npy` files, or tensors as `FILE.safetensors:TENSOR`. Every worker must see them under
