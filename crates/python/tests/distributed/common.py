@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import residua
 from residua.distributed import Leaf, Plan, Shard, _run, collect
 
@@ -106,4 +107,25 @@ def kept(folder: Path) -> list[str]:
     return sorted(os.listdir(folder / "work"))
 
 
-__all__ = ["CLASSES", "DIM", "LEAF", "Dying", "kept", "saved", "single", "stopped", "together", "write"]
+def check_killed_worker(engine: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker dies in the middle of a leaf: another one makes it, with the same bytes."""
+    files = write(folder)
+    (folder / "attempts").mkdir()
+    dying = Dying(folder / "attempts", 4)
+    monkeypatch.setattr(_run, "run_leaf", dying.in_place_of_run_leaf())
+    made, _ = together(*files, folder, engine=engine)
+    first, second = dying.attempts()
+    assert first != second
+    assert made == single(*files, folder)
+
+
+def check_stopped_driver(engine: str, folder: Path, setup: str) -> None:
+    """A driver dies: the next one takes the leaves that are kept, and makes the others."""
+    files = write(folder)
+    stopped(engine, folder, *files, setup)
+    before = kept(folder)
+    assert 3 <= len(before) < 10 and all(name.endswith(".safetensors") for name in before)
+    made, leaves = together(*files, folder, engine=engine, work_dir=folder / "work")
+    assert made == single(*files, folder)
+    assert sum(not leaf.made for leaf in leaves) == len(before) and len(leaves) == 10
+    assert len(kept(folder)) == 10

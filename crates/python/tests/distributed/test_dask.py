@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import residua
-from common import Dying, kept, single, stopped, together, write
+from common import check_killed_worker, check_stopped_driver, single, together, write
 from distributed import Client, LocalCluster
-from residua.distributed import _run
 
 SETUP = """
 import contextlib
@@ -53,14 +52,7 @@ def test_bytes_are_those_of_a_single_process(workers: int, tmp_path: Path) -> No
 
 
 def test_a_killed_worker_is_replaced(two: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = write(tmp_path)
-    (tmp_path / "attempts").mkdir()
-    dying = Dying(tmp_path / "attempts", 4)
-    monkeypatch.setattr(_run, "run_leaf", dying.in_place_of_run_leaf())
-    made, _ = together(*files, tmp_path, engine="dask")
-    first, second = dying.attempts()
-    assert first != second
-    assert made == single(*files, tmp_path)
+    check_killed_worker("dask", tmp_path, monkeypatch)
 
 
 def test_errors_come_from_the_worker(two: int, tmp_path: Path) -> None:
@@ -70,14 +62,7 @@ def test_errors_come_from_the_worker(two: int, tmp_path: Path) -> None:
 
 
 def test_a_stopped_driver_goes_on(two: int, tmp_path: Path) -> None:
-    files = write(tmp_path)
-    stopped("dask", tmp_path, *files, SETUP)
-    before = kept(tmp_path)
-    assert 3 <= len(before) < 10 and all(name.endswith(".safetensors") for name in before)
-    made, leaves = together(*files, tmp_path, engine="dask", work_dir=tmp_path / "work")
-    assert made == single(*files, tmp_path)
-    assert sum(not leaf.made for leaf in leaves) == len(before) and len(leaves) == 10
-    assert len(kept(tmp_path)) == 10
+    check_stopped_driver("dask", tmp_path, SETUP)
 
 
 def test_a_missing_client_is_named(tmp_path: Path) -> None:

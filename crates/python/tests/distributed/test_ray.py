@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 import residua
-from common import LEAF, Dying, kept, single, stopped, together, write
+from common import LEAF, Dying, check_killed_worker, check_stopped_driver, single, together, write
 from ray.cluster_utils import Cluster
 from residua.distributed import _run, collect
 
@@ -54,14 +54,7 @@ def test_bytes_are_those_of_a_single_process(cluster: Cluster, tmp_path: Path, w
 
 
 def test_a_killed_worker_is_replaced(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = write(tmp_path)
-    (tmp_path / "attempts").mkdir()
-    dying = Dying(tmp_path / "attempts", 4)
-    monkeypatch.setattr(_run, "run_leaf", dying.in_place_of_run_leaf())
-    made, _ = together(*files, tmp_path, engine="ray")
-    first, second = dying.attempts()
-    assert first != second
-    assert made == single(*files, tmp_path)
+    check_killed_worker("ray", tmp_path, monkeypatch)
 
 
 def test_a_worker_that_always_dies_is_named(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,14 +76,7 @@ def test_errors_come_from_the_worker(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_stopped_driver_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    files = write(tmp_path)
-    stopped("ray", tmp_path, *files, SETUP)
-    before = kept(tmp_path)
-    assert 3 <= len(before) < 10 and all(name.endswith(".safetensors") for name in before)
-    made, leaves = together(*files, tmp_path, engine="ray", work_dir=tmp_path / "work")
-    assert made == single(*files, tmp_path)
-    assert sum(not leaf.made for leaf in leaves) == len(before) and len(leaves) == 10
-    assert len(kept(tmp_path)) == 10
+    check_stopped_driver("ray", tmp_path, SETUP)
 
 
 def test_a_node_that_goes_takes_nothing_along(cluster: Cluster, tmp_path: Path) -> None:

@@ -29,6 +29,20 @@ trait Sums: Copy {
     ) -> [__m256i; B];
 }
 
+/// The low nibbles of 32 bytes, and the high ones.
+///
+/// # Safety
+/// AVX2 is present; `from` points at 32 bytes.
+#[inline(always)]
+unsafe fn nibbles(from: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let packed = _mm256_loadu_si256(from.cast());
+        let low = _mm256_set1_epi8(0xF);
+        [_mm256_and_si256(packed, low), _mm256_and_si256(_mm256_srli_epi16::<4>(packed), low)]
+    }
+}
+
 /// Unsigned nibbles. The sum of a block's products of 0 to 15 and −127 to 127 fits 16 bits: eight times 2 · 15 · 127.
 #[derive(Clone, Copy)]
 struct Nibbles;
@@ -46,12 +60,9 @@ impl Sums for Nibbles {
     ) -> [__m256i; B] {
         // SAFETY: the caller's promise.
         unsafe {
-            let low = _mm256_set1_epi8(0xF);
             let mut sums = [_mm256_setzero_si256(); B];
             for step in 0..BLOCK / STEP {
-                let packed = _mm256_loadu_si256(codes.add(step * Self::STEP_BYTES).cast());
-                let codes =
-                    [_mm256_and_si256(packed, low), _mm256_and_si256(_mm256_srli_epi16::<4>(packed), low)];
+                let codes = nibbles(codes.add(step * Self::STEP_BYTES));
                 for half in 0..2 {
                     for b in 0..B {
                         let x = _mm256_set1_epi32(*words.add((2 * step + half) * width + b) as i32);
@@ -110,12 +121,9 @@ impl Sums for Levels {
     ) -> [__m256i; B] {
         // SAFETY: the caller's promise.
         unsafe {
-            let low = _mm256_set1_epi8(0xF);
             let mut sums = [_mm256_setzero_si256(); B];
             for step in 0..BLOCK / STEP {
-                let packed = _mm256_loadu_si256(codes.add(step * Self::STEP_BYTES).cast());
-                let first = _mm256_and_si256(packed, low);
-                let second = _mm256_and_si256(_mm256_srli_epi16::<4>(packed), low);
+                let [first, second] = nibbles(codes.add(step * Self::STEP_BYTES));
                 let levels = [_mm256_shuffle_epi8(self.0, first), _mm256_shuffle_epi8(self.0, second)];
                 signed_step(levels, words.add(2 * step * width), width, &mut sums);
             }
