@@ -12,10 +12,10 @@ fuzz_target!(
     init: {
         seeds(|folder| {
             let budget = Budget::unlimited();
-            let features: Vec<f32> = (0..120).map(|i| (i as f32 * 0.7).sin()).collect();
-            let after: Vec<f32> = features.iter().map(|value| 1.5 * value).collect();
             let mut state = TaskSequence::new(4, [Variant::SeqFt, Variant::Linear]);
             for task in 0..2 {
+                let features: Vec<f32> = (0..120).map(|i| ((i + 120 * task) as f32 * 0.7).sin()).collect();
+                let after: Vec<f32> = features.iter().map(|value| 1.5 * value).collect();
                 let labels: Vec<u32> = (0..30).map(|i| 3 * task + i % 3).collect();
                 let mut source = MemorySource::new(4, &features, Some(&after), Some(&labels)).unwrap();
                 state.finish_task(Task::new(&mut source), &budget).unwrap();

@@ -268,12 +268,12 @@ impl Case<'_> {
         self.prepare(None)
     }
 
-    /// The output before a run.
     /// Where a task keeps the state before it.
     fn previous(&self) -> PathBuf {
         PathBuf::from(format!("{}.previous", self.output.display()))
     }
 
+    /// Sets the output as it is before a run.
     fn prepare(&self, old: Option<&[u8]>) -> Result {
         if self.previous().exists() {
             fs::remove_file(self.previous())?;
@@ -304,13 +304,13 @@ impl Case<'_> {
         Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
-    /// All files but the output, with length and time of the last change.
+    /// All files but the output and the state before it, with length and time of the last change.
     fn files(&self) -> Result<BTreeMap<String, (u64, SystemTime)>> {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(&self.bench.folder)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            if entry.path() != self.output {
+            if ![&self.output, &self.previous()].contains(&&entry.path()) {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let changed = if metadata.is_dir() { SystemTime::UNIX_EPOCH } else { metadata.modified()? };
                 files.insert(name, (metadata.len(), changed));
