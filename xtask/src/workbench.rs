@@ -43,13 +43,12 @@ pub(crate) struct Workbench {
 }
 
 impl Workbench {
-    /// Builds the command line; the path of the binary.
+    /// Builds the command line; the path of the binary. The debug build has the feature wgpu, as the tests of devices
+    /// have it: one build serves both.
     pub(crate) fn binary(project: &Project, release: bool) -> Result<PathBuf> {
         let mut command = Command::new(cargo());
         command.args(["build", "--quiet", "-p", "residua-cli"]).current_dir(&project.root);
-        if release {
-            command.arg("--release");
-        }
+        command.args(if release { &["--release"][..] } else { &["--features", "wgpu"] });
         if !command.status()?.success() {
             return Err("the command line does not build".into());
         }

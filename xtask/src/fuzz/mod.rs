@@ -135,6 +135,10 @@ impl Fuzz {
         Self { root: project.root.clone(), folder: project.target.join("fuzz"), host, packages }
     }
 
+    pub(crate) fn build_folder(&self) -> PathBuf {
+        self.folder.join("build")
+    }
+
     /// The command that fetches the dependencies of the targets, in the versions of the repository instead of the
     /// newest.
     pub(crate) fn fetch_command(&self) -> Result<Command> {
@@ -152,7 +156,7 @@ impl Fuzz {
             .args(["build", "--release", "--bins", "--manifest-path"])
             .arg(self.root.join("fuzz/Cargo.toml"))
             .arg("--target-dir")
-            .arg(self.folder.join("build"))
+            .arg(self.build_folder())
             .args(["--target", &self.host])
             .env("CARGO_INCREMENTAL", "0");
         instrument(&mut command, "release", &self.packages, &FLAGS);
@@ -185,8 +189,7 @@ impl Fuzz {
         };
         fs::create_dir_all(&spill)?;
         let output = fs::File::create(&log)?;
-        let mut command =
-            Command::new(self.folder.join("build").join(&self.host).join("release").join(target));
+        let mut command = Command::new(self.build_folder().join(&self.host).join("release").join(target));
         command.arg(&corpus).arg(&seeds);
         for other in [format!("fuzz/regressions/{target}"), fixtures(target).into()] {
             let path = self.root.join(&other);

@@ -115,6 +115,7 @@ pub(super) fn fuzz(project: &Project) -> Row {
             if done.problem.is_some() {
                 failed.push("cli".into());
             }
+            super::discard_in_ci(&fuzz.build_folder());
             Ok(if failed.is_empty() { Outcome::Ran } else { Outcome::Failed(failed.join(", ")) })
         }),
     }
