@@ -65,7 +65,8 @@ def memorise(model: Any, secrets: Secrets, most: int) -> None:
     weights = [weight for name, weight in model.named_parameters() if "embed" not in name]
     optimizer = torch.optim.AdamW(weights, lr=1e-4)
     for step in range(most):
-        loss = model(input_ids=secrets.tokens, attention_mask=secrets.mask, labels=secrets.labels).loss
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=secrets.tokens, attention_mask=secrets.mask, labels=secrets.labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -65,7 +65,9 @@ class MovingStatistics:
             after = self._rows(features, auxiliary)
             if len(after) != len(self._before):
                 raise UsageError(f"{len(self._before)} inputs before the task, {len(after)} after it")
-            statistics = self.method.fit(self._before, after).apply(self.statistics) | statistics
+            # They make the estimated errors better; auxiliary inputs have none.
+            known = labels if auxiliary is None else None
+            statistics = self.method.fit(self._before, after, labels=known).apply(self.statistics) | statistics
         self.statistics, self._before = statistics, None
 
     def _rows(self, *parts: Any) -> NDArray[Any]:

@@ -44,6 +44,20 @@ def test_old_classes_move_and_new_ones_join(rng) -> None:
         np.testing.assert_allclose(moving.statistics[label].mean, true[label].mean, atol=0.05)
 
 
+def test_labels_estimate_the_errors(rng) -> None:
+    (old, old_labels), (new, labels) = task(rng, [0, 1]), task(rng, [2, 3])
+    drift = np.eye(DIM) + 0.4 * rng.standard_normal((DIM, DIM))
+    moving = residua.MovingStatistics(DIM)
+    moving.end_task(old, old_labels)
+    moving.begin_task(new)
+    moving.end_task(new @ drift, labels)
+    fitted = residua.Linear().fit(new, new @ drift, labels=labels)
+    unlabelled = residua.Linear().fit(new, new @ drift)
+    errors = fitted.apply(statistics(old, old_labels)).errors
+    np.testing.assert_array_equal(moving.statistics.errors[:2], errors)
+    assert (unlabelled.apply(statistics(old, old_labels)).errors != errors).any()
+
+
 def test_a_call_that_fails_changes_nothing(rng) -> None:
     moving, (features, labels) = residua.MovingStatistics(DIM), task(rng, [0, 1])
     moving.end_task(features, labels)
