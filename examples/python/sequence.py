@@ -117,7 +117,7 @@ class Encoder:
                 texts, labels = zip(*pairs[first : first + 32], strict=True)
                 with torch.autocast("cpu", torch.bfloat16):
                     scores = head(self.mean(list(texts)))
-                loss = torch.nn.functional.cross_entropy(scores.float(), torch.tensor(labels))
+                loss: Any = torch.nn.functional.cross_entropy(scores.float(), torch.tensor(labels))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -181,7 +181,7 @@ class Sequence:
         """Percent right of each classifier after a task."""
         features, labels = self(f"test_{task}"), self.labels(f"test_{task}")
         right = [classifier(statistics).predict(features) == labels for classifier in CLASSIFIERS.values()]
-        return 100 * np.mean(right, axis=1)
+        return np.asarray(100 * np.mean(right, axis=1))
 
     def true(self) -> Iterator[np.ndarray]:
         for task in range(1, self.tasks + 1):
@@ -210,7 +210,7 @@ def table(args: argparse.Namespace) -> None:
 
     def average(run: Callable[[Sequence], Iterator[np.ndarray]]) -> np.ndarray:
         """[tasks, classifiers]"""
-        return np.mean([list(run(sequence)) for sequence in sequences], axis=0)
+        return np.asarray(np.mean([list(run(sequence)) for sequence in sequences], axis=0))
 
     found = {"stale": average(lambda sequence: sequence.moved(None))}
     for name, method in METHODS.items():

@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from .. import _native
 from .._native import ClassStatistics, StatisticsBuilder
@@ -16,7 +15,8 @@ from .._native import ClassStatistics, StatisticsBuilder
 LEAF_ROWS = 65_536
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """Leaf number `index`: the rows from `start` to `stop`, counted over all files."""
 
     index: int

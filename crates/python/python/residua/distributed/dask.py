@@ -21,7 +21,8 @@ class Dask:
             raise UsageError("there is no Dask client; start a distributed.Client first") from error
 
     def slots(self) -> int:
-        return max(1, sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
 
     def start(self, function: Callable[..., tuple[bytes, Any]], *arguments: Any) -> tuple[Any, Any]:
         both = self._client.submit(function, *arguments, pure=False)
@@ -29,7 +30,8 @@ class Dask:
         return state, report
 
     def wait(self, handles: Sequence[Any]) -> Iterable[Any]:
-        return distributed.wait(list(handles), return_when="FIRST_COMPLETED").done
+        done: set[Any] = distributed.wait(list(handles), return_when="FIRST_COMPLETED").done
+        return done
 
     def get(self, handle: Any) -> Any:
         return handle.result()

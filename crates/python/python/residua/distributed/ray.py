@@ -26,8 +26,8 @@ class Ray:
         return state, report
 
     def wait(self, handles: Sequence[Any]) -> Iterable[Any]:
-        done, _ = ray.wait(list(handles), num_returns=1)
-        return done
+        done: tuple[list[Any], Any] = ray.wait(list(handles), num_returns=1)
+        return done[0]
 
     def get(self, handle: Any) -> Any:
         try:
